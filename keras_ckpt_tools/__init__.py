@@ -1,0 +1,114 @@
+"""Custom objects that always load, and training that always resumes.
+
+The front door: everything public is a name of this module, conventionally imported as `kct`.
+Each name is loaded when it is first used (PEP 562), so that `import keras_ckpt_tools` takes
+milliseconds and imports neither Keras nor TensorFlow; a program that only reads files never pays
+for them.
+
+Three lists say the same thing to three readers: `__all__` to people and to `import *`, the
+imports under `TYPE_CHECKING` to type checkers, `_HOMES` to Python. A test holds them together.
+
+`registry` is a public name (the default `Registry`) and also the folder that it comes from. The
+import system binds every imported submodule to its package, so `kct.registry` would turn into a
+module as soon as anything imports `keras_ckpt_tools.registry`. This module therefore has a class
+of its own, which refuses that one binding: a public name is never replaced by a submodule, in
+whatever order things are imported. `from keras_ckpt_tools.registry import Registry` does not need
+the binding. Renaming the folder would have avoided this, but then the folder and the thing that it
+holds would have two names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from keras_ckpt_tools._version import __version__
+
+if TYPE_CHECKING:
+    from keras_ckpt_tools import errors
+    from keras_ckpt_tools.formats.report import RestoreReport
+    from keras_ckpt_tools.loading.compare import compare
+    from keras_ckpt_tools.loading.inspect import inspect
+    from keras_ckpt_tools.loading.model import safe_load_model
+    from keras_ckpt_tools.loading.restore import load_weights
+    from keras_ckpt_tools.loading.verify import verify
+    from keras_ckpt_tools.metadata import TrainingProgress
+    from keras_ckpt_tools.registry import check_serializable, register, registry, scope
+    from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast
+    from keras_ckpt_tools.training.backup_and_restore import BackupAndRestore
+    from keras_ckpt_tools.training.manager import CheckpointManager
+    from keras_ckpt_tools.training.model_checkpoint import ModelCheckpoint
+    from keras_ckpt_tools.training.progress import training_progress
+
+__all__ = [
+    "BackupAndRestore",
+    "CheckpointManager",
+    "KeepBest",
+    "KeepEvery",
+    "KeepLast",
+    "ModelCheckpoint",
+    "RestoreReport",
+    "TrainingProgress",
+    "__version__",
+    "check_serializable",
+    "compare",
+    "errors",
+    "inspect",
+    "load_weights",
+    "register",
+    "registry",
+    "safe_load_model",
+    "scope",
+    "training_progress",
+    "verify",
+]
+
+# Where each name lives; `None` for what is itself a module of this package.
+_HOMES: dict[str, str | None] = {
+    "BackupAndRestore": "training.backup_and_restore",
+    "CheckpointManager": "training.manager",
+    "KeepBest": "storage.retention",
+    "KeepEvery": "storage.retention",
+    "KeepLast": "storage.retention",
+    "ModelCheckpoint": "training.model_checkpoint",
+    "RestoreReport": "formats.report",
+    "TrainingProgress": "metadata",
+    "check_serializable": "registry",
+    "compare": "loading.compare",
+    "errors": None,
+    "inspect": "loading.inspect",
+    "load_weights": "loading.restore",
+    "register": "registry",
+    "registry": "registry",
+    "safe_load_model": "loading.model",
+    "scope": "registry",
+    "training_progress": "training.progress",
+    "verify": "loading.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    module = importlib.import_module(f"{__name__}.{home or name}")
+    value = globals()[name] = module if home is None else getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """A module whose public names are not replaced by submodules of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and _HOMES.get(name) is not None:
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,211 @@
+"""Every error that the package raises, in one tree.
+
+    CkptError
+    ├── ArgumentError             (ValueError)   an argument that cannot work, told at once
+    │   ├── FilepathKeyError      (KeyError)     a pattern asks for a key that the logs lack
+    │   ├── MonitorError                         the monitored metric is missing, or has no direction
+    │   └── PathInUseError                       two writers were given one path
+    ├── ArtefactError
+    │   ├── ArtefactNotFoundError (FileNotFoundError)  nothing is there
+    │   ├── ArtefactKindError     (ValueError)   it is something else than what this call opens
+    │   ├── DamagedArtefactError  (OSError)      empty, truncated, or bytes have changed
+    │   └── NewerFormatError      (ValueError)   written by a later version of this package
+    ├── CommitError               (OSError)      a save failed; what was there before is untouched
+    ├── RegistryError             (ValueError)
+    │   ├── DuplicateNameError                   another object already has that name
+    │   └── NotSerializableError  (TypeError)    it could be saved, but never be built again
+    ├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
+    ├── NotBuiltError             (ValueError)   there are no variables yet that could be restored
+    ├── RestoreError              (ValueError)   a checkpoint and an object do not fit
+    └── ResumeError               (RuntimeError) a run cannot go on from what is there
+
+One message says three things: what happened, what was received, and the call that fixes it. The
+same facts are attributes, because a program that catches an error should not have to parse a
+sentence. Each error also derives from the built-in that a caller would expect, and travels
+through pickle: errors are raised in worker processes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "ArtefactError",
+    "ArtefactKindError",
+    "ArtefactNotFoundError",
+    "CkptError",
+    "CommitError",
+    "DamagedArtefactError",
+    "DuplicateNameError",
+    "FilepathKeyError",
+    "MonitorError",
+    "NewerFormatError",
+    "NotBuiltError",
+    "NotSerializableError",
+    "ObjectsNotFoundError",
+    "PathInUseError",
+    "RegistryError",
+    "RestoreError",
+    "ResumeError",
+]
+
+
+class CkptError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        what: What happened, a full sentence.
+        remedy: What to do about it, a full sentence.
+        received: The value that led here, as `name=value`.
+        **facts: Kept as attributes of the error.
+
+    Example:
+
+    >>> error = CkptError("The disk is full.", remedy="Free 3 MB.", received="path='a.keras'")
+    >>> print(error)
+    The disk is full. Received: path='a.keras'. Free 3 MB.
+    """
+
+    what: str
+    remedy: str
+    received: str | None
+    facts: Mapping[str, Any]
+
+    def __init__(self, what: str, *, remedy: str, received: str | None = None, **facts: Any):
+        middle = f" Received: {received}." if received is not None else ""
+        super().__init__(f"{what}{middle} {remedy}")
+        self.what = what
+        self.remedy = remedy
+        self.received = received
+        self.facts = dict(facts)
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument, quotes and all.
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.what, self.remedy, self.received, dict(self.facts))
+
+
+def _rebuild(
+    kind: type[CkptError], what: str, remedy: str, received: str | None, facts: dict[str, Any]
+) -> CkptError:
+    return kind(what, remedy=remedy, received=received, **facts)
+
+
+class ArgumentError(CkptError, ValueError):
+    """An argument cannot work. Raised as early as that can be known."""
+
+
+class FilepathKeyError(ArgumentError, KeyError):
+    """A file name pattern names a key that the logs do not have. Attributes: `key`, `available`."""
+
+    key: str
+    available: tuple[str, ...]
+
+
+class MonitorError(ArgumentError):
+    """The monitored metric is missing, or has no known direction.
+
+    Attributes: `monitor`, `available` (names in the logs).
+    """
+
+    monitor: str
+    available: tuple[str, ...]
+
+
+class PathInUseError(ArgumentError):
+    """Two writers of one run were given the same path. Attribute: `path`."""
+
+    path: str
+
+
+class ArtefactError(CkptError):
+    """Something is wrong with a file or directory that was handed over. Attribute: `path`."""
+
+    path: str
+
+
+class ArtefactNotFoundError(ArtefactError, FileNotFoundError):
+    """There is nothing at the path. Attributes: `path`, `nearby` (names that are there)."""
+
+    nearby: tuple[str, ...]
+
+
+class ArtefactKindError(ArtefactError, ValueError):
+    """The artefact is something else than what the call opens. Attributes: `path`, `kind`."""
+
+    kind: str
+
+
+class DamagedArtefactError(ArtefactError, OSError):
+    """The artefact is empty, truncated, or some of its bytes have changed. Attribute: `path`."""
+
+
+class NewerFormatError(ArtefactError, ValueError):
+    """A later version of this package wrote the file. Attributes: `path`, `found`, `supported`."""
+
+    found: int
+    supported: int
+
+
+class CommitError(CkptError, OSError):
+    """A save failed. What stood at the path before is as it was. Attributes: `path`, `errno`."""
+
+    path: str
+
+
+class RegistryError(CkptError, ValueError):
+    """Something cannot be registered as asked. Attribute: `name`."""
+
+    name: str
+
+
+class DuplicateNameError(RegistryError):
+    """Another object has the name. Attributes: `name`, `existing`, `new` (places, `file:line`)."""
+
+    existing: str
+    new: str
+
+
+class NotSerializableError(RegistryError, TypeError):
+    """The object could be saved, but not be built again. Attributes: `name`, `lost` (arguments)."""
+
+    lost: tuple[str, ...]
+
+
+class ObjectsNotFoundError(CkptError, ValueError):
+    """A file needs objects that are missing or not trusted.
+
+    Attributes: `path`, `missing` and `untrusted` (tuples of registered names).
+    """
+
+    path: str
+    missing: tuple[str, ...]
+    untrusted: tuple[str, ...]
+
+
+class NotBuiltError(CkptError, ValueError):
+    """An object has no variables yet, and the shape to build it with is not known.
+
+    Attribute: `name`.
+    """
+
+    name: str
+
+
+class RestoreError(CkptError, ValueError):
+    """A checkpoint and an object do not fit; nothing was changed. Attributes: `path`, `report`."""
+
+    path: str
+    report: Any
+
+
+class ResumeError(CkptError, RuntimeError):
+    """A run cannot go on from what is there. Attribute: `path`."""
+
+    path: str

@@ -1,0 +1,293 @@
+"""The records kept beside the weights: where training is, who wrote a file, what is in it.
+
+Values only: frozen dataclasses that turn into plain JSON and back, and know neither Keras nor
+files. A counter lives in one place, so every door (callbacks, manager, loader, command line) gets
+its numbers from the `TrainingProgress` that these functions read and write.
+
+`from_json` accepts what a later version may add (unknown keys are ignored) and fills in what an
+earlier one did not know (every field has a default): a record outlives the version that wrote it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Best",
+    "CustomObject",
+    "Record",
+    "TensorInfo",
+    "TrackedObject",
+    "TrainingProgress",
+]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What all records share: a tolerant reading of JSON."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Value):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no word for these; every reader of JSON has strings.
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+
+def _numbers(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _number(value) for key, value in data.items()}
+
+
+@dataclass(frozen=True)
+class Best(_Value):
+    """The best value of the monitored metric so far.
+
+    Attributes:
+        monitor: Name of the metric in the logs, `"val_loss"` for example.
+        mode: `"min"` or `"max"`.
+        value: The best value, or `None` where none was seen yet.
+        epoch: Zero-based epoch that reached it, or `None`.
+    """
+
+    monitor: str = "val_loss"
+    mode: str = "min"
+    value: float | None = None
+    epoch: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return super().from_json(_numbers(data))
+
+    def improved_by(self, value: float) -> bool:
+        """Return whether `value` is better. NaN and infinity never are.
+
+        >>> Best(value=0.5).improved_by(0.4), Best(value=None).improved_by(float("nan"))
+        (True, False)
+        """
+        if not math.isfinite(value):
+            return False
+        if self.value is None or math.isnan(self.value):
+            return True
+        return value > self.value if self.mode == "max" else value < self.value
+
+
+@dataclass(frozen=True)
+class TrainingProgress(_Value):
+    """Where a run of training is.
+
+    Attributes:
+        epochs_completed: Epochs that have ended. This *is* the `initial_epoch` to go on with.
+        batches_completed: Batches done of the epoch under way; 0 between epochs.
+        step: Optimizer updates since the run began.
+        logs: The last logs, as a mapping from metric names to numbers.
+        history: The logs of each epoch, in the shape of `keras.callbacks.History.history`.
+        history_epochs: The zero-based epoch of each value in `history`; a metric need not have one
+            in every epoch (`validation_freq`).
+        best: Best value of the monitored metric, or `None` where nothing is monitored.
+        run_id: Name of the run, kept across restarts; empty for a model that was never trained.
+        started_at: When the run began, in seconds since 1970 (UTC); 0.0 if it never did.
+        saved_at: When this record was written, likewise; 0.0 if it never was.
+        elapsed_s: Seconds of training, restarts not counted.
+
+    Example:
+
+    >>> progress = TrainingProgress(epochs_completed=3, step=120)
+    >>> progress.epochs_completed, progress.trained
+    (3, True)
+    >>> TrainingProgress().trained
+    False
+    """
+
+    epochs_completed: int = 0
+    batches_completed: int = 0
+    step: int = 0
+    logs: Mapping[str, float] = field(default_factory=dict)
+    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    history_epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    best: Best | None = None
+    run_id: str = ""
+    started_at: float = 0.0
+    saved_at: float = 0.0
+    elapsed_s: float = 0.0
+
+    @property
+    def trained(self) -> bool:
+        """Whether any training is on record."""
+        return bool(self.epochs_completed or self.batches_completed or self.step)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        best = data.get("best")
+        history = data.get("history") or {}
+        epochs = data.get("history_epochs") or {}
+        return super().from_json(
+            {
+                **data,
+                "logs": _numbers(data.get("logs") or {}),
+                "history": {k: tuple(_number(v) for v in values) for k, values in history.items()},
+                "history_epochs": {
+                    name: tuple(epochs.get(name) or range(len(values)))
+                    for name, values in history.items()
+                },
+                "best": Best.from_json(best) if best else None,
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table><caption>Training progress</caption>{rows}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        facts = {
+            "epochs completed": str(self.epochs_completed),
+            "batches of the next epoch": str(self.batches_completed),
+            "step": str(self.step),
+        }
+        facts |= {name: f"{value:.4g}" for name, value in self.logs.items()}
+        if self.best and self.best.value is not None:
+            epoch = "?" if self.best.epoch is None else str(self.best.epoch)
+            facts[f"best {self.best.monitor}"] = f"{self.best.value:.4g} (epoch index {epoch})"
+        return facts
+
+
+@dataclass(frozen=True)
+class TensorInfo(_Value):
+    """One tensor of a file.
+
+    Attributes:
+        path: Its HDF5 path, `"layers/dense/vars/0"` for example.
+        shape: Its dimensions.
+        dtype: Name of its NumPy or ml_dtypes type, `"float32"` or `"bfloat16"` for example.
+        offset: Bytes from the start of the HDF5 file to its data; `None` where unknown.
+        nbytes: Length of its data.
+        digest: XXH3 (128 bits) of its data, in hexadecimal; empty where unknown.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int | None = None
+    nbytes: int = 0
+    digest: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return super().from_json({**data, "shape": tuple(data["shape"])})
+
+
+@dataclass(frozen=True)
+class CustomObject(_Value):
+    """A class or function outside Keras that a file needs.
+
+    Attributes:
+        registered_name: `package>name`, as Keras writes it into configs.
+        module: Module that defined it when the file was saved.
+        qualname: Its name within that module.
+        package_version: Version of the installed package that it came from, where there is one.
+        version: The `version=` it was registered with; 1 where none was given.
+    """
+
+    registered_name: str
+    module: str | None = None
+    qualname: str | None = None
+    package_version: str | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class TrackedObject(_Value):
+    """One object of a manager's checkpoint, by the name it was given.
+
+    Attributes:
+        kind: `"model"`, `"optimizer"`, `"keras"`, `"variable"`, `"module"`, `"container"`,
+            `"random"` or `"state"`.
+        build_config: What a Keras model or layer was built with, or `None`.
+        built_on: For an optimizer, the paths of the variables it was built on, in order.
+        state: The JSON part of the state of an object that is not made of variables.
+    """
+
+    kind: str
+    build_config: Mapping[str, Any] | None = None
+    built_on: tuple[str, ...] | None = None
+    state: Any = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        built_on = data.get("built_on")
+        return super().from_json(
+            {**data, "built_on": None if built_on is None else tuple(built_on)}
+        )
+
+
+@dataclass(frozen=True)
+class Record(_Value):
+    """Everything that a file of ours says about itself.
+
+    Attributes:
+        kind: `"model"` (`.keras` and whole-model `.h5`), `"weights"` or `"checkpoint"`.
+        versions: Versions of Python and the packages that wrote the file.
+        progress: Where training was.
+        objects: The custom objects that the file needs.
+        tracked: For a checkpoint, the tracked objects by name.
+        state: Further JSON state, by the name of what it belongs to.
+        tensors: Every tensor, in the order of the file.
+        skeleton_digest: XXH3 (128 bits) of all bytes of the HDF5 file behind the record that
+            belong to no tensor.
+        size: Length of the HDF5 file in bytes, the record included.
+        format_version: Version of this record.
+    """
+
+    kind: str = "weights"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
+    objects: tuple[CustomObject, ...] = ()
+    tracked: Mapping[str, TrackedObject] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
+    tensors: tuple[TensorInfo, ...] = ()
+    skeleton_digest: str = ""
+    size: int = 0
+    format_version: int = FORMAT_VERSION
+
+    KINDS: ClassVar[tuple[str, ...]] = ("model", "weights", "checkpoint")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        tracked = data.get("tracked") or {}
+        return super().from_json(
+            {
+                **data,
+                "progress": TrainingProgress.from_json(data.get("progress") or {}),
+                "objects": tuple(CustomObject.from_json(o) for o in data.get("objects") or ()),
+                "tracked": {name: TrackedObject.from_json(o) for name, o in tracked.items()},
+                "tensors": tuple(TensorInfo.from_json(t) for t in data.get("tensors") or ()),
+            }
+        )
