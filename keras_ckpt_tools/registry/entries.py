@@ -1,0 +1,106 @@
+"""The frozen record of one registered object, and of one successful lookup.
+
+Values only. `Registry` makes entries, the loader reads them: which version an object has, how its
+older configs are migrated, where it was defined. The version of the installed package is looked
+up when asked for and not when registering: it takes a scan of all installed distributions, which
+would be paid on every import of a module that decorates a class.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from keras_ckpt_tools.registry.names import bare, package_of
+
+__all__ = ["Entry", "Found", "Migration"]
+
+Migration = Callable[[dict[str, Any], int], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered object.
+
+    Attributes:
+        name: Its registered name, `package>Name`.
+        obj: The class or function.
+        aliases: Its other names, as they were given; bare or qualified.
+        file: File that defines it, `"<unknown>"` where that cannot be told.
+        line: One-based line of the definition (of its first decorator), 0 where unknown.
+        version: Version of its config, 1 or more.
+        migrate: `migrate(config, from_version)` returns the config of this version, or `None`.
+    """
+
+    name: str
+    obj: Any
+    aliases: tuple[str, ...] = ()
+    file: str = "<unknown>"
+    line: int = 0
+    version: int = 1
+    migrate: Migration | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it was defined, as `file:line`."""
+        return f"{self.file}:{self.line}"
+
+    @property
+    def package(self) -> str:
+        """The part of the registered name before the `>`."""
+        return package_of(self.name)
+
+    @property
+    def bare_name(self) -> str:
+        """The part of the registered name behind the `>`."""
+        return bare(self.name)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every spelling that is this object's own: its name, its aliases.
+
+        A bare alias stands for two: the name of a class that was saved before it was registered,
+        and the name in the same package.
+        """
+        keys = [self.name]
+        for alias in self.aliases:
+            keys += [alias] if ">" in alias else [alias, f"{self.package}>{alias}"]
+        return tuple(dict.fromkeys(keys))
+
+    @property
+    def package_version(self) -> str | None:
+        """Version of the installed distribution that defines it, or `None`."""
+        return _version_of(str(getattr(self.obj, "__module__", "") or "").partition(".")[0])
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer to one lookup.
+
+    Attributes:
+        obj: The class or function.
+        how: `"custom_objects"`, `"scope"`, `"registered"`, `"alias"` or `"plug-in"`.
+        entry: Its entry where it is registered, or `None`.
+    """
+
+    obj: Any
+    how: str
+    entry: Entry | None = None
+
+
+@functools.lru_cache(maxsize=256)
+def _version_of(top_level: str) -> str | None:
+    distributions = _distributions().get(top_level, ())
+    for distribution in distributions:
+        return importlib.metadata.version(distribution)
+    version = getattr(sys.modules.get(top_level), "__version__", None)
+    return version if isinstance(version, str) else None
+
+
+@functools.lru_cache(maxsize=1)
+def _distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())

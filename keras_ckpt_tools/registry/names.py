@@ -1,0 +1,92 @@
+"""How names match: below every table of the registry.
+
+Keras writes `package>Name` for what was registered and a bare `Name` for what was not, so the same
+class has two spellings, depending on when its file was saved. One function decides for every table
+(explicit custom objects, scopes, registry, plug-ins) what a spelling may stand for, or the tables
+would disagree. A bare name stands for any package's object of that name, as long as there is one
+only; a qualified name never stands for another package's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from keras_ckpt_tools.errors import RegistryError
+
+__all__ = ["bare", "match", "nearest", "package_of"]
+
+_Value = TypeVar("_Value")
+_CLOSE_ENOUGH = 0.6
+
+
+def bare(name: str) -> str:
+    """Return the part behind the package.
+
+    >>> bare("my_package>Scale"), bare("Scale")
+    ('Scale', 'Scale')
+    """
+    return name.rpartition(">")[2]
+
+
+def package_of(name: str) -> str:
+    """Return the package of a qualified name, or an empty string.
+
+    >>> package_of("my_package>Scale"), package_of("Scale")
+    ('my_package', '')
+    """
+    return name.rpartition(">")[0]
+
+
+def match(name: str, table: Mapping[str, _Value], *, bare_keys: bool = True) -> str | None:
+    """Return the key of `table` that `name` stands for, or `None`.
+
+    Args:
+        name: The name asked for, qualified or bare.
+        table: Objects by name.
+        bare_keys: Whether a bare key also answers for a qualified name. It does where a user wrote
+            the table for this load, not in the registry, where each package keeps to its own.
+
+    Raises:
+        RegistryError: `name` is bare, and several packages have another object of that name.
+
+    >>> match("a>Scale", {"Scale": 1}), match("Scale", {"a>Scale": 1})
+    ('Scale', 'a>Scale')
+    >>> match("b>Scale", {"a>Scale": 1}) is None
+    True
+    """
+    if name in table:
+        return name
+    if ">" in name:
+        return bare(name) if bare_keys and bare(name) in table else None
+    candidates = sorted(key for key in table if ">" in key and bare(key) == name)
+    if len({id(table[key]) for key in candidates}) > 1:
+        raise RegistryError(
+            f"Several objects are called {name!r}: {', '.join(candidates)}.",
+            received=f"name={name!r}",
+            remedy=f"Ask for one of them by its full name, {candidates[0]!r} for example, or pass "
+            f"custom_objects={{{name!r}: ...}}.",
+            name=name,
+        )
+    return candidates[0] if candidates else None
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+    """Return the names most like `name`, the most alike first.
+
+    >>> nearest("old_package>Scale", ["my_package>Scale", "my_package>Scalar", "x>Other"])
+    ('my_package>Scale', 'my_package>Scalar')
+    """
+
+    def likeness(other: str) -> float:
+        # The name counts for more than the package: packages get renamed as a whole.
+        pairs = ((bare(name), bare(other)), (name, other))
+        ratios = (
+            difflib.SequenceMatcher(None, a.casefold(), b.casefold()).ratio() for a, b in pairs
+        )
+        of_name, of_whole = ratios
+        return of_name + of_whole / 100
+
+    scored = sorted(((-likeness(other), other) for other in set(known)), key=lambda pair: pair)
+    return tuple(other for score, other in scored if -score >= _CLOSE_ENOUGH)[:limit]

@@ -1,0 +1,287 @@
+"""The table of registered objects, and the order in which a name is looked up.
+
+`find` is the one lookup of the package: loading, the checks before loading and the tests of
+serialisation all ask it, so they cannot disagree on what a name means:
+
+    explicit custom objects > open scopes, innermost first > registered > plug-ins > (Keras' own)
+
+Keras itself looks into its global registry before the explicit argument, so that a user cannot
+replace what some import has registered. Here whoever is nearer to the call wins. Imports (of
+Keras, of plug-ins) happen outside the lock: a module that is being imported may register its
+classes from another thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar, overload
+
+from keras_ckpt_tools.registry.definitions import default_package, place_of, require_nameable
+from keras_ckpt_tools.registry.display import html_table, text_table
+from keras_ckpt_tools.registry.entries import Entry, Found, Migration
+from keras_ckpt_tools.registry.mirror import files_call
+from keras_ckpt_tools.registry.names import bare, match, nearest
+from keras_ckpt_tools.registry.options import Options
+from keras_ckpt_tools.registry.plugins import declared, load_plugin, plugin_for, serves
+from keras_ckpt_tools.registry.rebuildable import require_rebuildable
+from keras_ckpt_tools.registry.scopes import Scope, ScopePile, checked_objects
+from keras_ckpt_tools.registry.table import EntryTable
+
+__all__ = ["Registry"]
+
+_Object = TypeVar("_Object", bound=Callable[..., Any])
+
+
+class Registry:
+    """Names for custom objects, and the objects by name.
+
+    The package has one for everybody, `keras_ckpt_tools.registry`; make another where names must
+    not mix, in a test for example.
+
+    Args:
+        mirror: Whether objects and scopes are shown to Keras as well. `True` for the package's
+            own; default `False`.
+
+    Example:
+
+    >>> names = Registry()
+    >>> @names.register("my_package", aliases=["double"])
+    ... def twice(x):
+    ...     return 2 * x
+    >>> names.get("my_package>twice")(4), names.get("double")(4), names.name_of(twice)
+    (8, 8, 'my_package>twice')
+    """
+
+    def __init__(self, *, mirror: bool = False):
+        self._table = EntryTable(mirrored=mirror)
+        self._scopes = ScopePile(mirrored=mirror)
+
+    @overload
+    def register(self, package: _Object, /) -> _Object: ...
+
+    @overload
+    def register(
+        self,
+        package: str | None = None,
+        name: str | None = None,
+        *,
+        aliases: Iterable[str] = (),
+        version: int = 1,
+        migrate: Migration | None = None,
+        replace: bool = False,
+    ) -> Callable[[_Object], _Object]: ...
+
+    def register(
+        self,
+        package: Any = None,
+        name: str | None = None,
+        *,
+        aliases: Iterable[str] = (),
+        version: int = 1,
+        migrate: Migration | None = None,
+        replace: bool = False,
+    ) -> Any:
+        """Give a class or function the name that files call it by; a decorator.
+
+        Use it on every layer, model, loss, metric, optimizer, schedule, initializer, regularizer,
+        constraint and function of your own that a saved model may contain. It works bare,
+        `@register`, and with arguments. What is decorated is returned as it is. With the default
+        registry it can also be loaded by plain `keras.models.load_model`, by aliases too.
+
+        Running the same definition again (a notebook cell, a reloaded module) replaces it.
+
+        Args:
+            package: First half of the name. Default: the top-level package of the defining
+                module, `"Custom"` where that is `__main__`.
+            name: Second half. Default: the name of the class or function.
+            aliases: Other names that files may have for it. A bare one stands for that name in
+                the same package, and for a class that was saved before it was registered.
+            version: Version of its config, 1 or more. Default 1.
+            migrate: `migrate(config, from_version)`, which returns the config of this version.
+            replace: Whether to take the name from another object. Default `False`.
+
+        Returns:
+            What was decorated, or the decorator.
+
+        Raises:
+            ArgumentError: An argument cannot work; all are listed.
+            DuplicateNameError: Another object has the name, or an alias is taken.
+            NotSerializableError: The class could never be built again from what is saved of it;
+                the message has the method to write.
+            RegistryError: It is neither a class nor a plain function, or has a name already.
+
+        Example:
+
+        >>> names = Registry()
+        >>> @names.register("my_package", name="Half", version=2)
+        ... def halve(x):
+        ...     return x / 2
+        >>> names.entry("Half").version
+        2
+        """
+        # A package that is no string is what a bare `@register` was put on.
+        on_bare = package is not None and not isinstance(package, str)
+        options = Options.checked(
+            None if on_bare else package, name, aliases, version, migrate, replace
+        )
+        if on_bare:
+            return self._register(package, options, _caller())
+
+        def decorate(obj: _Object) -> _Object:
+            return self._register(obj, options, _caller())
+
+        return decorate
+
+    def _register(self, obj: _Object, options: Options, caller: tuple[str, int]) -> _Object:
+        require_nameable(obj)
+        package = options.package or default_package(obj)
+        name = f"{package}>{options.name or obj.__name__}"
+        file, line = place_of(obj, caller)
+        if isinstance(obj, type):
+            require_rebuildable(obj, name, f"{file}:{line}")
+        entry = Entry(name, obj, options.aliases, file, line, options.version, options.migrate)
+        self._table.add(entry, take_names=options.replace)
+        return obj
+
+    def scope(self, objects: Mapping[str, Any]) -> Scope:
+        """Return a context manager under which `objects` can be found by name.
+
+        Unlike `keras.saving.custom_object_scope` it adds to the scopes around it, is seen by every
+        thread, and may be closed in any order. With the default registry, plain
+        `keras.models.load_model` finds the objects too.
+
+        Args:
+            objects: Classes and functions by name, qualified or bare.
+
+        Raises:
+            ArgumentError: A key is no name, or a value neither class nor function.
+
+        Example:
+
+        >>> names = Registry()
+        >>> with names.scope({"biggest": max}), names.scope({"smallest": min}):
+        ...     names.get("biggest") is max
+        True
+        """
+        return Scope(self._scopes, checked_objects(objects, "objects"))
+
+    def find(
+        self,
+        name: str,
+        custom_objects: Mapping[str, Any] | None = None,
+        *,
+        plugins: bool = True,
+    ) -> Found | None:
+        """Look a name up, in the order of explicit objects, scopes, registry and plug-ins.
+
+        Args:
+            name: Qualified, `package>Name`, or bare. A qualified name never stands for another
+                package's object; a bare one stands for any package's, if there is only one.
+            custom_objects: Objects by name that win over everything else.
+            plugins: Whether a plug-in that declares the name is imported. Default `True`.
+
+        Returns:
+            The object and how it was found, or `None`. Keras' own objects are not looked up.
+
+        Raises:
+            RegistryError: Several objects fit a bare name.
+        """
+        if not isinstance(name, str) or not name:
+            return None
+        tables = [("custom_objects", custom_objects or {})]
+        tables += [("scope", table) for table in self._scopes.tables()]
+        for how, table in tables:
+            key = match(name, table)
+            if key is not None:
+                return Found(table[key], how, self._table.of(table[key]))
+        entry = self._table.named(name)
+        if entry is not None:
+            own = name in (entry.name, entry.bare_name)
+            return Found(entry.obj, "registered" if own else "alias", entry)
+        return self._find_plugin(name) if plugins else None
+
+    def _find_plugin(self, name: str) -> Found | None:
+        point = plugin_for(name)
+        obj = None if point is None else load_plugin(point)
+        if point is None or obj is None:
+            return None
+        entry = self._table.of(obj)
+        if not serves(point, name, () if entry is None else entry.keys):
+            return None
+        return Found(obj, "plug-in", entry)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the object that a name stands for, scopes and plug-ins included.
+
+        Args:
+            name: Qualified or bare.
+            default: What to return where there is none.
+
+        Raises:
+            RegistryError: Several objects fit a bare name.
+        """
+        found = self.find(name)
+        return default if found is None else found.obj
+
+    def name_of(self, obj: Any) -> str:
+        """Return the name that files call a class, a function, or the class of an object by.
+
+        For what is not registered that is its bare name, as in Keras; `obj in registry` tells the
+        two apart.
+        """
+        entry = self._table.of(obj)
+        return files_call(obj) if entry is None else entry.name
+
+    def entry(self, name_or_obj: Any) -> Entry | None:
+        """Return the entry of a name, a class, a function or an object, or `None`.
+
+        Raises:
+            RegistryError: Several objects fit a bare name.
+        """
+        if isinstance(name_or_obj, str):
+            return self._table.named(name_or_obj)
+        return self._table.of(name_or_obj)
+
+    def nearest(
+        self, name: str, custom_objects: Mapping[str, Any] | None = None
+    ) -> tuple[str, ...]:
+        """Return up to three known names most like `name`, the most alike first."""
+        known = set(custom_objects or {}).union(*self._scopes.tables(), declared())
+        for entry in self._table.entries():
+            known |= {entry.name, *entry.aliases}
+        return nearest(name, known)
+
+    def __contains__(self, name_or_obj: object) -> bool:
+        """Return whether a name, an alias or an object is registered here."""
+        if isinstance(name_or_obj, str):
+            keys = self._table.keys()
+            return name_or_obj in keys or name_or_obj in map(bare, keys)
+        return self._table.of(name_or_obj) is not None
+
+    def __len__(self) -> int:
+        return len(self._table.entries())
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._table.entries())
+
+    def __bool__(self) -> bool:
+        # `registry or default` must not take an empty registry for none.
+        return True
+
+    def __repr__(self) -> str:
+        return text_table(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self)
+
+    def _isolated(self) -> AbstractContextManager[None]:
+        """Return a context manager that undoes on exit what is registered inside: for tests."""
+        return self._table.isolated()
+
+
+def _caller() -> tuple[str, int]:
+    """Return file and line of whoever called the function that calls this."""
+    frame = sys._getframe(2)
+    return frame.f_code.co_filename, frame.f_lineno
