@@ -1,0 +1,93 @@
+"""The checkpoints of one run, in one directory: keep -> *find* -> resume.
+
+A directory holds `ckpt-00000001.weights.h5`, `ckpt-00000002.weights.h5`, ... in the order of the
+saves. There is no index beside them that could say something else than the files do: each file's
+record says where training was. A file counts only if it has both the name and a record of ours, so
+nobody else's file is ever listed, resumed from or deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.formats.userblock import MAGIC, decode
+from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.storage.commit import sync_directory
+from keras_ckpt_tools.storage.retention import Saved
+
+_NAME = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
+
+
+def checkpoint_path(directory: str | os.PathLike[str], number: int) -> str:
+    """Return the path of the n-th checkpoint of a run.
+
+    >>> checkpoint_path("runs/digits", 12)
+    'runs/digits/ckpt-00000012.weights.h5'
+    """
+    return os.path.join(directory, f"ckpt-{number:08d}.weights.h5")
+
+
+def read_record(path: str | os.PathLike[str]) -> Record | None:
+    """Read the record at the head of a weights file, or `None` where there is none of ours.
+
+    Raises:
+        DamagedArtefactError: there is one, and it has changed.
+    """
+    with open(path, "rb") as file:
+        found = decode(lambda offset, length: os.pread(file.fileno(), length, offset), str(path))
+    return found[0] if found else None
+
+
+def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:
+    """Return the checkpoints of a directory, oldest first, and those whose record is damaged.
+
+    Only records are read here, not tensors. A directory that is not there has none.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return [], []
+    saved, damaged = [], []
+    for name in sorted(names):
+        match = _NAME.fullmatch(name)
+        path = os.path.join(directory, name)
+        if not match or not os.path.isfile(path):
+            continue
+        try:
+            record = read_record(path)
+        except CkptError:
+            damaged.append(path)
+            continue
+        if record is not None and os.path.getsize(path) == record.size:
+            saved.append(Saved(path, int(match[1]), record.progress))
+        else:
+            damaged.append(path)
+    saved.sort(key=lambda item: item.number)
+    return saved, damaged
+
+
+def next_number(directory: str | os.PathLike[str]) -> int:
+    """Return the number that comes after all that are in use, damaged ones and others' included."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return 1
+    return max((int(m[1]) for name in names if (m := _NAME.fullmatch(name))), default=0) + 1
+
+
+def delete_checkpoints(paths: list[str]) -> None:
+    """Delete checkpoints that we wrote; others, and those that are gone already, are left alone."""
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                ours = file.read(len(MAGIC)) == MAGIC
+            if ours:
+                os.unlink(path)
+        except FileNotFoundError:
+            continue
+    for folder in {Path(path).parent for path in paths}:
+        if folder.is_dir():
+            sync_directory(folder)

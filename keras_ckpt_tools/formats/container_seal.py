@@ -1,0 +1,62 @@
+"""The digest that covers a `.keras` archive around its weights: write and source, one definition.
+
+A zip names its members and their checksums in headers of its own, which a record inside one of its
+members cannot cover. The archive's comment does: it ends the file and holds the digest of every
+byte that is not in the weights member.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zipfile
+
+import xxhash
+
+WEIGHTS_MEMBER = "model.weights.h5"
+CONFIG_MEMBER = "config.json"
+METADATA_MEMBER = "metadata.json"
+
+_SEAL = re.compile(rb"keras_ckpt_tools:1:([0-9a-f]{32})")
+_LOCAL_HEADER = struct.Struct("<26xHH")
+_CHUNK = 1 << 20
+
+
+def seal_comment(digest: str) -> bytes:
+    """Return the comment of an archive that holds a digest at its very end."""
+    return f"keras_ckpt_tools:1:{digest}".encode()
+
+
+def sealed_digest(comment: bytes) -> str | None:
+    """Return the digest in a zip's comment, or `None` where it is not ours.
+
+    >>> sealed_digest(seal_comment("0" * 32)) == "0" * 32, sealed_digest(b"hello")
+    (True, None)
+    """
+    match = _SEAL.fullmatch(comment)
+    return match[1].decode() if match else None
+
+
+def container_digest(descriptor: int, start: int, end: int) -> str:
+    """Return the digest of a file but for `start` to `end` and the digest at its very end."""
+    size = os.fstat(descriptor).st_size
+    state = xxhash.xxh3_128()
+    for begin, stop in ((0, start), (end, size - state.digest_size * 2)):
+        for offset in range(begin, stop, _CHUNK):
+            state.update(os.pread(descriptor, min(_CHUNK, stop - offset), offset))
+    return state.hexdigest()
+
+
+def member_range(descriptor: int, info: zipfile.ZipInfo) -> tuple[int, int]:
+    """Return where the data of a stored member begins and ends in the archive.
+
+    Raises:
+        zipfile.BadZipFile: its header lies outside the file.
+    """
+    header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
+    if len(header) < _LOCAL_HEADER.size:
+        raise zipfile.BadZipFile(f"the header of {info.filename} lies outside the file")
+    name_length, extra_length = _LOCAL_HEADER.unpack(header)
+    start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    return start, start + info.compress_size

@@ -1,0 +1,184 @@
+"""Look into zips and HDF5 files far enough to tell them apart: bytes -> *kind*.
+
+`kinds` asks; what comes back is the name of a `Kind` and what is visibly wrong. A zip that was cut
+off has lost its directory, so its local headers are followed as far as they go: they say which
+member it ends in and how long it should have been. An HDF5 superblock says where the file ends,
+which finds a truncated download without libhdf5, and before libhdf5 gets to see it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from typing import BinaryIO
+
+import h5py
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
+_TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
+_SCAN = 1 << 20
+
+
+def tell_zip(file: BinaryIO, size: int) -> tuple[str, str | None]:
+    """Return the name of a zip's kind, and its damage."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+        names, end = _follow_local_headers(file, size)
+        if end > size:
+            return _kind_of_members(names), f"truncated at {size:,} of at least {end:,} bytes"
+        file.seek(end)
+        if not names or file.read(4) in (b"", b"PK\x01\x02"):
+            return _kind_of_members(names), f"truncated at {size:,} bytes, before its end"
+        return _kind_of_members(names), f"no zip that can be read ({error})"
+    kind = _kind_of_members(names)
+    if kind == "KERAS":
+        if len(set(names)) < len(names):
+            return kind, "two members of the archive have the same name"
+        lacks = [name for name in ("config.json", "model.weights.h5") if name not in names]
+        if lacks:
+            return kind, " and ".join(lacks) + " missing in the archive"
+    return kind, None
+
+
+def _kind_of_members(names: list[str]) -> str:
+    if set(names) & {"config.json", "metadata.json", "model.weights.h5"}:
+        return "KERAS"
+    if any(name.endswith("data.pkl") for name in names):
+        return "PICKLE"
+    if names and all(name.endswith(".npy") for name in names):
+        return "NPZ"
+    return "UNKNOWN"
+
+
+def _follow_local_headers(file: BinaryIO, size: int) -> tuple[list[str], int]:
+    names: list[str] = []
+    offset = 0
+    while offset < size:
+        file.seek(offset)
+        raw = file.read(_LOCAL_HEADER.size)
+        if len(raw) < _LOCAL_HEADER.size or not raw.startswith(b"PK\x03\x04"):
+            break
+        _, _, flags, _, _, _, _, packed, _, name_length, extra_length = _LOCAL_HEADER.unpack(raw)
+        name = file.read(name_length)
+        extra = file.read(extra_length)
+        if len(name) == name_length:
+            names.append(name.decode("utf-8", "replace"))
+        if packed == 0xFFFFFFFF:
+            packed = _zip64_length(extra)
+        if flags & 8 and not packed:
+            return names, offset  # Lengths follow the data; they cannot be told from here.
+        offset += _LOCAL_HEADER.size + name_length + extra_length + packed
+    return names, offset
+
+
+def _zip64_length(extra: bytes) -> int:
+    while len(extra) >= 4:
+        tag, length = struct.unpack_from("<HH", extra)
+        if tag == 1 and length >= 16 and len(extra) >= 20:
+            return int(struct.unpack_from("<Q", extra, 12)[0])
+        extra = extra[4 + length :]
+    return 0
+
+
+def superblock_at(file: BinaryIO, size: int) -> int | None:
+    """Return the offset of a file's HDF5 superblock (0, 512, 1024, 2048, ...), or `None`."""
+    offset = 0
+    while offset + len(_HDF5) <= size:
+        file.seek(offset)
+        if file.read(len(_HDF5)) == _HDF5:
+            return offset
+        offset = offset * 2 or 512
+    return None
+
+
+def tell_hdf5(file: BinaryIO, base: int, size: int) -> tuple[str, str | None]:
+    """Return the name of an HDF5 file's kind, and its damage."""
+    end = _end_of_hdf5(file, base)
+    if end is None:
+        return _guess_hdf5(file), "its HDF5 superblock cannot be read"
+    if end > size:
+        return _guess_hdf5(file), f"truncated at {size:,} of {end:,} bytes"
+    try:
+        file.seek(0)
+        with h5py.File(file, "r") as hdf5:
+            return _kind_of_hdf5(hdf5), None
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        return _guess_hdf5(file), f"libhdf5 cannot read it ({error})"
+
+
+def _end_of_hdf5(file: BinaryIO, base: int) -> int | None:
+    file.seek(base)
+    block = file.read(128)
+    if len(block) < 48:
+        return None
+    version = block[8]
+    if version in (0, 1):
+        width, first = block[13], 24 if version == 0 else 28
+        addresses = block[first:]
+    elif version in (2, 3):
+        width, addresses = block[9], block[12:]
+    else:
+        return None
+    if width not in (4, 8) or len(addresses) < 3 * width:
+        return None
+    # Base address, one more address, end of file: in all four versions, in this order. The end
+    # counts from the start of the file.
+    return int.from_bytes(addresses[2 * width : 3 * width], "little")
+
+
+def _kind_of_hdf5(hdf5: h5py.File) -> str:
+    attributes, members = set(hdf5.attrs), set(hdf5)
+    if "model_config" in attributes or "model_weights" in members:
+        return "H5_MODEL"
+    if any(name == "layer_names" or name.startswith("layer_names") for name in attributes):
+        return "H5_WEIGHTS_LEGACY"
+    if members & {"vars", "layers", "_layer_checkpoint_dependencies", "optimizer"}:
+        return "H5_WEIGHTS"
+    if any(isinstance(hdf5.get(name), h5py.Group) and "vars" in hdf5[name] for name in members):
+        return "H5_WEIGHTS"
+    return "UNKNOWN"
+
+
+def _guess_hdf5(file: BinaryIO) -> str:
+    # Attributes stand near the start of the file; what is left of it may still name them.
+    file.seek(0)
+    start = file.read(_SCAN)
+    if b"model_config" in start:
+        return "H5_MODEL"
+    return "H5_WEIGHTS_LEGACY" if b"layer_names" in start else "H5_WEIGHTS"
+
+
+def is_tensorflow_index(file: BinaryIO, size: int) -> bool:
+    """Return whether a file ends as the index of a TensorFlow checkpoint does."""
+    if size < 48:
+        return False
+    file.seek(size - len(_TABLE_MAGIC))
+    return file.read() == _TABLE_MAGIC
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Return whether a file begins as safetensors do: a length, then a JSON object."""
+    if len(head) < 10 or head[8:9] != b"{":
+        return False
+    length = int.from_bytes(head[:8], "little")
+    if not 2 <= length <= size - 8:
+        return False
+    if length + 8 > len(head):
+        return True
+    try:
+        return isinstance(json.loads(head[8 : 8 + length]), dict)
+    except ValueError:
+        return False
+
+
+def is_pickle(file: BinaryIO, head: bytes, size: int) -> bool:
+    """Return whether a file is a pickle of protocol 2 or later. Nothing of it is loaded."""
+    if len(head) < 3 or head[0] != 0x80 or not 2 <= head[1] <= 5:
+        return False
+    file.seek(size - 1)
+    # Joblib and old PyTorch files append arrays after the pickle; they open with these opcodes.
+    return file.read(1) == b"." or head[2:3] in b"\x95}(c]\x8aK"

@@ -1,0 +1,266 @@
+"""Tell what an artefact is, by its content: artefact -> *kind* -> source.
+
+People rename files, and a download that failed is an HTML page called `model.keras`. So the name
+is never asked: the first bytes, the directory of a zip, the superblock of an HDF5 file and the
+members of a directory say what something is. Only regular files and plain directories are opened;
+a pipe or a device would block or do something.
+
+Everything that can be known from the first bytes and the sizes is (a file that ends before its own
+end, an empty one), because a reader that meets it later could only fail with less to say. libhdf5
+is asked only about HDF5 files that we did not write and that are whole by their own account.
+
+Sources: the HDF5 File Format Specification (section II.A), the ZIP APPNOTE (4.3), `pickle`'s
+PROTO opcode, TensorFlow's `table_builder` magic, the safetensors format, Git LFS pointer files.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from keras_ckpt_tools.errors import (
+    ArgumentError,
+    ArtefactError,
+    CkptError,
+    NewerFormatError,
+)
+from keras_ckpt_tools.formats import containers
+from keras_ckpt_tools.formats.nearby import not_found
+from keras_ckpt_tools.formats.userblock import MAGIC, decode
+
+__all__ = ["Artefact", "Kind", "plain_path", "tell"]
+
+_HEAD = 4096
+
+
+class Kind(enum.StrEnum):
+    """What an artefact is."""
+
+    KERAS = "keras"
+    KERAS_DIR = "keras directory"
+    H5_MODEL = "whole-model HDF5"
+    H5_WEIGHTS = "weights HDF5"
+    H5_WEIGHTS_LEGACY = "weights HDF5, Keras 2 layout"
+    CHECKPOINT = "checkpoint"
+    CHECKPOINT_DIR = "directory of checkpoints"
+    TF_CHECKPOINT = "TensorFlow checkpoint"
+    SAVED_MODEL = "SavedModel"
+    PICKLE = "pickle"
+    ORBAX = "Orbax checkpoint"
+    SAFETENSORS = "safetensors"
+    NPZ = "NumPy arrays"
+    GIT_LFS = "Git LFS pointer"
+    HTML = "web page"
+    EMPTY = "empty file"
+    DIRECTORY = "directory"
+    SPECIAL = "special file"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What was found at a path.
+
+    Attributes:
+        path: The path, as given.
+        kind: What it is.
+        size: Bytes; for a directory, of all files in it.
+        damage: What is visibly wrong with it (`"truncated at 1,024 of 20,480 bytes"`), or `None`.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    damage: str | None = None
+
+
+def plain_path(path: str | os.PathLike[str]) -> str:
+    """Return a path as a string.
+
+    Raises:
+        ArgumentError: it is neither a string nor path-like, or it is empty.
+
+    >>> plain_path("model.keras")
+    'model.keras'
+    """
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ArgumentError(
+            "A path is a non-empty string or a `pathlib.Path`.",
+            received=f"path={path!r}",
+            remedy="Pass the path of one file or directory.",
+        )
+    return name
+
+
+def tell(path: str | os.PathLike[str]) -> Artefact:
+    """Tell what is at a path, by its content.
+
+    Args:
+        path: A file, a directory, or the prefix of a TensorFlow checkpoint.
+
+    Returns:
+        What it is, how large, and what is visibly wrong with it. Kinds that the package cannot
+        open are told too; it is the caller that refuses them.
+
+    Raises:
+        ArtefactNotFoundError: nothing is there; names what is nearby.
+        ArtefactError: it may not be read.
+        ArgumentError: `path` is no path.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> page = pathlib.Path(tempfile.mkdtemp(), "model.keras")
+    >>> _ = page.write_text("<!DOCTYPE html><html>404</html>")
+    >>> tell(page).kind
+    <Kind.HTML: 'web page'>
+    """
+    name = plain_path(path)
+    try:
+        status = os.stat(name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.isfile(f"{name}.index"):
+            return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
+        raise not_found(name) from error
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    try:
+        if stat.S_ISDIR(status.st_mode):
+            return _tell_directory(name)
+        if not stat.S_ISREG(status.st_mode):
+            return Artefact(name, Kind.SPECIAL, 0)
+        with open(name, "rb") as file:
+            return _tell_file(name, file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        if isinstance(error, CkptError):
+            raise
+        raise _unreadable(name, error) from error
+
+
+def _tell_file(path: str, file: BinaryIO, size: int) -> Artefact:
+    if size == 0:
+        return Artefact(path, Kind.EMPTY, 0, "empty: it has no bytes")
+    head = file.read(_HEAD)
+    if head.startswith(MAGIC):
+        return _tell_ours(path, file, size)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        found, damage = containers.tell_zip(file, size)
+        return Artefact(path, Kind[found], size, damage)
+    base = containers.superblock_at(file, size)
+    if base is not None:
+        found, damage = containers.tell_hdf5(file, base, size)
+        return Artefact(path, Kind[found], size, damage)
+    return Artefact(path, _tell_by_head(path, file, head, size), size)
+
+
+def _tell_by_head(path: str, file: BinaryIO, head: bytes, size: int) -> Kind:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return Kind.GIT_LFS
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<!--")):
+        return Kind.HTML
+    if head.startswith(b"\x93NUMPY"):
+        return Kind.NPZ
+    if head.startswith(b"model_checkpoint_path:") or containers.is_tensorflow_index(file, size):
+        return Kind.TF_CHECKPOINT
+    if os.path.isfile(f"{path.rpartition('.data-')[0]}.index"):
+        return Kind.TF_CHECKPOINT
+    if containers.is_safetensors(head, size):
+        return Kind.SAFETENSORS
+    if containers.is_pickle(file, head, size):
+        return Kind.PICKLE
+    folder, name = os.path.split(os.path.abspath(path))
+    if name in ("saved_model.pb", "keras_metadata.pb") and "variables" in os.listdir(folder):
+        return Kind.SAVED_MODEL
+    return Kind.UNKNOWN
+
+
+def _tell_ours(path: str, file: BinaryIO, size: int) -> Artefact:
+    def read_at(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return file.read(length)
+
+    try:
+        found = decode(read_at, path)
+    except NewerFormatError:
+        # It is whole for all we know; whoever opens it gets to hear what is needed.
+        return Artefact(path, Kind.CHECKPOINT, size)
+    except CkptError as error:
+        return Artefact(path, Kind.CHECKPOINT, size, error.what)
+    assert found is not None  # The magic is there.
+    record, _ = found
+    kinds = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS}
+    damage = None
+    if record.size > size:
+        damage = f"truncated at {size:,} of {record.size:,} bytes"
+    elif record.size < size:
+        damage = f"{size - record.size:,} bytes too long: it should have {record.size:,}"
+    return Artefact(path, kinds.get(record.kind, Kind.CHECKPOINT), size, damage)
+
+
+def _tell_directory(path: str) -> Artefact:
+    names = set(os.listdir(path))
+    size = sum(
+        entry.stat(follow_symlinks=False).st_size
+        for entry in os.scandir(path)
+        if entry.is_file(follow_symlinks=False)
+    )
+    if names & {"saved_model.pb", "saved_model.pbtxt"}:
+        return Artefact(path, Kind.SAVED_MODEL, size)
+    if "config.json" in names and names & {"metadata.json", "model.weights.h5"}:
+        lacks = None if "model.weights.h5" in names else "model.weights.h5 is not in it"
+        return Artefact(path, Kind.KERAS_DIR, size, lacks)
+    if _holds_checkpoints(path, names):
+        return Artefact(path, Kind.CHECKPOINT_DIR, size)
+    if "checkpoint" in names and os.path.isfile(os.path.join(path, "checkpoint")):
+        return Artefact(path, Kind.TF_CHECKPOINT, size)
+    if any(name.endswith(".index") and f"{name[:-6]}.data-" in " ".join(names) for name in names):
+        return Artefact(path, Kind.TF_CHECKPOINT, size)
+    if _is_orbax(path, names):
+        return Artefact(path, Kind.ORBAX, size)
+    return Artefact(path, Kind.DIRECTORY, size)
+
+
+def _holds_checkpoints(path: str, names: set[str]) -> bool:
+    for name in names:
+        if name.startswith("ckpt-") and name.endswith(".weights.h5"):
+            inner = os.path.join(path, name)
+            if os.path.isfile(inner):
+                with open(inner, "rb") as file:
+                    if file.read(len(MAGIC)) == MAGIC:
+                        return True
+    return False
+
+
+def _is_orbax(path: str, names: set[str]) -> bool:
+    marks = {"_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt", "orbax.checkpoint"}
+    if names & marks:
+        return True
+    steps = [os.path.join(path, name) for name in names if name.isdigit()]
+    return any(os.path.isdir(step) and set(os.listdir(step)) & marks for step in steps)
+
+
+def _size_of_prefix(prefix: str) -> int:
+    folder, name = os.path.split(os.path.abspath(prefix))
+    return sum(
+        entry.stat().st_size
+        for entry in os.scandir(folder)
+        if entry.name == f"{name}.index" or entry.name.startswith(f"{name}.data-")
+    )
+
+
+def _unreadable(path: str, error: OSError) -> ArtefactError:
+    reason = error.strerror or str(error)
+    remedy = "Check the path and the disk."
+    if isinstance(error, PermissionError):
+        remedy = f"Give the user of this process the right to read it: `chmod u+r {path}`."
+    return ArtefactError(
+        f"The path cannot be read: {reason}.",
+        received=f"path={path!r}",
+        remedy=remedy,
+        path=path,
+    )

@@ -1,0 +1,133 @@
+"""Where every byte of an HDF5 file goes: snapshot -> *layout* -> write.
+
+An HDF5 file of plain datasets is a skeleton (superblock, groups, attributes, headers) with the
+data of each tensor in one piece somewhere in between. Where, depends only on names, shapes and
+types. So libhdf5 is asked once to lay out an empty file (early allocation, no fill: the file is
+sparse and no data is written), the skeleton and the offsets are kept, and from then on a save
+needs no HDF5 call: it writes skeleton, record and buffers. The result is what libhdf5 would have
+written, since libhdf5 did write all of it but the data.
+
+Layouts are kept by what they depend on, because a run saves the same structure again and again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from keras_ckpt_tools.formats.extents import gaps_between
+
+_KEPT_LAYOUTS = 8
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A tensor to be laid out: its HDF5 path, shape, type and attributes."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    attributes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Structure:
+    """All that a layout depends on, in a form that can be compared.
+
+    Attributes:
+        datasets: The tensors, in order of creation.
+        group_attributes: `(path, name, value)` for attributes of groups; makes the group too.
+        links: `(path, target)` for second names of groups.
+        userblock: Length of the user block.
+    """
+
+    datasets: tuple[Dataset, ...]
+    group_attributes: tuple[tuple[str, str, str], ...]
+    links: tuple[tuple[str, str], ...]
+    userblock: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything goes.
+
+    Attributes:
+        skeleton: `(offset, bytes)` of all that is not data, in order.
+        offsets: Where the data of each tensor starts; tensors without bytes are left out.
+        size: Length of the file.
+    """
+
+    skeleton: tuple[tuple[int, bytes], ...]
+    offsets: Mapping[str, int]
+    size: int
+
+
+_layouts: OrderedDict[Structure, Layout] = OrderedDict()
+
+
+def lay_out(structure: Structure, directory: str | None = None) -> Layout:
+    """Return the layout of a structure; kept, so that asking again costs nothing.
+
+    Args:
+        structure: What is to be laid out.
+        directory: Where a sparse file of the final length may be put for a moment.
+    """
+    layout = _layouts.get(structure)
+    if layout is None:
+        layout = _layouts[structure] = _lay_out(structure, directory)
+        while len(_layouts) > _KEPT_LAYOUTS:
+            _layouts.popitem(last=False)
+    _layouts.move_to_end(structure)
+    return layout
+
+
+def _lay_out(structure: Structure, directory: str | None) -> Layout:
+    with tempfile.TemporaryDirectory(prefix=".kct-layout-", dir=directory) as folder:
+        path = os.path.join(folder, "layout.h5")
+        with h5py.File(path, "w", userblock_size=structure.userblock) as file:
+            offsets = _create(file, structure)
+        with open(path, "rb") as skeleton:
+            size = os.fstat(skeleton.fileno()).st_size
+            data = sorted((offsets[d.path], d.nbytes) for d in structure.datasets if d.nbytes)
+            gaps = tuple(
+                (start, os.pread(skeleton.fileno(), end - start, start))
+                for start, end in gaps_between(data, structure.userblock, size)
+            )
+    return Layout(gaps, {d.path: offsets[d.path] for d in structure.datasets if d.nbytes}, size)
+
+
+def _create(file: h5py.File, structure: Structure) -> dict[str, int]:
+    for path, name, value in structure.group_attributes:
+        file.require_group(path).attrs[name] = value
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    offsets = {}
+    for dataset in structure.datasets:
+        parent, _, name = dataset.path.rpartition("/")
+        group = file.require_group(parent) if parent else file
+        space = h5py.h5s.create_simple(dataset.shape) if dataset.shape else _scalar()
+        kind = h5py.h5t.py_create(dataset.dtype, logical=True)
+        made = h5py.h5d.create(group.id, name.encode(), kind, space, creation)
+        for key, value in dataset.attributes:
+            h5py.Dataset(made).attrs[key] = value
+        if dataset.nbytes:
+            offsets[dataset.path] = made.get_offset()
+    for path, target in structure.links:
+        file[path] = file[target]
+    return offsets
+
+
+def _scalar() -> h5py.h5s.SpaceID:
+    return h5py.h5s.create(h5py.h5s.SCALAR)

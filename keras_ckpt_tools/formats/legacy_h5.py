@@ -1,0 +1,79 @@
+"""Write a whole model as `.h5`, Keras' older format: model -> *write* -> commit.
+
+Keras' own writer lays this format out (its config stands in attributes, in pieces where it is
+long), into a staged file with a user block in front. When it is done the file is read once, and the
+record with all digests goes into the user block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, BinaryIO
+
+import h5py
+
+from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.formats.extents import gaps_between
+from keras_ckpt_tools.formats.hdf5_tensors import read_table
+from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
+from keras_ckpt_tools.metadata import Record, TensorInfo
+
+# A line of the record's table of tensors, generously; the block is doubled where it was too small.
+_BYTES_PER_TENSOR = 300
+
+
+def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
+    """Write a model into an empty file that is open for reading and writing.
+
+    Args:
+        file: Where to write.
+        model: A built model of the Sequential or Functional kind.
+        record: What the file says about itself; the tables of bytes are filled in here.
+
+    Returns:
+        The record as it stands in the file.
+    """
+    tensors = len(model.weights) * 4  # Adam and its kin keep up to three numbers for each weight.
+    block = block_size(len(encode_json(record)) + _BYTES_PER_TENSOR * (tensors + 8))
+    while True:
+        file.seek(0)
+        file.truncate()
+        with h5py.File(file, "w", userblock_size=block) as hdf5:
+            internals.save_model_to_hdf5(model, hdf5)
+            hdf5.flush()
+            table = read_table(hdf5)
+        file.flush()
+        described = _describe(file.fileno(), record, table, block)
+        if block_size(len(encode_json(described))) <= block:
+            break
+        block *= 2
+    file.seek(0)
+    file.write(encode(described, block))
+    return described
+
+
+def _describe(descriptor: int, record: Record, table: dict[str, TensorInfo], block: int) -> Record:
+    size = os.fstat(descriptor).st_size
+    # What has no place of its own (strings of varying length) counts as skeleton.
+    placed = {info.offset: info for info in table.values() if info.offset is not None}
+    data = [(offset, placed[offset].nbytes) for offset in sorted(placed)]
+    return dataclasses.replace(
+        record,
+        tensors=tuple(
+            dataclasses.replace(info, digest=_digest(descriptor, info))
+            for info in table.values()
+            if info.offset is not None or not info.nbytes
+        ),
+        skeleton_digest=digest_of(
+            *(
+                os.pread(descriptor, end - start, start)
+                for start, end in gaps_between(data, block, size)
+            )
+        ),
+        size=size,
+    )
+
+
+def _digest(descriptor: int, info: TensorInfo) -> str:
+    return digest_of(os.pread(descriptor, info.nbytes, info.offset or 0))
