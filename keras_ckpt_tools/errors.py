@@ -3,7 +3,7 @@
     CkptError
     ├── ArgumentError             (ValueError)   an argument that cannot work, told at once
     │   ├── FilepathKeyError      (KeyError)     a pattern asks for a key that the logs lack
-    │   ├── MonitorError                         the monitored metric is missing, or has no direction
+    │   ├── MonitorError                         the metric is missing, or has no direction
     │   └── PathInUseError                       two writers were given one path
     ├── ArtefactError
     │   ├── ArtefactNotFoundError (FileNotFoundError)  nothing is there

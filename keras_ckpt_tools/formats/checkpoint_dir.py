@@ -18,6 +18,7 @@ from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import sync_directory
 from keras_ckpt_tools.storage.retention import Saved
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _NAME = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
 
 
@@ -63,10 +64,16 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
             continue
         if record is not None and os.path.getsize(path) == record.size:
             saved.append(Saved(path, int(match[1]), record.progress))
-        else:
+        elif record is not None or not _is_plain_hdf5(path):
             damaged.append(path)
     saved.sort(key=lambda item: item.number)
     return saved, damaged
+
+
+def _is_plain_hdf5(path: str) -> bool:
+    """Return whether somebody else wrote the file: ours never begin like this."""
+    with open(path, "rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
 
 
 def next_number(directory: str | os.PathLike[str]) -> int:

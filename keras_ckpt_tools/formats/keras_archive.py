@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from keras_ckpt_tools import _keras_internals as internals
@@ -23,22 +26,38 @@ from keras_ckpt_tools.formats.container_seal import (
     member_range,
     seal_comment,
 )
-from keras_ckpt_tools.formats.weights_file import Snapshot, write_weights
+from keras_ckpt_tools.formats.snapshot import Snapshot
+from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.storage.write_behind import WriteBehind, in_pieces
 
 ASSETS_FOLDER = "assets"
 
 
-def serialize(model: Any) -> tuple[str, str]:
-    """Return `config.json` and `metadata.json` of a model, as Keras writes them."""
+@dataclass(frozen=True)
+class Documents:
+    """What a `.keras` holds beside weights.
+
+    Attributes:
+        config: `config.json`, as Keras writes it.
+        metadata: `metadata.json`, likewise.
+        assets: Files that layers saved (vocabularies), by their name in the archive.
+    """
+
+    config: str
+    metadata: str
+    assets: Mapping[str, bytes]
+
+
+def documents_of(model: Any) -> Documents:
+    """Return the present documents of a model."""
     config, metadata = internals.serialize_model_as_json(model)
-    return config, metadata
+    return Documents(config, metadata, _assets_of(model))
 
 
 def write_archive(
     file: BinaryIO,
-    model: Any,
-    documents: tuple[str, str],
+    documents: Documents,
     snapshot: Snapshot,
     record: Record,
     directory: str | None = None,
@@ -47,8 +66,7 @@ def write_archive(
 
     Args:
         file: Where to write.
-        model: The model; asked for its assets.
-        documents: What `serialize` returned.
+        documents: What it holds beside weights.
         snapshot: Its tensors.
         record: What else the file says about itself.
         directory: Where the layout may put an empty file for a moment.
@@ -56,20 +74,20 @@ def write_archive(
     Returns:
         The record as it stands in the file.
     """
-    config, metadata = documents
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(METADATA_MEMBER, metadata)
-        archive.writestr(CONFIG_MEMBER, config)
+    with WriteBehind(file) as behind, zipfile.ZipFile(behind, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(METADATA_MEMBER, documents.metadata)
+        archive.writestr(CONFIG_MEMBER, documents.config)
         with archive.open(WEIGHTS_MEMBER, "w", force_zip64=True) as member:
-            record = write_weights(member.write, snapshot, record, directory)
-        _write_assets(archive, model)
+            record = write_weights(in_pieces(member.write), snapshot, record, directory)
+        for name, data in documents.assets.items():
+            archive.writestr(name, data)
         archive.comment = seal_comment("0" * 32)
     _write_seal(file)
     return record
 
 
-def _write_assets(archive: zipfile.ZipFile, model: Any) -> None:
-    store = internals.DiskIOStore(ASSETS_FOLDER, archive=archive, mode="w")
+def _assets_of(model: Any) -> dict[str, bytes]:
+    store = internals.DiskIOStore(ASSETS_FOLDER, mode="w")
     try:
         internals.save_state(
             model,
@@ -78,6 +96,9 @@ def _write_assets(archive: zipfile.ZipFile, model: Any) -> None:
             inner_path="",
             visited_saveables=set(),
         )
+        root = Path(store.working_dir)
+        files = (path for path in sorted(root.rglob("*")) if path.is_file())
+        return {f"{ASSETS_FOLDER}/{p.relative_to(root).as_posix()}": p.read_bytes() for p in files}
     finally:
         store.close()
 

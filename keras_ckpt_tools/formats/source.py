@@ -34,9 +34,8 @@ from keras_ckpt_tools.formats.container_seal import (
     sealed_digest,
 )
 from keras_ckpt_tools.formats.dtypes import numpy_dtype
-from keras_ckpt_tools.formats.extents import gaps_between
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.userblock import decode, digest_of
+from keras_ckpt_tools.formats.record_reader import RecordReader, open_record
 from keras_ckpt_tools.formats.window import Window
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
@@ -71,7 +70,7 @@ class Source:
         self._stack = ExitStack()
         self._checked = False
         self._base = 0
-        self._block = 0
+        self._reader: RecordReader | None = None
         self._archive: zipfile.ZipFile | None = None
         self.record: Record | None = None
         self.config: dict[str, Any] | None = None
@@ -107,9 +106,8 @@ class Source:
         if self.kind is Kind.KERAS:
             self._open_archive()
         if self._archive is None or self._end > self._base:
-            found = decode(self._read_at, self.path)
-            if found:
-                self.record, self._block = found
+            self._reader = open_record(self._fd, self._base, self._end, self.path)
+            self.record = self._reader.record if self._reader else None
         if self.kind is Kind.H5_MODEL:
             self._read_attributes()
 
@@ -179,17 +177,27 @@ class Source:
             DamagedArtefactError: bytes of the file have changed since it was written.
         """
         info = self.tensors[path]
-        if self.record is None:
+        if self._reader is None:
             return hdf5_tensors.read_tensor(self._hdf5, info, _dtype_in_file(info))
-        if not self._checked:
-            problems = self._check_skeleton()
+        self.check()
+        array = self._reader.read(info)
+        if array is None:
+            raise self._damaged(f"the bytes of {path} have changed")
+        return array
+
+    def check(self) -> None:
+        """Check all bytes of a file of ours that belong to no tensor, once.
+
+        Tensors are checked as they are read, so what has passed here and is read is whole.
+
+        Raises:
+            DamagedArtefactError: bytes have changed since it was written.
+        """
+        if self._reader is not None and not self._checked:
+            problems = self._check_around()
             if problems:
                 raise self._damaged("; ".join(problems))
             self._checked = True
-        data = self._read_data(info)
-        if digest_of(data) != info.digest:
-            raise self._damaged(f"the bytes of {path} have changed")
-        return np.frombuffer(data, numpy_dtype(info.dtype)).reshape(info.shape)
 
     def verify(self) -> tuple[str, ...]:
         """Read and check every byte; return what is wrong, as sentences.
@@ -197,27 +205,15 @@ class Source:
         A file that we did not write has no digests; for it, every tensor is read, and a zip's own
         checksums are checked.
         """
-        if self.record is None:
+        if self._reader is None:
             return self._verify_foreign()
-        problems = self._check_skeleton()
-        problems += [
-            f"the bytes of {info.path} have changed"
-            for info in self.record.tensors
-            if digest_of(self._read_data(info)) != info.digest
-        ]
-        return tuple(problems)
+        changed = self._reader.changed_tensors()
+        return (*self._check_around(), *(f"the bytes of {path} have changed" for path in changed))
 
-    def _check_skeleton(self) -> list[str]:
-        assert self.record is not None
-        problems = []
-        if self._end - self._base != self.record.size:
-            return [f"it has {self._end - self._base:,} bytes of {self.record.size:,}"]
-        data = sorted((t.offset, t.nbytes) for t in self.record.tensors if t.offset is not None)
-        gaps = gaps_between(data, self._block, self.record.size)
-        found = digest_of(*(self._read_at(start, end - start) for start, end in gaps))
-        if found != self.record.skeleton_digest:
-            problems.append("the bytes between its tensors have changed")
-        if self._archive is not None:
+    def _check_around(self) -> list[str]:
+        assert self._reader is not None
+        problems = self._reader.check()
+        if self._archive is not None and not problems:
             sealed = sealed_digest(self._archive.comment)
             if sealed != container_digest(self._fd, self._base, self._end):
                 problems.append("the bytes of its archive around the weights have changed")
@@ -266,20 +262,6 @@ class Source:
             return self._stack.enter_context(h5py.File(stream, "r"))
         except OSError as error:
             raise self._damaged(f"libhdf5 cannot read it ({error})") from error
-
-    def _read_at(self, offset: int, length: int) -> bytes:
-        start = self._base + offset
-        return os.pread(self._fd, min(length, max(self._end - start, 0)), start)
-
-    def _read_data(self, info: TensorInfo) -> bytearray:
-        data = bytearray(info.nbytes)
-        view, done = memoryview(data), 0
-        while info.offset is not None and done < info.nbytes:
-            read = os.preadv(self._fd, [view[done:]], self._base + info.offset + done)
-            if not read:
-                break
-            done += read
-        return data
 
     def _damaged(self, how: str) -> DamagedArtefactError:
         return DamagedArtefactError(

@@ -1,9 +1,7 @@
 """From live Keras objects to named tensors, and back: snapshot -> write, and source -> restore.
 
-Keras decides where the state of a layer stands in a file (`layers/dense/vars/0`) while it walks
-the model and hands each object a store. Handing it stores of our own keeps that layout, including
-whatever a layer's own `save_own_variables` does, without opening a file: one store collects
-references, the other hands out tensors. Nothing here knows where the tensors come from or go to.
+Keras' own walk finds what there is and names it; the stores that it is given are ours. Nothing here
+knows where the tensors come from or go to.
 
 A restore is all or nothing. Everything is compared and everything is read before the first
 variable changes; should a layer's own `load_own_variables` fail after that, the variables get
@@ -13,8 +11,7 @@ back what they had.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import keras
@@ -23,9 +20,14 @@ from keras import ops
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import NotBuiltError
-from keras_ckpt_tools.formats.comparison import RANDOM_GROUP, compare_tensors, misfit
-from keras_ckpt_tools.formats.dtypes import dtype_name
+from keras_ckpt_tools.formats.comparison import (
+    OPTIMIZER_GROUP,
+    RANDOM_GROUP,
+    compare_tensors,
+    misfit,
+)
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.stores import Captured, CaptureStore, FillStore
 from keras_ckpt_tools.metadata import TensorInfo
 
 
@@ -39,37 +41,6 @@ class TensorSource(Protocol):
     def read(self, path: str) -> np.ndarray[Any, Any]: ...
 
 
-@dataclass(frozen=True)
-class Captured:
-    """References to the tensors of an object, by the path that Keras gives them.
-
-    Attributes:
-        values: A variable, an array, or whatever a layer put into its store.
-        names: Names of objects, by the path of their group, as Keras keeps them in attributes.
-    """
-
-    values: dict[str, Any] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-
-    def under(self, prefix: str) -> Captured:
-        """Return the same with all paths below `prefix`."""
-        return Captured(
-            {f"{prefix}/{path}": value for path, value in self.values.items()},
-            {f"{prefix}/{path}": name for path, name in self.names.items()},
-        )
-
-    def infos(self) -> dict[str, TensorInfo]:
-        """Return the shape and dtype of each tensor."""
-        return {path: _info(path, value) for path, value in self.values.items()}
-
-
-def _info(path: str, value: Any) -> TensorInfo:
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        value = np.asarray(value)
-    shape = tuple(int(n) for n in value.shape)
-    return TensorInfo(path, shape, dtype_name(value.dtype))
-
-
 def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
     """Collect references to the state of an object, without copying any of it.
 
@@ -79,7 +50,7 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         saveable: A model, layer, optimizer or metric.
         skip: Objects inside it to leave out.
     """
-    store = _CaptureStore()
+    store = CaptureStore()
     internals.save_state(
         saveable,
         weights_store=store,
@@ -87,9 +58,39 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         inner_path="",
         visited_saveables={id(item) for item in skip},
     )
+    values = store.captured.values
+    for group, optimizer in _optimizers(saveable):
+        if type(optimizer).save_own_variables is keras.optimizers.Optimizer.save_own_variables:
+            # It hands out copies; what they are copies of is known.
+            own = {f"{group}vars/{index}": v for index, v in enumerate(optimizer.variables)}
+            values |= {path: variable for path, variable in own.items() if path in values}
     for index, variable in enumerate(_seed_states(saveable)):
-        store.captured.values[f"{RANDOM_GROUP}{index}"] = variable
+        values[f"{RANDOM_GROUP}{index}"] = variable
     return store.captured
+
+
+def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
+    group = ""
+    if not isinstance(saveable, keras.optimizers.Optimizer):
+        saveable, group = getattr(saveable, "optimizer", None), OPTIMIZER_GROUP
+    while isinstance(saveable, keras.optimizers.Optimizer):
+        yield group, saveable
+        saveable, group = getattr(saveable, "inner_optimizer", None), f"{group}inner_optimizer/"
+
+
+def keeps_structure(saveable: Any) -> bool:
+    """Return whether the walk of an object is the same for as long as its variables are.
+
+    Not where a class of the user's decides in its own `save_own_variables` what it saves.
+    """
+    flatten = getattr(saveable, "_flatten_layers", None)
+    parts = [saveable, getattr(saveable, "optimizer", None), *(flatten() if flatten else ())]
+    return all(_is_keras_own(part) for part in parts)
+
+
+def _is_keras_own(part: Any) -> bool:
+    method = getattr(type(part), "save_own_variables", None)
+    return method is None or method.__module__.startswith("keras.")
 
 
 def _seed_states(saveable: Any) -> list[Any]:
@@ -108,83 +109,6 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     if hasattr(value, "numpy"):
         return np.asarray(value.numpy())
     return np.asarray(ops.convert_to_numpy(value))
-
-
-class _Group(MutableMapping[str, Any]):
-    """What `save_own_variables` and `load_own_variables` are given."""
-
-    def __init__(self, values: dict[str, Any], prefix: str):
-        self._values = values
-        self._prefix = prefix
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[f"{self._prefix}{key}"]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._values[f"{self._prefix}{key}"] = value
-
-    def __delitem__(self, key: str) -> None:
-        del self._values[f"{self._prefix}{key}"]
-
-    def __iter__(self) -> Iterator[str]:
-        start = len(self._prefix)
-        return (
-            path[start:]
-            for path in self._values
-            if path.startswith(self._prefix) and "/" not in path[start:]
-        )
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-class _Store(internals.H5IOStore):
-    """A store that Keras' walk accepts (it insists on the class) and that opens no file."""
-
-    def __init__(self, values: dict[str, Any]):
-        self._values = values
-        self._groups: dict[str, dict[str, Any]] | None = None
-
-    def __bool__(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _CaptureStore(_Store):
-    def __init__(self) -> None:
-        self.captured = Captured()
-        super().__init__(self.captured.values)
-
-    def make(self, path: str, metadata: Mapping[str, str] | None = None) -> _Group:
-        group = f"{path}/vars" if path else "vars"
-        if metadata:
-            self.captured.names[group] = metadata["name"]
-        return _Group(self._values, f"{group}/")
-
-
-class _FillStore(_Store):
-    def get(self, path: str) -> Mapping[str, Any]:
-        groups = self._by_group()
-        # Keras 2.13 called the group of a model's layers by another name.
-        old = path.replace("layers", "_layer_checkpoint_dependencies")
-        for candidate in (path, old):
-            group = f"{candidate}/vars" if candidate else "vars"
-            if group in groups:
-                return groups[group]
-        return {}
-
-    def has_path(self, path: str) -> bool:
-        return any(group == path or group.startswith(f"{path}/") for group in self._by_group())
-
-    def _by_group(self) -> dict[str, dict[str, Any]]:
-        if self._groups is None:
-            self._groups = {}
-            for path, value in self._values.items():
-                group, _, key = path.rpartition("/")
-                self._groups.setdefault(group, {})[key] = value
-        return self._groups
 
 
 def fill(
@@ -245,7 +169,7 @@ def pour(
     Returns:
         What undoes it.
     """
-    before = [(v, _held(v)) for v in _variables(saveable)]
+    before = [(v, _held(v)) for v in variables_of(saveable)]
 
     def undo() -> None:
         for variable, value in before:
@@ -257,7 +181,7 @@ def pour(
     refused: dict[int, tuple[Any, Exception]] = {}
     internals.load_state(
         saveable,
-        weights_store=_FillStore(arrays),
+        weights_store=FillStore(arrays),
         assets_store=internals.DiskIOStore(assets, mode="r") if assets else None,
         inner_path="",
         visited_saveables={id(item) for item in skip},
@@ -280,7 +204,8 @@ def _held(variable: Any) -> Any:
     return value
 
 
-def _variables(saveable: Any) -> list[Any]:
+def variables_of(saveable: Any) -> list[Any]:
+    """Return all variables of an object, a compiled model's optimizer included."""
     variables = list(getattr(saveable, "variables", ()))
     optimizer = getattr(saveable, "optimizer", None)
     return variables + list(getattr(optimizer, "variables", ()))
@@ -295,11 +220,13 @@ def build_like(saveable: Any, build_config: Mapping[str, Any] | None, name: str)
     if getattr(saveable, "built", True):
         return
     if build_config:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Keras warns where it fails; the error below says more.
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             saveable.build_from_config(dict(build_config))
+        failed = any("cannot be built automatically" in str(one.message) for one in told)
+        if saveable.variables and not failed:
+            # Keras builds the layers of a subclassed model by a trial run, and forgets its flag.
+            saveable.built = True
     if not saveable.built:
         raise NotBuiltError(
             f"The {type(saveable).__name__} {name!r} is not built: it has no variables yet, so "

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from keras_ckpt_tools.formats.dtypes import dtype_name, numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
+from keras_ckpt_tools.formats.snapshot import Snapshot
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
@@ -24,21 +24,6 @@ Write = Callable[[Any], Any]
 
 # Stands in for numbers that are known only after the layout: no file is longer than this.
 _LONGEST = 10**15
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The tensors of one moment, ready to be written.
-
-    Attributes:
-        arrays: Tensors by HDF5 path.
-        names: Names of objects by the path of their group (HDF5 attributes, as Keras sets them).
-        links: Second paths of groups: `(path, target)`.
-    """
-
-    arrays: Mapping[str, np.ndarray[Any, Any]]
-    names: Mapping[str, str] = field(default_factory=dict)
-    links: tuple[tuple[str, str], ...] = ()
 
 
 def write_weights(

@@ -63,4 +63,5 @@ def test_paths_are_escaped_in_a_notebook() -> None:
     """A file can name its tensors as it likes."""
     report = RestoreReport("<b>", missing=("<script>alert(1)</script>",))
     shown = report._repr_html_()
-    assert "<script>" not in shown and "&lt;script&gt;" in shown
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown

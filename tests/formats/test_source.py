@@ -125,7 +125,7 @@ def test_an_unzipped_directory_is_read(trained: Any, tmp_path: Path) -> None:
 
     save_model(trained, tmp_path / "unzipped", zipped=False)
     with open_source(tmp_path / "unzipped") as source:
-        assert source.config is not None and source.config["class_name"] == "Sequential"
+        assert (source.config or {})["class_name"] == "Sequential"
         assert np.array_equal(source.read("layers/dense/vars/0"), trained.weights[0].numpy())
 
 

@@ -1,0 +1,131 @@
+"""The stores that Keras' walk through a model is given: live objects <-> *named tensors*.
+
+Keras decides where the state of a layer stands in a file (`layers/dense/vars/0`) while it walks the
+model and hands each object a store. With stores of our own that layout is kept, including whatever
+a layer's own `save_own_variables` does, without opening a file: one store collects references, the
+other hands out tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.formats.dtypes import dtype_name
+from keras_ckpt_tools.metadata import TensorInfo
+
+
+@dataclass(frozen=True)
+class Captured:
+    """References to the tensors of an object, by the path that Keras gives them.
+
+    Attributes:
+        values: A variable, an array, or whatever a layer put into its store.
+        names: Names of objects, by the path of their group, as Keras keeps them in attributes.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def under(self, prefix: str) -> Captured:
+        """Return the same with all paths below `prefix`."""
+        return Captured(
+            {f"{prefix}/{path}": value for path, value in self.values.items()},
+            {f"{prefix}/{path}": name for path, name in self.names.items()},
+        )
+
+    def infos(self) -> dict[str, TensorInfo]:
+        """Return the shape and dtype of each tensor."""
+        return {path: _info(path, value) for path, value in self.values.items()}
+
+
+def _info(path: str, value: Any) -> TensorInfo:
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        value = np.asarray(value)
+    shape = tuple(int(n) for n in value.shape)
+    return TensorInfo(path, shape, dtype_name(value.dtype))
+
+
+class _Group(MutableMapping[str, Any]):
+    """What `save_own_variables` and `load_own_variables` are given."""
+
+    def __init__(self, values: dict[str, Any], prefix: str):
+        self._values = values
+        self._prefix = prefix
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[f"{self._prefix}{key}"]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._values[f"{self._prefix}{key}"] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._values[f"{self._prefix}{key}"]
+
+    def __iter__(self) -> Iterator[str]:
+        start = len(self._prefix)
+        return (
+            path[start:]
+            for path in self._values
+            if path.startswith(self._prefix) and "/" not in path[start:]
+        )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Store(internals.H5IOStore):
+    """A store that Keras' walk accepts (it insists on the class) and that opens no file."""
+
+    def __init__(self, values: dict[str, Any]):
+        self._values = values
+        self._groups: dict[str, dict[str, Any]] | None = None
+
+    def __bool__(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class CaptureStore(_Store):
+    """Collects references to whatever is put into it."""
+
+    def __init__(self) -> None:
+        self.captured = Captured()
+        super().__init__(self.captured.values)
+
+    def make(self, path: str, metadata: Mapping[str, str] | None = None) -> _Group:
+        group = f"{path}/vars" if path else "vars"
+        if metadata:
+            self.captured.names[group] = metadata["name"]
+        return _Group(self._values, f"{group}/")
+
+
+class FillStore(_Store):
+    """Hands tensors out, by the path of the object that asks."""
+
+    def get(self, path: str) -> Mapping[str, Any]:
+        groups = self._by_group()
+        # Keras 2.13 called the group of a model's layers by another name.
+        old = path.replace("layers", "_layer_checkpoint_dependencies")
+        for candidate in (path, old):
+            group = f"{candidate}/vars" if candidate else "vars"
+            if group in groups:
+                return groups[group]
+        return {}
+
+    def has_path(self, path: str) -> bool:
+        return any(group == path or group.startswith(f"{path}/") for group in self._by_group())
+
+    def _by_group(self) -> dict[str, dict[str, Any]]:
+        if self._groups is None:
+            self._groups = {}
+            for path, value in self._values.items():
+                group, _, key = path.rpartition("/")
+                self._groups.setdefault(group, {})[key] = value
+        return self._groups
