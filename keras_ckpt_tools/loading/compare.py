@@ -1,0 +1,66 @@
+"""Say what would fit, and touch nothing: source + model -> *report*.
+
+The same comparison that a restore makes before it changes anything.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from keras_ckpt_tools.formats import comparison, state
+from keras_ckpt_tools.formats.kinds import tell
+from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.loading.build import with_fresh_optimizer
+from keras_ckpt_tools.loading.restore import open_weights, require_model, weights_in
+from keras_ckpt_tools.metadata import TensorInfo
+
+__all__ = ["compare"]
+
+
+def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
+    """Compare a model, or a file, with the tensors in a file. Nothing is changed.
+
+    Args:
+        model_or_path: A built Keras model, or a second file in its place.
+        path: As for `kct.load_weights`.
+
+    Returns:
+        The report that `kct.load_weights(model, path, strict=False)` would return. The state of an
+        optimizer that is not built yet counts as skipped: comparing does not build it.
+
+    Raises:
+        NotBuiltError: the model has no variables yet.
+        ArtefactNotFoundError: nothing is at the path.
+        ArtefactKindError: it holds no weights that could be read.
+        DamagedArtefactError: it is visibly damaged.
+        ArgumentError: the first argument is neither a model nor a path.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import keras
+    >>> import keras_ckpt_tools as kct
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.weights.h5")
+    >>> keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(path)
+    >>> wider = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> print(kct.compare(wider, path).summary)
+    0 matched, 2 of another shape
+    """
+    if isinstance(model_or_path, (str, bytes, os.PathLike)):
+        with open_source(model_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
+            return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
+    require_model(model_or_path)
+    state.build_like(model_or_path, None, "model")
+    with open_weights(tell(path)) as source:
+        weights = with_fresh_optimizer(weights_in(source, model_or_path), model_or_path)
+        return comparison.compare_tensors(weights.path, _expected(model_or_path), weights.tensors)
+
+
+def _expected(model: Any) -> dict[str, TensorInfo]:
+    infos = state.capture(model).infos()
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or optimizer.built:
+        return infos
+    return {p: info for p, info in infos.items() if not p.startswith(comparison.OPTIMIZER_GROUP)}

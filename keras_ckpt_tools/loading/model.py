@@ -1,0 +1,238 @@
+"""Open a model that somebody saved: source -> inspect -> trust -> *load* -> model.
+
+What is judged is what `inspect` shows, by the same functions, on the same open file. Only when
+every name has a verdict that allows it does Keras see the config; so an error about names comes
+before anything was built, and lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+# Before any name is judged: what Keras' own tables hold decides between "missing" and "untrusted".
+import keras
+
+from keras_ckpt_tools.errors import (
+    ArgumentError,
+    ArtefactKindError,
+    DamagedArtefactError,
+    RestoreError,
+)
+from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.loading import directories
+from keras_ckpt_tools.loading.build import Plan, build_model
+from keras_ckpt_tools.loading.closed_room import strings_of
+from keras_ckpt_tools.loading.configs import Need, uncompiled
+from keras_ckpt_tools.loading.inspect import examine
+from keras_ckpt_tools.loading.legacy import build_legacy
+from keras_ckpt_tools.loading.refusals import describe_refused, objects_not_found
+from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.loading.resolve import Resolved, Resolver
+from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.registry import Entry, Registry
+from keras_ckpt_tools.registry import registry as default_registry
+
+__all__ = ["safe_load_model"]
+
+Compile = bool | Literal["auto"]
+
+_MODELS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_MODEL)
+_FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
+
+
+def safe_load_model(
+    path: str | os.PathLike[str],
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: Compile = "auto",
+    *,
+    trusted: Iterable[str] = (),
+    registry: Registry | None = None,
+    which: Literal["best", "latest"] | int = "best",
+) -> keras.Model:
+    """Load a whole model, and nothing that the file names without your word for it.
+
+    Reach for it wherever you would call `keras.models.load_model`. Everything that the file needs
+    is looked up first: in `custom_objects`, in open scopes, in the registry, in installed plug-ins,
+    in Keras. What cannot be found, or may not be used, comes in one error, before anything is
+    built.
+
+    Args:
+        path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, or a directory
+            of models that `kct.ModelCheckpoint` wrote.
+        custom_objects: Classes and functions by name, qualified or bare. They win over all others.
+        compile: `True`: the model is compiled, or it is an error. `False`: it is not. `"auto"`
+            (default): where only the loss, metrics or optimizer cannot be found, it loads
+            uncompiled, with a warning that says why.
+        trusted: Names of what may be used beyond `custom_objects` and the registry:
+            `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
+            package, `"lambda:scale"` for the code in the Lambda layer called `scale`.
+        registry: Where to look names up. Default: the registry of `@kct.register`.
+        which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
+            a zero-based epoch. A damaged file is passed over, with a warning, except where an
+            epoch was asked for.
+
+    Returns:
+        The model, whole: with all weights, and with its optimizer's state if it is compiled.
+
+    Raises:
+        ObjectsNotFoundError: names are missing or not trusted; all are listed, each with the line
+            to add.
+        ArtefactNotFoundError: nothing is at the path.
+        ArtefactKindError: it is something else than a model; says which call opens it.
+        DamagedArtefactError: it is empty, truncated, or bytes have changed.
+        NewerFormatError: a later version of this package wrote it.
+        RestoreError: the model and the tensors in the file do not fit.
+        NotBuiltError: the file does not say what shape to build the model for.
+        ArgumentError: an argument cannot work.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import keras
+    >>> import keras_ckpt_tools as kct
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.keras")
+    >>> keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
+    >>> kct.safe_load_model(path).count_params()
+    10
+    """
+    if not isinstance(compile, bool) and compile != "auto":
+        raise ArgumentError(
+            "`compile` is not one of its values.",
+            received=f"compile={compile!r}",
+            remedy='Pass True, False or "auto".',
+        )
+    used = default_registry if registry is None else registry
+    resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
+    artefact = tell(path)
+    if artefact.kind in _FOLDERS:
+        return _load_from_directory(artefact, resolver, compile, which)
+    return _load(artefact, resolver, compile)
+
+
+def _load(artefact: Artefact, resolver: Resolver, compiled: Compile) -> Any:
+    if artefact.kind not in _MODELS:
+        raise wrong_kind(artefact, "model")
+    if artefact.damage:
+        raise damaged(artefact)
+    with open_source(artefact.path, artefact) as source:
+        source.check()
+        if source.config is None:
+            raise ArtefactKindError(
+                "The file holds weights, but no config of a model.",
+                received=f"path={source.path!r}",
+                remedy=f"Build the model and call `model.load_weights({source.path!r})`.",
+                path=source.path,
+                kind=str(source.kind),
+            )
+        plan = _plan(source, resolver, compiled)
+        model = _build(source, plan, compiled)
+        if source.record is not None:
+            attach_progress(model, source.record.progress)
+    return model
+
+
+def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
+    config, training_config = source.config, source.training_config
+    assert config is not None  # The caller looked.
+    resolved = _gate(source, resolver, compiled)
+    if _migrate(resolved.entries, _versions(source)):
+        # A migration may name objects that the old config did not.
+        resolved = _gate(source, resolver, compiled)
+    if compiled is False or resolved.refused("compile"):
+        config, training_config = uncompiled(config), None
+        resolved = resolver.resolve(_model_part(examine(source)), source.record)
+    objects = dict(resolved.objects)
+    if source.kind is Kind.H5_MODEL:
+        # The legacy dialect writes functions as bare strings, anywhere.
+        objects |= resolver.named_in(strings_of(config, training_config))
+    return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed)
+
+
+def _gate(source: Source, resolver: Resolver, compiled: Compile) -> Resolved:
+    needs = examine(source)
+    if compiled is False:
+        needs = _model_part(needs)
+    resolved = resolver.resolve(needs, source.record)
+    refused = resolved.refused()
+    if refused and (compiled is True or resolved.refused("model")):
+        raise objects_not_found(source.path, refused)
+    if refused:
+        warnings.warn(
+            f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
+            f"with cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
+            "`model.compile(...)` yourself; `compile=False` says that this is meant.",
+            UserWarning,
+            stacklevel=5,
+        )
+    return resolved
+
+
+def _model_part(needs: Iterable[Need]) -> list[Need]:
+    return [need for need in needs if need.part == "model"]
+
+
+def _versions(source: Source) -> dict[str, int]:
+    return {o.registered_name: o.version for o in source.record.objects} if source.record else {}
+
+
+def _migrate(entries: Iterable[tuple[Need, Entry]], versions: Mapping[str, int]) -> bool:
+    migrated = False
+    for need, entry in entries:
+        saved = versions.get(need.name, versions.get(entry.name, 1))
+        if entry.migrate is None or need.node is None or saved >= entry.version:
+            continue
+        if isinstance(need.node["config"], dict):
+            need.node["config"] = entry.migrate(dict(need.node["config"]), saved)
+            migrated = True
+    return migrated
+
+
+def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
+    if source.kind is not Kind.H5_MODEL:
+        return build_model(source, plan)
+    try:
+        return build_legacy(source, plan)
+    except RestoreError as error:
+        if compiled is True:
+            raise
+        warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=4)
+        without = Plan(plan.config, None, plan.objects, plan.runs_code)
+        return build_legacy(source, without)
+
+
+def _load_from_directory(
+    folder: Artefact, resolver: Resolver, compiled: Compile, which: str | int
+) -> Any:
+    found = directories.look_into(folder.path, directories.MODELS)
+    chosen = directories.choose(found, which, folder.path)
+    bad = [f"{one.name}: {one.damage}" for one in found if one.damage]
+    exact = isinstance(which, int)
+    for one in chosen:
+        try:
+            model = _load(tell(one.path), resolver, compiled)
+        except DamagedArtefactError as error:
+            if exact:
+                raise
+            bad.append(f"{one.name}: {error.what}")
+            continue
+        if bad and not exact:
+            warnings.warn(
+                f"Loaded {one.name!r} from {folder.path!r}; passed over damaged files: "
+                f"{'; '.join(bad)}. `kct.verify({folder.path!r})` reads every byte of each.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return model
+    if bad:
+        raise DamagedArtefactError(
+            f"No file of the directory can be loaded: {'; '.join(bad)}.",
+            received=f"path={folder.path!r}",
+            remedy="Restore one from a copy.",
+            path=folder.path,
+        )
+    raise wrong_kind(folder, "model")

@@ -1,0 +1,110 @@
+"""Say which objects a file lacks, and the line that gives each: verdicts -> *error*.
+
+All of them in one message: someone with six custom layers should not have to run six loads. Each
+comes with where the file says it was defined, the nearest registered name, and the line to add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from keras_ckpt_tools.errors import ObjectsNotFoundError
+from keras_ckpt_tools.loading.resolve import ObjectUse
+from keras_ckpt_tools.loading.tables import printable
+
+__all__ = ["describe_refused", "objects_not_found"]
+
+
+def objects_not_found(path: str, refused: Sequence[ObjectUse]) -> ObjectsNotFoundError:
+    """Return the one error for everything that a load may not use."""
+    groups = _by_name(refused)
+    missing = tuple(name for name, uses in groups.items() if uses[0].verdict == "missing")
+    untrusted = tuple(name for name in groups if name not in missing)
+    counts = [f"{len(missing)} missing"] * bool(missing)
+    counts += [f"{len(untrusted)} not trusted"] * bool(untrusted)
+    things = "1 object" if len(groups) == 1 else f"{len(groups)} objects"
+    return ObjectsNotFoundError(
+        f"The file needs {things} that cannot be used: {', '.join(counts)}.\n"
+        f"{describe_refused(refused)}\n",
+        received=f"path={path!r}",
+        remedy=f"Add the lines above before the load, or call `{_call(path, groups)}`.",
+        path=path,
+        missing=missing,
+        untrusted=untrusted,
+    )
+
+
+def describe_refused(refused: Sequence[ObjectUse]) -> str:
+    """Return a paragraph for each name that cannot be used."""
+    return "\n".join(_paragraph(name, uses) for name, uses in _by_name(refused).items())
+
+
+def _by_name(refused: Iterable[ObjectUse]) -> dict[str, list[ObjectUse]]:
+    groups: dict[str, list[ObjectUse]] = {}
+    for use in refused:
+        groups.setdefault(use.registered_name, []).append(use)
+    return groups
+
+
+def _paragraph(name: str, uses: list[ObjectUse]) -> str:
+    use = uses[0]
+    places = f"{use.role} at {use.where}" + (f" and {len(uses) - 1} more" if uses[1:] else "")
+    if use.module:
+        places += f"; saved from {use.module}"
+    elif use.role != "lambda":
+        places += "; the file does not say from which module"
+    lines = [f"  {use.verdict:<9}  {name}  ({places})"]
+    if use.note:
+        lines.append(f"             {use.note}")
+    if use.nearest:
+        lines.append(f"             nearest: {', '.join(use.nearest)}")
+    lines += [f"             add: {line}" for line in _lines_to_add(name, use)]
+    return "\n".join(printable(line) for line in lines)
+
+
+def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
+    if _is_code(name, use):
+        return [f'trusted=["{name}"], if you know what the code does']
+    package, _, bare = name.rpartition(">")
+    if not package:
+        package = (use.module or "").partition(".")[0]
+        package = package if package not in ("", "__main__", "builtins") else "my_package"
+    kind, called = ("class", use.class_name) if use.role == "class" else ("def", bare)
+    named = "" if called == bare else f', name="{bare}"'
+    lines = [
+        f'@kct.register("{package}"{named}) above `{kind} {called}`, or '
+        f'custom_objects={{"{bare}": {called}}}'
+    ]
+    near = use.nearest[0] if use.nearest else ""
+    if use.verdict == "untrusted":
+        lines.append(f'or trusted=["{name}"]')
+    elif ">" in near:
+        why = "has moved" if near.rpartition(">")[2] == bare else "was renamed"
+        lines.append(f'or aliases=["{name}"] where {near} is registered, if it {why}')
+    return lines
+
+
+def _is_code(name: str, use: ObjectUse) -> bool:
+    return use.role == "lambda" or "would run on load" in use.note
+
+
+def _call(path: str, groups: dict[str, list[ObjectUse]]) -> str:
+    arguments = [repr(path)]
+    bare = [name.rpartition(">")[2] for name in groups]
+    objects = [
+        f'"{_key(name, bare)}": {uses[0].class_name}'
+        for name, uses in groups.items()
+        if not _is_code(name, uses[0])
+    ]
+    trusted = [f'"{name}"' for name, uses in groups.items() if _is_code(name, uses[0])]
+    if objects:
+        arguments.append(f"custom_objects={{{', '.join(objects)}}}")
+    if trusted:
+        arguments.append(f"trusted=[{', '.join(trusted)}]")
+    return f"kct.safe_load_model({', '.join(arguments)})"
+
+
+def _key(name: str, bare: list[str]) -> str:
+    # A bare key answers for a qualified name; two packages' objects of one name need it whole.
+    short = name.rpartition(">")[2]
+    return short if bare.count(short) == 1 else name

@@ -1,0 +1,243 @@
+"""Judge each name that a file needs: needs -> *verdicts* -> report, gate and objects.
+
+One function decides for `inspect` and for `safe_load_model`, so the report and the gate cannot
+disagree. The order is DESIGN's: `custom_objects=`, open scopes, the registry, declared plug-ins,
+Keras. A class that the file itself calls Keras' own stays Keras' own unless the caller overrides it
+by that very name: a registered `my_package>Dense` must not take the place of every `Dense`.
+
+Being in Keras' global registry is not being trusted: any imported package can put something there.
+Such an object is usable only where `trusted=` names it. Nothing is imported because a file names
+it; a plug-in that was installed and declared is imported to load, and only named to inspect.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_ckpt_tools.errors import RegistryError
+from keras_ckpt_tools.loading.configs import Need, Part, Role
+from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.metadata import CustomObject, Record
+from keras_ckpt_tools.registry import Entry, Registry, plugins
+from keras_ckpt_tools.registry.scopes import checked_objects
+
+__all__ = ["ObjectUse", "Resolved", "Resolver"]
+
+_REFUSED = ("missing", "untrusted")
+
+# Keras' own layers that run code out of the file.
+_CODE_LAYERS = {
+    "TFSMLayer": "runs the code of a SavedModel",
+    "TorchModuleWrapper": "unpickles a torch module",
+}
+
+
+@dataclass(frozen=True)
+class ObjectUse:
+    """One place of a file that names an object, and what was made of it.
+
+    Attributes:
+        where: JSONPath of the place in the config.
+        role: `"class"`, `"function"`, or `"lambda"` for code in the file.
+        registered_name: The name it goes by; `"lambda:<layer>"` for code.
+        class_name: Its class, or the function's name.
+        module: Module that defined it when the file was saved, where the file says so.
+        part: `"model"`, or `"compile"` for what only training needs.
+        verdict: `"built-in"`, `"custom_objects"`, `"scope"`, `"registered"`, `"alias"`,
+            `"plug-in"`, `"trusted"`, `"untrusted"` or `"missing"`.
+        note: Why, and what comes near.
+        nearest: For what is missing, the nearest registered names.
+    """
+
+    where: str
+    role: Role
+    registered_name: str
+    class_name: str
+    module: str | None
+    part: Part
+    verdict: str
+    note: str = ""
+    nearest: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a load may use it."""
+        return self.verdict not in _REFUSED
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The verdicts on all needs, and the objects behind them.
+
+    Attributes:
+        uses: One for each need, in order.
+        objects: What each name of the file stands for, Keras' own left out.
+        entries: The registry's entries behind needs that it answered.
+        runs_code: Whether code in the file was trusted by name.
+        renamed: What classes are called in the file, by what they are called here, where the two
+            differ.
+    """
+
+    uses: tuple[ObjectUse, ...]
+    objects: Mapping[str, Any] = field(default_factory=dict)
+    entries: tuple[tuple[Need, Entry], ...] = ()
+    runs_code: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def refused(self, part: Part | None = None) -> tuple[ObjectUse, ...]:
+        """Return what cannot be used, of one part or of both."""
+        return tuple(u for u in self.uses if not u.usable and part in (None, u.part))
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    verdict: str
+    note: str = ""
+    obj: Any = None
+    entry: Entry | None = None
+    nearest: tuple[str, ...] = ()
+
+
+class Resolver:
+    """Judges names.
+
+    Args:
+        registry: Where to look names up.
+        custom_objects: The caller's own, by name; they win over everything.
+        trust: What the caller allows beyond that.
+        import_plugins: Whether a plug-in that declares a needed name may be imported.
+
+    Raises:
+        ArgumentError: `custom_objects` is no mapping from names to classes and functions.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        custom_objects: Mapping[str, Any] | None = None,
+        trust: Trust | None = None,
+        *,
+        import_plugins: bool = False,
+    ):
+        self._registry = registry
+        self._custom = checked_objects(custom_objects)
+        self._trust = trust or Trust()
+        self._import_plugins = import_plugins
+
+    def resolve(self, needs: Iterable[Need], record: Record | None = None) -> Resolved:
+        """Judge each need.
+
+        Args:
+            needs: What a file needs.
+            record: The file's own record, which knows where objects were defined.
+        """
+        written = {o.registered_name: o for o in record.objects} if record else {}
+        uses: list[ObjectUse] = []
+        objects: dict[str, Any] = {}
+        entries: list[tuple[Need, Entry]] = []
+        renamed: dict[str, str] = {}
+        runs_code = False
+        for need in needs:
+            judged = self._judge(need)
+            if need.optional and judged.verdict in _REFUSED:
+                continue  # The string means something to the custom class, not to us.
+            uses.append(_use(need, judged, written.get(need.name)))
+            if judged.obj is not None:
+                objects[need.name] = judged.obj
+                called = getattr(judged.obj, "__name__", need.class_name)
+                if need.role == "class" and called != need.class_name:
+                    renamed[called] = need.class_name
+            if judged.entry is not None:
+                entries.append((need, judged.entry))
+            runs_code |= judged.verdict == "trusted" and judged.obj is None
+        return Resolved(tuple(uses), objects, tuple(entries), runs_code, renamed)
+
+    def named_in(self, strings: Iterable[str]) -> dict[str, Any]:
+        """Return the caller's own objects whose very names are among these strings."""
+        return {name: self._custom[name] for name in strings if name in self._custom}
+
+    def _judge(self, need: Need) -> _Judgement:
+        if need.role == "lambda":
+            return self._judge_code(need.name, f"the Lambda code of {need.label!r}")
+        if need.of_keras:
+            return self._judge_built_in(need)
+        return self._look_up(need) or self._judge_unknown(need)
+
+    def _judge_code(self, name: str, what: str) -> _Judgement:
+        if self._trust.allows(name):
+            return _Judgement("trusted", f"{what} runs on load")
+        return _Judgement("untrusted", f"{what} would run on load")
+
+    def _judge_built_in(self, need: Need) -> _Judgement:
+        if need.name in self._custom:
+            return _Judgement("custom_objects", "in place of Keras' own", self._custom[need.name])
+        if need.class_name in _CODE_LAYERS and need.role == "class":
+            return self._judge_code(need.name, f"it {_CODE_LAYERS[need.class_name]}; that")
+        return _Judgement("built-in")
+
+    def _look_up(self, need: Need) -> _Judgement | None:
+        try:
+            found = self._registry.find(need.name, self._custom, plugins=self._import_plugins)
+            point = plugins.plugin_for(need.name) if found is None else None
+        except RegistryError as error:
+            return _Judgement("missing", str(error))
+        if found is not None:
+            entry = found.entry
+            note = f"{entry.name}, defined at {entry.place}" if entry is not None else ""
+            return _Judgement(found.how, note, found.obj, entry)
+        if point is None:
+            return None
+        if self._import_plugins:
+            return _Judgement("missing", f"{plugins.describe(point)} declares it, and has it not")
+        return _Judgement("plug-in", f"declared by {plugins.describe(point)}")
+
+    def _judge_unknown(self, need: Need) -> _Judgement:
+        name, obj = _in_keras_registry(need.name)
+        if obj is not None and self._trust.allows(need.name, name):
+            return _Judgement("trusted", "found in Keras' global registry", obj)
+        if obj is not None:
+            note = f"only in Keras' global registry, as {name}; nothing here vouches for it"
+            return _Judgement("untrusted", note)
+        note = ""
+        if self._trust.allows(need.name):
+            note = "trusted, but nothing in this process has that name"
+        nearest = tuple(self._registry.nearest(need.name, self._custom))
+        return _Judgement("missing", note, nearest=nearest)
+
+
+def _use(need: Need, judged: _Judgement, written: CustomObject | None) -> ObjectUse:
+    module, note = need.module, judged.note
+    if written is not None:
+        module = written.module or module
+        if judged.entry is not None and written.version > judged.entry.version:
+            note += f"; the file has version {written.version}, this is {judged.entry.version}"
+    return ObjectUse(
+        need.where,
+        need.role,
+        need.name,
+        need.class_name,
+        module,
+        need.part,
+        judged.verdict,
+        note,
+        judged.nearest,
+    )
+
+
+def _in_keras_registry(name: str) -> tuple[str, Any]:
+    """Return an object of Keras' global registry by its qualified or bare name."""
+    if "keras" not in sys.modules:
+        return name, None
+    from keras_ckpt_tools import _keras_internals as internals
+
+    everything = internals.GLOBAL_CUSTOM_OBJECTS
+    if name in everything:
+        return name, everything[name]
+    bare = name.rpartition(">")[2]
+    if bare == name:
+        matches = [key for key in everything if key.endswith(f">{name}")]
+        return (matches[0], everything[matches[0]]) if len(matches) == 1 else (name, None)
+    return bare, everything.get(bare)

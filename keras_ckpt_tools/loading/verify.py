@@ -1,0 +1,149 @@
+"""Read every byte and check it: source -> *report*.
+
+What we wrote is covered to the last byte by digests; in what others wrote, every tensor is read and
+a zip's own checksums are checked. Needs neither Keras nor TensorFlow, so it fits a cron job.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.source import READABLE, open_source
+from keras_ckpt_tools.loading.remedies import wrong_kind
+from keras_ckpt_tools.loading.tables import as_html, as_text
+
+__all__ = ["FileCheck", "VerifyReport", "verify"]
+
+# In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What was found in one file.
+
+    Attributes:
+        path: Where it is.
+        kind: What it is.
+        size: Bytes.
+        problems: What is wrong with it, as sentences.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    problems: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was found at a path; true if nothing is wrong.
+
+    Attributes:
+        path: Where it is.
+        files: One for each file that was read.
+    """
+
+    path: str
+    files: tuple[FileCheck, ...]
+
+    def __bool__(self) -> bool:
+        return all(self.files)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All problems, each with the name of its file."""
+        return tuple(
+            f"{os.path.basename(check.path)}: {problem}"
+            for check in self.files
+            for problem in check.problems
+        )
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return `(verdict, file, kind, problems)` for each file."""
+        return [
+            (
+                "whole" if check else "damaged",
+                os.path.basename(check.path),
+                f"{check.kind}, {check.size:,} bytes",
+                "; ".join(check.problems),
+            )
+            for check in self.files
+        ]
+
+    def _caption(self) -> str:
+        whole = sum(map(bool, self.files))
+        return f"{self.path}: {whole} of {len(self.files)} whole"
+
+    def __str__(self) -> str:
+        return as_text(self._caption(), self.rows())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._caption(), ("verdict", "file", "kind", "problems"), self.rows())
+
+
+def verify(path: str | os.PathLike[str]) -> VerifyReport:
+    """Read every byte of a file, or of each file in a directory, and check it.
+
+    Args:
+        path: A `.keras`, `.weights.h5` or `.h5` file, an unzipped Keras directory, or a directory
+            of such files.
+
+    Returns:
+        The report; it is true if nothing is wrong. It prints as a table.
+
+    Raises:
+        ArtefactNotFoundError: nothing is at the path.
+        ArtefactKindError: a directory without any such file.
+        ArgumentError: `path` is no path.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> import keras_ckpt_tools as kct
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.keras")
+    >>> _ = path.write_bytes(b"")
+    >>> report = kct.verify(path)
+    >>> bool(report), report.problems
+    (False, ('model.keras: empty: it has no bytes',))
+    """
+    artefact = tell(path)
+    if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
+        return VerifyReport(artefact.path, (_check(artefact),))
+    checks = tuple(
+        _check(inner)
+        for name in sorted(os.listdir(artefact.path))
+        if (inner := _tell_member(os.path.join(artefact.path, name))) is not None
+    )
+    if not checks:
+        raise wrong_kind(artefact, "model")
+    return VerifyReport(artefact.path, checks)
+
+
+def _tell_member(path: str) -> Artefact | None:
+    name = os.path.basename(path)
+    if name.startswith(".") or not os.path.isfile(path):
+        return None
+    artefact = tell(path)
+    return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
+
+
+def _check(artefact: Artefact) -> FileCheck:
+    problems: tuple[str, ...]
+    if artefact.damage:
+        problems = (artefact.damage,)
+    elif artefact.kind not in READABLE:
+        problems = (wrong_kind(artefact, "model").what,)
+    else:
+        try:
+            with open_source(artefact.path, artefact) as source:
+                problems = source.verify()
+        except CkptError as error:
+            problems = (error.what,)
+    return FileCheck(artefact.path, artefact.kind, artefact.size, problems)

@@ -1,0 +1,165 @@
+"""What a file lacks comes in one error, each name with the line that gives it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ckpt_tools as kct
+from keras_ckpt_tools.errors import (
+    ObjectsNotFoundError,
+)
+from keras_ckpt_tools.registry import Registry
+
+FORMATS = ["net.keras", "net.h5"]
+X = np.ones((2, 4), "float32")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_all_missing_and_untrusted_names_come_in_one_error(name, build_custom, save, tmp_path):
+    """Each with where it was defined, the nearest name, and the line to add."""
+    names = Registry()
+
+    @names.register("my_package")
+    def soft_losses(y_true, y_pred):
+        return y_true
+
+    scale = keras.layers.Lambda(lambda x: 2 * x, name="scale")
+    path = save(build_custom(extra=(scale,)), tmp_path / name)
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, registry=names)
+    error, text = caught.value, str(caught.value)
+    assert error.missing == ("ResidualBlock", "bent", "soft_loss", "Distance")
+    assert error.untrusted == ("lambda:scale",)
+    assert error.path == path
+    assert "needs 5 objects that cannot be used: 4 missing, 1 not trusted." in text
+    root = "$" if name == "net.keras" else "model_config"
+    assert f"missing    ResidualBlock  (class at {root}.config.layers[1]; " in text
+    assert f"(function at {root}.config.layers[1].config.activation and 1 more; " in text
+    assert "the file does not say from which module" in text
+    assert (
+        'add: @kct.register("my_package") above `def soft_loss`, or '
+        'custom_objects={"soft_loss": soft_loss}'
+    ) in text
+    assert "nearest: my_package>soft_losses" in text
+    assert 'add: or aliases=["soft_loss"] where my_package>soft_losses is registered' in text
+    assert 'add: trusted=["lambda:scale"], if you know what the code does' in text
+    assert (
+        f'call `kct.safe_load_model({path!r}, custom_objects={{"ResidualBlock": ResidualBlock, '
+        '"bent": bent, "soft_loss": soft_loss, "Distance": Distance}, '
+        'trusted=["lambda:scale"])`.'
+    ) in text
+
+
+def test_error_says_which_module_saved_a_class(build_custom, custom, save, names, tmp_path):
+    """Keras writes the module of a class into `.keras` files."""
+    path = save(build_custom(), tmp_path / "net.keras")
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, registry=names)
+    assert f"saved from {custom.ResidualBlock.__module__})" in str(caught.value)
+
+
+def test_registered_names_are_told_with_their_package(build_custom, custom, save, tmp_path):
+    """The line to add has the package that the file names, and a name that differs."""
+    keras.saving.register_keras_serializable("blocks", name="Res")(custom.ResidualBlock)
+    path = save(build_custom(), tmp_path / "net.keras")
+    keras.saving.get_custom_objects().clear()
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, registry=Registry())
+    assert (
+        '@kct.register("blocks", name="Res") above `class ResidualBlock`, or '
+        'custom_objects={"Res": ResidualBlock}'
+    ) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_object_in_kerass_global_registry_is_not_used_unless_trusted(
+    name, build_custom, custom, objects, save, names, same, tmp_path
+):
+    """Somebody else's registration does not widen what a file may reach."""
+    keras.saving.register_keras_serializable("other")(custom.ResidualBlock)
+    model = build_custom()
+    path = save(model, tmp_path / name)
+    del objects["ResidualBlock"]
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, objects, registry=names)
+    assert caught.value.untrusted == ("other>ResidualBlock",)
+    assert 'or trusted=["other>ResidualBlock"]' in str(caught.value)
+    for trusted in (["other>ResidualBlock"], ["other>*"]):
+        loaded = kct.safe_load_model(path, objects, registry=names, trusted=trusted)
+        assert same(model, loaded)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_explicit_objects_win_over_kerass_global_registry(
+    name, build_custom, custom, objects, save, names, tmp_path
+):
+    """In Keras the explicit argument loses in silence."""
+    keras.saving.register_keras_serializable("other")(custom.ResidualBlock)
+    path = save(build_custom(), tmp_path / name)
+
+    class Mine(custom.ResidualBlock):
+        pass
+
+    objects["ResidualBlock"] = Mine
+    loaded = kct.safe_load_model(path, objects, registry=names)
+    assert type(loaded.layers[0]) is Mine
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_lambda_runs_only_when_its_layer_is_trusted(
+    name, build_custom, objects, save, names, tmp_path
+):
+    """Code in the file runs by the layer's name, and by no process-wide switch."""
+    scale = keras.layers.Lambda(lambda x: 2 * x, name="scale", output_shape=(4,))
+    model = build_custom(extra=(scale,))
+    path = save(model, tmp_path / name)
+    keras.config.enable_unsafe_deserialization()
+    try:
+        with pytest.raises(ObjectsNotFoundError, match="lambda:scale"):
+            kct.safe_load_model(path, objects, registry=names)
+    finally:
+        keras.src.backend.common.global_state.set_global_attribute("safe_mode_saving", None)
+    loaded = kct.safe_load_model(path, objects, registry=names, trusted=["lambda:scale"])
+    assert np.array_equal(model(X), loaded(X))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("lacking", ["soft_loss", "Distance"])
+def test_auto_loads_uncompiled_with_a_warning_that_says_why(
+    lacking, name, build_custom, objects, save, names, tmp_path
+):
+    """What only training needs does not keep a model from loading."""
+    model = build_custom()
+    path = save(model, tmp_path / name)
+    del objects[lacking]
+    with pytest.warns(UserWarning, match="was loaded uncompiled") as caught:
+        loaded = kct.safe_load_model(path, objects, registry=names)
+    assert caught[0].filename == __file__
+    assert f"missing    {lacking}" in str(caught[0].message)
+    assert f'custom_objects={{"{lacking}": {lacking}}}' in str(caught[0].message)
+    assert not loaded.compiled
+    assert np.array_equal(model(X), loaded(X))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_compile_true_raises_and_false_never_compiles(
+    name, build_custom, objects, save, names, tmp_path
+):
+    """`True` is all or nothing; `False` needs no losses and says nothing."""
+    path = save(build_custom(), tmp_path / name)
+    assert not kct.safe_load_model(path, objects, compile=False, registry=names).compiled
+    del objects["soft_loss"]
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, objects, compile=True, registry=names)
+    assert caught.value.missing == ("soft_loss",)
+    assert not kct.safe_load_model(path, objects, compile=False, registry=names).compiled
+
+
+def test_missing_layer_is_an_error_that_names_the_loss_too(build_custom, save, names, tmp_path):
+    """With `"auto"` the error is one, and complete, where the model cannot be built anyway."""
+    path = save(build_custom(), tmp_path / "net.keras")
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, registry=names)
+    assert "soft_loss" in caught.value.missing
