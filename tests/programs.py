@@ -253,10 +253,14 @@ def back_up_twice(ours: bool, directory: str, calls: int | None) -> int:
     return count[0]
 
 
-def manage_twice(directory: str, calls: int | None) -> int:
-    """Save weights of one as step 1 and of two as step 2, keeping one; be killed in the second."""
+def manage_twice(directory: str, calls: int | None, first: bool = False) -> int:
+    """Save weights of one and, an epoch later, of two, keeping one; be killed in one of the two."""
     model = constant_model(1.0)
     manager = kct.CheckpointManager(directory, max_to_keep=1, model=model)
+    if first:
+        with killed_after(calls) as count:
+            manager.save()
+        return count[0]
     for epoch in manager.epochs(2):
         if epoch == 1:
             break
@@ -265,6 +269,14 @@ def manage_twice(directory: str, calls: int | None) -> int:
         for _ in manager.epochs(2):
             pass
     return count[0]
+
+
+def be_killed_in_the_layout(directory: str) -> None:
+    """Be killed in the first save, while the file is laid out."""
+    from keras_ckpt_tools.formats import layout
+
+    layout._create = lambda *_: kill()
+    kct.CheckpointManager(directory, model=constant_model(1.0)).save()
 
 
 def fail_to_write(directory: str, kind: str, cause: str) -> dict[str, Any]:

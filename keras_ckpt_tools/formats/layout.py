@@ -93,40 +93,49 @@ def lay_out(structure: Structure, directory: str | None = None) -> Layout:
 
 
 def _lay_out(structure: Structure, directory: str | None) -> Layout:
-    with tempfile.TemporaryDirectory(prefix=".kct-layout-", dir=directory) as folder:
-        path = os.path.join(folder, "layout.h5")
-        with h5py.File(path, "w", userblock_size=structure.userblock) as file:
+    # A file without a name: a kill leaves none.
+    with tempfile.TemporaryFile(dir=directory) as skeleton:
+        with h5py.File(skeleton, "w", userblock_size=structure.userblock) as file:
             offsets = _create(file, structure)
-        with open(path, "rb") as skeleton:
-            size = os.fstat(skeleton.fileno()).st_size
-            data = sorted((offsets[d.path], d.nbytes) for d in structure.datasets if d.nbytes)
-            gaps = tuple(
-                (start, os.pread(skeleton.fileno(), end - start, start))
-                for start, end in gaps_between(data, structure.userblock, size)
-            )
+        skeleton.flush()
+        size = os.fstat(skeleton.fileno()).st_size
+        data = sorted((offsets[d.path], d.nbytes) for d in structure.datasets if d.nbytes)
+        gaps = tuple(
+            (start, os.pread(skeleton.fileno(), end - start, start))
+            for start, end in gaps_between(data, structure.userblock, size)
+        )
     return Layout(gaps, {d.path: offsets[d.path] for d in structure.datasets if d.nbytes}, size)
 
 
 def _create(file: h5py.File, structure: Structure) -> dict[str, int]:
+    groups = {"": file}
     for path, name, value in structure.group_attributes:
-        file.require_group(path).attrs[name] = value
+        _group(groups, path).attrs[name] = value
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     offsets = {}
     for dataset in structure.datasets:
         parent, _, name = dataset.path.rpartition("/")
-        group = file.require_group(parent) if parent else file
         space = h5py.h5s.create_simple(dataset.shape) if dataset.shape else _scalar()
         kind = h5py.h5t.py_create(dataset.dtype, logical=True)
+        group = _group(groups, parent)
         made = h5py.h5d.create(group.id, name.encode(), kind, space, creation)
-        for key, value in dataset.attributes:
-            h5py.Dataset(made).attrs[key] = value
+        for key, attribute in dataset.attributes:
+            h5py.Dataset(made).attrs[key] = attribute
         if dataset.nbytes:
             offsets[dataset.path] = made.get_offset()
     for path, target in structure.links:
         file[path] = file[target]
     return offsets
+
+
+def _group(groups: dict[str, h5py.Group], path: str) -> h5py.Group:
+    # Kept, because asking HDF5 whether a group is there takes longer than making it.
+    if path not in groups:
+        parent, _, name = path.rpartition("/")
+        groups[path] = _group(groups, parent).create_group(name)
+    return groups[path]
 
 
 def _scalar() -> h5py.h5s.SpaceID:

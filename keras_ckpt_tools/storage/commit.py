@@ -58,7 +58,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     committed = False
     temporary: Path | None = None
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(final.parent)
         remove_leftovers(final)
         temporary, descriptor = _stage(final)
         with os.fdopen(descriptor, "w+b") as file:
@@ -121,6 +121,18 @@ def _remove_if_abandoned(path: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, durably.
+
+    A file is as lost as the directory that it is in, and syncing that says nothing about its name
+    in the one above.
+    """
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,0 +1,89 @@
+"""One process per directory of checkpoints: before the first *write*.
+
+Two processes that save into one directory would number the same checkpoints and delete each
+other's. So whoever comes first occupies the directory, and the second is told. What is locked is
+the directory itself: no file is left behind, and the kernel gives it back at any death.
+
+Within one process the lock is shared, because a cell of a notebook that is run again makes a second
+manager while the first still lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+from keras_ckpt_tools.errors import PathInUseError
+from keras_ckpt_tools.storage.commit import make_directory
+
+
+class Occupancy:
+    """Holds a directory from `take` until it is released or forgotten.
+
+    Args:
+        directory: The directory; made if it is missing.
+    """
+
+    _guard = threading.Lock()
+    _shared: dict[str, tuple[int, int]] = {}  # noqa: RUF012 (one table for the whole process)
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        self._directory = directory
+        self._taken: str | None = None
+
+    def take(self) -> None:
+        """Occupy the directory, if that was not done yet.
+
+        Raises:
+            PathInUseError: another process has it.
+        """
+        if self._taken is not None:
+            return
+        real = os.path.realpath(self._directory)
+        make_directory(Path(real))
+        with self._guard:
+            if real in self._shared:
+                descriptor, holders = self._shared[real]
+            else:
+                descriptor, holders = _lock(real), 0
+            self._shared[real] = (descriptor, holders + 1)
+        self._taken = real
+
+    def release(self) -> None:
+        """Give the directory back."""
+        if self._taken is None:
+            return
+        with self._guard:
+            descriptor, holders = self._shared[self._taken]
+            if holders > 1:
+                self._shared[self._taken] = (descriptor, holders - 1)
+            else:
+                del self._shared[self._taken]
+                os.close(descriptor)
+        self._taken = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.release()
+
+
+def _lock(directory: str) -> int:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+            os.close(descriptor)
+            raise PathInUseError(
+                "Another process saves its checkpoints in this directory. Two would overwrite and "
+                "delete each other's.",
+                received=f"directory={directory!r}",
+                remedy="Stop the other process, or give this one a directory of its own.",
+                path=directory,
+            ) from error
+        # Some network file systems lock no directories; then there is nothing to hold.
+    return descriptor

@@ -1,0 +1,221 @@
+"""`BackupAndRestore`: events of `fit()` -> a run that goes on after any interruption.
+
+A thin door to `Checkpoints`, the engine that `CheckpointManager` uses too, so a directory looks the
+same whichever of the two wrote it. State and progress are one file, the new one is committed before
+the old one goes, and only files of ours are ever removed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+
+from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.formats.state import build_optimizer
+from keras_ckpt_tools.storage.retention import KeepLast
+from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.checkpoints import Checkpoints, with_optimizer
+from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of
+from keras_ckpt_tools.training.writing import check_directory
+
+
+class BackupAndRestore(keras.callbacks.BackupAndRestore):
+    """Back up the state of training, and go on from it when the program is started again.
+
+    Use it wherever you would use `keras.callbacks.BackupAndRestore`, and start the same program
+    again after an interruption: `fit()` goes on with the epoch that comes next. The arguments are
+    Keras' own, in Keras' order; those after `*` are new.
+
+    Args:
+        backup_dir: Directory of the checkpoints; made if it is missing. It may hold other files,
+            which are left alone.
+        save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
+        double_checkpoint: Whether two checkpoints stay instead of one.
+        delete_checkpoint: Whether the checkpoints are deleted when training ends.
+        background: Whether files are written in a thread, while training goes on. What is saved is
+            the state at the moment of the save. An error is raised at the next save, or when
+            training ends.
+        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
+            under way, and do after that what they would have done.
+        resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
+            `"must"` raises where there is nothing.
+
+    Raises:
+        ArgumentError: an argument cannot work.
+        ResumeError: at the start, `resume="must"` and there is nothing to go on from.
+        RestoreError: at the start, the checkpoint does not fit the model. Nothing was changed.
+        PathInUseError: at the start, another process saves into the same directory.
+        CommitError: at a save, the operating system refused. The last checkpoint is unchanged.
+
+    What appears on disk is `backup_dir/ckpt-00000001.weights.h5` and so on: a plain Keras weights
+    file, which `model.load_weights` opens, with the progress in it. It is visible when it is whole.
+
+    Where a run was interrupted inside an epoch, its weights, optimizer and random state are those
+    of the last save, and the epoch begins again from its first batch.
+
+    Example:
+
+    >>> import tempfile
+    >>> import keras, numpy as np
+    >>> import keras_ckpt_tools as kct
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> backup = kct.BackupAndRestore(tempfile.mkdtemp(), delete_checkpoint=False)
+    >>> x, y = np.ones((8, 4)), np.ones((8, 1))
+    >>> _ = model.fit(x, y, epochs=2, callbacks=[backup], verbose=0)
+    >>> history = model.fit(x, y, epochs=5, callbacks=[backup], verbose=0)  # as after a restart
+    >>> history.epoch
+    [2, 3, 4]
+
+    Source: the arguments and their meaning are those of
+    [`keras.callbacks.BackupAndRestore`](https://keras.io/api/callbacks/backup_and_restore/).
+    """
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        save_freq: SaveFreq = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+        *,
+        background: bool = False,
+        save_on_signal: bool = False,
+        resume: Literal["auto", "never", "must"] = "auto",
+    ):
+        if not backup_dir:
+            # Keras' own words, which people search for.
+            raise ArgumentError(
+                "Empty `backup_dir` argument passed.",
+                received=f"backup_dir={backup_dir!r}",
+                remedy="Pass the path of a directory for the backups.",
+            )
+        # Not Keras' own `__init__`: it would set up counters and paths of its own.
+        keras.callbacks.Callback.__init__(self)
+        self.backup_dir = check_directory(backup_dir, "backup_dir")
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self.background = background
+        self.save_on_signal = save_on_signal
+        self._signals = SignalWatch()
+        self.resume = check_resume(resume)
+        self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
+        self._checkpoints: Checkpoints | None = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Restore the newest good checkpoint, and tell `fit()` where to go on."""
+        run = self._run()
+        run.begin(self.params or None)
+        run.claim(os.path.abspath(self.backup_dir), self)
+        checkpoints = self._begin()
+        checkpoints.occupy()
+        found = None if self.resume == "never" else checkpoints.restore_newest()
+        if found is not None:
+            _, progress = found
+            run.resume(progress)
+            self.model._initial_epoch = progress.epochs_completed
+        elif self.resume == "must":
+            raise ResumeError(
+                "There is no checkpoint to go on from.",
+                received=f"backup_dir={self.backup_dir!r}, resume='must'",
+                remedy="Pass `resume='auto'` to begin where there is none, or check the path.",
+                path=self.backup_dir,
+            )
+        if self.save_on_signal:
+            self._signals.begin()
+
+    def _begin(self) -> Checkpoints:
+        if self.model.built and self.model.optimizer is not None:
+            build_optimizer(self.model.optimizer, self.model.trainable_variables)
+        self._checkpoints = Checkpoints(
+            self.backup_dir,
+            with_optimizer({"model": self.model}),
+            KeepLast(2 if self.double_checkpoint else 1),
+            background=self.background,
+        )
+        return self._checkpoints
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the epoch."""
+        self._forget_initial_epoch()
+        self._run().epoch_begins(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if it is time to, by batches or by the clock."""
+        self._run().batch_ends(batch)
+        if self._cadence.batch_ends(batch) or self._signals.received:
+            self._run().note(plain_logs(logs))
+            self._save_model()
+        self._leave_on_signal()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if it is time to, by epochs."""
+        self._run().epoch_ends(epoch, plain_logs(logs))
+        if self._cadence.epoch_ends() or self._signals.received:
+            self._save_model()
+        self._leave_on_signal()
+
+    def _leave_on_signal(self) -> None:
+        if self._signals.received:
+            if self._checkpoints is not None:
+                self._checkpoints.wait()
+            self._signals.hand_on()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Delete the checkpoints, unless they are to stay."""
+        self._forget_initial_epoch()
+        self._signals.end()
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+        if self.delete_checkpoint and self._checkpoints is not None:
+            self._checkpoints.delete_all()
+            if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
+                os.rmdir(self.backup_dir)
+
+    def _save_model(self) -> None:
+        checkpoints = self._checkpoints or self._begin()
+        checkpoints.save(self._run().progress(getattr(self.model, "optimizer", None)))
+
+    def _forget_initial_epoch(self) -> None:
+        # Left on the model, it would shift every later `fit()` that has nothing to resume.
+        self.model._initial_epoch = None
+
+    def _run(self) -> Run:
+        if self.model is None:
+            raise ArgumentError(
+                "The callback does not know its model yet.",
+                received=f"{type(self).__name__}.model=None",
+                remedy="Call `callback.set_model(model)` first; `fit()` and "
+                "`keras.callbacks.CallbackList(callbacks, model=model)` do.",
+            )
+        return run_of(self.model)
+
+    # What Keras keeps in attributes of the callback, and some programs look at.
+
+    @property
+    def _current_epoch(self) -> int:
+        return self._run().progress().epochs_completed
+
+    @property
+    def _last_batch_seen(self) -> int:
+        return self._cadence.last_batch or 0
+
+    @property
+    def _weights_path(self) -> str:
+        return self._path_of(-1)
+
+    @property
+    def _prev_weights_path(self) -> str:
+        return self._path_of(-2)
+
+    # Weights and metadata are one file.
+    _training_metadata_path = _weights_path
+    _prev_training_metadata_path = _prev_weights_path
+
+    def _path_of(self, index: int) -> str:
+        saved = self._checkpoints.saved if self._checkpoints else []
+        return saved[index].path if len(saved) >= -index else ""

@@ -1,0 +1,83 @@
+"""Decide when to save: event -> *policy* -> snapshot.
+
+A cadence sees that a batch or an epoch has ended and says whether that is the moment. It knows
+nothing of models or files. Batches are counted as Keras counts them: with `steps_per_execution=8`
+only every eighth index arrives, and the seven in between count too.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Literal
+
+from keras_ckpt_tools.errors import ArgumentError
+
+SaveFreq = Literal["epoch"] | int | datetime.timedelta
+
+
+class Cadence:
+    """When to save: at the end of each epoch, every so many batches, or every so often.
+
+    Args:
+        save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
+        complaint: How the message begins where it is none of these.
+
+    Raises:
+        ArgumentError: `save_freq` is none of these.
+
+    Example:
+
+    >>> cadence = Cadence(2)
+    >>> [cadence.batch_ends(batch) for batch in range(4)], cadence.epoch_ends()
+    ([False, True, False, True], False)
+    """
+
+    def __init__(self, save_freq: SaveFreq, complaint: str = "Unrecognized save_freq"):
+        if not _is_save_freq(save_freq):
+            raise ArgumentError(
+                f"{complaint}: `save_freq` is 'epoch', a number of batches from 1, or a "
+                "`datetime.timedelta`.",
+                received=f"save_freq={save_freq!r}",
+                remedy="Pass 'epoch' to save at the end of each epoch, 100 for every 100 batches, "
+                "or `datetime.timedelta(minutes=10)`.",
+            )
+        self.save_freq = save_freq
+        self.last_batch: int | None = None
+        self._batches = 0
+        self._saved_at = time.monotonic()
+
+    def batch_ends(self, batch: int) -> bool:
+        """Return whether to save now that the batch of that zero-based index has ended."""
+        new_epoch = self.last_batch is None or batch <= self.last_batch
+        self._batches += batch + 1 if new_epoch else batch - (self.last_batch or 0)
+        self.last_batch = batch
+        if isinstance(self.save_freq, datetime.timedelta):
+            due = time.monotonic() - self._saved_at >= self.save_freq.total_seconds()
+        else:
+            due = self.save_freq != "epoch" and self._batches >= self.save_freq
+        if due:
+            self.saved()
+        return due
+
+    def epoch_ends(self) -> bool:
+        """Return whether to save now that an epoch has ended."""
+        return self.save_freq == "epoch"
+
+    def starts_at(self, batch: int) -> None:
+        """Begin to count in the middle of an epoch, after that many batches."""
+        self.last_batch = batch - 1 if batch else None
+        self.saved()
+
+    def saved(self) -> None:
+        """Note that a save was made."""
+        self._batches = 0
+        self._saved_at = time.monotonic()
+
+
+def _is_save_freq(value: object) -> bool:
+    if isinstance(value, datetime.timedelta):
+        return value > datetime.timedelta(0)
+    if isinstance(value, bool):
+        return False
+    return value == "epoch" or (isinstance(value, int) and value >= 1)

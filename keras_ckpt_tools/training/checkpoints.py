@@ -1,0 +1,331 @@
+"""The checkpoints of a run and the objects in them: snapshot, keep, *resume*.
+
+The engine behind `CheckpointManager` and `BackupAndRestore`. It saves all tracked objects in one
+file, finds the newest good checkpoint again, and restores all objects or none: each is built, every
+tensor of every object is compared, everything is read and checked, and only then does the first
+variable change. If an object refuses even then, those before it get back what they had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from keras_ckpt_tools.errors import (
+    ArgumentError,
+    ArtefactKindError,
+    DamagedArtefactError,
+    RestoreError,
+)
+from keras_ckpt_tools.formats.checkpoint_dir import (
+    checkpoint_path,
+    delete_checkpoints,
+    list_checkpoints,
+    next_number,
+)
+from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
+from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
+from keras_ckpt_tools.formats.source import Source, SourceView, open_source
+from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
+from keras_ckpt_tools.storage.occupancy import Occupancy
+from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.training.tracked import Adapter, adapt, build_compiled_optimizer
+from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
+
+
+class Checkpoints:
+    """Saves and restores tracked objects in one directory.
+
+    Args:
+        directory: Where the checkpoints are.
+        objects: What is tracked, by name.
+        policy: Which checkpoints stay.
+        monitor: Metric by which the best checkpoint is known, or `None`.
+        mode: `"min"` or `"max"`.
+        background: Whether files are written in a thread, while training goes on.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        objects: Mapping[str, Any],
+        policy: Policy,
+        monitor: str | None = None,
+        mode: str = "min",
+        background: bool = False,
+    ):
+        self.directory = directory
+        self.objects = dict(objects)
+        self.monitor = monitor
+        self.mode = mode
+        self._policy = policy
+        self._pinned: str | None = None
+        self._saved: list[Saved] | None = None
+        self._number = 0
+        self._occupancy = Occupancy(directory)
+        self._writer = BackgroundWriter() if background else Foreground()
+        self._snapshots = Snapshots()
+        self._adapters = _adapters(self.objects)
+
+    @property
+    def saved(self) -> list[Saved]:
+        """The checkpoints that are there, oldest first."""
+        if self._saved is None:
+            self._saved, _ = list_checkpoints(self.directory)
+        return self._saved
+
+    @property
+    def best(self) -> Saved | None:
+        """The best checkpoint by the monitored metric."""
+        return best_of(self.saved, self.monitor, self.mode) if self.monitor else None
+
+    def best_with(self, progress: TrainingProgress) -> Saved | None:
+        """Return the best checkpoint if one were saved now."""
+        if self.monitor is None:
+            return None
+        number = self.saved[-1].number + 1 if self.saved else 1
+        return best_of([*self.saved, Saved("", number, progress)], self.monitor, self.mode)
+
+    def occupy(self) -> None:
+        """Take the directory for this process, if it is there already; a save makes it.
+
+        Raises:
+            PathInUseError: another process saves there.
+        """
+        if os.path.isdir(self.directory):
+            self._occupancy.take()
+
+    def save(self, progress: TrainingProgress) -> str:
+        """Save all tracked objects; delete what is not to stay. Return the new file's path."""
+        self._occupancy.take()
+        for tracked in self.objects.values():
+            build_compiled_optimizer(tracked)
+        snapshot = self._snapshots.take(self._part(adapter) for adapter in self._adapters)
+        snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
+        number = max(next_number(self.directory), self._number + 1)
+        self._number = number
+        path = checkpoint_path(self.directory, number)
+        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
+        write = prepare_checkpoint(path, snapshot, self._describe(), objects_of(*models), progress)
+
+        def commit() -> None:
+            record = write()
+            self._saved = [*self.saved, Saved(path, number, record.progress)]
+            self._keep()
+
+        self._writer.run(commit)
+        return path
+
+    def wait(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            CommitError: a save in the background failed.
+        """
+        self._writer.wait()
+
+    def _keep(self) -> None:
+        best = self.best
+        pinned = [self._pinned] if self._pinned else []
+        gone = to_delete(self.saved, self._policy, best=best.path if best else None, pinned=pinned)
+        delete_checkpoints([item.path for item in gone])
+        self._saved = [item for item in self.saved if item not in gone]
+        # What was resumed from has done its part once something newer is committed.
+        self._pinned = None
+
+    def delete_all(self) -> None:
+        """Delete every checkpoint of the run."""
+        self.wait()
+        delete_checkpoints([item.path for item in self.saved])
+        self._saved = []
+        self._occupancy.release()
+
+    def _part(self, adapter: Adapter) -> Part:
+        return Part(adapter.name, adapter.captured, adapter.present(), adapter.keeps_structure())
+
+    def _describe(self) -> dict[str, TrackedObject]:
+        paths: dict[int, str] = {}
+        for adapter in self._adapters:
+            if adapter.kind != "optimizer":
+                captured = self._snapshots.walk(self._part(adapter))
+                paths |= {id(value): path for path, value in captured.values.items()}
+        return {adapter.name: adapter.described(paths) for adapter in self._adapters}
+
+    def _links(self, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
+        """Return second paths under which stock Keras finds the weights of `model`."""
+        if not isinstance(self.objects.get("model"), keras.Model):
+            return ()
+        paths = [path.split("/") for path in (*snapshot.arrays, *snapshot.names)]
+        tops = {path[1] for path in paths if path[0] == "model"}
+        return tuple((top, f"model/{top}") for top in sorted(tops) if top not in self.objects)
+
+    def restore(self, path: str) -> TrainingProgress:
+        """Restore all tracked objects from one checkpoint, or none.
+
+        Raises:
+            ArtefactKindError: it is no checkpoint of tracked objects.
+            RestoreError: something does not fit; nothing was changed.
+            NotBuiltError: an object has no variables, and what it needs for that is not known.
+            DamagedArtefactError: its bytes have changed.
+        """
+        with open_source(path) as source:
+            record = source.record
+            if record is None or not record.tracked:
+                raise ArtefactKindError(
+                    f"This is a {source.kind}, not a checkpoint of tracked objects.",
+                    received=f"path={path!r}",
+                    remedy="Load it with `kct.safe_load_model(path)` if it holds a whole model, "
+                    "or with `kct.load_weights(model, path)`.",
+                    path=path,
+                    kind=str(source.kind),
+                )
+            self._restore(source, record)
+        self._pinned = path
+        return record.progress
+
+    def _restore(self, source: Source, record: Record) -> None:
+        self._check_names(source.path, record)
+        self._prepare(record)
+        views = {adapter.name: SourceView(source, adapter.name) for adapter in self._adapters}
+        report = self._compare(source, record, views)
+        if not report:
+            raise misfit(report)
+        arrays = {
+            name: {path: view.read(path) for path in view.tensors} for name, view in views.items()
+        }
+        undo: list[Callable[[], None]] = []
+        try:
+            for adapter in self._adapters:
+                described = record.tracked[adapter.name]
+                undo.append(adapter.put_back(arrays[adapter.name], described))
+        except Exception as error:
+            for step in reversed(undo):
+                step()
+            raise misfit(report, [(adapter.name, error)]) from error
+
+    def _check_names(self, path: str, record: Record) -> None:
+        here, there = set(self.objects), set(record.tracked)
+        if here == there:
+            return
+        only_here, only_there = sorted(here - there), sorted(there - here)
+        raise RestoreError(
+            "The checkpoint holds other objects than are tracked; nothing was changed. "
+            f"Tracked, but not in it: {', '.join(only_here) or 'none'}. "
+            f"In it, but not tracked: {', '.join(only_there) or 'none'}.",
+            received=f"path={path!r}",
+            remedy="Track the same names as when it was saved. To take a model alone out of it, "
+            "call `kct.load_weights(model, path)`.",
+            path=path,
+            report=RestoreReport(path, missing=tuple(only_here), unexpected=tuple(only_there)),
+        )
+
+    def _prepare(self, record: Record) -> None:
+        # Optimizers come last: they are built on the variables of the others.
+        order = sorted(self._adapters, key=lambda adapter: adapter.kind == "optimizer")
+        variables: dict[str, Any] = {}
+        for adapter in order:
+            described = record.tracked.get(adapter.name)
+            if described is not None:
+                adapter.prepare(described, variables)
+            if adapter.kind != "optimizer":
+                variables |= adapter.captured().under(adapter.name).values
+
+    def _compare(
+        self, source: Source, record: Record, views: Mapping[str, SourceView]
+    ) -> RestoreReport:
+        expected = {}
+        for adapter in self._adapters:
+            # What is not made of variables may have other arrays at another time.
+            if adapter.kind == "state" and adapter.name in record.tracked:
+                infos = views[adapter.name].tensors
+            else:
+                infos = adapter.captured().infos()
+            for path, info in infos.items():
+                full = f"{adapter.name}/{path}"
+                expected[full] = dataclasses.replace(info, path=full)
+        return compare_tensors(source.path, expected, source.tensors, optimizer_may_differ=False)
+
+    def restore_newest(self) -> tuple[str, TrainingProgress] | None:
+        """Restore the newest checkpoint that is whole; say which were passed over, and why.
+
+        Raises:
+            RestoreError, NotBuiltError: the newest whole one does not fit.
+            DamagedArtefactError: there are checkpoints, and none of them is whole.
+        """
+        self.wait()
+        saved, damaged = list_checkpoints(self.directory)
+        self._saved = saved
+        passed = [f"{path}: its record is damaged" for path in damaged]
+        for item in reversed(saved):
+            try:
+                progress = self.restore(item.path)
+            except DamagedArtefactError as error:
+                passed.append(f"{item.path}: {error.what}")
+                self._saved = [other for other in self.saved if other is not item]
+                continue
+            if passed:
+                warnings.warn(
+                    f"Resuming from {item.path}; passed over damaged checkpoints:\n  "
+                    + "\n  ".join(passed),
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return item.path, progress
+        if passed:
+            raise DamagedArtefactError(
+                "None of the checkpoints is whole:\n  " + "\n  ".join(passed) + "\n",
+                received=f"directory={self.directory!r}",
+                remedy="Move them away to start over, or put a good copy there.",
+                path=self.directory,
+            )
+        return None
+
+
+def _adapters(objects: Mapping[str, Any]) -> list[Adapter]:
+    """Return an adapter for each object; all that cannot be tracked come in one error."""
+    if not objects:
+        raise ArgumentError(
+            "There is nothing to track.",
+            received="objects={}",
+            remedy="Pass what is to be saved by name: `CheckpointManager(directory, model=model, "
+            "optimizer=optimizer)`.",
+        )
+    named = {id(o) for o in objects.values()}
+    adapters, wrong = [], []
+    for name, target in objects.items():
+        optimizer = getattr(target, "optimizer", None)
+        elsewhere = optimizer if id(optimizer) in named else None
+        adapter = adapt(name, target, elsewhere)
+        if adapter is None:
+            wrong.append(f"{name}={target!r} ({type(target).__name__})")
+        else:
+            adapters.append(adapter)
+    if wrong:
+        raise ArgumentError(
+            "These cannot be tracked: they are no Keras or TensorFlow object with state, hold no "
+            "variables, and have neither `state_dict`/`load_state_dict` nor "
+            "`get_state`/`set_state`.",
+            received="; ".join(wrong),
+            remedy="Wrap a number in `tf.Variable(...)`; give an object of your own these methods.",
+        )
+    return adapters
+
+
+def with_optimizer(objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the objects, and the optimizer of a compiled `model` under a name of its own.
+
+    So a run looks the same on disk whether its optimizer was passed to `compile()` or used by hand.
+    """
+    model = objects.get("model")
+    optimizer = getattr(model, "optimizer", None)
+    taken = any(optimizer is o for o in objects.values()) or "optimizer" in objects
+    if optimizer is None or taken or not isinstance(model, keras.Model):
+        return dict(objects)
+    return {**objects, "optimizer": optimizer}

@@ -1,0 +1,206 @@
+"""The iterators of a hand-written loop: `for` statements -> events.
+
+They are the loop's own `for` statements, so there is no hook that could be forgotten: an epoch has
+ended when the loop asks for the next one, and a batch likewise. `CheckpointManager` brings what is
+saved, and when; here is only how a loop is followed.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.training.cadence import Cadence
+from keras_ckpt_tools.training.checkpoints import Checkpoints
+from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.run import Run, plain_logs
+
+Batch = TypeVar("Batch")
+
+
+class TrainingLoop(abc.ABC):
+    """Follows a loop; the base of `CheckpointManager`."""
+
+    _cadence: Cadence
+    _checkpoints: Checkpoints
+    _run: Run
+    _batches_to_skip: int
+    _save_on_signal: bool
+    _signals: SignalWatch
+
+    @property
+    @abc.abstractmethod
+    def progress(self) -> TrainingProgress:
+        """Where the run is; see `TrainingProgress`."""
+
+    @abc.abstractmethod
+    def save(self) -> str:
+        """Save now."""
+
+    @abc.abstractmethod
+    def wait(self) -> None:
+        """Wait until everything is written."""
+
+    @abc.abstractmethod
+    def _restore_once(self) -> None:
+        """Restore what there is, unless that was done already."""
+
+    @abc.abstractmethod
+    def _counting_optimizer(self) -> Any:
+        """Return the optimizer that counts the steps, or `None`."""
+
+    def epochs(self, total: int) -> Iterator[int]:
+        """Iterate over the epochs that are still to do.
+
+        Restores the newest good checkpoint first, unless that was done already. An epoch ends, and
+        is saved where `save_freq="epoch"`, when the body of the loop does; `break` and exceptions
+        leave it unfinished.
+
+        Args:
+            total: How many epochs the whole run has, those already done included.
+
+        Yields:
+            The zero-based index of the epoch.
+        """
+        _check_total("epochs", total)
+        self._begin()
+        try:
+            for epoch in range(self._run.progress().epochs_completed, total):
+                self._run.epoch_begins(epoch)
+                yield epoch
+                self._run.epoch_ends(epoch, self._run.notes)
+                if self._cadence.epoch_ends() or self._signals.received:
+                    self.save()
+                self._leave_on_signal()
+        finally:
+            self._signals.end()
+        self._save_rest()
+
+    def batches(self, dataset: Iterable[Batch]) -> Iterator[Batch]:
+        """Iterate over the batches of one epoch, and count the steps.
+
+        After a restart in the middle of an epoch, the batches that were already done are passed
+        over; that is exact where the dataset gives the same batches in the same order again.
+
+        Args:
+            dataset: Any iterable: a `tf.data.Dataset`, a list, a generator.
+
+        Yields:
+            Its batches.
+        """
+        done, self._batches_to_skip = self._batches_to_skip, 0
+        if done:
+            self._cadence.starts_at(done)
+        for index, batch in enumerate(_after(dataset, done), done):
+            before = self._step()
+            yield batch
+            self._batch_ended(index, before)
+
+    def steps(self, total: int) -> Iterator[int]:
+        """Iterate over the steps that are still to do, in a loop without epochs.
+
+        Restores the newest good checkpoint first, unless that was done already.
+
+        Args:
+            total: How many steps the whole run has, those already done included.
+
+        Yields:
+            The zero-based index of the step.
+        """
+        _check_total("steps", total)
+        self._begin()
+        done = self._run.progress().batches_completed
+        self._cadence.starts_at(done)
+        try:
+            for index in range(done, total):
+                before = self._step()
+                yield index
+                self._batch_ended(index, before)
+        finally:
+            self._signals.end()
+        self._save_rest()
+
+    def _step(self) -> int:
+        return self.progress.step
+
+    def _batch_ended(self, index: int, step_before: int) -> None:
+        self._run.batch_ends(index)
+        if self._counting_optimizer() is None and self._step() == step_before:
+            self._run.count_step()
+        if self._cadence.batch_ends(index) or self._signals.received:
+            self.save()
+        self._leave_on_signal()
+
+    def _leave_on_signal(self) -> None:
+        if self._signals.received:
+            self.wait()
+            self._signals.hand_on()
+
+    def _begin(self) -> None:
+        self._checkpoints.occupy()
+        self._restore_once()
+        if self._save_on_signal:
+            self._signals.begin()
+
+    def _save_rest(self) -> None:
+        self.wait()
+        if self._unsaved():
+            self.save()
+            self.wait()
+
+    def _unsaved(self) -> bool:
+        saved = self._checkpoints.saved
+        now = self._run.progress(self._counting_optimizer())
+        if not now.trained:
+            return False
+        if not saved:
+            return True
+        last = saved[-1].progress
+        return (now.epochs_completed, now.batches_completed, now.step) != (
+            last.epochs_completed,
+            last.batches_completed,
+            last.step,
+        )
+
+    def log(self, **metrics: Any) -> None:
+        """Note metrics; what is logged last in an epoch is the epoch's.
+
+        Args:
+            **metrics: Numbers: floats, NumPy scalars, tensors of one element, Keras metrics'
+                results.
+
+        Raises:
+            ArgumentError: a value is not one number. All such values are listed.
+        """
+        numbers = plain_logs(metrics)
+        wrong = [f"{name}={metrics[name]!r}" for name in metrics if name not in numbers]
+        if wrong:
+            raise ArgumentError(
+                "Metrics are single numbers.",
+                received="; ".join(wrong),
+                remedy="Reduce them first, with `tf.reduce_mean` for example.",
+            )
+        self._run.note(numbers)
+
+
+def _after(dataset: Iterable[Batch], done: int) -> Iterable[Batch]:
+    if not done:
+        return dataset
+    if hasattr(dataset, "skip"):
+        return dataset.skip(done)  # type: ignore[no-any-return]
+    batches = iter(dataset)
+    for _ in range(done):
+        next(batches, None)
+    return batches
+
+
+def _check_total(name: str, total: object) -> None:
+    if isinstance(total, bool) or not isinstance(total, int) or total < 0:
+        raise ArgumentError(
+            f"The number of {name} is a whole number from 0.",
+            received=f"{name}={total!r}",
+            remedy=f"Pass how many {name} the whole run has.",
+        )

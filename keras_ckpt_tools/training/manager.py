@@ -1,0 +1,271 @@
+"""`CheckpointManager`: a hand-written loop -> a run that goes on after any interruption.
+
+The door for loops that people write themselves: the verbs of `tf.train.CheckpointManager`, and the
+iterators of `loop`, which turn the loop's own `for` statements into events. Behind it is the same
+engine that serves `fit()`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Literal, Self
+
+import keras
+
+from keras_ckpt_tools.errors import ResumeError
+from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
+from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.checkpoints import Checkpoints, with_optimizer
+from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.loop import TrainingLoop
+from keras_ckpt_tools.training.monitoring import direction
+from keras_ckpt_tools.training.run import Run, check_resume, join_run
+from keras_ckpt_tools.training.writing import check_directory
+
+
+class CheckpointManager(TrainingLoop):
+    """Save, keep and restore the state of a hand-written training loop.
+
+    Reach for it where you would use `tf.train.CheckpointManager`: its familiar verbs do what they
+    do there, and the iterators `epochs`, `batches` and `steps` make a loop resume by themselves.
+
+    Args:
+        directory: Directory of the checkpoints of one run; made if it is missing.
+        max_to_keep: How many checkpoints stay, the newest first; `None` keeps all. The best one
+            (with `monitor`) always stays.
+        keep: A retention policy instead: `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.
+        save_freq: When the iterators save: `"epoch"`, a number of steps from 1, or a
+            `datetime.timedelta`.
+        monitor: Name of a logged metric by which the best checkpoint is known, or `None`.
+        mode: `"min"`, `"max"`, or `"auto"` to infer it from the name of the metric.
+        resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
+            `"must"` raises where there is nothing.
+        background: Whether files are written in a thread, while training goes on. What is saved is
+            the state at the moment of the save. An error is raised at the next save, at `wait`, or
+            when the loop ends.
+        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
+            under way, and do after that what they would have done.
+        **objects: What is tracked, by names of your choice and any number of them: Keras models,
+            optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
+            `tf.Module`s; `tf.random.Generator`s and NumPy generators; objects with
+            `state_dict`/`load_state_dict` or `get_state`/`set_state`.
+
+    Raises:
+        ArgumentError: an argument cannot work, or an object cannot be tracked.
+        CommitError: the directory is a file, or may not be written to.
+
+    What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
+    visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
+    is tracked under the name `model`.
+
+    Example:
+
+    >>> import tempfile
+    >>> import tensorflow as tf
+    >>> import keras_ckpt_tools as kct
+    >>> directory = tempfile.mkdtemp()
+    >>> weight = tf.Variable(1.0)
+    >>> manager = kct.CheckpointManager(directory, max_to_keep=3, weight=weight)
+    >>> for epoch in manager.epochs(2):
+    ...     for x in manager.batches([1.0, 2.0, 3.0]):
+    ...         _ = weight.assign_add(x)
+    ...     manager.log(weight=weight)
+    >>> manager.progress.step, len(manager.checkpoints)
+    (6, 2)
+    >>> again = tf.Variable(0.0)
+    >>> manager = kct.CheckpointManager(directory, weight=again)
+    >>> _ = manager.restore_or_initialize()
+    >>> float(again), list(manager.epochs(3))
+    (13.0, [2])
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        max_to_keep: int | None = None,
+        keep: Policy | None = None,
+        save_freq: SaveFreq = "epoch",
+        monitor: str | None = None,
+        mode: Literal["auto", "min", "max"] = "auto",
+        resume: Literal["auto", "never", "must"] = "auto",
+        background: bool = False,
+        save_on_signal: bool = False,
+        **objects: Any,
+    ):
+        policy = policy_from(max_to_keep, keep)
+        self._cadence = Cadence(save_freq)
+        self._resume = check_resume(resume)
+        self._mode = direction(monitor, mode)
+        self._checkpoints = Checkpoints(
+            check_directory(directory, "directory"),
+            with_optimizer(objects),
+            policy,
+            monitor,
+            self._mode,
+            background,
+        )
+        self._run = Run(TrainingProgress())
+        self._save_on_signal = save_on_signal
+        self._signals = SignalWatch()
+        self._restored = False
+        self._batches_to_skip = 0
+        self._join_models()
+
+    def _join_models(self) -> None:
+        for tracked in self._checkpoints.objects.values():
+            if isinstance(tracked, keras.Model):
+                join_run(tracked, self._run)
+
+    # Where the run is.
+
+    @property
+    def directory(self) -> str:
+        """Directory of the checkpoints."""
+        return self._checkpoints.directory
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """Where the run is; see `TrainingProgress`."""
+        return self._run.progress(self._counting_optimizer(), self._best(self._checkpoints.best))
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Paths of the checkpoints that are there, oldest first."""
+        return [item.path for item in self._checkpoints.saved]
+
+    @property
+    def latest_checkpoint(self) -> str | None:
+        """Path of the newest checkpoint, or `None`."""
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
+    def best_checkpoint(self) -> str | None:
+        """Path of the checkpoint with the best monitored metric, or `None`."""
+        best = self._checkpoints.best
+        return best.path if best else None
+
+    def _counting_optimizer(self) -> Any:
+        for tracked in self._checkpoints.objects.values():
+            if isinstance(tracked, keras.optimizers.Optimizer):
+                return tracked
+        for tracked in self._checkpoints.objects.values():
+            if getattr(tracked, "optimizer", None) is not None:
+                return tracked.optimizer
+        return None
+
+    def _best(self, saved: Saved | None) -> Best | None:
+        monitor = self._checkpoints.monitor
+        if monitor is None or saved is None:
+            return None
+        # Between epochs, the one that has just ended is meant.
+        epoch = saved.progress.epochs_completed - (saved.progress.batches_completed == 0)
+        return Best(monitor, self._mode, saved.progress.logs[monitor], max(epoch, 0))
+
+    # Save and restore.
+
+    def save(self) -> str:
+        """Save all tracked objects now.
+
+        Returns:
+            Path of the new checkpoint. It is visible, whole, when this returns; with
+            `background=True`, after `wait`.
+
+        Raises:
+            CommitError: the operating system refused; the checkpoints that were there stay. With
+                `background=True`, that may have been at an earlier save.
+            NotBuiltError: a tracked object has no variables yet.
+        """
+        now = self._run.progress(self._counting_optimizer())
+        best = self._best(self._checkpoints.best_with(now))
+        path = self._checkpoints.save(dataclasses.replace(now, best=best or now.best))
+        self._restored = True
+        self._cadence.saved()
+        return path
+
+    def wait(self) -> None:
+        """Wait until everything is written, where that happens in the background.
+
+        Raises:
+            CommitError: a save failed.
+        """
+        self._checkpoints.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.wait()
+
+    def restore(self, path: str | os.PathLike[str]) -> TrainingProgress:
+        """Restore all tracked objects from one checkpoint, or none of them.
+
+        Args:
+            path: A file that a `CheckpointManager` or `BackupAndRestore` wrote.
+
+        Returns:
+            Where training was.
+
+        Raises:
+            ArtefactNotFoundError: there is nothing at the path.
+            ArtefactKindError: it is something else.
+            RestoreError: it does not fit what is tracked. Nothing was changed.
+            NotBuiltError: a tracked object has no variables, and cannot be built from what is
+                known.
+        """
+        progress = self._checkpoints.restore(os.fspath(path))
+        self._go_on(progress)
+        return progress
+
+    def restore_or_initialize(self) -> str | None:
+        """Restore the newest good checkpoint, if there is one.
+
+        Returns:
+            Its path, or `None` where there is nothing to restore.
+
+        Raises:
+            RestoreError: it does not fit what is tracked. Nothing was changed.
+            NotBuiltError: a tracked object has no variables, and cannot be built from what is
+                known.
+            DamagedArtefactError: there are checkpoints, and none of them is whole.
+        """
+        found = self._checkpoints.restore_newest()
+        self._restored = True
+        if found is None:
+            return None
+        path, progress = found
+        self._go_on(progress)
+        return path
+
+    def _go_on(self, progress: TrainingProgress) -> None:
+        self._run.resume(progress)
+        self._restored = True
+        self._batches_to_skip = progress.batches_completed
+
+    def _restore_once(self) -> None:
+        if self._restored or self._resume == "never":
+            return
+        if self.restore_or_initialize() is None and self._resume == "must":
+            raise ResumeError(
+                "There is no checkpoint to go on from.",
+                received=f"directory={self.directory!r}, resume='must'",
+                remedy="Pass `resume='auto'` to begin where there is none, or check the path.",
+                path=self.directory,
+            )
+
+    def __repr__(self) -> str:
+        names = ", ".join(self._checkpoints.objects)
+        return f"<CheckpointManager {self.directory!r}: {names}; {len(self.checkpoints)} saved>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        rows = "".join(
+            f"<tr><td>{html.escape(os.path.basename(item.path))}</td>"
+            f"<td>{item.progress.epochs_completed}</td><td>{item.progress.step}</td></tr>"
+            for item in self._checkpoints.saved
+        )
+        head = "<tr><th>checkpoint</th><th>epochs completed</th><th>step</th></tr>"
+        return f"<table><caption>{html.escape(self.directory)}</caption>{head}{rows}</table>"

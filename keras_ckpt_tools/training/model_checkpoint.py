@@ -1,0 +1,333 @@
+"""`ModelCheckpoint`: events of `fit()` -> the best, or every, model on disk.
+
+A thin door. Keras' own class stays the base, so that `isinstance` holds and so do its arguments,
+its file name patterns and its rules about metrics; what is replaced is how a model is written
+(staged, verified, committed), when a value counts as the best (at the commit, and for good: it is
+in the file), and what happens when the metric is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+
+from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.metadata import Best, Record
+from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
+from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, policy_from, to_delete
+from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.filepattern import (
+    check_pattern,
+    clear_leftovers,
+    fill_pattern,
+    interrupted_path,
+    matching_files,
+    record_in,
+)
+from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
+from keras_ckpt_tools.training.judgement import (
+    Verdict,
+    judge_any,
+    judge_best,
+    judge_missing,
+    shown,
+)
+from keras_ckpt_tools.training.monitoring import direction_of, undecided
+from keras_ckpt_tools.training.run import Run, plain_logs, run_of
+from keras_ckpt_tools.training.writing import check_directory, format_of, prepare_model
+
+
+class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
+    """Save a model, or its weights, as it is trained.
+
+    Use it wherever you would use `keras.callbacks.ModelCheckpoint`: in `fit(callbacks=[...])`,
+    under a `keras.callbacks.CallbackList`, or by calling its hooks in a loop over `train_on_batch`,
+    in any order. The arguments are Keras' own, in Keras' order; those after `*` are new.
+
+    Args:
+        filepath: Path of the file, a string or path-like. It may hold `{epoch}` (one-based),
+            `{batch}` (one-based) and names in the logs, with formats: `"{epoch:02d}.keras"`. It
+            ends in `.keras` or `.h5` for a whole model, in `.weights.h5` for weights only.
+        monitor: Name of the metric in the logs. Defaults to `"val_loss"`.
+        verbose: 0, or 1 to print a line at each save.
+        save_best_only: Whether only a model better than all before is saved. The best value is kept
+            in the file itself, so a run that starts again never overwrites a better model.
+        save_weights_only: Whether only weights (and the optimizer's state) are saved.
+        mode: `"min"`, `"max"`, or `"auto"` to infer it from the metric.
+        save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
+        initial_value_threshold: A first best value that has to be beaten.
+        max_to_keep: How many files a pattern may leave, the newest (and the best) first; `None`
+            keeps all. Only files that this run of the callback wrote are deleted.
+        keep: A retention policy instead: `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.
+        background: Whether files are written in a thread, while training goes on. What is saved is
+            the model at the moment of the save. An error is raised at the next save, or when
+            training ends.
+        on_missing_metric: What to do where `save_best_only` is on and the metric is not in the
+            logs: `"warn"` once and save nothing, raise an `"error"`, or `"save"` as Keras does.
+        save_on_exception: Whether the model is saved when a step of `fit()` raises, as
+            `model-interrupted.keras` beside `model.keras`; the exception then goes on.
+        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
+            end of the batch under way, and do after that what they would have done.
+
+    Raises:
+        ArgumentError: an argument cannot work.
+        FilepathKeyError: at a save, the pattern names a key that the logs lack.
+        CommitError: at a save, the operating system refused. The file that was there is unchanged.
+
+    A save is visible under its name only when it is whole: it is staged beside the target, synced
+    and renamed.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import keras, numpy as np
+    >>> import keras_ckpt_tools as kct
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> path = os.path.join(tempfile.mkdtemp(), "best.keras")
+    >>> best = kct.ModelCheckpoint(path, monitor="loss", save_best_only=True)
+    >>> x, y = np.ones((8, 4)), np.ones((8, 1))
+    >>> _ = model.fit(x, y, epochs=2, callbacks=[best], verbose=0)
+    >>> kct.training_progress(path).epochs_completed
+    2
+
+    Source: the arguments and their meaning are those of
+    [`keras.callbacks.ModelCheckpoint`](https://keras.io/api/callbacks/model_checkpoint/).
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: Literal["auto", "min", "max"] = "auto",
+        save_freq: SaveFreq = "epoch",
+        initial_value_threshold: float | None = None,
+        *,
+        max_to_keep: int | None = None,
+        keep: Policy | None = None,
+        background: bool = False,
+        on_missing_metric: Literal["warn", "error", "save"] = "warn",
+        save_on_exception: bool = False,
+        save_on_signal: bool = False,
+    ):
+        path = check_pattern(filepath)
+        self._format = format_of(path, weights_only=save_weights_only)
+        self._cadence = Cadence(save_freq)
+        self._policy = policy_from(max_to_keep, keep)
+        if on_missing_metric not in ("warn", "error", "save"):
+            raise ArgumentError(
+                "`on_missing_metric` is 'warn', 'error' or 'save'.",
+                received=f"on_missing_metric={on_missing_metric!r}",
+                remedy="Pass 'warn' to keep the best and go on.",
+            )
+        check_directory(os.path.dirname(path) or ".", "filepath")
+        super().__init__(
+            filepath,
+            monitor,
+            verbose,
+            save_best_only,
+            save_weights_only,
+            mode,
+            "epoch",  # Keras checks this one; ours takes more kinds, and has checked it.
+            initial_value_threshold,
+        )
+        # Keras versions differ in what they keep, and some begin with an infinite best.
+        self.mode = mode if mode in ("min", "max") else "auto"
+        self.best: float | None = initial_value_threshold
+        self.save_freq = save_freq
+        self.on_missing_metric = on_missing_metric
+        self._current_epoch = 0
+        self._best_epoch: int | None = None
+        self._saved: list[Saved] | None = None
+        self._recalled = False
+        self._missed = False
+        self._last: tuple[int | None, dict[str, Any]] = (None, {})
+        self._candidate: Best | None = None
+        self._writer = BackgroundWriter() if background else Foreground()
+        self._warned: set[str] = set()
+        self.save_on_exception = save_on_exception
+        self.save_on_signal = save_on_signal
+        self._signals = SignalWatch()
+        self._exceptions = ExceptionWatch(self._save_interrupted)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Join the run; find out what the best was before a restart."""
+        run = self._run()
+        run.begin(self.params or None)
+        run.claim(os.path.abspath(self.filepath), self)
+        if self.save_on_signal:
+            self._signals.begin()
+        if self.save_on_exception:
+            self._exceptions.begin(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the epoch."""
+        self._current_epoch = epoch
+        self._run().epoch_begins(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if it is time to, by batches or by the clock."""
+        self._run().batch_ends(batch)
+        if self._cadence.batch_ends(batch):
+            self._run().note(plain_logs(logs))
+            self._save_model(self._current_epoch, batch, logs)
+        self._last = (batch, dict(logs or {}))
+        if self._signals.received:
+            self._save_interrupted()
+            self._signals.hand_on()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if it is time to, by epochs."""
+        self._current_epoch = epoch
+        self._run().epoch_ends(epoch, plain_logs(logs))
+        if self._cadence.epoch_ends():
+            self._save_model(epoch, None, logs)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Finish writing; say so if nothing was ever saved because the metric never came."""
+        self._signals.end()
+        self._exceptions.end()
+        self._writer.wait()
+        if self._missed and self._saved is None:
+            self._warn_once(
+                f"Nothing was saved to {self.filepath!r}: {self.monitor!r} was never in the logs."
+            )
+
+    def _run(self) -> Run:
+        if self.model is None:
+            raise ArgumentError(
+                "The callback does not know its model yet.",
+                received=f"{type(self).__name__}.model=None",
+                remedy="Call `callback.set_model(model)` first; `fit()` and "
+                "`keras.callbacks.CallbackList(callbacks, model=model)` do.",
+            )
+        return run_of(self.model)
+
+    def _save_model(self, epoch: int, batch: int | None, logs: Mapping[str, Any] | None) -> None:
+        logs = dict(logs or {})
+        path = self._get_file_path(epoch, batch, logs)
+        if os.path.isdir(path):
+            # Keras' own words, which people search for.
+            raise ArgumentError(
+                "Please specify a non-directory filepath for ModelCheckpoint. Filepath used is an "
+                "existing directory.",
+                received=f"filepath={path!r}",
+                remedy="Add the name of a file to it.",
+            )
+        verdict = self._judge(epoch, logs, path)
+        if verdict.message:
+            self._say(epoch, verdict.message)
+        if verdict.warning:
+            self._warn_once(verdict.warning)
+        if verdict.save:
+            self._commit(epoch, path, verdict.best)
+
+    def _save_interrupted(self) -> None:
+        batch, logs = self._last
+        path = interrupted_path(self.filepath, self._current_epoch, batch, logs, self._format)
+        self._writer.wait()
+        self._say(self._current_epoch, f"interrupted, saving model to {path}")
+        progress = self._run().progress(getattr(self.model, "optimizer", None))
+        prepare_model(path, self.model, progress, self._format)()
+
+    def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
+        mode = direction_of(self.model, self.monitor, self.mode)
+        if not self.save_best_only:
+            known = Best(self.monitor, mode, self.best, self._best_epoch) if mode else None
+            return judge_any(logs, epoch, known, path)
+        if self.monitor not in logs:
+            self._missed = True
+            return judge_missing(self.monitor, logs, self.on_missing_metric)
+        if mode is None:
+            raise undecided(self.monitor)
+        return judge_best(logs, epoch, self._known_best(mode), path)
+
+    def _known_best(self, mode: str) -> Best:
+        if not self._recalled:
+            self._recalled = True
+            self._recall_best(mode)
+        # A save that is still under way counts for now; should it fail, that is raised.
+        return self._candidate or Best(self.monitor, mode, self.best, self._best_epoch)
+
+    def _commit(self, epoch: int, path: str, best: Best | None) -> None:
+        run = self._run()
+        progress = run.progress(getattr(self.model, "optimizer", None), best)
+        write = prepare_model(path, self.model, progress, self._format)
+        self._candidate = best
+
+        def commit() -> None:
+            try:
+                record = write()
+            finally:
+                if self._candidate is best:
+                    self._candidate = None
+            if best is not None:
+                # Only now: a save that failed must not count.
+                self.best, self._best_epoch = best.value, best.epoch
+                run.set_best(best)
+            self._keep(path, record, progress.run_id)
+            self._say(epoch, f"finished saving model to {path}")
+
+        self._writer.run(commit)
+
+    def _keep(self, path: str, record: Record, run_id: str) -> None:
+        if self._saved is None:
+            clear_leftovers(self.filepath)
+        known = self._saved_before(path, run_id) if self._saved is None else self._saved
+        number = known[-1].number + 1 if known else 1
+        saved = [item for item in known if item.path != path]
+        saved.append(Saved(path, number, record.progress))
+        best = best_of(
+            saved, self.monitor, direction_of(self.model, self.monitor, self.mode) or "min"
+        )
+        gone = to_delete(saved, self._policy, best=best.path if best else None)
+        for item in gone:
+            if os.path.exists(item.path):
+                os.unlink(item.path)
+        self._saved = [item for item in saved if item not in gone]
+
+    def _saved_before(self, path: str, run_id: str) -> list[Saved]:
+        """Return what the same run wrote before a restart, oldest first."""
+        found = [
+            (record.progress, other)
+            for other in matching_files(self.filepath)
+            if other != path and (record := record_in(other)) and record.progress.run_id == run_id
+        ]
+        found.sort(key=lambda item: item[0].saved_at)
+        return [Saved(other, n, progress) for n, (progress, other) in enumerate(found, 1)]
+
+    def _get_file_path(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> str:
+        return fill_pattern(self.filepath, epoch, batch, logs)
+
+    def _recall_best(self, mode: str) -> None:
+        """Take the best value from what an earlier process saved under this name."""
+        for path in matching_files(self.filepath):
+            record = record_in(path)
+            best = record.progress.best if record else None
+            if best is None or best.value is None:
+                continue
+            same = (best.monitor, best.mode) == (self.monitor, mode)
+            if same and Best(self.monitor, mode, self.best).improved_by(best.value):
+                self.best, self._best_epoch = best.value, best.epoch
+                self._say_plainly(f"best {self.monitor} before the restart: {shown(best.value)}")
+
+    def _say(self, epoch: int, message: str) -> None:
+        self._say_plainly(f"Epoch {epoch + 1}: {message}")
+
+    def _say_plainly(self, message: str) -> None:
+        if self.verbose > 0:
+            internals.print_msg(f"\n{message}")
+
+    def _warn_once(self, message: str) -> None:
+        kind = message.split(":", maxsplit=1)[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(message, UserWarning, stacklevel=2)

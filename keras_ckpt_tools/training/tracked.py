@@ -1,0 +1,390 @@
+"""What a manager tracks, and how each kind of it is taken and put back: snapshot, and resume.
+
+Anything with state can be tracked under a name of the user's choice: Keras models, layers,
+optimizers and metrics; TensorFlow and Keras variables, alone or in lists and dicts; `tf.Module`;
+random generators; and whatever gives its state as `state_dict` or `get_state`. Each kind is an
+adapter with four verbs: say which tensors it needs, give them, say what it holds beside tensors,
+take both back.
+
+Names, not discovery, decide where a tensor stands (`critic/layers/dense/vars/0`,
+`weights/1/vars/0`), so two variables of the same name never meet, and what was saved is found again
+by the name it was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
+from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.metadata import TrackedObject
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+class Adapter:
+    """How one kind of object is taken and put back. This one is for plain variables."""
+
+    kind = "variable"
+
+    def __init__(self, name: str, target: Any):
+        self.name = name
+        self.target = target
+
+    def captured(self) -> Captured:
+        """Return references to its tensors, by path below its name."""
+        return Captured(self.variables())
+
+    def variables(self) -> dict[str, Any]:
+        """Return its variables, by path below its name."""
+        return {"vars/0": self.target}
+
+    def present(self) -> list[Any]:
+        """Return all its variables, by which a change of its structure is seen."""
+        return list(self.variables().values())
+
+    def keeps_structure(self) -> bool:
+        """Return whether `captured` says the same for as long as the variables are the same."""
+        return True
+
+    def described(self, paths: Mapping[int, str]) -> TrackedObject:
+        """Return what it holds beside tensors.
+
+        Args:
+            paths: The full path of each tracked variable, by its `id`.
+        """
+        return TrackedObject(self.kind)
+
+    def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
+        """Make its variables exist, before they are compared and restored.
+
+        Args:
+            described: What `described` said when it was saved.
+            variables: All tracked variables that exist, by full path.
+        """
+
+    def put_back(self, arrays: Arrays, described: TrackedObject) -> Callable[[], None]:
+        """Restore it; return what undoes that."""
+        present = self.variables()
+        before = {path: state.to_numpy(variable) for path, variable in present.items()}
+
+        def assign(values: Arrays) -> None:
+            for path, variable in present.items():
+                variable.assign(values[path])
+
+        assign(arrays)
+        return lambda: assign(before)
+
+
+class MetricAdapter(Adapter):
+    """Metrics, whose state Keras itself never saves."""
+
+    kind = "keras"
+
+    def variables(self) -> dict[str, Any]:
+        return {f"vars/{index}": v for index, v in enumerate(self.target.variables)}
+
+
+class VariablesAdapter(Adapter):
+    """Lists, tuples and dicts of variables and of what is made of them, nested; `tf.Module`."""
+
+    def __init__(self, name: str, target: Any):
+        super().__init__(name, target)
+        self.kind = "module" if isinstance(target, tf.Module) else "container"
+
+    def variables(self) -> dict[str, Any]:
+        return self._split()[0]
+
+    def strange(self) -> list[str]:
+        """Return what lies in a list or dict and would not be saved, as `name=value`."""
+        return [f"{self.name}: {path}={item!r}" for path, item in self._split()[1].items()]
+
+    def _split(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        found: dict[str, Any] = {}
+        strange: dict[str, Any] = {}
+        _collect(self.target, "", found, strange, set())
+        return found, strange
+
+
+def _collect(
+    item: Any, path: str, found: dict[str, Any], strange: dict[str, Any], above: set[int]
+) -> None:
+    if isinstance(item, (tf.random.Generator, keras.random.SeedGenerator)):
+        item = item.state
+    if _is_variable(item):
+        found[f"{path}vars/0"] = item
+        return
+    if id(item) in above:
+        return
+    above = above | {id(item)}
+    children = _children(item, path)
+    if children is None:
+        strange[path.rstrip("/")] = item
+        return
+    if isinstance(item, tf.Module):
+        strange = {}  # Its attributes are whatever its author needs.
+    for key, child in children:
+        _collect(child, f"{path}{_segment(key)}/", found, strange, above)
+
+
+def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
+    if isinstance(item, Mapping):
+        return ((str(key), child) for key, child in item.items())
+    if isinstance(item, (list, tuple)):
+        return ((str(index), child) for index, child in enumerate(item))
+    if isinstance(item, tf.Module):
+        return sorted(vars(item).items())
+    if isinstance(item, internals.KerasSaveable):
+        if not getattr(item, "built", True):
+            raise NotBuiltError(
+                f"There is something in a list, dict or module, at {path.rstrip('/')!r}, that is "
+                "not built: it has no variables yet.",
+                received=f"{item!r}",
+                remedy="Build it first, or track it by a name of its own: then it is built when "
+                "it is restored.",
+                name=path.rstrip("/"),
+            )
+        return ((str(index), child) for index, child in enumerate(state.variables_of(item)))
+    return None
+
+
+def _segment(key: str) -> str:
+    # A slash would make a group and a dot is a path of its own to HDF5.
+    return quote(key, safe="").replace(".", "%2E") or "%"
+
+
+class KerasAdapter(Adapter):
+    """Models, layers, metrics: whatever Keras itself saves."""
+
+    def __init__(self, name: str, target: Any, elsewhere: Any = None):
+        super().__init__(name, target)
+        self.kind = "model" if isinstance(target, keras.Model) else "keras"
+        # The compiled optimizer, where it is tracked by a name of its own.
+        self._elsewhere = elsewhere
+
+    def captured(self) -> Captured:
+        if not getattr(self.target, "built", True):
+            raise NotBuiltError(
+                f"{self.name!r} is not built: it has no variables yet that could be saved.",
+                received=f"{self.name}={self.target!r}",
+                remedy="Call it on one batch of data, or call its `build(input_shape)`, first.",
+                name=self.name,
+            )
+        return state.capture(self.target, skip=self._skip())
+
+    def present(self) -> list[Any]:
+        return state.variables_of(self.target)
+
+    def keeps_structure(self) -> bool:
+        return state.keeps_structure(self.target)
+
+    def _skip(self) -> tuple[Any, ...]:
+        return () if self._elsewhere is None else (self._elsewhere,)
+
+    def described(self, paths: Mapping[int, str]) -> TrackedObject:
+        get = getattr(self.target, "get_build_config", None)
+        return TrackedObject(self.kind, build_config=_plain(get()) if get else None)
+
+    def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
+        state.build_like(self.target, described.build_config, self.name)
+        build_compiled_optimizer(self.target)
+
+    def put_back(self, arrays: Arrays, described: TrackedObject) -> Callable[[], None]:
+        return state.pour(self.target, dict(arrays), skip=self._skip())
+
+
+class OptimizerAdapter(KerasAdapter):
+    """Keras optimizers, which have no state before they are built on the variables they update."""
+
+    def __init__(self, name: str, target: Any):
+        super().__init__(name, target)
+        self.kind = "optimizer"
+
+    def captured(self) -> Captured:
+        return state.capture(self.target)
+
+    def described(self, paths: Mapping[int, str]) -> TrackedObject:
+        variables = _built_on(self.target)
+        if not variables:
+            return TrackedObject(self.kind)
+        # What is not tracked is named as Keras names it, so that a restore can say what it lacks.
+        return TrackedObject(
+            self.kind,
+            built_on=tuple(paths.get(id(v)) or str(getattr(v, "path", v.name)) for v in variables),
+        )
+
+    def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
+        if self.target.built:
+            return
+        if described.built_on and all(path in variables for path in described.built_on):
+            self.target.build([variables[path] for path in described.built_on])
+        elif described.built_on:
+            lacking = [path for path in described.built_on if path not in variables]
+            raise NotBuiltError(
+                f"The optimizer {self.name!r} is not built, and was built on variables that are "
+                f"not tracked here: {', '.join(lacking)}.",
+                received=f"{self.name}={self.target!r}",
+                remedy="Call its `build(model.trainable_variables)`, and restore after that.",
+                name=self.name,
+            )
+
+
+def build_compiled_optimizer(target: Any) -> None:
+    """Build the optimizer that a model was compiled with, so that its state can be saved."""
+    optimizer = getattr(target, "optimizer", None)
+    if optimizer is not None and target.built:
+        state.build_optimizer(optimizer, target.trainable_variables)
+
+
+def _built_on(optimizer: Any) -> list[Any]:
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(inner, "_trainable_variables", ()))
+
+
+class StateAdapter(Adapter):
+    """Objects that give their state away and take it back: arrays in it become tensors."""
+
+    kind = "state"
+
+    def __init__(self, name: str, target: Any, get: Callable[[], Any], put: Callable[[Any], Any]):
+        super().__init__(name, target)
+        self._get = get
+        self._put = put
+
+    def captured(self) -> Captured:
+        return Captured(self._split()[1])
+
+    def present(self) -> list[Any]:
+        return []
+
+    def keeps_structure(self) -> bool:
+        return False
+
+    def described(self, paths: Mapping[int, str]) -> TrackedObject:
+        return TrackedObject(self.kind, state=self._split()[0])
+
+    def _split(self) -> tuple[Any, dict[str, Any]]:
+        arrays: dict[str, Any] = {}
+        return _take_arrays(self._get(), arrays, self.name), arrays
+
+    def put_back(self, arrays: Arrays, described: TrackedObject) -> Callable[[], None]:
+        before = self._get()
+        self._put(_give_arrays(described.state, arrays))
+        return lambda: self._put(before)
+
+
+# A JSON object with one of these as its only key stands for what JSON cannot say.
+_MARKS = tuple({mark} for mark in ("__array__", "__float__", "__int__", "__items__", "__tuple__"))
+
+
+def _take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
+    """Return the JSON part of a state; move its arrays into `arrays`."""
+    if isinstance(item, np.generic):
+        return _take_arrays(item.item(), arrays, name)
+    if isinstance(item, (np.ndarray, tf.Tensor, tf.Variable, keras.Variable)):
+        path = f"state/{len(arrays)}"
+        arrays[path] = item
+        return {"__array__": path}
+    if isinstance(item, Mapping):
+        if set(item) in _MARKS or not all(isinstance(key, str) for key in item):
+            # Keys of JSON objects are strings, and one of ours alone would be taken for a mark.
+            return {"__items__": [_take_arrays(list(pair), arrays, name) for pair in item.items()]}
+        return {key: _take_arrays(child, arrays, name) for key, child in item.items()}
+    if isinstance(item, (list, tuple)):
+        children = [_take_arrays(child, arrays, name) for child in item]
+        return {"__tuple__": children} if isinstance(item, tuple) else children
+    if isinstance(item, int) and not -(2**63) <= item < 2**63:
+        return {"__int__": str(item)}  # Readers of JSON need not have numbers this long.
+    if isinstance(item, float) and not math.isfinite(item):
+        return {"__float__": str(item)}  # JSON has no word for these.
+    if item is None or isinstance(item, (bool, int, float, str)):
+        return item
+    raise ArgumentError(
+        f"The state of {name!r} holds a {type(item).__name__}, which is neither an array nor JSON.",
+        received=f"{item!r}",
+        remedy="Let its `get_state` return dicts, lists, numbers, strings and arrays only.",
+    )
+
+
+def _give_arrays(item: Any, arrays: Arrays) -> Any:
+    if isinstance(item, Mapping):
+        if set(item) == {"__array__"}:
+            return arrays[item["__array__"]]
+        if set(item) == {"__tuple__"}:
+            return tuple(_give_arrays(child, arrays) for child in item["__tuple__"])
+        if set(item) == {"__int__"}:
+            return int(item["__int__"])
+        if set(item) == {"__float__"}:
+            return float(item["__float__"])
+        if set(item) == {"__items__"}:
+            pairs = _give_arrays(item["__items__"], arrays)
+            return dict(pairs)
+        return {key: _give_arrays(child, arrays) for key, child in item.items()}
+    if isinstance(item, list):
+        return [_give_arrays(child, arrays) for child in item]
+    return item
+
+
+def _plain(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {str(key): _plain(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple, tf.TensorShape)):
+        return [_plain(value) for value in config]
+    return config
+
+
+def _is_variable(item: Any) -> bool:
+    return isinstance(item, (tf.Variable, keras.Variable))
+
+
+def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
+    """Return the adapter for an object, or `None` where there is none.
+
+    Args:
+        name: The name it is tracked by.
+        target: The object.
+        elsewhere: An optimizer in it that is tracked by a name of its own.
+
+    Raises:
+        ArgumentError: among variables there is something that is none.
+        NotBuiltError: likewise, something that has no variables yet.
+    """
+    if _is_variable(target):
+        return Adapter(name, target)
+    if isinstance(target, keras.optimizers.Optimizer):
+        return OptimizerAdapter(name, target)
+    if isinstance(target, keras.metrics.Metric):
+        return MetricAdapter(name, target)
+    if isinstance(target, internals.KerasSaveable):
+        return KerasAdapter(name, target, elsewhere)
+    if isinstance(target, np.random.Generator):
+        generator = target.bit_generator
+        return StateAdapter(
+            name, target, lambda: generator.state, lambda s: setattr(generator, "state", s)
+        )
+    if isinstance(target, (tf.random.Generator, keras.random.SeedGenerator)):
+        return Adapter(name, target.state)
+    for get, put in (("get_state", "set_state"), ("state_dict", "load_state_dict")):
+        if callable(getattr(target, get, None)) and callable(getattr(target, put, None)):
+            return StateAdapter(name, target, getattr(target, get), getattr(target, put))
+    if isinstance(target, (list, tuple, Mapping, tf.Module)):
+        adapter = VariablesAdapter(name, target)
+        if not adapter.variables() and not isinstance(target, tf.Module):
+            return None
+        if strange := adapter.strange():
+            raise ArgumentError(
+                "Beside variables there is something that would not be saved.",
+                received="; ".join(strange),
+                remedy="Wrap a number in `tf.Variable(...)`, or take it out.",
+            )
+        return adapter
+    return None

@@ -1,0 +1,269 @@
+"""Take a snapshot, write it, commit it: policy -> *snapshot, write, commit* -> keep.
+
+The one way by which the callbacks and the manager put anything on disk. State and record go into
+one staged file, so one rename commits both, and "where training is" can never disagree with the
+weights beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_ckpt_tools._version import __version__
+from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
+from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
+from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
+from keras_ckpt_tools.formats.weights_file import write_weights
+from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.registry import registry
+from keras_ckpt_tools.storage.commit import staged
+
+_snapshots: weakref.WeakKeyDictionary[Any, Snapshots] = weakref.WeakKeyDictionary()
+
+Format = Literal[".weights.h5", ".keras", ".h5"]
+
+
+def format_of(path: str, *, weights_only: bool) -> Format:
+    """Return the format that a file name asks for.
+
+    Raises:
+        ArgumentError: its extension is none that is written here.
+    """
+    if weights_only:
+        if path.endswith(".weights.h5"):
+            return ".weights.h5"
+        raise ArgumentError(
+            "With `save_weights_only=True` the file name must end in '.weights.h5'.",
+            received=f"filepath={path!r}",
+            remedy=f"Pass {_with_suffix(path, '.weights.h5')!r}.",
+        )
+    if path.endswith(".keras"):
+        return ".keras"
+    if path.endswith(".h5") and not path.endswith(".weights.h5"):
+        return ".h5"
+    raise ArgumentError(
+        "The file name of a whole model must end in '.keras' (or in '.h5', Keras' older format).",
+        received=f"filepath={path!r}",
+        remedy=f"Pass {_with_suffix(path, '.keras')!r}, or `save_weights_only=True` with a name "
+        "that ends in '.weights.h5'.",
+    )
+
+
+def _with_suffix(path: str, suffix: str) -> str:
+    folder, name = os.path.split(path)
+    for known in (".weights.h5", ".h5", ".hdf5", ".keras", ".ckpt", ".tf"):
+        name = name.removesuffix(known)
+    return os.path.join(folder, name + suffix)
+
+
+def prepare_model(
+    path: str, model: Any, progress: TrainingProgress, format: Format
+) -> Callable[[], Record]:
+    """Take a snapshot of one model, and return what writes and commits it.
+
+    Args:
+        path: Where to; visible there, whole, when what is returned has run.
+        model: A built model. It may be trained on as soon as this returns.
+        progress: Where training is.
+        format: What to write. A `.h5` is laid out by Keras' own writer, so it is written at once;
+            only its commit is left.
+
+    Raises:
+        CommitError: the operating system refused; what was there is unchanged.
+        NotBuiltError: the model has no variables yet.
+    """
+    if not model.built:
+        raise NotBuiltError(
+            f"The model {model.name!r} is not built: it has no variables yet that could be saved.",
+            received=f"path={path!r}",
+            remedy="Call it on one batch of data, or call its `build(input_shape)`, first.",
+            name=str(model.name),
+        )
+    record = _record("weights" if format == ".weights.h5" else "model", progress)
+    directory = os.path.dirname(os.path.realpath(path))
+    if format == ".h5":
+        record = dataclasses.replace(record, objects=objects_of(model))
+        with staged(path) as file:
+            written = legacy_h5.write_legacy_model(file, model, record)
+        return lambda: written
+    snapshot = _snapshots_of(model).take([_part("", model)])
+    if format == ".keras":
+        documents = keras_archive.documents_of(model)
+        record = dataclasses.replace(record, objects=_objects_in(json.loads(documents.config)))
+
+        def write_archive() -> Record:
+            with staged(path) as file:
+                return keras_archive.write_archive(file, documents, snapshot, record, directory)
+
+        return write_archive
+    record = dataclasses.replace(record, objects=objects_of(model))
+    return lambda: _write_weights(path, snapshot, record)
+
+
+def save_model(path: str, model: Any, progress: TrainingProgress, format: Format) -> Record:
+    """Save one model and commit it, at once. See `prepare_model`."""
+    return prepare_model(path, model, progress, format)()
+
+
+def prepare_checkpoint(
+    path: str,
+    snapshot: Snapshot,
+    tracked: Mapping[str, TrackedObject],
+    objects: tuple[CustomObject, ...],
+    progress: TrainingProgress,
+) -> Callable[[], Record]:
+    """Return what writes and commits tracked objects as one checkpoint.
+
+    Args:
+        path: Where to.
+        snapshot: The tensors of all of them.
+        tracked: What each of them holds beside tensors.
+        objects: The custom objects that they are made of.
+        progress: Where training is.
+    """
+    record = dataclasses.replace(
+        _record("checkpoint", progress), tracked=dict(tracked), objects=objects
+    )
+    return lambda: _write_weights(path, snapshot, record)
+
+
+def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
+    with staged(path) as file:
+        return write_weights(file.write, snapshot, record, os.path.dirname(path) or ".")
+
+
+def _snapshots_of(model: Any) -> Snapshots:
+    if model not in _snapshots:
+        _snapshots[model] = Snapshots()
+    return _snapshots[model]
+
+
+def _part(group: str, model: Any) -> Part:
+    return Part(
+        group, lambda: state.capture(model), state.variables_of(model), state.keeps_structure(model)
+    )
+
+
+def _record(kind: str, progress: TrainingProgress) -> Record:
+    saved = dataclasses.replace(progress, saved_at=time.time())
+    return Record(kind=kind, versions=versions(), progress=saved)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a file depends on."""
+    import keras
+
+    found = {
+        "python": platform.python_version(),
+        "keras": str(keras.__version__),
+        "keras_ckpt_tools": __version__,
+        "backend": str(keras.backend.backend()),
+    }
+    for name in ("tensorflow", "numpy", "h5py"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _objects_in(config: Any) -> tuple[CustomObject, ...]:
+    """Return the custom objects that a saved config names."""
+    found: dict[str, CustomObject] = {}
+    _collect_objects(config, found)
+    return tuple(found.values())
+
+
+def _collect_objects(node: Any, found: dict[str, CustomObject]) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _collect_objects(item, found)
+    if not isinstance(node, dict):
+        return
+    for item in node.values():
+        _collect_objects(item, found)
+    module = node.get("module")
+    name = node.get("registered_name")
+    if not isinstance(name, str) or "class_name" not in node or _is_keras(module):
+        return
+    if node["class_name"] == "function" and module in (None, "builtins"):
+        name = str(node.get("config", name))
+        if registry.entry(name) is None:
+            return  # A function of Keras, by its bare name.
+    found.setdefault(name, _describe(name, module, node["class_name"]))
+
+
+def _is_keras(module: Any) -> bool:
+    return isinstance(module, str) and (module == "keras" or module.startswith("keras."))
+
+
+def objects_of(*models: Any) -> tuple[CustomObject, ...]:
+    """Return the custom classes that models are made of, for files without a config."""
+    found: dict[str, CustomObject] = {}
+    for model in models:
+        parts = [model, getattr(model, "optimizer", None)]
+        parts += list(getattr(model, "_flatten_layers", lambda: ())())
+        for part in parts:
+            if part is None or _is_keras(type(part).__module__.replace("keras.src", "keras")):
+                continue
+            name = registry.name_of(type(part))
+            found.setdefault(name, _describe(name, type(part).__module__, type(part).__qualname__))
+    return tuple(found.values())
+
+
+def _describe(name: str, module: str | None, qualname: str) -> CustomObject:
+    entry = registry.entry(name)
+    if entry is None:
+        return CustomObject(name, module, qualname)
+    return CustomObject(
+        name,
+        getattr(entry.obj, "__module__", module),
+        getattr(entry.obj, "__qualname__", qualname),
+        entry.package_version,
+        entry.version,
+    )
+
+
+def check_directory(path: str | os.PathLike[str], argument: str) -> str:
+    """Return a directory to write into as a string, if it can be one.
+
+    Raises:
+        ArgumentError: it is no path, or empty.
+        CommitError: a file is there, or its nearest directory may not be written to.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise ArgumentError(
+            f"`{argument}` is the path of a directory.",
+            received=f"{argument}={path!r}",
+            remedy="Pass a non-empty string or a `pathlib.Path`.",
+        )
+    name = os.fspath(path)
+    nearest = Path(name)
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise CommitError(
+            f"A directory is needed, and {str(nearest)!r} is a file.",
+            received=f"{argument}={name!r}",
+            remedy="Choose another directory, or move that file away.",
+            path=name,
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise CommitError(
+            f"You may not write to {str(nearest)!r}.",
+            received=f"{argument}={name!r}",
+            remedy="Choose a directory that you may write to.",
+            path=name,
+        )
+    return str(name)

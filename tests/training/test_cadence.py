@@ -1,0 +1,73 @@
+"""When to save, by tables and by a clock that is set by hand."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Any
+
+import pytest
+
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.training.cadence import Cadence
+
+
+def test_an_epoch_is_saved_at_its_end_only() -> None:
+    """`save_freq="epoch"` counts no batches."""
+    cadence = Cadence("epoch")
+    assert not any(cadence.batch_ends(batch) for batch in range(100))
+    assert cadence.epoch_ends()
+
+
+def test_batches_are_counted_across_epochs() -> None:
+    """Every third batch, also where an epoch has four."""
+    cadence = Cadence(3)
+    due = [cadence.batch_ends(batch) for _ in range(3) for batch in range(4)]
+    assert [index for index, now in enumerate(due) if now] == [2, 5, 8, 11]
+    assert not cadence.epoch_ends()
+
+
+def test_batches_between_two_reports_count() -> None:
+    """With `steps_per_execution=4`, only each fourth index arrives."""
+    cadence = Cadence(6)
+    due = [cadence.batch_ends(batch) for _ in range(2) for batch in (3, 7, 11)]
+    assert due == [False, True, False, True, False, True]
+
+
+def test_counting_starts_in_the_middle_of_an_epoch() -> None:
+    """After a restart, the batches that were done before do not count."""
+    cadence = Cadence(3)
+    cadence.starts_at(5)
+    assert [cadence.batch_ends(batch) for batch in range(5, 9)] == [False, False, True, False]
+
+
+def test_a_save_by_hand_starts_the_count_anew() -> None:
+    """The next save comes a whole distance later."""
+    cadence = Cadence(3)
+    cadence.batch_ends(0)
+    cadence.batch_ends(1)
+    cadence.saved()
+    assert [cadence.batch_ends(batch) for batch in (2, 3, 4)] == [False, False, True]
+
+
+def test_the_clock_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes after the last save, and not at the end of an epoch."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    cadence = Cadence(datetime.timedelta(minutes=10))
+    due = []
+    for batch, seconds in enumerate((1, 598, 1, 1, 600)):
+        now[0] += seconds
+        due.append(cadence.batch_ends(batch))
+    assert due == [False, False, True, False, True]
+    assert not cadence.epoch_ends()
+
+
+@pytest.mark.parametrize(
+    "save_freq", [0, -1, 2.0, True, False, None, "batch", datetime.timedelta(0), [1]]
+)
+def test_what_is_no_frequency_is_refused(save_freq: Any) -> None:
+    """With the value that was received, and what to pass."""
+    with pytest.raises(ArgumentError, match="Pass 'epoch'") as caught:
+        Cadence(save_freq)
+    assert f"save_freq={save_freq!r}" in str(caught.value)
