@@ -74,8 +74,10 @@ class CkptError(Exception):
     facts: Mapping[str, Any]
 
     def __init__(self, what: str, *, remedy: str, received: str | None = None, **facts: Any):
-        middle = f" Received: {received}." if received is not None else ""
-        super().__init__(f"{what}{middle} {remedy}")
+        text = what if what.endswith("\n") else f"{what} "
+        if received is not None:
+            text += f"Received: {received}. "
+        super().__init__(text + remedy)
         self.what = what
         self.remedy = remedy
         self.received = received

@@ -13,7 +13,7 @@ from keras_ckpt_tools.formats.kinds import tell
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
-from keras_ckpt_tools.loading.restore import open_weights, require_model, weights_in
+from keras_ckpt_tools.loading.restore import open_weights, require_model, weights_at, weights_in
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["compare"]
@@ -53,7 +53,8 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
             return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
     require_model(model_or_path)
     state.build_like(model_or_path, None, "model")
-    with open_weights(tell(path)) as source:
+    found = next(weights_at(path, []), None)
+    with open_weights(found or tell(path)) as source:
         weights = with_fresh_optimizer(weights_in(source, model_or_path), model_or_path)
         return comparison.compare_tensors(weights.path, _expected(model_or_path), weights.tensors)
 

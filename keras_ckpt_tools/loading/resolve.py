@@ -1,7 +1,7 @@
 """Judge each name that a file needs: needs -> *verdicts* -> report, gate and objects.
 
 One function decides for `inspect` and for `safe_load_model`, so the report and the gate cannot
-disagree. The order is DESIGN's: `custom_objects=`, open scopes, the registry, declared plug-ins,
+disagree. The order is fixed: `custom_objects=`, open scopes, the registry, declared plug-ins,
 Keras. A class that the file itself calls Keras' own stays Keras' own unless the caller overrides it
 by that very name: a registered `my_package>Dense` must not take the place of every `Dense`.
 

@@ -73,7 +73,7 @@ def load_weights(model: Any, path: str | os.PathLike[str], *, strict: bool = Tru
             remedy="Pass True to load all or nothing, False to load what fits.",
         )
     bad: list[str] = []
-    for artefact in _artefacts(path, bad):
+    for artefact in weights_at(path, bad):
         try:
             report = _load(model, artefact, strict)
         except DamagedArtefactError as error:
@@ -113,7 +113,13 @@ def _has_optimizer(weights: state.TensorSource) -> bool:
     return any(path.startswith(comparison.OPTIMIZER_GROUP) for path in weights.tensors)
 
 
-def _artefacts(path: str | os.PathLike[str], bad: list[str]) -> Iterator[Artefact]:
+def weights_at(path: str | os.PathLike[str], bad: list[str]) -> Iterator[Artefact]:
+    """Yield what is at a path, or the checkpoints of a directory, the newest first.
+
+    Args:
+        path: Where to look.
+        bad: Takes what is visibly damaged, as sentences.
+    """
     artefact = tell(path)
     if artefact.kind is not Kind.CHECKPOINT_DIR:
         yield artefact

@@ -19,6 +19,7 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best, Record
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
+from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, policy_from, to_delete
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.filepattern import (
@@ -289,10 +290,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             saved, self.monitor, direction_of(self.model, self.monitor, self.mode) or "min"
         )
         gone = to_delete(saved, self._policy, best=best.path if best else None)
-        for item in gone:
-            if os.path.exists(item.path):
-                os.unlink(item.path)
         self._saved = [item for item in saved if item not in gone]
+        remove_files(item.path for item in gone)
 
     def _saved_before(self, path: str, run_id: str) -> list[Saved]:
         """Return what the same run wrote before a restart, oldest first."""

@@ -133,7 +133,9 @@ class Run:
             self._set(epochs_completed=epoch, batches_completed=0)
         self._forget_from(epoch)
         if not self._progress.batches_completed:
+            # What the last epoch logged says nothing about a save in the middle of this one.
             self.notes = {}
+            self._set(logs={})
 
     def _start(self, epoch: int) -> None:
         self._progress = TrainingProgress(

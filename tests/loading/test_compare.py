@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -51,3 +54,16 @@ def test_first_argument_is_a_model_or_a_path(first, build_cnn, tmp_path):
     build_cnn().save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(ArgumentError):
         kct.compare(first, tmp_path / "a.weights.h5")
+
+
+def test_a_directory_of_checkpoints_is_compared_by_its_newest(tmp_path: Path) -> None:
+    """As `load_weights` takes it."""
+    import keras
+
+    def build(units: int) -> Any:
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(units)])
+
+    manager = kct.CheckpointManager(tmp_path, model=build(2))
+    manager.save()
+    assert kct.compare(build(2), tmp_path)
+    assert not kct.compare(build(3), tmp_path)
