@@ -5,6 +5,7 @@
 #   make test           lint, types, import contracts and all tests
 #   make lint           the first three of these
 #   make test-oldest    all tests on the oldest supported Keras and TensorFlow (in .venv-oldest)
+#   make torture        crashes, kills, full disks and damage, the long form (about 20 minutes)
 #   make check-install  build the wheel, install it into an empty environment, run the README there
 #   make clean          remove environments, builds and caches
 
@@ -24,7 +25,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest check-install clean
+.PHONY: demo test lint test-oldest torture check-install clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -40,6 +41,9 @@ lint: $(VENV)/.installed
 
 test-oldest: $(OLDEST)/.installed
 	@$(OLDEST)/bin/python $(PYTEST)
+
+torture: $(VENV)/.installed
+	@KCT_TORTURE=1 $(BIN)/python -m pytest -q tests/torture
 
 check-install: $(VENV)/.installed
 	@.ci/check_install $(BIN)/python

@@ -11,6 +11,7 @@ from keras.src.saving.saving_lib import DiskIOStore as DiskIOStore
 from keras.src.saving.saving_lib import H5IOStore as H5IOStore
 from keras.src.saving.saving_lib import _load_state as load_state
 from keras.src.saving.saving_lib import _save_state as save_state
+from keras.src.saving.saving_lib import get_attr_skipset as get_attr_skipset
 
 # Writes the two JSON members of a `.keras` archive exactly as Keras does.
 from keras.src.saving.saving_lib import _serialize_model_as_json as serialize_model_as_json

@@ -199,9 +199,28 @@ class TensorInfo(_Value):
     nbytes: int = 0
     digest: str = ""
 
+    # A file has thousands of these, so the two spell out what others leave to `_Value`.
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return super().from_json({**data, "shape": tuple(data["shape"])})
+        return cls(
+            data["path"],
+            tuple(data["shape"]),
+            data["dtype"],
+            data.get("offset"),
+            data.get("nbytes", 0),
+            data.get("digest", ""),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "shape": self.shape,
+            "dtype": self.dtype,
+            "offset": self.offset,
+            "nbytes": self.nbytes,
+            "digest": self.digest,
+        }
 
 
 @dataclass(frozen=True)

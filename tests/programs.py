@@ -1,140 +1,20 @@
-"""Programs that train in processes of their own, where they can be killed for real.
-
-A process is forked from a server that has imported Keras and TensorFlow and has not used them, so
-each starts in milliseconds, as fresh as one that was started from a shell. What a test runs there
-is a function of this module, which the other process can import by name.
-"""
+"""Programs that train, for tests to run in processes of their own; see `processes`."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
-import signal
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
+from processes import KillAt, become_nobody, kill, killed_after, limit_file_size
 
 import keras_ckpt_tools as kct
-
-_PRELOAD = [
-    "keras",
-    "tensorflow",
-    "keras_ckpt_tools.training.backup_and_restore",
-    "keras_ckpt_tools.training.manager",
-    "keras_ckpt_tools.training.model_checkpoint",
-]
-_PATIENCE_S = 120
-NOBODY = 65534
-
-
-def run(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of this module in a process of its own; return what it returns."""
-    exitcode, answer = _start_and_wait(function, arguments)
-    assert exitcode == 0, answer
-    return answer
-
-
-def run_killed(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call a function of this module, which has to end by SIGKILL."""
-    exitcode, answer = _start_and_wait(function, arguments)
-    assert exitcode == -signal.SIGKILL, answer
-
-
-def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of this module in a process of its own, however that may end."""
-    return _start_and_wait(function, arguments)[1]
-
-
-def _start_and_wait(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[int, Any]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(there, function, arguments))
-    process.start()
-    there.close()
-    try:
-        answer = here.recv() if here.poll(_PATIENCE_S) else "no answer in time"
-    except EOFError:
-        answer = "it ended without an answer"
-    process.join(5)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-    exitcode = process.exitcode
-    process.close()
-    here.close()
-    assert exitcode is not None
-    return exitcode, answer
-
-
-def _answer(pipe: Any, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    try:
-        pipe.send(function(*arguments))
-    except BaseException:  # noqa: BLE001 - it goes to the test
-        pipe.send(traceback.format_exc())
-        # No clean-up: as after any crash.
-        os._exit(1)
 
 
 def callbacks_of(ours: bool) -> Any:
     """Return where the callbacks come from: this package, or stock Keras."""
     return kct if ours else keras.callbacks
-
-
-# What is done to a process.
-
-
-def kill() -> None:
-    """End this process as `kill -9` does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class KillAt(keras.callbacks.Callback):
-    """Kill the process at the end of a batch; both indices are zero-based."""
-
-    def __init__(self, epoch: int, batch: int):
-        super().__init__()
-        self.place = (epoch, batch)
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if (self.epoch, batch) == self.place:
-            kill()
-
-
-@contextmanager
-def killed_after(calls: int | None) -> Iterator[list[int]]:
-    """Kill the process after that many function calls of the block; `None` only counts them.
-
-    So a kill can be placed at any instant of a save, whoever's code runs then.
-    """
-    count = [0]
-
-    def profile(frame: Any, event: str, argument: Any) -> None:
-        count[0] += 1
-        if count[0] == calls:
-            kill()
-
-    sys.setprofile(profile)
-    try:
-        yield count
-    finally:
-        sys.setprofile(None)
-
-
-def limit_file_size(size: int) -> None:
-    """Let no file of this process grow beyond `size` bytes, as on a disk that is full."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 # What is trained.
@@ -191,6 +71,11 @@ def state_of(model: keras.Model) -> list[bytes]:
     """Return all weights and all of the optimizer's state, bit for bit."""
     variables = [*model.weights, *model.optimizer.variables]
     return [np.asarray(variable).tobytes() for variable in variables]
+
+
+def names_in(directory: str | os.PathLike[str]) -> list[str]:
+    """Return the names in a directory, sorted."""
+    return sorted(os.listdir(directory))
 
 
 # Programs.
@@ -258,14 +143,14 @@ def manage_twice(directory: str, calls: int | None, first: bool = False) -> int:
     model = constant_model(1.0)
     manager = kct.CheckpointManager(directory, max_to_keep=1, model=model)
     if first:
-        with killed_after(calls) as count:
+        with killed_after(calls, of_files=True) as count:
             manager.save()
         return count[0]
     for epoch in manager.epochs(2):
         if epoch == 1:
             break
     set_constant(model, 2.0)
-    with killed_after(calls) as count:
+    with killed_after(calls, of_files=True) as count:
         for _ in manager.epochs(2):
             pass
     return count[0]
@@ -316,17 +201,6 @@ def _content(directory: str) -> dict[str, bytes]:
         with open(os.path.join(directory, name), "rb") as file:
             content[name] = file.read()
     return content
-
-
-def become_nobody(directory: str) -> None:
-    """Give up all rights, but for looking into the directory."""
-    os.chmod(directory, 0o555)
-    if os.geteuid() == 0:
-        parent = os.path.dirname(directory)
-        while parent != os.path.dirname(parent) and os.stat(parent).st_uid == 0:
-            os.chmod(parent, os.stat(parent).st_mode | 0o055)
-            parent = os.path.dirname(parent)
-        os.setuid(NOBODY)
 
 
 def overwrite_on_a_full_disk(ours: bool, path: str) -> str:

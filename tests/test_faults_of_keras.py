@@ -17,14 +17,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from processes import outcome, run, run_killed
 from programs import (
     constant_model,
     constant_of,
-    outcome,
     overwrite_model,
     overwrite_on_a_full_disk,
-    run,
-    run_killed,
     set_constant,
     small_data,
     small_model,

@@ -10,14 +10,13 @@ from typing import Any
 
 import keras
 import pytest
+from processes import run, run_killed
 from programs import (
     back_up_twice,
     callbacks_of,
     constant_model,
     constant_of,
     fit_with_backup,
-    run,
-    run_killed,
     small_data,
     small_model,
 )

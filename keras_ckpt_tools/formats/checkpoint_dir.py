@@ -15,7 +15,7 @@ from pathlib import Path
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.storage.commit import sync_directory
+from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 from keras_ckpt_tools.storage.retention import Saved
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -62,6 +62,8 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
         except CkptError:
             damaged.append(path)
             continue
+        if record is not None and record.kind != "checkpoint":
+            continue  # A file of ours, but of another kind: `ModelCheckpoint` may be called so.
         if record is not None and os.path.getsize(path) == record.size:
             saved.append(Saved(path, int(match[1]), record.progress))
         elif record is not None or not _is_plain_hdf5(path):
@@ -77,24 +79,41 @@ def _is_plain_hdf5(path: str) -> bool:
 
 
 def next_number(directory: str | os.PathLike[str]) -> int:
-    """Return the number that comes after all that are in use, damaged ones and others' included."""
+    """Return the number that comes after all that are in use, damaged ones and others' included.
+
+    Raises:
+        CommitError: the directory cannot be read.
+    """
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
         return 1
+    except OSError as error:
+        raise refused(Path(directory), error) from error
     return max((int(m[1]) for name in names if (m := _NAME.fullmatch(name))), default=0) + 1
 
 
 def delete_checkpoints(paths: list[str]) -> None:
-    """Delete checkpoints that we wrote; others, and those that are gone already, are left alone."""
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                ours = file.read(len(MAGIC)) == MAGIC
-            if ours:
-                os.unlink(path)
-        except FileNotFoundError:
-            continue
-    for folder in {Path(path).parent for path in paths}:
-        if folder.is_dir():
-            sync_directory(folder)
+    """Delete checkpoints that we wrote; others, and those that are gone already, are left alone.
+
+    Raises:
+        CommitError: the operating system refused.
+    """
+    remove_files(paths, _is_ours)
+
+
+def clear_leftovers(directory: str | os.PathLike[str]) -> None:
+    """Remove what killed runs left of staging checkpoints, whatever their numbers.
+
+    Raises:
+        CommitError: the directory cannot be read.
+    """
+    try:
+        remove_leftovers_of(Path(directory), _NAME.fullmatch)
+    except OSError as error:
+        raise refused(Path(directory), error, committed=True) from error
+
+
+def _is_ours(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import ml_dtypes
@@ -16,9 +17,13 @@ def dtype_name(dtype: Any) -> str:
     """
     if isinstance(dtype, str):
         return dtype
-    if isinstance(dtype, np.dtype) and dtype.kind == "S":
-        return dtype.str
-    return str(getattr(dtype, "name", dtype))
+    return _numpy_name(dtype) if isinstance(dtype, np.dtype) else str(getattr(dtype, "name", dtype))
+
+
+@functools.cache
+def _numpy_name(dtype: np.dtype[Any]) -> str:
+    # NumPy puts the name together anew each time, which takes long.
+    return dtype.str if dtype.kind == "S" else dtype.name
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -28,6 +33,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     2
     """
     return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def in_native_order(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array with the bytes of its numbers in this machine's order.
+
+    >>> in_native_order(np.array([1], ">i4")).dtype.str == np.array([1], "i4").dtype.str
+    True
+    """
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def raw_bytes(array: np.ndarray[Any, Any]) -> memoryview:

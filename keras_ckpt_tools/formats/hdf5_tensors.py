@@ -43,4 +43,6 @@ def _info(path: str, dataset: h5py.Dataset) -> TensorInfo:
 def read_tensor(file: h5py.File, info: TensorInfo, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Return a dataset as an array of the dtype that its attributes give it."""
     array = np.asarray(file[info.path][()])
-    return array if array.dtype == dtype else array.view(dtype)
+    if array.dtype.kind == "V":
+        return array.view(dtype)
+    return array.astype(dtype, copy=False)

@@ -27,6 +27,7 @@ from keras_ckpt_tools.formats.container_seal import (
     seal_comment,
 )
 from keras_ckpt_tools.formats.snapshot import Snapshot
+from keras_ckpt_tools.formats.walk import save_state
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.write_behind import WriteBehind, in_pieces
@@ -82,18 +83,17 @@ def write_archive(
         for name, data in documents.assets.items():
             archive.writestr(name, data)
         archive.comment = seal_comment("0" * 32)
-    _write_seal(file)
+    _write_seal(file, archive.getinfo(WEIGHTS_MEMBER))
     return record
 
 
 def _assets_of(model: Any) -> dict[str, bytes]:
     store = internals.DiskIOStore(ASSETS_FOLDER, mode="w")
     try:
-        internals.save_state(
+        save_state(
             model,
             weights_store=_NoWeights(),
             assets_store=store,
-            inner_path="",
             visited_saveables=set(),
         )
         root = Path(store.working_dir)
@@ -113,10 +113,9 @@ class _NoWeights(internals.H5IOStore):
         return False
 
 
-def _write_seal(file: BinaryIO) -> None:
+def _write_seal(file: BinaryIO, weights: zipfile.ZipInfo) -> None:
     file.flush()
-    with zipfile.ZipFile(file) as archive:
-        start, end = member_range(file.fileno(), archive.getinfo(WEIGHTS_MEMBER))
+    start, end = member_range(file.fileno(), weights)
     digest = container_digest(file.fileno(), start, end)
     file.seek(-len(digest), os.SEEK_END)
     file.write(digest.encode())

@@ -17,7 +17,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -27,8 +27,7 @@ from keras_ckpt_tools.formats.extents import gaps_between
 _KEPT_LAYOUTS = 8
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(NamedTuple):
     """A tensor to be laid out: its HDF5 path, shape, type and attributes."""
 
     path: str
@@ -41,9 +40,8 @@ class Dataset:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class Structure:
-    """All that a layout depends on, in a form that can be compared.
+class Structure(NamedTuple):
+    """All that a layout depends on, in a form that is compared fast, at every save.
 
     Attributes:
         datasets: The tensors, in order of creation.

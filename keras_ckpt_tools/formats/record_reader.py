@@ -6,6 +6,7 @@ no byte is handed out that was not checked.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,9 @@ from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.extents import gaps_between
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
+
+# Where TensorFlow's memory begins, a multiple of this; such memory it can take over as it is.
+ALIGNMENT = 64
 
 
 class RecordReader:
@@ -42,7 +46,7 @@ class RecordReader:
         return array if digest_of(raw_bytes(array)) == info.digest else None
 
     def _array(self, info: TensorInfo) -> np.ndarray[Any, Any]:
-        array: np.ndarray[Any, Any] = np.empty(info.shape, numpy_dtype(info.dtype))
+        array = _aligned(info.shape, numpy_dtype(info.dtype))
         if info.offset is not None and array.nbytes == info.nbytes:
             self._read_into(raw_bytes(array), self._start + info.offset)
         return array
@@ -86,3 +90,10 @@ def open_record(descriptor: int, start: int, end: int, path: str) -> RecordReade
 
     found = decode(read_at, path)
     return RecordReader(descriptor, start, end, *found) if found else None
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    nbytes = math.prod(shape) * dtype.itemsize
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -memory.__array_interface__["data"][0] % ALIGNMENT
+    return memory[start : start + nbytes].view(dtype).reshape(shape)

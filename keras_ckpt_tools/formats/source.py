@@ -109,6 +109,7 @@ class Source:
             self._reader = open_record(self._fd, self._base, self._end, self.path)
             self.record = self._reader.record if self._reader else None
         if self.kind is Kind.H5_MODEL:
+            self.check()  # libhdf5 gets to see what is as it was written.
             self._read_attributes()
 
     def _open_archive(self) -> None:
@@ -141,7 +142,10 @@ class Source:
         self.metadata = {} if metadata is None else self._parse(METADATA_MEMBER, metadata)
 
     def _read_attributes(self) -> None:
-        attributes = {name: self._hdf5.attrs[name] for name in self._hdf5.attrs}
+        try:
+            attributes = {name: self._hdf5.attrs[name] for name in self._hdf5.attrs}
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise self._damaged(f"libhdf5 cannot read it ({error})") from error
         for name in ("model_config", "training_config"):
             text = attributes.get(name)
             if text is not None:

@@ -26,8 +26,11 @@ from keras_ckpt_tools.formats.comparison import (
     compare_tensors,
     misfit,
 )
+from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.sharing import as_tensor, assign, handle_of, read
 from keras_ckpt_tools.formats.stores import Captured, CaptureStore, FillStore
+from keras_ckpt_tools.formats.walk import load_state, save_state
 from keras_ckpt_tools.metadata import TensorInfo
 
 
@@ -51,19 +54,14 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         skip: Objects inside it to leave out.
     """
     store = CaptureStore()
-    internals.save_state(
-        saveable,
-        weights_store=store,
-        assets_store=None,
-        inner_path="",
-        visited_saveables={id(item) for item in skip},
-    )
-    values = store.captured.values
+    visited = {id(item) for item in skip}
     for group, optimizer in _optimizers(saveable):
-        if type(optimizer).save_own_variables is keras.optimizers.Optimizer.save_own_variables:
-            # It hands out copies; what they are copies of is known.
-            own = {f"{group}vars/{index}": v for index, v in enumerate(optimizer.variables)}
-            values |= {path: variable for path, variable in own.items() if path in values}
+        if id(optimizer) not in visited and _hands_out_copies(optimizer):
+            own = store.make(group.rstrip("/"), {"name": optimizer.name})
+            own.update((str(index), v) for index, v in enumerate(optimizer.variables))
+            visited.add(id(optimizer))
+    save_state(saveable, weights_store=store, assets_store=None, visited_saveables=visited)
+    values = store.captured.values
     for index, variable in enumerate(_seed_states(saveable)):
         values[f"{RANDOM_GROUP}{index}"] = variable
     return store.captured
@@ -76,6 +74,13 @@ def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
     while isinstance(saveable, keras.optimizers.Optimizer):
         yield group, saveable
         saveable, group = getattr(saveable, "inner_optimizer", None), f"{group}inner_optimizer/"
+
+
+def _hands_out_copies(optimizer: Any) -> bool:
+    """Return whether it is known what an optimizer would save: copies of its variables."""
+    own = type(optimizer).save_own_variables
+    alone = not hasattr(optimizer, "inner_optimizer") and _is_keras_own(optimizer)
+    return alone and own is keras.optimizers.Optimizer.save_own_variables
 
 
 def keeps_structure(saveable: Any) -> bool:
@@ -141,20 +146,26 @@ def fill(
     )
     if strict and not report:
         raise misfit(report)
-    matched = frozenset(report.matched)
-    arrays = {
-        path: source.read(path) if path in matched else to_numpy(value)
-        for path, value in captured.values.items()
-    }
+    arrays: dict[str, Any] = {path: source.read(path) for path in report.matched}
+    handles = None if assets else handles_of(saveable, captured)
+    undo = remember(saveable)
     try:
-        pour(saveable, arrays, assets)
-    except _Refused as error:
-        raise misfit(report, error.reasons) from error.reasons[0][1]
+        if handles is not None:
+            for path, tensor in {path: as_tensor(a) for path, a in arrays.items()}.items():
+                assign(handles[path], tensor)
+            return report
+        present = {p: to_numpy(v) for p, v in captured.values.items() if p not in arrays}
+        pour(saveable, arrays | present, assets)
+    except BaseException as error:
+        undo()
+        if isinstance(error, Refused):
+            raise misfit(report, error.reasons) from error.reasons[0][1]
+        raise
     return report
 
 
-class _Refused(Exception):
-    """Layers refused their state; everything is as it was."""
+class Refused(Exception):
+    """Layers refused their state. Attribute: `reasons`, pairs of a layer and its error."""
 
     def __init__(self, reasons: list[tuple[Any, Exception]]):
         super().__init__("; ".join(str(error) for _, error in reasons))
@@ -163,39 +174,43 @@ class _Refused(Exception):
 
 def pour(
     saveable: Any, arrays: dict[str, Any], assets: str | None = None, skip: Iterable[Any] = ()
-) -> Callable[[], None]:
-    """Hand arrays to an object through Keras' own walk; undo all of it if any part refuses.
+) -> None:
+    """Hand arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
 
-    Returns:
-        What undoes it.
+    Raises:
+        Refused: layers refused their state.
     """
-    before = [(v, _held(v)) for v in variables_of(saveable)]
-
-    def undo() -> None:
-        for variable, value in before:
-            variable.assign(value)
-
     for index, variable in enumerate(_seed_states(saveable)):
         if (path := f"{RANDOM_GROUP}{index}") in arrays:
             variable.assign(arrays[path])
     refused: dict[int, tuple[Any, Exception]] = {}
-    internals.load_state(
+    load_state(
         saveable,
         weights_store=FillStore(arrays),
         assets_store=internals.DiskIOStore(assets, mode="r") if assets else None,
-        inner_path="",
         visited_saveables={id(item) for item in skip},
         failed_saveables=set(),
         error_msgs=refused,
     )
     if refused:
-        undo()
-        raise _Refused(list(refused.values()))
+        raise Refused(list(refused.values()))
+
+
+def remember(saveable: Any) -> Callable[[], None]:
+    """Return what gives an object's variables back their present values."""
+    before = [(variable, _held(variable)) for variable in variables_of(saveable)]
+
+    def undo() -> None:
+        for variable, value in before:
+            variable.assign(value)
+
     return undo
 
 
 def _held(variable: Any) -> Any:
     """Return the present value of a variable, which no later assignment changes."""
+    if (handle := handle_of(variable)) is not None:
+        return read(handle)
     value = variable.value
     if hasattr(value, "read_value"):  # TensorFlow: shares the buffer until the next assignment.
         return value.read_value()

@@ -26,16 +26,19 @@ class Captured:
     Attributes:
         values: A variable, an array, or whatever a layer put into its store.
         names: Names of objects, by the path of their group, as Keras keeps them in attributes.
+        asked: The group of each object that was asked for its state, whether it has any or not.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
         return Captured(
             {f"{prefix}/{path}": value for path, value in self.values.items()},
             {f"{prefix}/{path}": name for path, name in self.names.items()},
+            [f"{prefix}/{path}" for path in self.asked],
         )
 
     def infos(self) -> dict[str, TensorInfo]:
@@ -83,7 +86,6 @@ class _Store(internals.H5IOStore):
 
     def __init__(self, values: dict[str, Any]):
         self._values = values
-        self._groups: dict[str, dict[str, Any]] | None = None
 
     def __bool__(self) -> bool:
         return True
@@ -101,6 +103,7 @@ class CaptureStore(_Store):
 
     def make(self, path: str, metadata: Mapping[str, str] | None = None) -> _Group:
         group = f"{path}/vars" if path else "vars"
+        self.captured.asked.append(group)
         if metadata:
             self.captured.names[group] = metadata["name"]
         return _Group(self._values, f"{group}/")
@@ -109,23 +112,28 @@ class CaptureStore(_Store):
 class FillStore(_Store):
     """Hands tensors out, by the path of the object that asks."""
 
+    def __init__(self, values: dict[str, Any]):
+        super().__init__(values)
+        self._groups: dict[str, dict[str, Any]] = {}
+        for path, value in values.items():
+            group, _, key = path.rpartition("/")
+            self._groups.setdefault(group, {})[key] = value
+        self._paths = {path for group in self._groups for path in _and_above(group)}
+
     def get(self, path: str) -> Mapping[str, Any]:
-        groups = self._by_group()
         # Keras 2.13 called the group of a model's layers by another name.
         old = path.replace("layers", "_layer_checkpoint_dependencies")
         for candidate in (path, old):
             group = f"{candidate}/vars" if candidate else "vars"
-            if group in groups:
-                return groups[group]
+            if group in self._groups:
+                return self._groups[group]
         return {}
 
     def has_path(self, path: str) -> bool:
-        return any(group == path or group.startswith(f"{path}/") for group in self._by_group())
+        return path in self._paths
 
-    def _by_group(self) -> dict[str, dict[str, Any]]:
-        if self._groups is None:
-            self._groups = {}
-            for path, value in self._values.items():
-                group, _, key = path.rpartition("/")
-                self._groups.setdefault(group, {})[key] = value
-        return self._groups
+
+def _and_above(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition("/")[0]

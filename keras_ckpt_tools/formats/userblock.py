@@ -24,6 +24,7 @@ Source: the HDF5 File Format Specification, section II.A (the superblock may beg
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from collections.abc import Callable
@@ -136,11 +137,18 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
     digest = xxhash.xxh3_128_digest(header[: _HEADER.size] + body[:length])
     if digest != header[_HEADER.size :] or body[length:].strip(b"\0"):
         raise _damaged(path, "the bytes of its record have changed")
-    data = json.loads(body[:length])
-    found = data.get("format_version", 0)
-    if found > FORMAT_VERSION:
+    found, record = _parsed(body[:length])
+    if record is None:
         raise _newer(path, found, FORMAT_VERSION)
-    return Record.from_json(data), size
+    return record, size
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(body: bytes) -> tuple[int, Record | None]:
+    # Who opens a file has looked at it just before, and the record of a large model is long.
+    data = json.loads(body)
+    found = data.get("format_version", 0)
+    return found, Record.from_json(data) if found <= FORMAT_VERSION else None
 
 
 def _damaged(path: str, how: str) -> DamagedArtefactError:

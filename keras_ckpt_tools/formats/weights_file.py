@@ -8,13 +8,14 @@ snapshot. The file is a plain Keras file; see `layout` for why libhdf5 need not 
 from __future__ import annotations
 
 import dataclasses
-import heapq
-from collections.abc import Callable, Iterator, Mapping
+import json
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_ckpt_tools.formats.dtypes import dtype_name, numpy_dtype, raw_bytes
+from keras_ckpt_tools.formats.dtypes import dtype_name, in_native_order, numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
 from keras_ckpt_tools.formats.snapshot import Snapshot
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
@@ -24,6 +25,11 @@ Write = Callable[[Any], Any]
 
 # Stands in for numbers that are known only after the layout: no file is longer than this.
 _LONGEST = 10**15
+# What a tensor's entry in the record takes beside its path, shape and dtype.
+_ROOM = len(json.dumps(TensorInfo("", (), "", _LONGEST, _LONGEST, digest_of()).to_json()))
+# Pieces below the first size are joined up to the second.
+_SMALL = 64 << 10
+_JOINED = 1 << 20
 
 
 def write_weights(
@@ -41,30 +47,30 @@ def write_weights(
         The record as it stands in the file.
     """
     arrays = {path: _storable(array) for path, array in snapshot.arrays.items()}
+    names = {path: dtype_name(array.dtype) for path, array in arrays.items()}
+    record = dataclasses.replace(record, tensors=(), skeleton_digest=digest_of(), size=_LONGEST)
+    entries = json.dumps([(path, array.shape, names[path]) for path, array in arrays.items()])
+    block = block_size(len(encode_json(record)) + len(entries) + _ROOM * len(arrays))
+    layout = lay_out(_structure(arrays, names, snapshot, block), directory)
     tensors = tuple(
         TensorInfo(
             path,
             array.shape,
-            dtype_name(array.dtype),
-            _LONGEST,
+            names[path],
+            layout.offsets.get(path),
             array.nbytes,
             digest_of(raw_bytes(array)),
         )
         for path, array in arrays.items()
     )
     record = dataclasses.replace(
-        record, tensors=tensors, skeleton_digest=digest_of(), size=_LONGEST
-    )
-    block = block_size(len(encode_json(record)))
-    layout = lay_out(_structure(arrays, snapshot, block), directory)
-    record = dataclasses.replace(
         record,
-        tensors=tuple(dataclasses.replace(t, offset=layout.offsets.get(t.path)) for t in tensors),
+        tensors=tensors,
         skeleton_digest=digest_of(*(chunk for _, chunk in layout.skeleton)),
         size=layout.size,
     )
     write(encode(record, block))
-    for _, piece in _pieces(layout, arrays):
+    for piece in _gathered(_pieces(layout, arrays)):
         write(piece)
     return record
 
@@ -73,15 +79,18 @@ def _storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return strings as bytes of one length: only those lie in one piece in HDF5."""
     if array.dtype.kind in "OU":
         return np.char.encode(array.astype(str), "utf-8")
-    return array
+    return in_native_order(array)
 
 
 def _structure(
-    arrays: Mapping[str, np.ndarray[Any, Any]], snapshot: Snapshot, block: int
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    names: Mapping[str, str],
+    snapshot: Snapshot,
+    block: int,
 ) -> Structure:
     return Structure(
         datasets=tuple(
-            Dataset(path, array.shape, array.dtype, dtype_attributes(dtype_name(array.dtype)))
+            Dataset(path, array.shape, array.dtype, dtype_attributes(names[path]))
             for path, array in arrays.items()
         ),
         group_attributes=tuple((path, "name", name) for path, name in snapshot.names.items()),
@@ -99,13 +108,24 @@ def dtype_attributes(name: str) -> tuple[tuple[str, str], ...]:
     return (("dtype", name),) if numpy_dtype(name).kind == "V" else ()
 
 
-def _pieces(
-    layout: Layout, arrays: Mapping[str, np.ndarray[Any, Any]]
-) -> Iterator[tuple[int, Any]]:
+def _pieces(layout: Layout, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[Any]:
     """Yield skeleton and data in the order of the file."""
-    data = sorted((offset, path) for path, offset in layout.offsets.items())
-    return heapq.merge(
-        layout.skeleton,
-        ((offset, raw_bytes(arrays[path])) for offset, path in data),
-        key=lambda piece: piece[0],
-    )
+    places: list[tuple[int, Any]] = [*layout.skeleton, *((o, p) for p, o in layout.offsets.items())]
+    places.sort(key=operator.itemgetter(0))
+    return (raw_bytes(arrays[place]) if isinstance(place, str) else place for _, place in places)
+
+
+def _gathered(pieces: Iterable[Any]) -> Iterator[Any]:
+    """Yield pieces, with small neighbours joined: each goes through several hands."""
+    small: list[Any] = []
+    size = 0
+    for piece in pieces:
+        if len(piece) < _SMALL:
+            small.append(piece)
+            size += len(piece)
+        if size >= _JOINED or len(piece) >= _SMALL:
+            yield b"".join(small)
+            small, size = [], 0
+        if len(piece) >= _SMALL:
+            yield piece
+    yield b"".join(small)

@@ -94,7 +94,9 @@ def build_model(source: Source, plan: Plan) -> Any:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
-    weights = with_old_names(source, state.capture(model).values, plan.renamed)
+    weights: state.TensorSource = source
+    if plan.renamed:
+        weights = with_old_names(source, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
         state.fill(
             model,
@@ -133,7 +135,7 @@ def with_fresh_optimizer(source: state.TensorSource, model: Any) -> state.Tensor
     optimizer = getattr(model, "optimizer", None)
     group = comparison.OPTIMIZER_GROUP
     saved = {path for path in source.tensors if path.startswith(group)}
-    if optimizer is None or not saved:
+    if optimizer is None or not saved or len(saved) >= len(optimizer.variables):
         return source
     unbuilt = type(optimizer).from_config(optimizer.get_config())
     if saved != {f"{group}{path}" for path in state.capture(unbuilt).values}:

@@ -12,6 +12,7 @@ the interpreter, whichever comes first. A save that failed in silence is how peo
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import threading
 import traceback
@@ -22,6 +23,8 @@ from typing import Any, Self
 Job = Callable[[], Any]
 
 _writers: weakref.WeakSet[BackgroundWriter] = weakref.WeakSet()
+# Those with work to do or an error to tell, which must not be lost with whoever forgets them.
+_unsettled: set[BackgroundWriter] = set()
 
 
 class Foreground:
@@ -46,12 +49,15 @@ class BackgroundWriter(Foreground):
     """
 
     def __init__(self) -> None:
+        self._start_anew()
+        _writers.add(self)
+
+    def _start_anew(self) -> None:
         self._turn = threading.Condition()
         self._waiting: Job | None = None
         self._busy = False
-        self._error: BaseException | None = None
+        self._errors: list[BaseException] = []
         self._thread: threading.Thread | None = None
-        _writers.add(self)
 
     def run(self, job: Job) -> None:
         """Hand over a job; wait while another is already waiting.
@@ -63,11 +69,12 @@ class BackgroundWriter(Foreground):
             while self._waiting is not None:
                 self._turn.wait()
             self._waiting = job
+            _unsettled.add(self)
             self._turn.notify_all()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="kct-writer", daemon=True)
                 self._thread.start()
-            self._raise_error()
+            self._raise_errors()
 
     def wait(self) -> None:
         """Wait until everything handed over is done.
@@ -78,12 +85,25 @@ class BackgroundWriter(Foreground):
         with self._turn:
             while self._busy or self._waiting is not None:
                 self._turn.wait()
-            self._raise_error()
+            self._raise_errors()
 
-    def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+    def _raise_errors(self) -> None:
+        errors, self._errors = self._errors, []
+        self._settle()
+        if not errors:
+            return
+        first, *others = errors
+        for other in others:
+            first.add_note(f"A later save failed too: {type(other).__name__}: {other}")
+        try:
+            raise first
+        finally:
+            # An error holds the frames that it passed, and one of them held the snapshot.
+            del errors, first, others
+
+    def _settle(self) -> None:
+        if not self._busy and self._waiting is None and not self._errors:
+            _unsettled.discard(self)
 
     def _work(self) -> None:
         while True:
@@ -95,12 +115,21 @@ class BackgroundWriter(Foreground):
                         return
                 job, self._waiting, self._busy = self._waiting, None, True
                 self._turn.notify_all()
-            error = _run(job)
+            errors = _run(job)
             del job  # It holds the snapshot.
             with self._turn:
                 self._busy = False
-                self._error = self._error or error
+                self._errors += errors
+                del errors  # So may they.
+                self._settle()
                 self._turn.notify_all()
+
+    def __deepcopy__(self, memo: object) -> BackgroundWriter:
+        # Tuners copy callbacks; what this one is writing stays this one's.
+        return BackgroundWriter()
+
+    def __reduce__(self) -> tuple[type[BackgroundWriter], tuple[()]]:
+        return BackgroundWriter, ()
 
     def __enter__(self) -> Self:
         return self
@@ -109,18 +138,18 @@ class BackgroundWriter(Foreground):
         self.wait()
 
 
-def _run(job: Job) -> BaseException | None:
+def _run(job: Job) -> list[BaseException]:
     try:
         job()
     except BaseException as error:  # noqa: BLE001 (it is raised in the user's thread)
-        return error
-    return None
+        return [error]
+    return []
 
 
 def _flush() -> None:
     """Finish all writing before the interpreter goes; say what failed."""
     failed = False
-    for writer in list(_writers):
+    for writer in list(_unsettled):
         try:
             writer.wait()
         except BaseException:  # noqa: BLE001 (there is nobody left to catch it)
@@ -131,4 +160,12 @@ def _flush() -> None:
         sys.stderr.flush()
 
 
+def _forget() -> None:
+    """Leave the work to the process that was forked: its thread is not in the new one."""
+    _unsettled.clear()
+    for writer in list(_writers):
+        writer._start_anew()
+
+
 atexit.register(_flush)
+os.register_at_fork(after_in_child=_forget)

@@ -16,14 +16,16 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from keras_ckpt_tools.errors import CommitError
 
 STAGED_SUFFIX = ".kct-staged"
+_STAGED = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(STAGED_SUFFIX)}", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -73,7 +75,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         if isinstance(error, OSError) and not isinstance(error, CommitError):
-            raise _refused(final, error, committed) from error
+            raise refused(final, error, committed) from error
         raise
 
 
@@ -82,11 +84,25 @@ def _stage(final: Path) -> tuple[Path, int]:
         temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}{STAGED_SUFFIX}")
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            _lock(descriptor)
+        except OSError:
+            os.close(descriptor)
+            os.unlink(temporary)
+            raise
         # A neighbour may have taken it for a leftover before it was locked.
         if os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        # Where a file system cannot lock, nothing is ever taken for a leftover.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+            raise
 
 
 def remove_leftovers(target: Path) -> tuple[Path, ...]:
@@ -95,16 +111,20 @@ def remove_leftovers(target: Path) -> tuple[Path, ...]:
     Only files with our staging name for this very target are looked at, and of those only the
     ones whose writer is dead.
     """
-    prefix = f".{target.name}."
-    with os.scandir(target.parent) as entries:
-        names = [entry.name for entry in entries]
-    return tuple(
-        target.with_name(name)
-        for name in names
-        if name.startswith(prefix)
-        and name.endswith(STAGED_SUFFIX)
-        and _remove_if_abandoned(target.with_name(name))
-    )
+    return remove_leftovers_of(target.parent, lambda name: name == target.name)
+
+
+def remove_leftovers_of(directory: Path, is_target: Callable[[str], object]) -> tuple[Path, ...]:
+    """Remove what killed runs left of staging files in a directory; see `remove_leftovers`.
+
+    Args:
+        directory: The directory.
+        is_target: Whether a file of that name is one of those that are meant.
+    """
+    with os.scandir(directory) as entries:
+        found = [match for entry in entries if (match := _STAGED.fullmatch(entry.name))]
+    paths = (directory / match[0] for match in found if is_target(match[1]))
+    return tuple(path for path in paths if _remove_if_abandoned(path))
 
 
 def _remove_if_abandoned(path: Path) -> bool:
@@ -148,6 +168,45 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def remove_files(paths: Iterable[str], is_ours: Callable[[str], bool] = lambda path: True) -> None:
+    """Remove files that a new one has replaced, durably; those that are gone already are no matter.
+
+    Args:
+        paths: The files.
+        is_ours: Whether a file may be removed; the others are left alone.
+
+    Raises:
+        CommitError: the operating system refused. The others are removed all the same.
+    """
+    stays: dict[str, OSError] = {}
+    folders: dict[Path, str] = {}
+    for path in paths:
+        folders[Path(path).parent] = path
+        try:
+            if is_ours(path):
+                os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            stays[path] = error
+    for folder, path in folders.items():
+        try:
+            sync_directory(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            stays.setdefault(path, error)
+    for path, reason in stays.items():
+        raise CommitError(
+            f"{', '.join(stays)} could not be deleted: {reason.strerror or reason}. The newer "
+            "checkpoint is in place.",
+            received=f"path={path!r}",
+            remedy=_REMEDIES.get(reason.errno or 0, "Delete what is too much yourself."),
+            path=path,
+            errno=reason.errno,
+        ) from reason
+
+
 _REMEDIES = {
     errno.ENOSPC: "Free space on that disk, or keep fewer checkpoints (`max_to_keep=`).",
     errno.EDQUOT: "Free some of your quota, or keep fewer checkpoints (`max_to_keep=`).",
@@ -161,7 +220,8 @@ _REMEDIES = {
 }
 
 
-def _refused(target: Path, error: OSError, committed: bool) -> CommitError:
+def refused(target: Path, error: OSError, committed: bool = False) -> CommitError:
+    """Return what a save raises where the operating system refused it."""
     reason = error.strerror or str(error)
     state = (
         "The new file is in place, but may not survive a power cut."

@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 
 from keras_ckpt_tools.errors import PathInUseError
-from keras_ckpt_tools.storage.commit import make_directory
+from keras_ckpt_tools.storage.commit import make_directory, refused
 
 
 class Occupancy:
@@ -28,7 +28,8 @@ class Occupancy:
         directory: The directory; made if it is missing.
     """
 
-    _guard = threading.Lock()
+    # Re-entrant: a forgotten holder may be collected while another is being taken.
+    _guard = threading.RLock()
     _shared: dict[str, tuple[int, int]] = {}  # noqa: RUF012 (one table for the whole process)
 
     def __init__(self, directory: str | os.PathLike[str]):
@@ -40,11 +41,15 @@ class Occupancy:
 
         Raises:
             PathInUseError: another process has it.
+            CommitError: it cannot be made.
         """
         if self._taken is not None:
             return
         real = os.path.realpath(self._directory)
-        make_directory(Path(real))
+        try:
+            make_directory(Path(real))
+        except OSError as error:
+            raise refused(Path(real), error) from error
         with self._guard:
             if real in self._shared:
                 descriptor, holders = self._shared[real]
@@ -58,8 +63,10 @@ class Occupancy:
         if self._taken is None:
             return
         with self._guard:
-            descriptor, holders = self._shared[self._taken]
-            if holders > 1:
+            descriptor, holders = self._shared.get(self._taken, (-1, 0))
+            if not holders:
+                pass  # Forgotten, in a child of the process that took it.
+            elif holders > 1:
                 self._shared[self._taken] = (descriptor, holders - 1)
             else:
                 del self._shared[self._taken]
@@ -69,6 +76,18 @@ class Occupancy:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.release()
+
+
+def _forget_in_child() -> None:
+    # A child of this process does not save here, and must not hold the directory after its death.
+    for descriptor, _ in Occupancy._shared.values():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    Occupancy._shared.clear()
+    Occupancy._guard = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _lock(directory: str) -> int:

@@ -8,6 +8,7 @@ reference and never copied, so whoever writes must leave them alone until the fi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import queue
@@ -42,7 +43,7 @@ class WriteBehind(io.RawIOBase):
         file: The file; its position and size are this one's while it is in use.
 
     `flush`, `seek`, `tell`, `read` and `close` wait for what was written before. An error of a
-    write is raised at the next call.
+    write is raised at the next call, and at every one after it: the file has a hole.
     """
 
     def __init__(self, file: Any):
@@ -50,7 +51,9 @@ class WriteBehind(io.RawIOBase):
         self._pieces: queue.Queue[memoryview | None] = queue.Queue(_ON_THEIR_WAY)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="kct-disk", daemon=True)
-        self._thread.start()
+        # Python 3.12 starts no threads any more while it exits, where the last saves are finished.
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
 
     def writable(self) -> bool:
         return True
@@ -65,11 +68,15 @@ class WriteBehind(io.RawIOBase):
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _PIECE):
             self._raise_error()
-            self._pieces.put(view[start : start + _PIECE])
+            piece = view[start : start + _PIECE]
+            if self._thread.is_alive():
+                self._pieces.put(piece)
+            else:
+                self._write(piece)
         return len(view)
 
     def flush(self) -> None:
-        if self._thread.is_alive():
+        if not self.closed:
             self._pieces.join()
             self._raise_error()
             self._file.flush()
@@ -93,22 +100,25 @@ class WriteBehind(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            self._pieces.put(None)
-            self._thread.join()
+            if self._thread.is_alive():
+                self._pieces.join()
+                self._pieces.put(None)
+                self._thread.join()
+                self._pieces.task_done()
             super().close()
-            self._raise_error()
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        if self._error is not None:
+            raise self._error
 
     def _work(self) -> None:
         while (piece := self._pieces.get()) is not None:
-            try:
-                if self._error is None:
-                    self._file.write(piece)
-            except BaseException as error:  # noqa: BLE001 (it is raised in the writer's thread)
-                self._error = error
-            finally:
-                self._pieces.task_done()
+            self._write(piece)
+            self._pieces.task_done()
+
+    def _write(self, piece: memoryview) -> None:
+        try:
+            if self._error is None:
+                self._file.write(piece)
+        except BaseException as error:  # noqa: BLE001 (it is raised in the writer's thread)
+            self._error = error

@@ -17,7 +17,7 @@ from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, with_optimizer
+from keras_ckpt_tools.training.checkpoints import Checkpoints
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of
 from keras_ckpt_tools.training.writing import check_directory
@@ -109,6 +109,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restore the newest good checkpoint, and tell `fit()` where to go on."""
         run = self._run()
+        self._forget_initial_epoch()
+        if self._checkpoints is not None:
+            self._checkpoints.close()  # An earlier `fit()` may have been left by an exception.
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.backup_dir), self)
         checkpoints = self._begin()
@@ -133,10 +136,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             build_optimizer(self.model.optimizer, self.model.trainable_variables)
         self._checkpoints = Checkpoints(
             self.backup_dir,
-            with_optimizer({"model": self.model}),
+            {"model": self.model},
             KeepLast(2 if self.double_checkpoint else 1),
             background=self.background,
         )
+        if self.resume == "never":
+            self._checkpoints.expect_another_run()
         return self._checkpoints
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -177,6 +182,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 os.rmdir(self.backup_dir)
 
     def _save_model(self) -> None:
+        self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         checkpoints.save(self._run().progress(getattr(self.model, "optimizer", None)))
 

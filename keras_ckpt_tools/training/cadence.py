@@ -57,6 +57,7 @@ class Cadence:
         else:
             due = self.save_freq != "epoch" and self._batches >= self.save_freq
         if due:
+            self._batches = 0
             self.saved()
         return due
 
@@ -64,14 +65,19 @@ class Cadence:
         """Return whether to save now that an epoch has ended."""
         return self.save_freq == "epoch"
 
-    def starts_at(self, batch: int) -> None:
-        """Begin to count in the middle of an epoch, after that many batches."""
+    def starts_at(self, batch: int, step: int) -> None:
+        """Begin to count in the middle of a run, so that saves fall where they would have fallen.
+
+        Args:
+            batch: How many batches of the epoch are done.
+            step: How many of the run are.
+        """
         self.last_batch = batch - 1 if batch else None
+        self._batches = step % self.save_freq if isinstance(self.save_freq, int) else 0
         self.saved()
 
     def saved(self) -> None:
-        """Note that a save was made."""
-        self._batches = 0
+        """Note that a save was made, of whatever cause: the clock begins anew."""
         self._saved_at = time.monotonic()
 
 

@@ -19,11 +19,13 @@ import keras
 from keras_ckpt_tools.errors import (
     ArgumentError,
     ArtefactKindError,
+    CommitError,
     DamagedArtefactError,
     RestoreError,
 )
 from keras_ckpt_tools.formats.checkpoint_dir import (
     checkpoint_path,
+    clear_leftovers,
     delete_checkpoints,
     list_checkpoints,
     next_number,
@@ -62,13 +64,15 @@ class Checkpoints:
         background: bool = False,
     ):
         self.directory = directory
-        self.objects = dict(objects)
+        self._given = dict(objects)
+        self.objects = with_optimizer(objects)
         self.monitor = monitor
         self.mode = mode
         self._policy = policy
         self._pinned: str | None = None
         self._saved: list[Saved] | None = None
         self._number = 0
+        self._noticed = False
         self._occupancy = Occupancy(directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
@@ -104,7 +108,9 @@ class Checkpoints:
 
     def save(self, progress: TrainingProgress) -> str:
         """Save all tracked objects; delete what is not to stay. Return the new file's path."""
+        self._follow_compile()
         self._occupancy.take()
+        self._notice_other_run(progress)
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
         snapshot = self._snapshots.take(self._part(adapter) for adapter in self._adapters)
@@ -116,12 +122,40 @@ class Checkpoints:
         write = prepare_checkpoint(path, snapshot, self._describe(), objects_of(*models), progress)
 
         def commit() -> None:
-            record = write()
-            self._saved = [*self.saved, Saved(path, number, record.progress)]
+            try:
+                record = write()
+            except CommitError:
+                # It may be in place all the same: look again what is there.
+                self._saved = None
+                raise
+            known = [item for item in self.saved if item.path != path]
+            self._saved = [*known, Saved(path, number, record.progress)]
             self._keep()
 
         self._writer.run(commit)
         return path
+
+    def _follow_compile(self) -> None:
+        """Track the optimizer that the model has now: another `compile()` gives it another."""
+        objects = with_optimizer(self._given)
+        if any(self.objects.get(name) is not tracked for name, tracked in objects.items()):
+            self.objects, self._adapters = objects, _adapters(objects)
+
+    def expect_another_run(self) -> None:
+        """Take it as meant that the directory holds checkpoints of another run."""
+        self._noticed = True
+
+    def _notice_other_run(self, progress: TrainingProgress) -> None:
+        others = [item for item in self.saved if item.progress.run_id != progress.run_id]
+        if others and not self._noticed:
+            self._noticed = True
+            warnings.warn(
+                f"{self.directory!r} holds checkpoints of another run, the newest of them "
+                f"{others[-1].path!r}, and nothing was restored from them. They are left alone. "
+                "Restore first to go on with that run, or give this one a directory of its own.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -134,8 +168,11 @@ class Checkpoints:
     def _keep(self) -> None:
         best = self.best
         pinned = [self._pinned] if self._pinned else []
-        gone = to_delete(self.saved, self._policy, best=best.path if best else None, pinned=pinned)
+        run_id = self.saved[-1].progress.run_id
+        mine = [item for item in self.saved if item.progress.run_id == run_id]
+        gone = to_delete(mine, self._policy, best=best.path if best else None, pinned=pinned)
         delete_checkpoints([item.path for item in gone])
+        clear_leftovers(self.directory)
         self._saved = [item for item in self.saved if item not in gone]
         # What was resumed from has done its part once something newer is committed.
         self._pinned = None
@@ -145,7 +182,18 @@ class Checkpoints:
         self.wait()
         delete_checkpoints([item.path for item in self.saved])
         self._saved = []
-        self._occupancy.release()
+        self.close()
+
+    def close(self) -> None:
+        """Finish writing, and give the directory back.
+
+        Raises:
+            CommitError: a save in the background failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._occupancy.release()
 
     def _part(self, adapter: Adapter) -> Part:
         return Part(adapter.name, adapter.captured, adapter.present(), adapter.keeps_structure())
@@ -153,7 +201,8 @@ class Checkpoints:
     def _describe(self) -> dict[str, TrackedObject]:
         paths: dict[int, str] = {}
         for adapter in self._adapters:
-            if adapter.kind != "optimizer":
+            # No optimizer is built on the state of others, and state is asked for once a save.
+            if adapter.kind not in ("optimizer", "state"):
                 captured = self._snapshots.walk(self._part(adapter))
                 paths |= {id(value): path for path, value in captured.values.items()}
         return {adapter.name: adapter.described(paths) for adapter in self._adapters}
@@ -175,6 +224,8 @@ class Checkpoints:
             NotBuiltError: an object has no variables, and what it needs for that is not known.
             DamagedArtefactError: its bytes have changed.
         """
+        self.wait()
+        self._follow_compile()
         with open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
@@ -203,12 +254,18 @@ class Checkpoints:
         undo: list[Callable[[], None]] = []
         try:
             for adapter in self._adapters:
-                described = record.tracked[adapter.name]
-                undo.append(adapter.put_back(arrays[adapter.name], described))
-        except Exception as error:
+                undo.append(adapter.remember())
+                adapter.put_back(arrays[adapter.name], record.tracked[adapter.name])
+        except BaseException as error:
+            # Ctrl-C in the middle is no reason to leave half a restore either.
             for step in reversed(undo):
-                step()
-            raise misfit(report, [(adapter.name, error)]) from error
+                try:
+                    step()
+                except Exception as second:  # noqa: BLE001 (the others are given back all the same)
+                    error.add_note(f"An object could not be given back its state: {second}")
+            if isinstance(error, Exception):
+                raise misfit(report, [(adapter.name, error)]) from error
+            raise
 
     def _check_names(self, path: str, record: Record) -> None:
         here, there = set(self.objects), set(record.tracked)
@@ -234,7 +291,7 @@ class Checkpoints:
             described = record.tracked.get(adapter.name)
             if described is not None:
                 adapter.prepare(described, variables)
-            if adapter.kind != "optimizer":
+            if adapter.kind not in ("optimizer", "state"):
                 variables |= adapter.captured().under(adapter.name).values
 
     def _compare(
@@ -296,6 +353,13 @@ def _adapters(objects: Mapping[str, Any]) -> list[Adapter]:
             received="objects={}",
             remedy="Pass what is to be saved by name: `CheckpointManager(directory, model=model, "
             "optimizer=optimizer)`.",
+        )
+    odd = [name for name in objects if not name.isidentifier()]
+    if odd:
+        raise ArgumentError(
+            "What is tracked has names like Python's: letters, digits and underscores.",
+            received=f"names={odd!r}",
+            remedy=f"Pass it as {odd[0].replace('/', '_').replace('.', '_')!r}, for example.",
         )
     named = {id(o) for o in objects.values()}
     adapters, wrong = [], []

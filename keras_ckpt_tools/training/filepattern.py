@@ -6,8 +6,11 @@ restart, to find the files that it can have named.
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import glob
 import os
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError, CkptError, FilepathKeyError
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.storage.commit import STAGED_SUFFIX, remove_leftovers
+from keras_ckpt_tools.storage.commit import remove_leftovers_of
 from keras_ckpt_tools.training.run import plain_logs
 
 
@@ -87,19 +90,22 @@ def _formats(number: float, spec: str) -> bool:
 
 def matching_files(pattern: str) -> list[str]:
     """Return the files that a pattern can have named."""
-    wild = "".join(
+    return [p for p in glob.glob(_wild(pattern), include_hidden=True) if os.path.isfile(p)]
+
+
+def _wild(pattern: str) -> str:
+    return "".join(
         glob.escape(text) + ("" if name is None else "?*")
         for text, name, _, _ in string.Formatter().parse(pattern)
     )
-    return [path for path in glob.glob(wild, include_hidden=True) if os.path.isfile(path)]
 
 
 def clear_leftovers(pattern: str) -> None:
     """Remove what killed runs left of staging files that a pattern can have named."""
-    folder, name = os.path.split(pattern)
-    for staged in matching_files(os.path.join(folder, f".{name}.{{token}}{STAGED_SUFFIX}")):
-        target, _ = os.path.splitext(staged.removesuffix(STAGED_SUFFIX))
-        remove_leftovers(Path(target).with_name(os.path.basename(target)[1:]))
+    folder, name = os.path.split(_wild(pattern))
+    for place in glob.glob(folder) if folder else ["."]:
+        with contextlib.suppress(OSError):  # It was no folder, or is gone.
+            remove_leftovers_of(Path(place), re.compile(fnmatch.translate(name)).fullmatch)
 
 
 def fill_pattern(

@@ -15,9 +15,10 @@ import signal
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 Place = tuple[int, Any]
 
@@ -26,17 +27,24 @@ _NOT_TRAINING = ("keras_ckpt_tools.", "keras.src.callbacks", "keras.src.utils")
 
 
 class SignalWatch:
-    """Notes SIGTERM and SIGINT from `begin` to `end`."""
+    """Notes SIGTERM and SIGINT from `begin` to `end`.
+
+    All watches of the process share one pair of handlers, set by the first and taken back by the
+    last. A signal goes on when every watch that noted it has dealt with it.
+    """
+
+    _watches: ClassVar[list[SignalWatch]] = []
+    _earlier: ClassVar[dict[int, Any]] = {}
+    _owed: ClassVar[int | None] = None
 
     def __init__(self) -> None:
-        self._earlier: dict[int, Any] = {}
-        self._received: int | None = None
+        self._received = False
         self._training: Place | None = None
 
     @property
     def received(self) -> bool:
         """Whether there is a signal to save for."""
-        return self._received is not None
+        return self._received
 
     def begin(self) -> None:
         """Watch from now on. Signals reach the main thread only, so elsewhere nothing is set."""
@@ -47,30 +55,59 @@ class SignalWatch:
                 stacklevel=3,
             )
             return
-        self.end()
         self._training = _training_now()
-        for number in _SIGNALS:
-            self._earlier[number] = signal.signal(number, self._note)
-
-    def end(self) -> None:
-        """Give the signals back to whoever had them before."""
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-        self._earlier.clear()
-        self._received = None
+        self._received = False
+        if self not in self._watches:
+            self._watches.append(self)
+        if not self._earlier:
+            for number in _SIGNALS:
+                self._earlier[number] = signal.signal(number, SignalWatch._note)
 
     def hand_on(self) -> None:
-        """Let the signal that was noted do what it would have done."""
-        number = self._received
-        self.end()
-        if number is not None:
-            signal.raise_signal(number)
+        """Let the signal that was noted do what it would have done, once all have saved."""
+        self._received = False
+        if not any(watch.received for watch in self._watches):
+            SignalWatch._let_go()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        hurry = self._received is not None
-        self._received = number
-        if hurry or not _is_under_way(self._training, frame):
-            self.hand_on()
+    def end(self) -> None:
+        """Stop watching. A signal that came too late to be saved for is not swallowed."""
+        if self in self._watches:
+            self._watches.remove(self)
+            self._received = False
+        if not self._watches or (self._owed and not any(w.received for w in self._watches)):
+            SignalWatch._let_go()
+
+    @classmethod
+    def _let_go(cls) -> None:
+        number, cls._owed = cls._owed, None
+        cls._watches.clear()
+        while cls._earlier:
+            earlier_number, handler = cls._earlier.popitem()
+            signal.signal(earlier_number, handler)
+        if number is not None:
+            _send_soon(number)
+
+    @staticmethod
+    def _note(number: int, frame: FrameType | None) -> None:
+        hurry = SignalWatch._owed is not None
+        SignalWatch._owed = number
+        training = [w for w in SignalWatch._watches if _is_under_way(w._training, frame)]
+        if hurry or not training:
+            SignalWatch._let_go()
+        for watch in training:
+            watch._received = True
+
+
+def _send_soon(number: int) -> None:
+    """Send this process a signal from another thread.
+
+    Not at once: a generator that is being closed would swallow the KeyboardInterrupt.
+    """
+    main = threading.main_thread().ident
+    assert main is not None
+    sender = threading.Thread(target=signal.pthread_kill, args=(main, number))
+    sender.start()
+    sender.join()
 
 
 def _training_now() -> Place:
@@ -97,15 +134,15 @@ def _key(frame: FrameType) -> Place:
 class ExceptionWatch:
     """Calls something when a step of `fit()` raises, before the exception goes on its way.
 
+    All watches of a model share one wrapper around its step.
+
     Args:
-        save: What to call. Should it raise, that is reported, and the first exception goes on.
+        save: What to call. Should it raise, that is noted on the first exception, which goes on.
     """
 
     def __init__(self, save: Callable[[], Any]):
         self._save = save
-        self._model: Any = None
-        self._step: Any = None
-        self._training: Place | None = None
+        self._model: weakref.ref[Any] | None = None
 
     def begin(self, model: Any) -> None:
         """Watch the steps of a model's `fit()` from now on."""
@@ -113,30 +150,46 @@ class ExceptionWatch:
         step = getattr(model, "train_function", None)
         if step is None:
             return
-        self._model, self._step, self._training = model, step, _training_now()
-        model.train_function = self._watched
+        if not isinstance(step, _WatchedStep):
+            step = model.train_function = _WatchedStep(step)
+        step.savers[self] = (_training_now(), self._save)
+        self._model = weakref.ref(model)
 
     def end(self) -> None:
         """Stop watching."""
-        if self._model is not None and self._model.train_function == self._watched:
-            self._model.train_function = self._step
-        self._model = self._step = None
+        model: Any = self._model() if self._model else None
+        step = getattr(model, "train_function", None)
+        if isinstance(step, _WatchedStep):
+            step.savers.pop(self, None)
+            if not step.savers:
+                model.train_function = step.step
+        self._model = None
 
-    def _watched(self, *args: Any, **kwargs: Any) -> Any:
+
+class _WatchedStep:
+    """A model's step, and who wants to know when it raises."""
+
+    def __init__(self, step: Any):
+        self.step = step
+        self.savers: dict[ExceptionWatch, tuple[Place, Callable[[], Any]]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self._step(*args, **kwargs)
+            return self.step(*args, **kwargs)
         except BaseException as error:
-            under_way = _is_under_way(self._training, sys._getframe(1))
-            if under_way and not isinstance(error, StopIteration) and not _is_end_of_data(error):
+            if not isinstance(error, StopIteration) and not _is_end_of_data(error):
                 self._rescue(error)
             raise
 
     def _rescue(self, error: BaseException) -> None:
-        self.end()
-        try:
-            self._save()
-        except Exception as second:  # noqa: BLE001 (the first exception is the one that matters)
-            error.add_note(f"keras_ckpt_tools could not save the model before this left: {second}")
+        savers, self.savers = list(self.savers.values()), {}
+        for training, save in savers:
+            if not _is_under_way(training, sys._getframe(1)):
+                continue
+            try:
+                save()
+            except Exception as second:  # noqa: BLE001 (the first exception is what matters)
+                error.add_note(f"keras_ckpt_tools could not save the model first: {second}")
 
 
 def _is_end_of_data(error: BaseException) -> bool:

@@ -93,11 +93,10 @@ class TrainingLoop(abc.ABC):
         """
         done, self._batches_to_skip = self._batches_to_skip, 0
         if done:
-            self._cadence.starts_at(done)
+            self._cadence.starts_at(done, self.progress.step)
         for index, batch in enumerate(_after(dataset, done), done):
-            before = self._step()
             yield batch
-            self._batch_ended(index, before)
+            self._batch_ended(index)
 
     def steps(self, total: int) -> Iterator[int]:
         """Iterate over the steps that are still to do, in a loop without epochs.
@@ -113,22 +112,18 @@ class TrainingLoop(abc.ABC):
         _check_total("steps", total)
         self._begin()
         done = self._run.progress().batches_completed
-        self._cadence.starts_at(done)
+        self._cadence.starts_at(done, self.progress.step)
         try:
             for index in range(done, total):
-                before = self._step()
                 yield index
-                self._batch_ended(index, before)
+                self._batch_ended(index)
         finally:
             self._signals.end()
         self._save_rest()
 
-    def _step(self) -> int:
-        return self.progress.step
-
-    def _batch_ended(self, index: int, step_before: int) -> None:
+    def _batch_ended(self, index: int) -> None:
         self._run.batch_ends(index)
-        if self._counting_optimizer() is None and self._step() == step_before:
+        if self._counting_optimizer() is None:
             self._run.count_step()
         if self._cadence.batch_ends(index) or self._signals.received:
             self.save()

@@ -17,7 +17,7 @@ from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, with_optimizer
+from keras_ckpt_tools.training.checkpoints import Checkpoints
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.monitoring import direction
@@ -101,12 +101,14 @@ class CheckpointManager(TrainingLoop):
         self._mode = direction(monitor, mode)
         self._checkpoints = Checkpoints(
             check_directory(directory, "directory"),
-            with_optimizer(objects),
+            objects,
             policy,
             monitor,
             self._mode,
             background,
         )
+        if resume == "never":
+            self._checkpoints.expect_another_run()
         self._run = Run(TrainingProgress())
         self._save_on_signal = save_on_signal
         self._signals = SignalWatch()
@@ -178,6 +180,7 @@ class CheckpointManager(TrainingLoop):
                 `background=True`, that may have been at an earlier save.
             NotBuiltError: a tracked object has no variables yet.
         """
+        self._run.ensure_begun()
         now = self._run.progress(self._counting_optimizer())
         best = self._best(self._checkpoints.best_with(now))
         path = self._checkpoints.save(dataclasses.replace(now, best=best or now.best))

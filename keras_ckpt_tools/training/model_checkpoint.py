@@ -8,6 +8,7 @@ in the file), and what happens when the metric is not there.
 
 from __future__ import annotations
 
+import collections
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,19 +18,11 @@ import keras
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.metadata import Best, Record
+from keras_ckpt_tools.metadata import Best
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
-from keras_ckpt_tools.storage.commit import remove_files
-from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, policy_from, to_delete
+from keras_ckpt_tools.storage.retention import Policy, policy_from
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.filepattern import (
-    check_pattern,
-    clear_leftovers,
-    fill_pattern,
-    interrupted_path,
-    matching_files,
-    record_in,
-)
+from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
 from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
 from keras_ckpt_tools.training.judgement import (
     Verdict,
@@ -38,6 +31,7 @@ from keras_ckpt_tools.training.judgement import (
     judge_missing,
     shown,
 )
+from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
 from keras_ckpt_tools.training.run import Run, plain_logs, run_of
 from keras_ckpt_tools.training.writing import check_directory, format_of, prepare_model
@@ -122,7 +116,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         path = check_pattern(filepath)
         self._format = format_of(path, weights_only=save_weights_only)
         self._cadence = Cadence(save_freq)
-        self._policy = policy_from(max_to_keep, keep)
+        policy = policy_from(max_to_keep, keep)
         if on_missing_metric not in ("warn", "error", "save"):
             raise ArgumentError(
                 "`on_missing_metric` is 'warn', 'error' or 'save'.",
@@ -147,7 +141,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.on_missing_metric = on_missing_metric
         self._current_epoch = 0
         self._best_epoch: int | None = None
-        self._saved: list[Saved] | None = None
+        self._files = KeptFiles(path, policy)
+        self._outcomes: collections.deque[tuple[Best | None, bool]] = collections.deque()
         self._recalled = False
         self._missed = False
         self._last: tuple[int | None, dict[str, Any]] = (None, {})
@@ -181,9 +176,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._run().note(plain_logs(logs))
             self._save_model(self._current_epoch, batch, logs)
         self._last = (batch, dict(logs or {}))
-        if self._signals.received:
-            self._save_interrupted()
-            self._signals.hand_on()
+        self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
@@ -191,13 +184,21 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._run().epoch_ends(epoch, plain_logs(logs))
         if self._cadence.epoch_ends():
             self._save_model(epoch, None, logs)
+        self._leave_on_signal()
+
+    def _leave_on_signal(self) -> None:
+        if self._signals.received:
+            self._save_interrupted()
+            self._signals.hand_on()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Finish writing; say so if nothing was ever saved because the metric never came."""
-        self._signals.end()
         self._exceptions.end()
+        self._leave_on_signal()
+        self._signals.end()
         self._writer.wait()
-        if self._missed and self._saved is None:
+        self._settle()
+        if self._missed and not self._files.any:
             self._warn_once(
                 f"Nothing was saved to {self.filepath!r}: {self.monitor!r} was never in the logs."
             )
@@ -237,80 +238,72 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._writer.wait()
         self._say(self._current_epoch, f"interrupted, saving model to {path}")
         progress = self._run().progress(getattr(self.model, "optimizer", None))
-        prepare_model(path, self.model, progress, self._format)()
+        prepare_model(path, self.model, progress, self._format, {})()
 
     def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
+        self._settle()
         mode = direction_of(self.model, self.monitor, self.mode)
         if not self.save_best_only:
-            known = Best(self.monitor, mode, self.best, self._best_epoch) if mode else None
-            return judge_any(logs, epoch, known, path)
+            return judge_any(logs, epoch, self._known_best(mode) if mode else None, path)
         if self.monitor not in logs:
             self._missed = True
             return judge_missing(self.monitor, logs, self.on_missing_metric)
         if mode is None:
             raise undecided(self.monitor)
-        return judge_best(logs, epoch, self._known_best(mode), path)
-
-    def _known_best(self, mode: str) -> Best:
         if not self._recalled:
             self._recalled = True
             self._recall_best(mode)
+        return judge_best(logs, epoch, self._known_best(mode), path)
+
+    def _known_best(self, mode: str) -> Best:
         # A save that is still under way counts for now; should it fail, that is raised.
-        return self._candidate or Best(self.monitor, mode, self.best, self._best_epoch)
+        if self._candidate is not None:
+            return self._candidate
+        known = self._run().progress().best
+        if self.best is None and known and (known.monitor, known.mode) == (self.monitor, mode):
+            return known
+        return Best(self.monitor, mode, self.best, self._best_epoch)
 
     def _commit(self, epoch: int, path: str, best: Best | None) -> None:
-        run = self._run()
-        progress = run.progress(getattr(self.model, "optimizer", None), best)
-        write = prepare_model(path, self.model, progress, self._format)
+        progress = self._run().progress(getattr(self.model, "optimizer", None), best)
+        mode = direction_of(self.model, self.monitor, self.mode) or "min"
+        note = {PATTERN: os.path.basename(self.filepath)}
+        write = prepare_model(path, self.model, progress, self._format, note)
         self._candidate = best
 
         def commit() -> None:
+            # Runs in the writer's thread: what it found out is taken up by `_settle`.
             try:
                 record = write()
-            finally:
-                if self._candidate is best:
-                    self._candidate = None
-            if best is not None:
-                # Only now: a save that failed must not count.
-                self.best, self._best_epoch = best.value, best.epoch
-                run.set_best(best)
-            self._keep(path, record, progress.run_id)
+            except BaseException:
+                self._files.look_again()
+                self._outcomes.append((best, False))
+                raise
+            # It counts, also if an old file cannot be deleted.
+            self._outcomes.append((best, True))
+            self._files.add(path, record, self.monitor, mode)
             self._say(epoch, f"finished saving model to {path}")
 
         self._writer.run(commit)
+        self._settle()
 
-    def _keep(self, path: str, record: Record, run_id: str) -> None:
-        if self._saved is None:
-            clear_leftovers(self.filepath)
-        known = self._saved_before(path, run_id) if self._saved is None else self._saved
-        number = known[-1].number + 1 if known else 1
-        saved = [item for item in known if item.path != path]
-        saved.append(Saved(path, number, record.progress))
-        best = best_of(
-            saved, self.monitor, direction_of(self.model, self.monitor, self.mode) or "min"
-        )
-        gone = to_delete(saved, self._policy, best=best.path if best else None)
-        self._saved = [item for item in saved if item not in gone]
-        remove_files(item.path for item in gone)
-
-    def _saved_before(self, path: str, run_id: str) -> list[Saved]:
-        """Return what the same run wrote before a restart, oldest first."""
-        found = [
-            (record.progress, other)
-            for other in matching_files(self.filepath)
-            if other != path and (record := record_in(other)) and record.progress.run_id == run_id
-        ]
-        found.sort(key=lambda item: item[0].saved_at)
-        return [Saved(other, n, progress) for n, (progress, other) in enumerate(found, 1)]
+    def _settle(self) -> None:
+        """Take up what has been committed: only then does a value count as the best."""
+        while self._outcomes:
+            best, committed = self._outcomes.popleft()
+            if committed and best is not None:
+                self.best, self._best_epoch = best.value, best.epoch
+                self._run().set_best(best)
+            if self._candidate is best:
+                self._candidate = None
 
     def _get_file_path(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> str:
         return fill_pattern(self.filepath, epoch, batch, logs)
 
     def _recall_best(self, mode: str) -> None:
         """Take the best value from what an earlier process saved under this name."""
-        for path in matching_files(self.filepath):
-            record = record_in(path)
-            best = record.progress.best if record else None
+        for record in self._files.records():
+            best = record.progress.best
             if best is None or best.value is None:
                 continue
             same = (best.monitor, best.mode) == (self.monitor, mode)

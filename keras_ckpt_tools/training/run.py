@@ -30,13 +30,15 @@ _runs: weakref.WeakKeyDictionary[Any, Run] = weakref.WeakKeyDictionary()
 def run_of(model: Any) -> Run:
     """Return the run that a model is in; one that has not begun if there is none."""
     if model not in _runs:
-        _runs[model] = Run(attached_progress(model) or TrainingProgress())
-    return _runs[model]
+        _runs[model] = Run(TrainingProgress())
+    run = _runs[model]
+    run.take_up(attached_progress(model))
+    return run
 
 
 def known_run(model: Any) -> Run | None:
     """Return the run that a model is in, or `None`."""
-    return _runs.get(model)
+    return run_of(model) if model in _runs else None
 
 
 def join_run(model: Any, run: Run) -> None:
@@ -84,6 +86,7 @@ class Run:
 
     def __init__(self, progress: TrainingProgress):
         self._fit: Any = None
+        self._loaded: TrainingProgress | None = None
         self._writers: dict[str, weakref.ref[Any]] = {}
         self.resume(progress)
 
@@ -94,6 +97,17 @@ class Run:
         self.notes = dict(progress.logs) if progress.batches_completed else {}
         self._since = time.monotonic()
         self.moved = False
+
+    def take_up(self, loaded: TrainingProgress | None) -> None:
+        """Go on from what a file said that was loaded into the model meanwhile, if one was."""
+        if loaded is not None and loaded is not self._loaded:
+            self._loaded = loaded
+            self.resume(loaded)
+
+    def ensure_begun(self) -> None:
+        """Give the run its name, if it has none yet."""
+        if not self._progress.run_id:
+            self._start(self._progress.epochs_completed)
 
     def begin(self, fit: Any) -> None:
         """Note that training begins.
@@ -149,8 +163,7 @@ class Run:
 
     def batch_ends(self, batch: int) -> None:
         """Note that a batch has ended; `batch` is its zero-based index in the epoch."""
-        if not self._progress.run_id:
-            self._start(self._progress.epochs_completed)
+        self.ensure_begun()
         self._set(batches_completed=batch + 1)
 
     def epoch_ends(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:

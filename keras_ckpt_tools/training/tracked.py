@@ -13,7 +13,7 @@ by the name it was given.
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +27,7 @@ from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.metadata import TrackedObject
+from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -72,17 +73,18 @@ class Adapter:
             variables: All tracked variables that exist, by full path.
         """
 
-    def put_back(self, arrays: Arrays, described: TrackedObject) -> Callable[[], None]:
-        """Restore it; return what undoes that."""
-        present = self.variables()
-        before = {path: state.to_numpy(variable) for path, variable in present.items()}
+    def remember(self) -> Callable[[], None]:
+        """Return what gives it back its present state."""
+        before = {path: state.to_numpy(variable) for path, variable in self.variables().items()}
+        return lambda: self._assign(before)
 
-        def assign(values: Arrays) -> None:
-            for path, variable in present.items():
-                variable.assign(values[path])
+    def put_back(self, arrays: Arrays, described: TrackedObject) -> None:
+        """Restore it. If this raises, `remember` is what undoes it."""
+        self._assign(arrays)
 
-        assign(arrays)
-        return lambda: assign(before)
+    def _assign(self, values: Arrays) -> None:
+        for path, variable in self.variables().items():
+            variable.assign(values[path])
 
 
 class MetricAdapter(Adapter):
@@ -92,6 +94,20 @@ class MetricAdapter(Adapter):
 
     def variables(self) -> dict[str, Any]:
         return {f"vars/{index}": v for index, v in enumerate(self.target.variables)}
+
+    def described(self, paths: Mapping[int, str]) -> TrackedObject:
+        return TrackedObject(self.kind, state=len(self.target.variables))
+
+    def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
+        if not self.target.variables and described.state:
+            raise NotBuiltError(
+                f"The metric {self.name!r} is not built: it makes its variables at its first "
+                "update, so there is nothing yet that could be restored.",
+                received=f"{self.name}={self.target!r}",
+                remedy="Call its `build(y_true_shape, y_pred_shape)`, or `update_state` on one "
+                "batch of data, and restore after that.",
+                name=self.name,
+            )
 
 
 class VariablesAdapter(Adapter):
@@ -138,11 +154,20 @@ def _collect(
 
 def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
     if isinstance(item, Mapping):
-        return ((str(key), child) for key, child in item.items())
+        names = [str(key) for key in item]
+        if len(set(names)) < len(names):
+            raise ArgumentError(
+                "Two keys of a dict read the same as text, so what is under them would be mixed up "
+                "in a file.",
+                received=f"keys={list(item)!r}",
+                remedy="Use strings as keys.",
+            )
+        return zip(names, item.values(), strict=True)
     if isinstance(item, (list, tuple)):
         return ((str(index), child) for index, child in enumerate(item))
     if isinstance(item, tf.Module):
-        return sorted(vars(item).items())
+        # TensorFlow keeps each variable a second time, in a table of its own.
+        return sorted((k, v) for k, v in vars(item).items() if not k.startswith("_self_"))
     if isinstance(item, internals.KerasSaveable):
         if not getattr(item, "built", True):
             raise NotBuiltError(
@@ -198,8 +223,11 @@ class KerasAdapter(Adapter):
         state.build_like(self.target, described.build_config, self.name)
         build_compiled_optimizer(self.target)
 
-    def put_back(self, arrays: Arrays, described: TrackedObject) -> Callable[[], None]:
-        return state.pour(self.target, dict(arrays), skip=self._skip())
+    def remember(self) -> Callable[[], None]:
+        return state.remember(self.target)
+
+    def put_back(self, arrays: Arrays, described: TrackedObject) -> None:
+        state.pour(self.target, dict(arrays), skip=self._skip())
 
 
 class OptimizerAdapter(KerasAdapter):
@@ -259,9 +287,13 @@ class StateAdapter(Adapter):
         super().__init__(name, target)
         self._get = get
         self._put = put
+        self._rest: Any = None
 
     def captured(self) -> Captured:
-        return Captured(self._split()[1])
+        # Asked once a save: tensors and the rest have to be of one moment.
+        arrays: dict[str, Any] = {}
+        self._rest = take_arrays(self._get(), arrays, self.name)
+        return Captured(arrays)
 
     def present(self) -> list[Any]:
         return []
@@ -270,68 +302,14 @@ class StateAdapter(Adapter):
         return False
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
-        return TrackedObject(self.kind, state=self._split()[0])
+        return TrackedObject(self.kind, state=self._rest)
 
-    def _split(self) -> tuple[Any, dict[str, Any]]:
-        arrays: dict[str, Any] = {}
-        return _take_arrays(self._get(), arrays, self.name), arrays
-
-    def put_back(self, arrays: Arrays, described: TrackedObject) -> Callable[[], None]:
-        before = self._get()
-        self._put(_give_arrays(described.state, arrays))
+    def remember(self) -> Callable[[], None]:
+        before = copy.deepcopy(self._get())
         return lambda: self._put(before)
 
-
-# A JSON object with one of these as its only key stands for what JSON cannot say.
-_MARKS = tuple({mark} for mark in ("__array__", "__float__", "__int__", "__items__", "__tuple__"))
-
-
-def _take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
-    """Return the JSON part of a state; move its arrays into `arrays`."""
-    if isinstance(item, np.generic):
-        return _take_arrays(item.item(), arrays, name)
-    if isinstance(item, (np.ndarray, tf.Tensor, tf.Variable, keras.Variable)):
-        path = f"state/{len(arrays)}"
-        arrays[path] = item
-        return {"__array__": path}
-    if isinstance(item, Mapping):
-        if set(item) in _MARKS or not all(isinstance(key, str) for key in item):
-            # Keys of JSON objects are strings, and one of ours alone would be taken for a mark.
-            return {"__items__": [_take_arrays(list(pair), arrays, name) for pair in item.items()]}
-        return {key: _take_arrays(child, arrays, name) for key, child in item.items()}
-    if isinstance(item, (list, tuple)):
-        children = [_take_arrays(child, arrays, name) for child in item]
-        return {"__tuple__": children} if isinstance(item, tuple) else children
-    if isinstance(item, int) and not -(2**63) <= item < 2**63:
-        return {"__int__": str(item)}  # Readers of JSON need not have numbers this long.
-    if isinstance(item, float) and not math.isfinite(item):
-        return {"__float__": str(item)}  # JSON has no word for these.
-    if item is None or isinstance(item, (bool, int, float, str)):
-        return item
-    raise ArgumentError(
-        f"The state of {name!r} holds a {type(item).__name__}, which is neither an array nor JSON.",
-        received=f"{item!r}",
-        remedy="Let its `get_state` return dicts, lists, numbers, strings and arrays only.",
-    )
-
-
-def _give_arrays(item: Any, arrays: Arrays) -> Any:
-    if isinstance(item, Mapping):
-        if set(item) == {"__array__"}:
-            return arrays[item["__array__"]]
-        if set(item) == {"__tuple__"}:
-            return tuple(_give_arrays(child, arrays) for child in item["__tuple__"])
-        if set(item) == {"__int__"}:
-            return int(item["__int__"])
-        if set(item) == {"__float__"}:
-            return float(item["__float__"])
-        if set(item) == {"__items__"}:
-            pairs = _give_arrays(item["__items__"], arrays)
-            return dict(pairs)
-        return {key: _give_arrays(child, arrays) for key, child in item.items()}
-    if isinstance(item, list):
-        return [_give_arrays(child, arrays) for child in item]
-    return item
+    def put_back(self, arrays: Arrays, described: TrackedObject) -> None:
+        self._put(give_arrays(described.state, arrays))
 
 
 def _plain(config: Any) -> Any:

@@ -67,7 +67,11 @@ def _with_suffix(path: str, suffix: str) -> str:
 
 
 def prepare_model(
-    path: str, model: Any, progress: TrainingProgress, format: Format
+    path: str,
+    model: Any,
+    progress: TrainingProgress,
+    format: Format,
+    state_of: Mapping[str, Any],
 ) -> Callable[[], Record]:
     """Take a snapshot of one model, and return what writes and commits it.
 
@@ -75,6 +79,7 @@ def prepare_model(
         path: Where to; visible there, whole, when what is returned has run.
         model: A built model. It may be trained on as soon as this returns.
         progress: Where training is.
+        state_of: What else its record is to say.
         format: What to write. A `.h5` is laid out by Keras' own writer, so it is written at once;
             only its commit is left.
 
@@ -89,7 +94,8 @@ def prepare_model(
             remedy="Call it on one batch of data, or call its `build(input_shape)`, first.",
             name=str(model.name),
         )
-    record = _record("weights" if format == ".weights.h5" else "model", progress)
+    path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
+    record = _record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
     if format == ".h5":
         record = dataclasses.replace(record, objects=objects_of(model))
@@ -112,7 +118,7 @@ def prepare_model(
 
 def save_model(path: str, model: Any, progress: TrainingProgress, format: Format) -> Record:
     """Save one model and commit it, at once. See `prepare_model`."""
-    return prepare_model(path, model, progress, format)()
+    return prepare_model(path, model, progress, format, {})()
 
 
 def prepare_checkpoint(
@@ -132,8 +138,9 @@ def prepare_checkpoint(
         progress: Where training is.
     """
     record = dataclasses.replace(
-        _record("checkpoint", progress), tracked=dict(tracked), objects=objects
+        _record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
     )
+    path = os.path.abspath(path)
     return lambda: _write_weights(path, snapshot, record)
 
 
@@ -154,9 +161,9 @@ def _part(group: str, model: Any) -> Part:
     )
 
 
-def _record(kind: str, progress: TrainingProgress) -> Record:
+def _record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
     saved = dataclasses.replace(progress, saved_at=time.time())
-    return Record(kind=kind, versions=versions(), progress=saved)
+    return Record(kind=kind, versions=versions(), progress=saved, state=dict(state_of))
 
 
 @functools.cache

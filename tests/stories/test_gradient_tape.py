@@ -1,7 +1,7 @@
 """Story 2: loops by `GradientTape`, stopped and continued.
 
 Model and optimizer each epoch, at most three kept; every 100 steps; two models and one optimizer;
-bare variables in a list. What is killed for real is in `tests/training/test_interruptions`.
+bare variables in a list. What is killed for real is in `tests/training/test_kills_and_refusals`.
 """
 
 from __future__ import annotations

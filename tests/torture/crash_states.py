@@ -8,7 +8,7 @@ The disk may do all that POSIX lets it do, which is more than any real one does:
   any order. Making a directory is such a change too, so whatever is in it may go with it. Syncing a
   file says nothing about its name.
 
-A process that is killed while the machine lives on is one of these states: everything told is there.
+A process that is killed while the machine lives on is one of these states: all is there.
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ def _rename(operation: Operation, names: dict[str, int], folders: set[str]) -> N
         names[operation.target] = operation.inode
 
 
-def _namings(
-    disk: _Disk, chosen: random.Random
-) -> Iterator[tuple[dict[str, int], set[str]]]:
+def _namings(disk: _Disk, chosen: random.Random) -> Iterator[tuple[dict[str, int], set[str]]]:
     seen = set()
     for done in _orders(disk.pending, chosen):
         names, folders = dict(disk.names), set(disk.folders)

@@ -192,88 +192,96 @@ def recording(root: str | os.PathLike[str], fault: Fault | None = None) -> Itera
         yield recorder
 
 
-def _record_os(recorder: Recorder, patch: pytest.MonkeyPatch) -> None:
+class _System:
+    """The functions of `os`, each telling what it did."""
+
+    def __init__(self, recorder: Recorder, patch: pytest.MonkeyPatch):
+        self._recorder = recorder
+        self._patch = patch
+
     def wrap(
+        self,
         name: str,
         after: Callable[..., None],
         before: Callable[..., Any] = lambda *_: None,
         module: Any = os,
-        which: int = 0,
     ) -> None:
+        """Let a function whose first argument is a path or a descriptor be recorded."""
         original = getattr(module, name)
 
         def recorded(*arguments: Any, **options: Any) -> Any:
-            where = arguments[which] if len(arguments) > which else "."
-            path = recorder.path_of(where)
+            path = self._recorder.path_of(arguments[0] if arguments else ".")
             if path is None:
                 return original(*arguments, **options)
             known = before(path, *arguments)
-            recorder.call(name, path)
+            self._recorder.call(name, path)
             result = original(*arguments, **options)
             after(path, known, result, *arguments)
             return result
 
-        patch.setattr(module, name, recorded)
+        self._patch.setattr(module, name, recorded)
 
-    def opened(path: str, was: bool, descriptor: int, _: Any, flags: int, *__: Any) -> None:
+    def opened(self, path: str, was: bool, descriptor: int, _: Any, flags: int, *__: Any) -> None:
         if flags & os.O_TMPFILE == os.O_TMPFILE or (flags & os.O_CREAT and not was):
-            recorder.made(path, descriptor)
+            self._recorder.made(path, descriptor)
         elif flags & os.O_TRUNC:
-            recorder.note("truncate", path, inode=recorder.inode(descriptor))
+            self._recorder.note("truncate", path, inode=self._recorder.inode(descriptor))
 
-    def synced(path: str, _: Any, __: Any, file: Any) -> None:
+    def synced(self, path: str, _: Any, __: Any, file: Any) -> None:
         descriptor = file if isinstance(file, int) else file.fileno()
         if os.path.isdir(path):
-            recorder.note("sync_directory", path)
-        elif recorder.named(descriptor):
-            recorder.note("sync", inode=recorder.inode(descriptor))
+            self._recorder.note("sync_directory", path)
+        elif self._recorder.named(descriptor):
+            self._recorder.note("sync", inode=self._recorder.inode(descriptor))
 
-    def renamed(path: str, inode: int, _: Any, __: Any, target: Any, *___: Any) -> None:
-        recorder.note("rename", path, target=recorder.path_of(target) or "", inode=inode)
+    def renamed(self, path: str, inode: int, _: Any, __: Any, target: Any, *___: Any) -> None:
+        target = self._recorder.path_of(target) or ""
+        self._recorder.note("rename", path, target=target, inode=inode)
 
-    def wrote(path: str, _: Any, n: int, descriptor: int, data: Any, *place: Any) -> None:
-        if not recorder.named(descriptor):
+    def wrote(self, path: str, _: Any, n: int, descriptor: int, data: Any, *place: Any) -> None:
+        if not self._recorder.named(descriptor):
             return
         parts = data if isinstance(data, (list, tuple)) else [data]
         whole = b"".join(bytes(memoryview(part).cast("B")) for part in parts)[:n]
         offset = place[0] if place else os.lseek(descriptor, 0, os.SEEK_CUR) - n
-        recorder.note("write", inode=recorder.inode(descriptor), offset=offset, data=whole)
+        inode = self._recorder.inode(descriptor)
+        self._recorder.note("write", inode=inode, offset=offset, data=whole)
 
-    def truncated(path: str, _: Any, __: Any, file: Any, length: int) -> None:
-        recorder.note("truncate", inode=recorder.inode(file), offset=length)
+    def truncated(self, path: str, _: Any, __: Any, file: Any, length: int) -> None:
+        self._recorder.note("truncate", inode=self._recorder.inode(file), offset=length)
 
-    def allocated(path: str, _: Any, __: Any, file: int, start: int, length: int) -> None:
+    def allocated(
+        self, path: str, size: int, _: Any, descriptor: int, start: int, length: int
+    ) -> None:
         # It lets a file grow and changes nothing else.
-        if recorder.named(file) and start + length > len(os.pread(file, start + length, 0)):
-            recorder.note("truncate", inode=recorder.inode(file), offset=start + length)
+        if self._recorder.named(descriptor) and start + length > size:
+            inode = self._recorder.inode(descriptor)
+            self._recorder.note("truncate", inode=inode, offset=start + length)
 
-    def noted(kind: str) -> Callable[..., None]:
-        return lambda path, *_: recorder.note(kind, path)
+    def noted(self, kind: str) -> Callable[..., None]:
+        return lambda path, *_: self._recorder.note(kind, path)
 
-    def nothing(*_: Any) -> None:
-        pass
 
-    def exists(path: str, *_: Any) -> bool:
-        return recorder.existed(path)
-
-    wrap("open", opened, exists)
-    wrap("fsync", synced)
-    wrap("fdatasync", synced)
+def _record_os(recorder: Recorder, patch: pytest.MonkeyPatch) -> None:
+    system = _System(recorder, patch)
+    system.wrap("open", system.opened, lambda path, *_: recorder.existed(path))
+    for name in ("fsync", "fdatasync"):
+        system.wrap(name, system.synced)
     for name in ("replace", "rename"):
-        wrap(name, renamed, lambda path, *_: recorder.inode(path))
+        system.wrap(name, system.renamed, lambda path, *_: recorder.inode(path))
     for name in ("unlink", "remove"):
-        wrap(name, noted("unlink"))
-    wrap("mkdir", noted("mkdir"))
+        system.wrap(name, system.noted("unlink"))
+    system.wrap("mkdir", system.noted("mkdir"))
     for name in ("write", "pwrite", "writev", "pwritev"):
-        wrap(name, wrote)
+        system.wrap(name, system.wrote)
     for name in ("truncate", "ftruncate"):
-        wrap(name, truncated)
-    wrap("posix_fallocate", allocated)
+        system.wrap(name, system.truncated)
+    system.wrap("posix_fallocate", system.allocated, lambda _, file, *__: os.stat(file).st_size)
     for name in ("scandir", "listdir", "read", "pread", "preadv", "readv"):
-        wrap(name, nothing)
+        system.wrap(name, lambda *_: None)
+    system.wrap("flock", lambda *_: None, module=fcntl)
     for name in ("link", "symlink", "sendfile", "copy_file_range", "rmdir"):
-        wrap(name, _unforeseen(name))
-    wrap("flock", nothing, module=fcntl)
+        system.wrap(name, _unforeseen(name))
 
 
 def _unforeseen(name: str) -> Callable[..., None]:

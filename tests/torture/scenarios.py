@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from programs import constant_model, set_constant
 
@@ -25,7 +26,7 @@ Save = Callable[[int], None]
 STRANGERS = {
     "notes.txt": b"not yours",
     "ckpt-00000001.txt": b"nor this",
-    f".other.keras.01234567{STAGED_SUFFIX}": b"somebody's save of another file",
+    f".other.bin.01234567{STAGED_SUFFIX}": b"somebody's save of another file",
     "model.keras.tmp": b"an editor's",
 }
 
@@ -56,9 +57,19 @@ class Scenario:
         return self.begin(os.path.normpath(os.path.join(root, self.folder)))
 
 
-def _overwriting(suffix: str, name: str = "model", **arguments: Any) -> Callable[[str], Save]:
+def _model(width: int) -> keras.Model:
+    if width == 16:
+        return constant_model(0.0, layers=6)
+    model = keras.Sequential([keras.Input((width,)), keras.layers.Dense(width)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def _overwriting(
+    suffix: str, name: str = "model", width: int = 16, **arguments: Any
+) -> Callable[[str], Save]:
     def begin(directory: str) -> Save:
-        model = constant_model(0.0, layers=6)
+        model = _model(width)
         weights_only = suffix == ".weights.h5"
         callback = kct.ModelCheckpoint(
             os.path.join(directory, name + suffix), save_weights_only=weights_only, **arguments
@@ -79,10 +90,11 @@ def _overwriting(suffix: str, name: str = "model", **arguments: Any) -> Callable
     return begin
 
 
-def _managed(**arguments: Any) -> Callable[[str], Save]:
+def _managed(width: int = 16, **arguments: Any) -> Callable[[str], Save]:
     def begin(directory: str) -> Save:
-        model = constant_model(0.0, layers=6)
+        model = _model(width)
         manager = kct.CheckpointManager(directory, model=model, **arguments)
+        manager.restore_or_initialize()
 
         def save(number: int) -> None:
             set_constant(model, number)
@@ -97,10 +109,11 @@ def _managed(**arguments: Any) -> Callable[[str], Save]:
 
 
 def _backed_up(directory: str) -> Save:
-    model = constant_model(0.0, layers=6)
+    model = _model(16)
     callback = kct.BackupAndRestore(directory, delete_checkpoint=False)
     callback.set_model(model)
     callback.set_params({})
+    callback.on_train_begin()
 
     def save(number: int) -> None:
         set_constant(model, number)
@@ -123,6 +136,29 @@ SCENARIOS = [
     Scenario("first .keras", _overwriting(".keras"), 0, folder="new/runs"),
     Scenario("first of a rotation", _managed(max_to_keep=1), 0, folder="new/runs"),
 ]
+
+# These take a few milliseconds each, most of which is writing: 4 MB of weights.
+KILLED = {
+    "overwrite": [
+        Scenario("overwrite .keras", _overwriting(".keras", width=1000)),
+        Scenario("overwrite .weights.h5", _overwriting(".weights.h5", width=1000)),
+    ],
+    "rotate": [
+        Scenario("rotate, one kept", _managed(width=1000, max_to_keep=1)),
+        Scenario("rotate, two kept", _managed(width=1000, max_to_keep=2), 2, 2),
+        Scenario("rotate in the background", _managed(width=1000, max_to_keep=1, background=True)),
+    ],
+}
+
+
+def save_for_ever(pipe: Any, kind: str, which: int, directory: str, number: int) -> None:
+    """Make one save after another, until killed; tell of each when it is done."""
+    save = KILLED[kind][which].start(directory)
+    pipe.send(None)
+    while True:
+        number += 1
+        save(number)
+        pipe.send(number)
 
 
 def ours_in(root: str | os.PathLike[str]) -> list[str]:

@@ -6,7 +6,6 @@ on disk and opened.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +53,7 @@ def test_a_power_cut_at_any_instant_leaves_a_whole_checkpoint(
     tried, distinct = 0, set()
     for state in states:
         tried += 1
-        content = (frozenset(state.files.items()), state.returned)
+        content = hash((frozenset(state.files.items()), state.returned))
         if content not in distinct:
             distinct.add(content)
             _check(state, scenario, root, tmp_path / "after")
@@ -131,6 +130,10 @@ def _expect_loss(
 ) -> None:
     careless = [operation for operation in trace if operation.kind != forgotten]
     assert len(careless) < len(trace)
-    with pytest.raises(AssertionError, match=r"not whole|operations"):
-        for state in crash_states(str(root), before, careless, seed=seed, draws=4):
-            _check(state, scenario, root, Path(os.path.dirname(root)) / "after")
+    losses = 0
+    for state in crash_states(str(root), before, careless, seed=seed, draws=4):
+        try:
+            _check(state, scenario, root, root.parent / "after")
+        except AssertionError:
+            losses += 1
+    assert losses

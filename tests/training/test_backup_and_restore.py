@@ -1,6 +1,6 @@
 """`BackupAndRestore`: where `fit()` goes on, and what is on disk meanwhile.
 
-What is killed for real is in `test_interruptions`, the faults of Keras' own class in
+What is killed for real is in `test_kills_and_refusals`, the faults of Keras' own class in
 `test_faults_of_keras_backup`.
 """
 
@@ -157,10 +157,10 @@ def test_fit_and_a_loop_leave_the_same_state(tmp_path: Path) -> None:
     manager = kct.CheckpointManager(tmp_path / "loop", max_to_keep=1, model=looped)
     x, y = small_data()
     for _ in manager.epochs(3):
-        losses = [
-            looped.train_on_batch(x[start : start + 4], y[start : start + 4])
-            for start in manager.batches(range(0, 16, 4))
-        ]
+        losses = []
+        for start in manager.batches(range(0, 16, 4)):
+            looped.reset_metrics()
+            losses.append(looped.train_on_batch(x[start : start + 4], y[start : start + 4]))
         manager.log(loss=np.mean(losses))
     assert state_of(looped) == state_of(fitted)
     ours, theirs = (kct.training_progress(tmp_path / name) for name in ("loop", "fit"))

@@ -1,0 +1,71 @@
+"""Memory that arrays and TensorFlow's tensors share: snapshot -> write, and source -> restore.
+
+TensorFlow copies what is converted in the usual ways (`.numpy()`, `tf.constant`), and for large
+models these copies are what a save or a load costs. Python's buffers and DLPack hand over the
+memory itself. It has to be left alone from then on: TensorFlow takes its tensors for immutable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ckpt_tools.formats.dtypes import dtype_name, numpy_dtype
+from keras_ckpt_tools.formats.record_reader import ALIGNMENT
+
+Handle = tuple[Any, Any]
+"""A variable's resource and dtype."""
+
+# Python's buffers and DLPack do not know these; their bits are enough.
+_EXOTIC = ("bfloat", "float8")
+_BITS = {1: "uint8", 2: "uint16"}
+
+
+def handle_of(value: Any) -> Handle | None:
+    """Return the handle of the TensorFlow variable behind a value, if it is in host memory.
+
+    What is not (on a GPU, or one copy for each replica of a strategy) has to be copied.
+    """
+    inner = value.value if isinstance(value, keras.Variable) else value
+    if not isinstance(inner, tf.Variable) or hasattr(inner, "values"):
+        return None
+    return (inner.handle, inner.dtype) if "CPU" in inner.handle.device else None
+
+
+def read(handle: Handle) -> Any:
+    """Return the present value of a variable. A later assignment goes into new memory."""
+    return tf.raw_ops.ReadVariableOp(resource=handle[0], dtype=handle[1])
+
+
+def assign(handle: Handle, value: Any) -> None:
+    """Let a variable have a value of its shape and dtype."""
+    tf.raw_ops.AssignVariableOp(resource=handle[0], value=value)
+
+
+def as_array(tensor: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array, on the CPU without a copy."""
+    name = tensor.dtype.name
+    if name.startswith(_EXOTIC):
+        dtype = numpy_dtype(name)
+        bits = tf.bitcast(tensor, _BITS[dtype.itemsize])
+        return np.asarray(memoryview(bits)).view(dtype)
+    try:
+        return np.asarray(memoryview(tensor))
+    except (TypeError, ValueError, BufferError, RuntimeError):
+        return np.asarray(tensor.numpy())  # On a GPU, or strings.
+
+
+def as_tensor(array: np.ndarray[Any, Any]) -> Any:
+    """Return an array as a tensor, without a copy where its memory lies as TensorFlow wants it."""
+    name = dtype_name(array.dtype)
+    exotic = name.startswith(_EXOTIC)
+    shareable = exotic or array.dtype.kind in "iufc"
+    place, read_only = array.__array_interface__["data"]
+    if not shareable or read_only or place % ALIGNMENT:
+        return tf.constant(array)
+    bits = array.view(_BITS[array.dtype.itemsize]) if exotic else array
+    tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
+    return tf.bitcast(tensor, name) if exotic else tensor

@@ -1,0 +1,86 @@
+"""The files of one `ModelCheckpoint`: commit -> *keep*, also across a restart.
+
+What a callback may delete, and what it learns its best value from, are files that it wrote itself,
+in this process or before a restart. A name that fits the pattern does not prove that (`best.keras`
+fits `{epoch}.keras`); each file says in its record which pattern it was written under.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.storage.commit import remove_files
+from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.training.filepattern import clear_leftovers, matching_files, record_in
+
+PATTERN = "filepath"
+
+
+class KeptFiles:
+    """Keeps what a policy says of the files that one pattern names.
+
+    Args:
+        pattern: The pattern.
+        policy: What stays.
+    """
+
+    def __init__(self, pattern: str, policy: Policy):
+        self._pattern = pattern
+        self._policy = policy
+        self._saved: list[Saved] | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was saved in this process."""
+        return self._saved is not None
+
+    def add(self, path: str, record: Record, monitor: str, mode: str) -> None:
+        """Note a file that was committed; delete what is not to stay.
+
+        Args:
+            path: The file.
+            record: Its record.
+            monitor: Metric by which the best file is known; it always stays.
+            mode: `"min"` or `"max"`.
+
+        Raises:
+            CommitError: a file could not be deleted.
+        """
+        clear_leftovers(self._pattern)
+        known = self._before(path, record) if self._saved is None else self._saved
+        number = known[-1].number + 1 if known else 1
+        saved = [item for item in known if item.path != path]
+        saved.append(Saved(path, number, record.progress))
+        best = best_of(saved, monitor, mode)
+        gone = to_delete(saved, self._policy, best=best.path if best else None)
+        self._saved = saved
+        remove_files(item.path for item in gone)
+        self._saved = [item for item in saved if item not in gone]
+
+    def look_again(self) -> None:
+        """Find out anew what is there: a save has failed, and its file may be in place or not."""
+        self._saved = None
+
+    def _before(self, path: str, record: Record) -> list[Saved]:
+        """Return what the same run wrote before a restart, oldest first."""
+        run_id = record.progress.run_id
+        found = [
+            (one.progress, other)
+            for other, one in self._written()
+            if other != path and one.progress.run_id == run_id
+        ]
+        found.sort(key=lambda item: item[0].saved_at)
+        return [Saved(other, n, progress) for n, (progress, other) in enumerate(found, 1)]
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records of the files that are there."""
+        return (record for _, record in self._written())
+
+    def _written(self) -> Iterator[tuple[str, Record]]:
+        name = os.path.basename(self._pattern)
+        for path in matching_files(self._pattern):
+            record = record_in(path)
+            if record is not None and record.state.get(PATTERN) == name:
+                yield path, record
