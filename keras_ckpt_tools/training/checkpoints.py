@@ -108,7 +108,7 @@ class Checkpoints:
 
     def save(self, progress: TrainingProgress) -> str:
         """Save all tracked objects; delete what is not to stay. Return the new file's path."""
-        self._follow_compile()
+        self.follow_compile()
         self._occupancy.take()
         self._notice_other_run(progress)
         for tracked in self.objects.values():
@@ -135,7 +135,7 @@ class Checkpoints:
         self._writer.run(commit)
         return path
 
-    def _follow_compile(self) -> None:
+    def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""
         objects = with_optimizer(self._given)
         if any(self.objects.get(name) is not tracked for name, tracked in objects.items()):
@@ -225,7 +225,7 @@ class Checkpoints:
             DamagedArtefactError: its bytes have changed.
         """
         self.wait()
-        self._follow_compile()
+        self.follow_compile()
         with open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:

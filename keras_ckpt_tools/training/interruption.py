@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 Place = tuple[int, Any]
 
+_A_MOMENT_S = 0.05
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _NOT_TRAINING = ("keras_ckpt_tools.", "keras.src.callbacks", "keras.src.utils")
 
@@ -67,7 +68,9 @@ class SignalWatch:
         """Let the signal that was noted do what it would have done, once all have saved."""
         self._received = False
         if not any(watch.received for watch in self._watches):
-            SignalWatch._let_go()
+            number = SignalWatch._let_go()
+            if number is not None:
+                signal.raise_signal(number)
 
     def end(self) -> None:
         """Stop watching. A signal that came too late to be saved for is not swallowed."""
@@ -75,17 +78,19 @@ class SignalWatch:
             self._watches.remove(self)
             self._received = False
         if not self._watches or (self._owed and not any(w.received for w in self._watches)):
-            SignalWatch._let_go()
+            number = SignalWatch._let_go()
+            if number is not None:
+                _send_soon(number)
 
     @classmethod
-    def _let_go(cls) -> None:
+    def _let_go(cls) -> int | None:
+        """Give the signals back to whoever had them; return the one that is owed to them."""
         number, cls._owed = cls._owed, None
         cls._watches.clear()
         while cls._earlier:
             earlier_number, handler = cls._earlier.popitem()
             signal.signal(earlier_number, handler)
-        if number is not None:
-            _send_soon(number)
+        return number
 
     @staticmethod
     def _note(number: int, frame: FrameType | None) -> None:
@@ -94,20 +99,20 @@ class SignalWatch:
         training = [w for w in SignalWatch._watches if _is_under_way(w._training, frame)]
         if hurry or not training:
             SignalWatch._let_go()
+            signal.raise_signal(number)
         for watch in training:
             watch._received = True
 
 
 def _send_soon(number: int) -> None:
-    """Send this process a signal from another thread.
+    """Send the main thread a signal, in a moment.
 
     Not at once: a generator that is being closed would swallow the KeyboardInterrupt.
     """
     main = threading.main_thread().ident
-    assert main is not None
-    sender = threading.Thread(target=signal.pthread_kill, args=(main, number))
+    sender = threading.Timer(_A_MOMENT_S, signal.pthread_kill, args=(main, number))
+    sender.daemon = True
     sender.start()
-    sender.join()
 
 
 def _training_now() -> Place:

@@ -150,6 +150,7 @@ class CheckpointManager(TrainingLoop):
         return best.path if best else None
 
     def _counting_optimizer(self) -> Any:
+        self._checkpoints.follow_compile()
         for tracked in self._checkpoints.objects.values():
             if isinstance(tracked, keras.optimizers.Optimizer):
                 return tracked
