@@ -17,6 +17,11 @@ OPTIMIZER_GROUP = "optimizer/"
 # over the group.
 RANDOM_GROUP = "random_state/"
 
+_REMEDY = (
+    "Build the model with the arguments it was saved with, or load what fits with "
+    "`kct.load_weights(model, path, strict=False)`."
+)
+
 
 def compare_tensors(
     path: str,
@@ -72,7 +77,11 @@ def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> 
     return any(p.startswith(prefix) for p in one) != any(p.startswith(prefix) for p in other)
 
 
-def misfit(report: RestoreReport, refused: Iterable[tuple[Any, Exception]] = ()) -> RestoreError:
+def misfit(
+    report: RestoreReport,
+    refused: Iterable[tuple[Any, Exception]] = (),
+    remedy: str = _REMEDY,
+) -> RestoreError:
     """Return the error that says what does not fit."""
     reasons = "".join(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused
@@ -80,8 +89,7 @@ def misfit(report: RestoreReport, refused: Iterable[tuple[Any, Exception]] = ())
     return RestoreError(
         f"The checkpoint and the model do not fit; nothing was changed.\n{report}{reasons}\n",
         received=f"path={report.path!r}",
-        remedy="Build the model with the arguments it was saved with, or load what fits with "
-        "`kct.load_weights(model, path, strict=False)`.",
+        remedy=remedy,
         path=report.path,
         report=report,
     )

@@ -7,16 +7,22 @@ byte that is not in the weights member.
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import struct
 import zipfile
+import zlib
 
 import xxhash
 
 WEIGHTS_MEMBER = "model.weights.h5"
 CONFIG_MEMBER = "config.json"
 METADATA_MEMBER = "metadata.json"
+
+# What `zipfile` raises where an archive is damaged: one changed bit makes a member claim to be
+# compressed by a method that it does not know, or encrypted (a plain `RuntimeError`).
+BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 _SEAL = re.compile(rb"keras_ckpt_tools:1:([0-9a-f]{32})")
 _LOCAL_HEADER = struct.Struct("<26xHH")

@@ -75,7 +75,7 @@ class RestoreReport:
             (len(self.unexpected), "unexpected in the checkpoint"),
             (len(self.shape_mismatch), "of another shape"),
             (len(self.dtype_mismatch), "of another dtype"),
-            (len(self.skipped_optimizer), "of an optimizer that the model lacks"),
+            (len(self.skipped_optimizer), "of an optimizer that only one side has"),
         ]
         parts = [f"{len(self.matched)} matched", *(f"{n} {what}" for n, what in counts if n)]
         return ", ".join(parts)
@@ -97,7 +97,7 @@ class RestoreReport:
                 for m in found
             ]
         rows += [
-            ("skipped", path, "optimizer state; the model has no optimizer")
+            ("skipped", path, "state of an optimizer that the other side does not have")
             for path in self.skipped_optimizer
         ]
         return rows

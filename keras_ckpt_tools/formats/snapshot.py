@@ -101,7 +101,8 @@ class Snapshots:
         ):
             found = ((path, handle_of(value)) for path, value in values.items())
             self._handles = {path: handle for path, handle in found if handle is not None}
-            self._planned = values
+            # Arrays of the user's are not held on to.
+            self._planned = values if len(self._handles) == len(values) else {}
         taken = {path: read(handle) for path, handle in self._handles.items()}
         if len(taken) == len(values):
             return _Arrays(taken)

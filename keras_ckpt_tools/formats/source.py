@@ -11,11 +11,12 @@ others wrote, and the attributes of whole-model `.h5` files, which have their co
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, Self
@@ -26,6 +27,7 @@ import numpy as np
 from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats import hdf5_tensors
 from keras_ckpt_tools.formats.container_seal import (
+    BAD_ZIP,
     CONFIG_MEMBER,
     METADATA_MEMBER,
     WEIGHTS_MEMBER,
@@ -108,6 +110,9 @@ class Source:
         if self._archive is None or self._end > self._base:
             self._reader = open_record(self._fd, self._base, self._end, self.path)
             self.record = self._reader.record if self._reader else None
+        if self._archive is not None and not self._reader and sealed_digest(self._archive.comment):
+            # Taking a file of ours for somebody else's would switch every check off.
+            raise self._damaged("its record is not where it was")
         if self.kind is Kind.H5_MODEL:
             self.check()  # libhdf5 gets to see what is as it was written.
             self._read_attributes()
@@ -122,12 +127,17 @@ class Source:
                 if info.compress_type == zipfile.ZIP_STORED:
                     self._base, self._end = member_range(self._fd, info)
             self._read_documents(lambda name: self._member(name) if name in names else None)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except CkptError:
+            raise
+        except BAD_ZIP as error:
             raise self._damaged(f"its zip structure cannot be read ({error})") from error
 
     def _member(self, name: str) -> bytes:
         assert self._archive is not None
-        return self._archive.read(name)
+        try:
+            return self._archive.read(name)
+        except BAD_ZIP as error:
+            raise self._damaged(f"its member {name} cannot be read ({error})") from error
 
     def _document_of_directory(self, name: str) -> bytes | None:
         path = os.path.join(self.path, name)
@@ -142,10 +152,8 @@ class Source:
         self.metadata = {} if metadata is None else self._parse(METADATA_MEMBER, metadata)
 
     def _read_attributes(self) -> None:
-        try:
+        with self._told_by_libhdf5():
             attributes = {name: self._hdf5.attrs[name] for name in self._hdf5.attrs}
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise self._damaged(f"libhdf5 cannot read it ({error})") from error
         for name in ("model_config", "training_config"):
             text = attributes.get(name)
             if text is not None:
@@ -171,7 +179,8 @@ class Source:
             return {info.path: info for info in self.record.tensors}
         if self._fd < 0 or (self._archive and WEIGHTS_MEMBER not in self._archive.namelist()):
             return {}
-        return hdf5_tensors.read_table(self._hdf5)
+        with self._told_by_libhdf5():
+            return hdf5_tensors.read_table(self._hdf5)
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Return one tensor.
@@ -182,7 +191,9 @@ class Source:
         """
         info = self.tensors[path]
         if self._reader is None:
-            return hdf5_tensors.read_tensor(self._hdf5, info, _dtype_in_file(info))
+            self.check()
+            with self._told_by_libhdf5():
+                return hdf5_tensors.read_tensor(self._hdf5, info, _dtype_in_file(info))
         self.check()
         array = self._reader.read(info)
         if array is None:
@@ -190,18 +201,40 @@ class Source:
         return array
 
     def check(self) -> None:
-        """Check all bytes of a file of ours that belong to no tensor, once.
+        """Check what surrounds the tensors, once; in a zip that others wrote, all its checksums.
 
-        Tensors are checked as they are read, so what has passed here and is read is whole.
+        Tensors of a file of ours are checked as they are read, so what has passed here and is read
+        is whole.
 
         Raises:
             DamagedArtefactError: bytes have changed since it was written.
         """
-        if self._reader is not None and not self._checked:
-            problems = self._check_around()
-            if problems:
-                raise self._damaged("; ".join(problems))
-            self._checked = True
+        if self._checked:
+            return
+        ours = self._reader is not None
+        problems = self._check_around() if ours else self._check_checksums()
+        if problems:
+            raise self._damaged("; ".join(problems))
+        self._checked = True
+
+    def _check_checksums(self) -> list[str]:
+        if self._archive is None:
+            return []
+        try:
+            bad = self._archive.testzip()
+        except (*BAD_ZIP, OSError) as error:
+            return [f"its zip structure cannot be read ({error})"]
+        return [f"the checksum of its member {bad} is wrong"] if bad else []
+
+    @contextlib.contextmanager
+    def _told_by_libhdf5(self) -> Iterator[None]:
+        """Say of a file that libhdf5 cannot make sense of that it is damaged."""
+        try:
+            yield
+        except CkptError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise self._damaged(f"libhdf5 cannot read it ({error})") from error
 
     def verify(self) -> tuple[str, ...]:
         """Read and check every byte; return what is wrong, as sentences.
@@ -224,14 +257,17 @@ class Source:
         return problems
 
     def _verify_foreign(self) -> tuple[str, ...]:
-        problems = []
-        if self._archive is not None and (bad := self._archive.testzip()):
-            problems.append(f"the checksum of its member {bad} is wrong")
-        for path in self.tensors:
-            try:
-                self.read(path)
-            except (OSError, ValueError) as error:
-                problems.append(f"{path} cannot be read ({error})")
+        problems = self._check_checksums()
+        try:
+            paths = list(self.tensors)
+        except DamagedArtefactError as error:
+            return (*problems, error.what)
+        if not problems:
+            for path in paths:
+                try:
+                    self.read(path)
+                except DamagedArtefactError as error:
+                    problems.append(f"{path}: {error.what}")
         return tuple(problems)
 
     def extract_assets(self, directory: str) -> str | None:
@@ -244,9 +280,11 @@ class Source:
         if self.kind is Kind.KERAS_DIR:
             folder = os.path.join(self.path, "assets")
         elif self._archive is not None:
-            self._archive.extractall(
-                directory, [n for n in self._archive.namelist() if n.startswith("assets/")]
-            )
+            names = [name for name in self._archive.namelist() if name.startswith("assets/")]
+            try:
+                self._archive.extractall(directory, names)
+            except BAD_ZIP as error:
+                raise self._damaged(f"its assets cannot be read ({error})") from error
         return folder if os.path.isdir(folder) else None
 
     @cached_property
@@ -314,7 +352,7 @@ def open_source(path: str | os.PathLike[str], artefact: Artefact | None = None) 
     artefact = artefact or tell(path)
     if artefact.damage:
         raise DamagedArtefactError(
-            f"The {artefact.kind} is damaged: {artefact.damage}.",
+            f"The file is damaged: {artefact.damage}.",
             received=f"path={artefact.path!r}",
             remedy="Fetch or copy it again, or load an earlier checkpoint of the run.",
             path=artefact.path,
@@ -333,7 +371,7 @@ def open_source(path: str | os.PathLike[str], artefact: Artefact | None = None) 
         if isinstance(error, CkptError):
             raise
         raise DamagedArtefactError(
-            f"The {artefact.kind} cannot be read: {error}.",
+            f"The file cannot be read: {error}.",
             received=f"path={artefact.path!r}",
             remedy="Check that it is whole and that you may read it.",
             path=artefact.path,

@@ -46,5 +46,8 @@ def _remembered() -> Iterator[None]:
 
 
 @functools.cache
-def _attributes_of_any(kind: str) -> frozenset[str]:
-    return frozenset(internals.get_attr_skipset(kind))
+def _attributes_of_any(kind: str) -> frozenset[str] | None:
+    try:
+        return frozenset(internals.get_attr_skipset(kind))
+    except ValueError:
+        return None  # This Keras has no such kind: 3.10 knows no "Operation".

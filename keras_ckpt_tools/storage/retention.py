@@ -116,7 +116,9 @@ class KeepBest(Policy):
             )
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
-        return {item.path for item in _ranked(saved, self.monitor, self.mode)[: self.n]}
+        ranked = _ranked(saved, self.monitor, self.mode)
+        # A metric that was never logged may be a misspelled one: nothing is deleted for its sake.
+        return {item.path for item in ranked[: self.n] or saved}
 
 
 @dataclass(frozen=True)

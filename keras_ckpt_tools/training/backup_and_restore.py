@@ -8,6 +8,7 @@ the old one goes, and only files of ours are ever removed.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -121,6 +122,14 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             _, progress = found
             run.resume(progress)
             self.model._initial_epoch = progress.epochs_completed
+        elif _is_of_keras(self.backup_dir):
+            warnings.warn(
+                f"{self.backup_dir!r} holds a backup of Keras' own BackupAndRestore, which is not "
+                "gone on from here: training begins anew. To use it, call "
+                "`model.load_weights('latest.weights.h5')` and `fit(initial_epoch=...)`.",
+                UserWarning,
+                stacklevel=2,
+            )
         elif self.resume == "must":
             raise ResumeError(
                 "There is no checkpoint to go on from.",
@@ -225,3 +234,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _path_of(self, index: int) -> str:
         saved = self._checkpoints.saved if self._checkpoints else []
         return saved[index].path if len(saved) >= -index else ""
+
+
+def _is_of_keras(directory: str) -> bool:
+    return os.path.isfile(os.path.join(directory, "training_metadata.json"))

@@ -41,6 +41,11 @@ from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 from keras_ckpt_tools.training.tracked import Adapter, adapt, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
 
+_REMEDY = (
+    "Build what is tracked as it was when the run was saved; or begin another run, in a directory "
+    "of its own or with `resume='never'`."
+)
+
 
 class Checkpoints:
     """Saves and restores tracked objects in one directory.
@@ -63,7 +68,7 @@ class Checkpoints:
         mode: str = "min",
         background: bool = False,
     ):
-        self.directory = directory
+        self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self._given = dict(objects)
         self.objects = with_optimizer(objects)
         self.monitor = monitor
@@ -73,7 +78,7 @@ class Checkpoints:
         self._saved: list[Saved] | None = None
         self._number = 0
         self._noticed = False
-        self._occupancy = Occupancy(directory)
+        self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
         self._adapters = _adapters(self.objects)
@@ -247,7 +252,7 @@ class Checkpoints:
         views = {adapter.name: SourceView(source, adapter.name) for adapter in self._adapters}
         report = self._compare(source, record, views)
         if not report:
-            raise misfit(report)
+            raise misfit(report, remedy=_REMEDY)
         arrays = {
             name: {path: view.read(path) for path in view.tensors} for name, view in views.items()
         }
@@ -264,7 +269,7 @@ class Checkpoints:
                 except Exception as second:  # noqa: BLE001 (the others are given back all the same)
                     error.add_note(f"An object could not be given back its state: {second}")
             if isinstance(error, Exception):
-                raise misfit(report, [(adapter.name, error)]) from error
+                raise misfit(report, [(adapter.name, error)], _REMEDY) from error
             raise
 
     def _check_names(self, path: str, record: Record) -> None:

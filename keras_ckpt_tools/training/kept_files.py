@@ -8,9 +8,12 @@ fits `{epoch}.keras`); each file says in its record which pattern it was written
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
+from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 from keras_ckpt_tools.training.filepattern import clear_leftovers, matching_files, record_in
@@ -68,19 +71,31 @@ class KeptFiles:
         run_id = record.progress.run_id
         found = [
             (one.progress, other)
-            for other, one in self._written()
+            for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
         found.sort(key=lambda item: item[0].saved_at)
         return [Saved(other, n, progress) for n, (progress, other) in enumerate(found, 1)]
 
-    def records(self) -> Iterator[Record]:
-        """Yield the records of the files that are there."""
-        return (record for _, record in self._written())
-
-    def _written(self) -> Iterator[tuple[str, Record]]:
+    def written(self) -> Iterator[tuple[str, Record]]:
+        """Yield the files that are there and were written under this pattern, with records."""
         name = os.path.basename(self._pattern)
         for path in matching_files(self._pattern):
             record = record_in(path)
             if record is not None and record.state.get(PATTERN) == name:
                 yield path, record
+
+
+def is_of(record: Record, model: Any) -> bool:
+    """Return whether a file can be of a model: weights of the same names and shapes.
+
+    The best value of another model says nothing about this one, even under the same name.
+    """
+    if any(info.path.startswith("model_weights/") for info in record.tensors):
+        return True  # The older `.h5` names weights in another way.
+    return _weights(record.tensors) == _weights(state.capture(model).infos().values())
+
+
+def _weights(infos: Iterable[TensorInfo]) -> set[tuple[str, tuple[int, ...]]]:
+    aside = (OPTIMIZER_GROUP, RANDOM_GROUP)
+    return {(info.path, info.shape) for info in infos if not info.path.startswith(aside)}

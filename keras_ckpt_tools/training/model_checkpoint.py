@@ -9,6 +9,7 @@ in the file), and what happens when the metric is not there.
 from __future__ import annotations
 
 import collections
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -31,10 +32,12 @@ from keras_ckpt_tools.training.judgement import (
     judge_missing,
     shown,
 )
-from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles
+from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
 from keras_ckpt_tools.training.run import Run, plain_logs, run_of
 from keras_ckpt_tools.training.writing import check_directory, format_of, prepare_model
+
+_log = logging.getLogger(__name__)
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -302,14 +305,25 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def _recall_best(self, mode: str) -> None:
         """Take the best value from what an earlier process saved under this name."""
-        for record in self._files.records():
+        run_id = self._run().progress().run_id
+        for path, record in self._files.written():
             best = record.progress.best
             if best is None or best.value is None:
                 continue
             same = (best.monitor, best.mode) == (self.monitor, mode)
-            if same and Best(self.monitor, mode, self.best).improved_by(best.value):
+            if not same or not is_of(record, self.model):
+                continue
+            if Best(self.monitor, mode, self.best).improved_by(best.value):
                 self.best, self._best_epoch = best.value, best.epoch
                 self._say_plainly(f"best {self.monitor} before the restart: {shown(best.value)}")
+                if record.progress.run_id != run_id:
+                    _log.warning(
+                        "%s holds a model with %s=%s from an earlier run; only a better one "
+                        "replaces it. Delete it to start over.",
+                        path,
+                        self.monitor,
+                        shown(best.value),
+                    )
 
     def _say(self, epoch: int, message: str) -> None:
         self._say_plainly(f"Epoch {epoch + 1}: {message}")

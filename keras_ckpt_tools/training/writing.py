@@ -22,6 +22,7 @@ from typing import Any, Literal
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
 from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
+from keras_ckpt_tools.formats.documents import documents_of
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
@@ -104,7 +105,7 @@ def prepare_model(
         return lambda: written
     snapshot = _snapshots_of(model).take([_part("", model)])
     if format == ".keras":
-        documents = keras_archive.documents_of(model)
+        documents = documents_of(model)
         record = dataclasses.replace(record, objects=_objects_in(json.loads(documents.config)))
 
         def write_archive() -> Record:

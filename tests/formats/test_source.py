@@ -140,3 +140,18 @@ def test_a_text_is_no_source(tmp_path: Path) -> None:
 def test_our_weights_begin_with_the_magic(trained: Any, save: Callable[..., Path]) -> None:
     """So that a file of ours is told from its first eight bytes."""
     assert save(trained, ".weights.h5").read_bytes().startswith(MAGIC)
+
+
+@pytest.mark.parametrize("flag", ["compressed", "unknown method", "encrypted"])
+def test_a_bit_that_hides_the_record_is_damage_too(
+    flag: str, trained: Any, save: Callable[..., Path]
+) -> None:
+    """A member that claims to be compressed or encrypted is not taken for somebody else's."""
+    path = save(trained, ".keras")
+    whole = bytearray(path.read_bytes())
+    entry = whole.rindex(b"PK\x01\x02", 0, whole.rindex(b"model.weights.h5"))
+    place, mask = {"compressed": (10, 8), "unknown method": (10, 64), "encrypted": (8, 1)}[flag]
+    whole[entry + place] ^= mask
+    path.write_bytes(whole)
+    with pytest.raises(DamagedArtefactError), open_source(path) as source:
+        source.check()

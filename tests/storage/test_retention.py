@@ -33,7 +33,7 @@ SAVED = [
         (KeepBest(1, "val_loss", "min"), "2"),
         (KeepBest(2, "val_loss", "max"), "16"),
         (KeepBest(9, "val_loss", "min"), "12356"),
-        (KeepBest(1, "accuracy", "max"), ""),
+        (KeepBest(1, "accuracy", "max"), "123456"),
         (KeepEvery(2), "246"),
         (KeepEvery(4), "4"),
         (KeepLast(1) | KeepBest(1), "26"),

@@ -91,7 +91,7 @@ def _faults(calls: list[str], long_form: bool, seed: int) -> list[Fault]:
                 faults.append(Fault(at, code, half=True))
             if long_form or at % 3 == 0:
                 faults.append(Fault(at, code, lasting=True))
-    return faults if long_form else faults[seed % 5 :: 5]
+    return faults if long_form else faults[seed % 12 :: 12]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)

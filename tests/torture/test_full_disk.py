@@ -60,24 +60,24 @@ def test_a_disk_that_runs_full_anywhere_in_a_save_harms_nothing(
     with _small_disk(tmp_path / "disk", 1024) as disk:
         save = scenario.start(disk)
         save(1)
+        number = 1
         failed = worked = 0
         filler = disk / "notes.txt"
         free_before = os.statvfs(disk).f_bavail
         for pages in range(0, 24, 1 if long_form else 4):
             filler.write_bytes(bytes((free_before - pages) * os.statvfs(disk).f_bsize))
-            before, known = folder_content(disk), newest_in(disk)
-            assert known
-            error = _save_in_vain(save, known + 1)
+            before, number = folder_content(disk), number + 1
+            error = _save_in_vain(save, number)
             if error is None:
                 worked += 1
-                assert newest_in(disk) == known + 1
+                assert newest_in(disk) == number
             else:
                 failed += 1
                 assert "No space left on device" in str(error)
                 assert "Free space on that disk" in str(error)
                 assert folder_content(disk) == before
             filler.unlink()
-            number = (newest_in(disk) or 0) + 1
+            number += 1
             save(number)
             assert newest_in(disk) == number
             assert len(ours_in(disk)) == scenario.files

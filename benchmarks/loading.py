@@ -1,0 +1,88 @@
+"""What loads cost: into a model that is there, and from a file to a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+
+import keras_ckpt_tools as kct
+from benchmarks import floors, ours, peers
+from benchmarks.cases import Case
+from benchmarks.timing import Contender, Timings, interleaved
+
+_CHUNK = 8 << 20
+RAW_READ = "floor: raw read + assign"
+OURS_MODEL = "**ours** `safe_load_model`"
+RAW_MODEL = "floor: build without initializers + raw read + assign"
+
+
+def measure_weights(case: Case, folder: Path, rounds: int) -> Timings:
+    """Measure loading into a built model, optimizer included. Files are in the page cache."""
+    model = case.build()
+    raw = str(folder / "raw.bin")
+    floors.write_raw(raw, floors.reader_of(model)())
+    paths = {}
+    for suffix in (".weights.h5", ".keras"):
+        ours.model_checkpoint(model, folder, suffix).save()
+        paths[suffix] = folder / f"ours{False}{suffix}"
+    stock = folder / "stock.weights.h5"
+    model.save_weights(stock)
+    variables = floors.variables_of(model)
+    contenders = [
+        Contender(RAW_READ, lambda: floors.read_raw(raw, variables)),
+        *(
+            Contender(f"**ours** `load_weights` ({suffix})", lambda p=p: kct.load_weights(model, p))
+            for suffix, p in paths.items()
+        ),
+        Contender("Keras `model.load_weights`", lambda: model.load_weights(stock)),
+    ]
+    for saver in peers.safetensors_saver(model, folder):
+        saver.save()
+        contenders.append(Contender(saver.name, peers.safetensors_loader(model, folder)))
+    checkpoint = peers.tensorflow_checkpoint(model)
+    written = checkpoint.write(str(folder / "tf"))
+    contenders.append(
+        Contender("`tf.train.Checkpoint.restore`", lambda: checkpoint.restore(written))
+    )
+    return interleaved([_with_files_in_memory(one, folder) for one in contenders], rounds)
+
+
+def _with_files_in_memory(one: Contender, folder: Path) -> Contender:
+    """Read all files once before: which of them the page cache still has is chance."""
+    return dataclasses.replace(one, before=lambda: _read_all(folder))
+
+
+def _read_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(_CHUNK):
+                    pass
+
+
+def measure_model(case: Case, folder: Path, rounds: int) -> Timings:
+    """Measure loading a whole model; ours is inspected and verified on the way."""
+    model = case.build()
+    raw = str(folder / "raw.bin")
+    floors.write_raw(raw, floors.reader_of(model)())
+    ours.model_checkpoint(model, folder).save()
+    path = folder / f"ours{False}.keras"
+    stock = folder / "stock.keras"
+    model.save(stock)
+    config = json.dumps(keras.saving.serialize_keras_object(model))
+    del model
+    clear = keras.backend.clear_session
+    return interleaved(
+        [
+            _with_files_in_memory(one, folder)
+            for one in (
+                Contender(RAW_MODEL, lambda: floors.load_raw(config, raw), after=clear),
+                Contender(OURS_MODEL, lambda: kct.safe_load_model(path), after=clear),
+                Contender("Keras `load_model`", lambda: keras.models.load_model(stock), after=clear),
+            )
+        ],
+        rounds,
+    )
