@@ -81,7 +81,9 @@ def measure_model(case: Case, folder: Path, rounds: int) -> Timings:
             for one in (
                 Contender(RAW_MODEL, lambda: floors.load_raw(config, raw), after=clear),
                 Contender(OURS_MODEL, lambda: kct.safe_load_model(path), after=clear),
-                Contender("Keras `load_model`", lambda: keras.models.load_model(stock), after=clear),
+                Contender(
+                    "Keras `load_model`", lambda: keras.models.load_model(stock), after=clear
+                ),
             )
         ],
         rounds,

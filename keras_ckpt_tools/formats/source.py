@@ -236,6 +236,11 @@ class Source:
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             raise self._damaged(f"libhdf5 cannot read it ({error})") from error
 
+    @property
+    def covered(self) -> bool:
+        """Whether the file has digests or checksums, so that changed bytes can be found at all."""
+        return self._reader is not None or self._archive is not None
+
     def verify(self) -> tuple[str, ...]:
         """Read and check every byte; return what is wrong, as sentences.
 

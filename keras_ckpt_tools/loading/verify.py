@@ -30,12 +30,15 @@ class FileCheck:
         kind: What it is.
         size: Bytes.
         problems: What is wrong with it, as sentences.
+        covered: Whether it has digests or checksums. What others write as HDF5 has none: it is
+            read, but changed numbers cannot be found.
     """
 
     path: str
     kind: Kind
     size: int
     problems: tuple[str, ...] = ()
+    covered: bool = True
 
     def __bool__(self) -> bool:
         return not self.problems
@@ -69,17 +72,18 @@ class VerifyReport:
         """Return `(verdict, file, kind, problems)` for each file."""
         return [
             (
-                "whole" if check else "damaged",
+                _verdict(check),
                 os.path.basename(check.path),
                 f"{check.kind}, {check.size:,} bytes",
-                "; ".join(check.problems),
+                "; ".join(check.problems)
+                or ("" if check.covered else "it has no digests: read, but not verified"),
             )
             for check in self.files
         ]
 
     def _caption(self) -> str:
         whole = sum(map(bool, self.files))
-        return f"{self.path}: {whole} of {len(self.files)} whole"
+        return f"{self.path}: {whole} of {len(self.files)} without problems"
 
     def __str__(self) -> str:
         return as_text(self._caption(), self.rows())
@@ -134,8 +138,15 @@ def _tell_member(path: str) -> Artefact | None:
     return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
 
 
+def _verdict(check: FileCheck) -> str:
+    if not check:
+        return "damaged"
+    return "whole" if check.covered else "readable"
+
+
 def _check(artefact: Artefact) -> FileCheck:
     problems: tuple[str, ...]
+    covered = True
     if artefact.damage:
         problems = (artefact.damage,)
     elif artefact.kind not in READABLE:
@@ -143,7 +154,7 @@ def _check(artefact: Artefact) -> FileCheck:
     else:
         try:
             with open_source(artefact.path, artefact) as source:
-                problems = source.verify()
+                problems, covered = source.verify(), source.covered
         except CkptError as error:
             problems = (error.what,)
-    return FileCheck(artefact.path, artefact.kind, artefact.size, problems)
+    return FileCheck(artefact.path, artefact.kind, artefact.size, problems, covered)

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.errors import ArtefactKindError, ArtefactNotFoundError
+from keras_ckpt_tools.errors import (
+    ArtefactKindError,
+    ArtefactNotFoundError,
+    DamagedArtefactError,
+)
 from keras_ckpt_tools.formats.kinds import Kind
 
 
@@ -62,7 +66,7 @@ def test_directory_lists_each_file(build_cnn, save_ours, tmp_path):
     ]
     assert not report
     assert [p.partition(":")[0] for p in report.problems] == ["b.keras", "c.keras", "d.h5"]
-    assert str(report).splitlines()[0] == f"{tmp_path}: 1 of 4 whole"
+    assert str(report).splitlines()[0] == f"{tmp_path}: 1 of 4 without problems"
     assert "<td>damaged</td><td>b.keras</td>" in report._repr_html_()
 
 
@@ -88,3 +92,27 @@ def test_foreign_file_is_a_problem(tmp_path):
     """A file of another kind is not whole."""
     (tmp_path / "a.keras").write_bytes(b"\x80\x04.")
     assert "This is a pickle" in kct.verify(tmp_path / "a.keras").problems[0]
+
+
+def test_a_file_without_digests_is_not_called_whole(build_cnn, tmp_path):
+    """What others write as HDF5 can be read, and changed numbers in it cannot be found."""
+    path = tmp_path / "stock.weights.h5"
+    build_cnn().save_weights(path)
+    report = kct.verify(path)
+    assert report
+    assert [row[0] for row in report.rows()] == ["readable"]
+    assert "not verified" in str(report)
+
+
+def test_a_damaged_archive_of_others_is_not_loaded(build_cnn, tmp_path):
+    """A zip has checksums, and a load asks them."""
+    path = tmp_path / "stock.keras"
+    model = build_cnn()
+    model.save(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(model.get_weights()[0].tobytes())] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedArtefactError, match="checksum"):
+        kct.safe_load_model(path)
+    with pytest.raises(DamagedArtefactError, match="checksum"):
+        kct.load_weights(model, path)
