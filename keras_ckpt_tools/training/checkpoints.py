@@ -1,9 +1,7 @@
 """The checkpoints of a run and the objects in them: snapshot, keep, *resume*.
 
 The engine behind `CheckpointManager` and `BackupAndRestore`. It saves all tracked objects in one
-file, finds the newest good checkpoint again, and restores all objects or none: each is built, every
-tensor of every object is compared, everything is read and checked, and only then does the first
-variable change. If an object refuses even then, those before it get back what they had.
+file, finds the newest good checkpoint again, and restores all objects or none (see `restoring`).
 """
 
 from __future__ import annotations
@@ -11,17 +9,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from keras_ckpt_tools.errors import (
-    ArgumentError,
     ArtefactKindError,
     CommitError,
     DamagedArtefactError,
-    RestoreError,
 )
 from keras_ckpt_tools.formats.checkpoint_dir import (
     checkpoint_path,
@@ -30,21 +26,15 @@ from keras_ckpt_tools.formats.checkpoint_dir import (
     list_checkpoints,
     next_number,
 )
-from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
-from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
-from keras_ckpt_tools.formats.source import Source, SourceView, open_source
-from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.metadata import TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
-from keras_ckpt_tools.training.tracked import Adapter, adapt, build_compiled_optimizer
+from keras_ckpt_tools.training.restoring import adapters_of, restore_all
+from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
-
-_REMEDY = (
-    "Build what is tracked as it was when the run was saved; or begin another run, in a directory "
-    "of its own or with `resume='never'`."
-)
 
 
 class Checkpoints:
@@ -81,7 +71,7 @@ class Checkpoints:
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
-        self._adapters = _adapters(self.objects)
+        self._adapters = adapters_of(self.objects)
 
     @property
     def saved(self) -> list[Saved]:
@@ -144,7 +134,7 @@ class Checkpoints:
         """Track the optimizer that the model has now: another `compile()` gives it another."""
         objects = with_optimizer(self._given)
         if any(self.objects.get(name) is not tracked for name, tracked in objects.items()):
-            self.objects, self._adapters = objects, _adapters(objects)
+            self.objects, self._adapters = objects, adapters_of(objects)
 
     def expect_another_run(self) -> None:
         """Take it as meant that the directory holds checkpoints of another run."""
@@ -242,77 +232,9 @@ class Checkpoints:
                     path=path,
                     kind=str(source.kind),
                 )
-            self._restore(source, record)
+            restore_all(self._adapters, source, record)
         self._pinned = path
         return record.progress
-
-    def _restore(self, source: Source, record: Record) -> None:
-        self._check_names(source.path, record)
-        self._prepare(record)
-        views = {adapter.name: SourceView(source, adapter.name) for adapter in self._adapters}
-        report = self._compare(source, record, views)
-        if not report:
-            raise misfit(report, remedy=_REMEDY)
-        arrays = {
-            name: {path: view.read(path) for path in view.tensors} for name, view in views.items()
-        }
-        undo: list[Callable[[], None]] = []
-        try:
-            for adapter in self._adapters:
-                undo.append(adapter.remember())
-                adapter.put_back(arrays[adapter.name], record.tracked[adapter.name])
-        except BaseException as error:
-            # Ctrl-C in the middle is no reason to leave half a restore either.
-            for step in reversed(undo):
-                try:
-                    step()
-                except Exception as second:  # noqa: BLE001 (the others are given back all the same)
-                    error.add_note(f"An object could not be given back its state: {second}")
-            if isinstance(error, Exception):
-                raise misfit(report, [(adapter.name, error)], _REMEDY) from error
-            raise
-
-    def _check_names(self, path: str, record: Record) -> None:
-        here, there = set(self.objects), set(record.tracked)
-        if here == there:
-            return
-        only_here, only_there = sorted(here - there), sorted(there - here)
-        raise RestoreError(
-            "The checkpoint holds other objects than are tracked; nothing was changed. "
-            f"Tracked, but not in it: {', '.join(only_here) or 'none'}. "
-            f"In it, but not tracked: {', '.join(only_there) or 'none'}.",
-            received=f"path={path!r}",
-            remedy="Track the same names as when it was saved. To take a model alone out of it, "
-            "call `kct.load_weights(model, path)`.",
-            path=path,
-            report=RestoreReport(path, missing=tuple(only_here), unexpected=tuple(only_there)),
-        )
-
-    def _prepare(self, record: Record) -> None:
-        # Optimizers come last: they are built on the variables of the others.
-        order = sorted(self._adapters, key=lambda adapter: adapter.kind == "optimizer")
-        variables: dict[str, Any] = {}
-        for adapter in order:
-            described = record.tracked.get(adapter.name)
-            if described is not None:
-                adapter.prepare(described, variables)
-            if adapter.kind not in ("optimizer", "state"):
-                variables |= adapter.captured().under(adapter.name).values
-
-    def _compare(
-        self, source: Source, record: Record, views: Mapping[str, SourceView]
-    ) -> RestoreReport:
-        expected = {}
-        for adapter in self._adapters:
-            # What is not made of variables may have other arrays at another time.
-            if adapter.kind == "state" and adapter.name in record.tracked:
-                infos = views[adapter.name].tensors
-            else:
-                infos = adapter.captured().infos()
-            for path, info in infos.items():
-                full = f"{adapter.name}/{path}"
-                expected[full] = dataclasses.replace(info, path=full)
-        return compare_tensors(source.path, expected, source.tensors, optimizer_may_differ=False)
 
     def restore_newest(self) -> tuple[str, TrainingProgress] | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
@@ -348,43 +270,6 @@ class Checkpoints:
                 path=self.directory,
             )
         return None
-
-
-def _adapters(objects: Mapping[str, Any]) -> list[Adapter]:
-    """Return an adapter for each object; all that cannot be tracked come in one error."""
-    if not objects:
-        raise ArgumentError(
-            "There is nothing to track.",
-            received="objects={}",
-            remedy="Pass what is to be saved by name: `CheckpointManager(directory, model=model, "
-            "optimizer=optimizer)`.",
-        )
-    odd = [name for name in objects if not name.isidentifier()]
-    if odd:
-        raise ArgumentError(
-            "What is tracked has names like Python's: letters, digits and underscores.",
-            received=f"names={odd!r}",
-            remedy=f"Pass it as {odd[0].replace('/', '_').replace('.', '_')!r}, for example.",
-        )
-    named = {id(o) for o in objects.values()}
-    adapters, wrong = [], []
-    for name, target in objects.items():
-        optimizer = getattr(target, "optimizer", None)
-        elsewhere = optimizer if id(optimizer) in named else None
-        adapter = adapt(name, target, elsewhere)
-        if adapter is None:
-            wrong.append(f"{name}={target!r} ({type(target).__name__})")
-        else:
-            adapters.append(adapter)
-    if wrong:
-        raise ArgumentError(
-            "These cannot be tracked: they are no Keras or TensorFlow object with state, hold no "
-            "variables, and have neither `state_dict`/`load_state_dict` nor "
-            "`get_state`/`set_state`.",
-            received="; ".join(wrong),
-            remedy="Wrap a number in `tf.Variable(...)`; give an object of your own these methods.",
-        )
-    return adapters
 
 
 def with_optimizer(objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ by the name it was given.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import keras
 import numpy as np
@@ -28,6 +27,7 @@ from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
+from keras_ckpt_tools.training.variable_trees import collect_variables, is_variable
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -125,66 +125,7 @@ class VariablesAdapter(Adapter):
         return [f"{self.name}: {path}={item!r}" for path, item in self._split()[1].items()]
 
     def _split(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        found: dict[str, Any] = {}
-        strange: dict[str, Any] = {}
-        _collect(self.target, "", found, strange, set())
-        return found, strange
-
-
-def _collect(
-    item: Any, path: str, found: dict[str, Any], strange: dict[str, Any], above: set[int]
-) -> None:
-    if isinstance(item, (tf.random.Generator, keras.random.SeedGenerator)):
-        item = item.state
-    if _is_variable(item):
-        found[f"{path}vars/0"] = item
-        return
-    if id(item) in above:
-        return
-    above = above | {id(item)}
-    children = _children(item, path)
-    if children is None:
-        strange[path.rstrip("/")] = item
-        return
-    if isinstance(item, tf.Module):
-        strange = {}  # Its attributes are whatever its author needs.
-    for key, child in children:
-        _collect(child, f"{path}{_segment(key)}/", found, strange, above)
-
-
-def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
-    if isinstance(item, Mapping):
-        names = [str(key) for key in item]
-        if len(set(names)) < len(names):
-            raise ArgumentError(
-                "Two keys of a dict read the same as text, so what is under them would be mixed up "
-                "in a file.",
-                received=f"keys={list(item)!r}",
-                remedy="Use strings as keys.",
-            )
-        return zip(names, item.values(), strict=True)
-    if isinstance(item, (list, tuple)):
-        return ((str(index), child) for index, child in enumerate(item))
-    if isinstance(item, tf.Module):
-        # TensorFlow keeps each variable a second time, in a table of its own.
-        return sorted((k, v) for k, v in vars(item).items() if not k.startswith("_self_"))
-    if isinstance(item, internals.KerasSaveable):
-        if not getattr(item, "built", True):
-            raise NotBuiltError(
-                f"There is something in a list, dict or module, at {path.rstrip('/')!r}, that is "
-                "not built: it has no variables yet.",
-                received=f"{item!r}",
-                remedy="Build it first, or track it by a name of its own: then it is built when "
-                "it is restored.",
-                name=path.rstrip("/"),
-            )
-        return ((str(index), child) for index, child in enumerate(state.variables_of(item)))
-    return None
-
-
-def _segment(key: str) -> str:
-    # A slash would make a group and a dot is a path of its own to HDF5.
-    return quote(key, safe="").replace(".", "%2E") or "%"
+        return collect_variables(self.target)
 
 
 class KerasAdapter(Adapter):
@@ -320,10 +261,6 @@ def _plain(config: Any) -> Any:
     return config
 
 
-def _is_variable(item: Any) -> bool:
-    return isinstance(item, (tf.Variable, keras.Variable))
-
-
 def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
     """Return the adapter for an object, or `None` where there is none.
 
@@ -336,7 +273,7 @@ def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
         ArgumentError: among variables there is something that is none.
         NotBuiltError: likewise, something that has no variables yet.
     """
-    if _is_variable(target):
+    if is_variable(target):
         return Adapter(name, target)
     if isinstance(target, keras.optimizers.Optimizer):
         return OptimizerAdapter(name, target)

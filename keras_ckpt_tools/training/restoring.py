@@ -1,0 +1,140 @@
+"""Restore all tracked objects, or none: source -> *compare, read, put back* -> resume.
+
+Each object is built, every tensor of every object is compared, everything is read and checked, and
+only then does the first variable change. If an object refuses even then, those before it get back
+what they had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from keras_ckpt_tools.errors import ArgumentError, RestoreError
+from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
+from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.source import Source, SourceView
+from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.training.tracked import Adapter, adapt
+
+_REMEDY = (
+    "Build what is tracked as it was when the run was saved; or begin another run, in a directory "
+    "of its own or with `resume='never'`."
+)
+
+
+def restore_all(adapters: Sequence[Adapter], source: Source, record: Record) -> None:
+    """Restore all tracked objects from an open checkpoint, or none.
+
+    Raises:
+        RestoreError: something does not fit; nothing was changed.
+        NotBuiltError: an object has no variables, and what it needs for that is not known.
+        DamagedArtefactError: bytes have changed.
+    """
+    _check_names(adapters, source.path, record)
+    _prepare(adapters, record)
+    views = {adapter.name: SourceView(source, adapter.name) for adapter in adapters}
+    report = _compare(adapters, source, record, views)
+    if not report:
+        raise misfit(report, remedy=_REMEDY)
+    arrays = {
+        name: {path: view.read(path) for path in view.tensors} for name, view in views.items()
+    }
+    undo: list[Callable[[], None]] = []
+    try:
+        for adapter in adapters:
+            undo.append(adapter.remember())
+            adapter.put_back(arrays[adapter.name], record.tracked[adapter.name])
+    except BaseException as error:
+        # Ctrl-C in the middle is no reason to leave half a restore either.
+        for step in reversed(undo):
+            try:
+                step()
+            except Exception as second:  # noqa: BLE001 (the others are given back all the same)
+                error.add_note(f"An object could not be given back its state: {second}")
+        if isinstance(error, Exception):
+            raise misfit(report, [(adapter.name, error)], _REMEDY) from error
+        raise
+
+
+def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None:
+    here, there = {adapter.name for adapter in adapters}, set(record.tracked)
+    if here == there:
+        return
+    only_here, only_there = sorted(here - there), sorted(there - here)
+    raise RestoreError(
+        "The checkpoint holds other objects than are tracked; nothing was changed. "
+        f"Tracked, but not in it: {', '.join(only_here) or 'none'}. "
+        f"In it, but not tracked: {', '.join(only_there) or 'none'}.",
+        received=f"path={path!r}",
+        remedy="Track the same names as when it was saved. To take a model alone out of it, "
+        "call `kct.load_weights(model, path)`.",
+        path=path,
+        report=RestoreReport(path, missing=tuple(only_here), unexpected=tuple(only_there)),
+    )
+
+
+def _prepare(adapters: Sequence[Adapter], record: Record) -> None:
+    # Optimizers come last: they are built on the variables of the others.
+    order = sorted(adapters, key=lambda adapter: adapter.kind == "optimizer")
+    variables: dict[str, Any] = {}
+    for adapter in order:
+        described = record.tracked.get(adapter.name)
+        if described is not None:
+            adapter.prepare(described, variables)
+        if adapter.kind not in ("optimizer", "state"):
+            variables |= adapter.captured().under(adapter.name).values
+
+
+def _compare(
+    adapters: Sequence[Adapter], source: Source, record: Record, views: Mapping[str, SourceView]
+) -> RestoreReport:
+    expected = {}
+    for adapter in adapters:
+        # What is not made of variables may have other arrays at another time.
+        if adapter.kind == "state" and adapter.name in record.tracked:
+            infos = views[adapter.name].tensors
+        else:
+            infos = adapter.captured().infos()
+        for path, info in infos.items():
+            full = f"{adapter.name}/{path}"
+            expected[full] = dataclasses.replace(info, path=full)
+    return compare_tensors(source.path, expected, source.tensors, optimizer_may_differ=False)
+
+
+def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
+    """Return an adapter for each object; all that cannot be tracked come in one error."""
+    if not objects:
+        raise ArgumentError(
+            "There is nothing to track.",
+            received="objects={}",
+            remedy="Pass what is to be saved by name: `CheckpointManager(directory, model=model, "
+            "optimizer=optimizer)`.",
+        )
+    odd = [name for name in objects if not name.isidentifier()]
+    if odd:
+        raise ArgumentError(
+            "What is tracked has names like Python's: letters, digits and underscores.",
+            received=f"names={odd!r}",
+            remedy=f"Pass it as {odd[0].replace('/', '_').replace('.', '_')!r}, for example.",
+        )
+    named = {id(o) for o in objects.values()}
+    adapters, wrong = [], []
+    for name, target in objects.items():
+        optimizer = getattr(target, "optimizer", None)
+        elsewhere = optimizer if id(optimizer) in named else None
+        adapter = adapt(name, target, elsewhere)
+        if adapter is None:
+            wrong.append(f"{name}={target!r} ({type(target).__name__})")
+        else:
+            adapters.append(adapter)
+    if wrong:
+        raise ArgumentError(
+            "These cannot be tracked: they are no Keras or TensorFlow object with state, hold no "
+            "variables, and have neither `state_dict`/`load_state_dict` nor "
+            "`get_state`/`set_state`.",
+            received="; ".join(wrong),
+            remedy="Wrap a number in `tf.Variable(...)`; give an object of your own these methods.",
+        )
+    return adapters
