@@ -20,7 +20,7 @@ from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints
 from keras_ckpt_tools.training.interruption import SignalWatch
-from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of
+from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
 from keras_ckpt_tools.training.writing import check_directory
 
 
@@ -200,14 +200,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.model._initial_epoch = None
 
     def _run(self) -> Run:
-        if self.model is None:
-            raise ArgumentError(
-                "The callback does not know its model yet.",
-                received=f"{type(self).__name__}.model=None",
-                remedy="Call `callback.set_model(model)` first; `fit()` and "
-                "`keras.callbacks.CallbackList(callbacks, model=model)` do.",
-            )
-        return run_of(self.model)
+        return run_of_callback(self)
 
     # What Keras keeps in attributes of the callback, and some programs look at.
 

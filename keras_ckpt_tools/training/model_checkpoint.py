@@ -34,7 +34,7 @@ from keras_ckpt_tools.training.judgement import (
 )
 from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
-from keras_ckpt_tools.training.run import Run, plain_logs, run_of
+from keras_ckpt_tools.training.run import Run, plain_logs, run_of_callback
 from keras_ckpt_tools.training.writing import check_directory, format_of, prepare_model
 
 _log = logging.getLogger(__name__)
@@ -207,14 +207,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             )
 
     def _run(self) -> Run:
-        if self.model is None:
-            raise ArgumentError(
-                "The callback does not know its model yet.",
-                received=f"{type(self).__name__}.model=None",
-                remedy="Call `callback.set_model(model)` first; `fit()` and "
-                "`keras.callbacks.CallbackList(callbacks, model=model)` do.",
-            )
-        return run_of(self.model)
+        return run_of_callback(self)
 
     def _save_model(self, epoch: int, batch: int | None, logs: Mapping[str, Any] | None) -> None:
         logs = dict(logs or {})

@@ -36,6 +36,22 @@ def run_of(model: Any) -> Run:
     return run
 
 
+def run_of_callback(callback: Any) -> Run:
+    """Return the run that a callback's model is in.
+
+    Raises:
+        ArgumentError: the callback does not know its model yet.
+    """
+    if callback.model is None:
+        raise ArgumentError(
+            "The callback does not know its model yet.",
+            received=f"{type(callback).__name__}.model=None",
+            remedy="Call `callback.set_model(model)` first; `fit()` and "
+            "`keras.callbacks.CallbackList(callbacks, model=model)` do.",
+        )
+    return run_of(callback.model)
+
+
 def known_run(model: Any) -> Run | None:
     """Return the run that a model is in, or `None`."""
     return run_of(model) if model in _runs else None
