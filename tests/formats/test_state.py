@@ -107,7 +107,6 @@ def test_a_lenient_restore_loads_what_fits(trained: Any, save: Callable[..., Pat
     assert np.array_equal(other.weights[2], kept)
 
 
-@keras.saving.register_keras_serializable("test_state")
 class Stubborn(keras.layers.Layer):
     """A layer that saves, and then refuses to load."""
 
