@@ -6,6 +6,8 @@
 #   make lint           the first three of these
 #   make test-oldest    all tests on the oldest supported Keras and TensorFlow (in .venv-oldest)
 #   make torture        crashes, kills, full disks and damage, the long form (about 20 minutes)
+#   make bench          speed and memory beside the peers, into benchmarks/RESULTS.md (an hour);
+#                       make bench BENCH=--quick takes a few minutes
 #   make check-install  build the wheel, install it into an empty environment, run the README there
 #   make clean          remove environments, builds and caches
 
@@ -25,7 +27,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest torture check-install clean
+.PHONY: demo test lint test-oldest torture bench check-install clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -48,10 +50,17 @@ torture: $(VENV)/.installed
 check-install: $(VENV)/.installed
 	@.ci/check_install $(BIN)/python
 
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks $(BENCH)
+
 # A stamp says that an installation went through to its end.
 $(VENV)/.installed: setup.cfg setup.py keras_ckpt_tools/_version.py | $(BIN)/python
 	@echo "Installing into $(VENV). TensorFlow is large: the first time takes some minutes."
 	@$(BIN)/python $(PIP) --editable '.[test,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	@$(BIN)/python $(PIP) --editable '.[bench]'
 	@touch $@
 
 $(OLDEST)/.installed: setup.cfg setup.py keras_ckpt_tools/_version.py | $(OLDEST)/bin/python
