@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+# Where TensorFlow's memory begins, a multiple of this; such memory it can take over as it is.
+ALIGNMENT = 64
+
 
 def gaps_between(
     data: Sequence[tuple[int, int]], start: int, end: int

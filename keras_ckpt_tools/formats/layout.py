@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from keras_ckpt_tools.formats.extents import gaps_between
+from keras_ckpt_tools.formats.extents import ALIGNMENT, gaps_between
 
 _KEPT_LAYOUTS = 8
 
@@ -93,7 +93,14 @@ def lay_out(structure: Structure, directory: str | None = None) -> Layout:
 def _lay_out(structure: Structure, directory: str | None) -> Layout:
     # A file without a name: a kill leaves none.
     with tempfile.TemporaryFile(dir=directory) as skeleton:
-        with h5py.File(skeleton, "w", userblock_size=structure.userblock) as file:
+        with h5py.File(
+            skeleton,
+            "w",
+            userblock_size=structure.userblock,
+            # What is read into memory in one piece is then aligned there too.
+            alignment_threshold=ALIGNMENT,
+            alignment_interval=ALIGNMENT,
+        ) as file:
             offsets = _create(file, structure)
         skeleton.flush()
         size = os.fstat(skeleton.fileno()).st_size

@@ -2,24 +2,36 @@
 
 The record says where everything is and what its digest is, so reading needs no HDF5 library, and
 no byte is handed out that was not checked.
+
+Neighbours are read together, into one piece of memory that their arrays share: of thousands of
+small tensors each would cost a call and a page of its own, and memory in large pieces comes from
+the operating system in large pages. Two threads share the work, since most of it is memory being
+made.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
-from keras_ckpt_tools.formats.extents import gaps_between
+from keras_ckpt_tools.formats.extents import ALIGNMENT, gaps_between
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
-# Where TensorFlow's memory begins, a multiple of this; such memory it can take over as it is.
-ALIGNMENT = 64
+# Tensors that lie this close together are read together, up to this much.
+_NEAR = 4 << 10
+_TOGETHER = 32 << 20
+_READERS = 2
+
+Run = list[TensorInfo]
+"""Neighbours, in the order of the file."""
 
 
 class RecordReader:
@@ -40,16 +52,40 @@ class RecordReader:
         self._end = end
         self._block = block
 
-    def read(self, info: TensorInfo) -> np.ndarray[Any, Any] | None:
-        """Return a tensor, or `None` if its bytes have changed."""
-        array = self._array(info)
-        return array if digest_of(raw_bytes(array)) == info.digest else None
+    def read(self, infos: Iterable[TensorInfo]) -> dict[str, np.ndarray[Any, Any] | None]:
+        """Return tensors by path; `None` for each whose bytes have changed."""
+        found: dict[str, np.ndarray[Any, Any] | None] = {}
+        for arrays in self._in_runs(list(infos)):
+            found |= arrays
+        return found
 
-    def _array(self, info: TensorInfo) -> np.ndarray[Any, Any]:
-        array = _aligned(info.shape, numpy_dtype(info.dtype))
-        if info.offset is not None and array.nbytes == info.nbytes:
-            self._read_into(raw_bytes(array), self._start + info.offset)
-        return array
+    def changed_tensors(self) -> list[str]:
+        """Return the paths of tensors whose bytes have changed."""
+        runs = self._in_runs(self.record.tensors)
+        return [path for arrays in runs for path, array in arrays.items() if array is None]
+
+    def _in_runs(
+        self, infos: Sequence[TensorInfo]
+    ) -> Iterator[dict[str, np.ndarray[Any, Any] | None]]:
+        yield {info.path: _empty(info) for info in infos if not _has_place(info)}
+        runs = list(_runs([info for info in infos if _has_place(info)]))
+        if len(runs) < _READERS:
+            yield from map(self._read_run, runs)
+            return
+        with ThreadPoolExecutor(_READERS, "kct-read") as readers:
+            yield from readers.map(self._read_run, runs)
+
+    def _read_run(self, run: Run) -> dict[str, np.ndarray[Any, Any] | None]:
+        first = run[0].offset or 0
+        memory = _memory(_end(run[-1]) - first, first)
+        self._read_into(memoryview(memory.data), self._start + first)
+        arrays = {}
+        for info in run:
+            place = (info.offset or 0) - first
+            data = memory[place : place + info.nbytes]
+            whole = digest_of(data) == info.digest
+            arrays[info.path] = _shaped(data, info) if whole else None
+        return arrays
 
     def _read_into(self, view: memoryview, offset: int) -> None:
         while view:
@@ -58,10 +94,6 @@ class RecordReader:
                 view[:] = bytes(len(view))  # The file has become shorter; the digest tells.
                 return
             view, offset = view[read:], offset + read
-
-    def changed_tensors(self) -> Iterator[str]:
-        """Yield the paths of tensors whose bytes have changed."""
-        return (info.path for info in self.record.tensors if self.read(info) is None)
 
     def check(self) -> list[str]:
         """Check all bytes that belong to no tensor; return what is wrong, as sentences."""
@@ -92,8 +124,42 @@ def open_record(descriptor: int, start: int, end: int, path: str) -> RecordReade
     return RecordReader(descriptor, start, end, *found) if found else None
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    nbytes = math.prod(shape) * dtype.itemsize
+def _runs(infos: Sequence[TensorInfo]) -> Iterator[Run]:
+    run: Run = []
+    for info in sorted(infos, key=operator.attrgetter("offset")):
+        near = run and 0 <= (info.offset or 0) - _end(run[-1]) <= _NEAR
+        if run and not (near and _end(info) - (run[0].offset or 0) <= _TOGETHER):
+            yield run
+            run = []
+        run.append(info)
+    if run:
+        yield run
+
+
+def _end(info: TensorInfo) -> int:
+    return (info.offset or 0) + info.nbytes
+
+
+def _has_place(info: TensorInfo) -> bool:
+    return info.offset is not None and info.nbytes == _nbytes(info)
+
+
+def _nbytes(info: TensorInfo) -> int:
+    return math.prod(info.shape) * numpy_dtype(info.dtype).itemsize
+
+
+def _empty(info: TensorInfo) -> np.ndarray[Any, Any] | None:
+    """Return a tensor that takes no bytes in the file, `None` if it ought to."""
+    array = np.empty(info.shape, numpy_dtype(info.dtype))
+    return array if digest_of(raw_bytes(array)) == info.digest else None
+
+
+def _memory(nbytes: int, offset: int) -> np.ndarray[Any, Any]:
+    """Return memory for what stands at an offset of the file: aligned there, aligned here."""
     memory = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -memory.__array_interface__["data"][0] % ALIGNMENT
-    return memory[start : start + nbytes].view(dtype).reshape(shape)
+    start = (offset - memory.__array_interface__["data"][0]) % ALIGNMENT
+    return memory[start : start + nbytes]
+
+
+def _shaped(data: np.ndarray[Any, Any], info: TensorInfo) -> np.ndarray[Any, Any]:
+    return data.view(numpy_dtype(info.dtype)).reshape(info.shape)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ckpt_tools.formats.dtypes import dtype_name, numpy_dtype
-from keras_ckpt_tools.formats.record_reader import ALIGNMENT
+from keras_ckpt_tools.formats.extents import ALIGNMENT
 
 Handle = tuple[Any, Any]
 """A variable's resource and dtype."""

@@ -16,7 +16,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, Self
@@ -183,22 +183,29 @@ class Source:
             return hdf5_tensors.read_table(self._hdf5)
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
-        """Return one tensor.
+        """Return one tensor; see `read_all`."""
+        return self.read_all([path])[path]
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return tensors by path.
 
         Raises:
-            KeyError: there is none of that path.
+            KeyError: there is none of a path.
             DamagedArtefactError: bytes of the file have changed since it was written.
         """
-        info = self.tensors[path]
-        if self._reader is None:
-            self.check()
-            with self._told_by_libhdf5():
-                return hdf5_tensors.read_tensor(self._hdf5, info, _dtype_in_file(info))
+        infos = [self.tensors[path] for path in paths]
         self.check()
-        array = self._reader.read(info)
-        if array is None:
-            raise self._damaged(f"the bytes of {path} have changed")
-        return array
+        if self._reader is None:
+            with self._told_by_libhdf5():
+                return {
+                    info.path: hdf5_tensors.read_tensor(self._hdf5, info, _dtype_in_file(info))
+                    for info in infos
+                }
+        found = self._reader.read(infos)
+        arrays = {path: array for path, array in found.items() if array is not None}
+        if changed := [path for path in found if path not in arrays]:
+            raise self._damaged(f"the bytes of {', '.join(changed)} have changed")
+        return arrays
 
     def check(self) -> None:
         """Check what surrounds the tensors, once; in a zip that others wrote, all its checksums.
@@ -317,25 +324,6 @@ class Source:
             remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
             path=self.path,
         )
-
-
-class SourceView:
-    """The tensors of one group of a source, as a source of their own."""
-
-    def __init__(self, source: Source, group: str):
-        self.path = source.path
-        self._source = source
-        self._prefix = f"{group}/"
-        start = len(self._prefix)
-        self.tensors = {
-            path[start:]: info
-            for path, info in source.tensors.items()
-            if path.startswith(self._prefix)
-        }
-
-    def read(self, path: str) -> np.ndarray[Any, Any]:
-        """Return one tensor; see `Source.read`."""
-        return self._source.read(self._prefix + path)
 
 
 def _dtype_in_file(info: TensorInfo) -> np.dtype[Any]:

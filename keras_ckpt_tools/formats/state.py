@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,18 +30,8 @@ from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sharing import as_tensor, assign, handle_of, read
 from keras_ckpt_tools.formats.stores import Captured, CaptureStore, FillStore
+from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.walk import load_state, save_state
-from keras_ckpt_tools.metadata import TensorInfo
-
-
-class TensorSource(Protocol):
-    """What a restore reads from: named tensors."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]: ...
-    def read(self, path: str) -> np.ndarray[Any, Any]: ...
 
 
 def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
@@ -146,7 +136,7 @@ def fill(
     )
     if strict and not report:
         raise misfit(report)
-    arrays: dict[str, Any] = {path: source.read(path) for path in report.matched}
+    arrays: dict[str, Any] = source.read_all(report.matched)
     handles = None if assets else handles_of(saveable, captured)
     undo = remember(saveable)
     try:

@@ -11,7 +11,7 @@ The optimizer is built before its state is filled in. Only a file whose optimize
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
 from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import TensorInfo
@@ -94,7 +95,7 @@ def build_model(source: Source, plan: Plan) -> Any:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
-    weights: state.TensorSource = source
+    weights: TensorSource = source
     if plan.renamed:
         weights = with_old_names(source, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
@@ -110,7 +111,7 @@ def build_model(source: Source, plan: Plan) -> Any:
 class _WithFreshOptimizer:
     """A source whose optimizer had no state yet, completed by the state of a new one."""
 
-    def __init__(self, source: state.TensorSource, fresh: Mapping[str, Any]):
+    def __init__(self, source: TensorSource, fresh: Mapping[str, Any]):
         self.path = source.path
         self._source = source
         self._fresh = fresh
@@ -120,13 +121,13 @@ class _WithFreshOptimizer:
         }
         self.tensors = {**infos, **source.tensors}
 
-    def read(self, path: str) -> np.ndarray[Any, Any]:
-        if path in self._source.tensors:
-            return self._source.read(path)
-        return state.to_numpy(self._fresh[path])
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        paths = list(paths)
+        fresh = {p: state.to_numpy(value) for p, value in self._fresh.items() if p in paths}
+        return fresh | self._source.read_all(p for p in paths if p in self._source.tensors)
 
 
-def with_fresh_optimizer(source: state.TensorSource, model: Any) -> state.TensorSource:
+def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
     """Return the source, completed where it was written before its optimizer had any state.
 
     Keras builds the state of an optimizer when training begins. What was saved before that has its

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ckpt_tools.formats.state import TensorSource
+from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["place_name", "with_old_names"]
@@ -44,8 +44,8 @@ class _OldNames:
             **{path: source.tensors[place] for path, place in places.items()},
         }
 
-    def read(self, path: str) -> np.ndarray[Any, Any]:
-        return self._source.read(self._places.get(path, path))
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        return read_from(self._source, {path: self._places.get(path, path) for path in paths})
 
 
 def with_old_names(

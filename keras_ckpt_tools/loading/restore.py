@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
@@ -109,7 +110,7 @@ def _load(model: Any, artefact: Artefact, strict: bool) -> RestoreReport:
     return report
 
 
-def _has_optimizer(weights: state.TensorSource) -> bool:
+def _has_optimizer(weights: TensorSource) -> bool:
     return any(path.startswith(comparison.OPTIMIZER_GROUP) for path in weights.tensors)
 
 
@@ -141,7 +142,7 @@ def open_weights(artefact: Artefact) -> Iterator[Source]:
         yield source
 
 
-def weights_in(source: Source, model: Any) -> state.TensorSource:
+def weights_in(source: Source, model: Any) -> TensorSource:
     """Return the tensors of the one model in a source, under the paths that Keras gives them.
 
     Args:
@@ -171,8 +172,8 @@ class _WithOptimizer:
         }
         self.tensors = {path: source.tensors[place] for path, place in self._places.items()}
 
-    def read(self, path: str) -> np.ndarray[Any, Any]:
-        return self._source.read(self._places[path])
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        return read_from(self._source, {path: self._places[path] for path in paths})
 
 
 def _optimizer_group(source: Source, name: str, model: Any) -> str | None:

@@ -14,7 +14,8 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError, RestoreError
 from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
 from keras_ckpt_tools.formats.report import RestoreReport
-from keras_ckpt_tools.formats.source import Source, SourceView
+from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import SourceView
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.training.tracked import Adapter, adapt
 
@@ -38,9 +39,7 @@ def restore_all(adapters: Sequence[Adapter], source: Source, record: Record) -> 
     report = _compare(adapters, source, record, views)
     if not report:
         raise misfit(report, remedy=_REMEDY)
-    arrays = {
-        name: {path: view.read(path) for path in view.tensors} for name, view in views.items()
-    }
+    arrays = {name: view.read_all(view.tensors) for name, view in views.items()}
     undo: list[Callable[[], None]] = []
     try:
         for adapter in adapters:
