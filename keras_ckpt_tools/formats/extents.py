@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 # Where TensorFlow's memory begins, a multiple of this; such memory it can take over as it is.
 ALIGNMENT = 64
+
+
+def aligned_memory(
+    nbytes: int, offset: int = 0, make: Callable[..., Any] = np.empty
+) -> np.ndarray[Any, Any]:
+    """Return memory for what stands at an offset of a file: what is aligned there is aligned here.
+
+    >>> aligned_memory(100, 6).__array_interface__["data"][0] % ALIGNMENT
+    6
+    """
+    memory: np.ndarray[Any, Any] = make(nbytes + ALIGNMENT, np.uint8)
+    start = (offset - memory.__array_interface__["data"][0]) % ALIGNMENT
+    return memory[start : start + nbytes]
 
 
 def gaps_between(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
-from keras_ckpt_tools.formats.extents import ALIGNMENT, gaps_between
+from keras_ckpt_tools.formats.extents import aligned_memory, gaps_between
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
@@ -77,7 +77,7 @@ class RecordReader:
 
     def _read_run(self, run: Run) -> dict[str, np.ndarray[Any, Any] | None]:
         first = run[0].offset or 0
-        memory = _memory(_end(run[-1]) - first, first)
+        memory = aligned_memory(_end(run[-1]) - first, first)
         self._read_into(memoryview(memory.data), self._start + first)
         arrays = {}
         for info in run:
@@ -152,13 +152,6 @@ def _empty(info: TensorInfo) -> np.ndarray[Any, Any] | None:
     """Return a tensor that takes no bytes in the file, `None` if it ought to."""
     array = np.empty(info.shape, numpy_dtype(info.dtype))
     return array if digest_of(raw_bytes(array)) == info.digest else None
-
-
-def _memory(nbytes: int, offset: int) -> np.ndarray[Any, Any]:
-    """Return memory for what stands at an offset of the file: aligned there, aligned here."""
-    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = (offset - memory.__array_interface__["data"][0]) % ALIGNMENT
-    return memory[start : start + nbytes]
 
 
 def _shaped(data: np.ndarray[Any, Any], info: TensorInfo) -> np.ndarray[Any, Any]:

@@ -27,6 +27,7 @@ from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
+from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import TensorInfo
 
@@ -72,6 +73,24 @@ def build_model(source: Source, plan: Plan) -> Any:
         RestoreError: the model and the tensors do not fit.
         DamagedArtefactError: tensors have changed.
     """
+    with random_numbers_put_off() as put_off:
+        model = _model_of(source, plan)
+    optimizer = getattr(model, "optimizer", None)
+    weights: TensorSource = source
+    if plan.renamed:
+        weights = with_old_names(source, state.capture(model).values, plan.renamed)
+    with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
+        state.fill(
+            model,
+            with_fresh_optimizer(weights, model),
+            assets=source.extract_assets(folder),
+            optimizer_may_differ=optimizer is None,
+        )
+    put_off.draw()
+    return model
+
+
+def _model_of(source: Source, plan: Plan) -> Any:
     with plan.room(source.path):
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
     if not isinstance(model, keras.Model):
@@ -95,16 +114,6 @@ def build_model(source: Source, plan: Plan) -> Any:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
-    weights: TensorSource = source
-    if plan.renamed:
-        weights = with_old_names(source, state.capture(model).values, plan.renamed)
-    with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
-        state.fill(
-            model,
-            with_fresh_optimizer(weights, model),
-            assets=source.extract_assets(folder),
-            optimizer_may_differ=optimizer is None,
-        )
     return model
 
 
