@@ -10,6 +10,7 @@ back what they had.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -29,7 +30,7 @@ from keras_ckpt_tools.formats.comparison import (
 from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sharing import as_tensor, assign, handle_of, read
-from keras_ckpt_tools.formats.stores import Captured, CaptureStore, FillStore
+from keras_ckpt_tools.formats.stores import AssetsProbe, Captured, CaptureStore, FillStore
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.walk import load_state, save_state
 
@@ -50,11 +51,12 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
             own = store.make(group.rstrip("/"), {"name": optimizer.name})
             own.update((str(index), v) for index, v in enumerate(optimizer.variables))
             visited.add(id(optimizer))
-    save_state(saveable, weights_store=store, assets_store=None, visited_saveables=visited)
+    probe = AssetsProbe()
+    save_state(saveable, weights_store=store, assets_store=probe, visited_saveables=visited)
     values = store.captured.values
     for index, variable in enumerate(_seed_states(saveable)):
         values[f"{RANDOM_GROUP}{index}"] = variable
-    return store.captured
+    return dataclasses.replace(store.captured, has_assets=probe.asked_for)
 
 
 def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:

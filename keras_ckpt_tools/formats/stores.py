@@ -27,11 +27,13 @@ class Captured:
         values: A variable, an array, or whatever a layer put into its store.
         names: Names of objects, by the path of their group, as Keras keeps them in attributes.
         asked: The group of each object that was asked for its state, whether it has any or not.
+        has_assets: Whether one of them saves files beside tensors.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    has_assets: bool = False
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
@@ -39,6 +41,7 @@ class Captured:
             {f"{prefix}/{path}": value for path, value in self.values.items()},
             {f"{prefix}/{path}": name for path, name in self.names.items()},
             [f"{prefix}/{path}" for path in self.asked],
+            self.has_assets,
         )
 
     def infos(self) -> dict[str, TensorInfo]:
@@ -107,6 +110,20 @@ class CaptureStore(_Store):
         if metadata:
             self.captured.names[group] = metadata["name"]
         return _Group(self._values, f"{group}/")
+
+
+class AssetsProbe(internals.DiskIOStore):
+    """Learns whether anything saves files: the walk asks only then whether there is a store."""
+
+    def __init__(self) -> None:
+        self.asked_for = False
+
+    def __bool__(self) -> bool:
+        self.asked_for = True
+        return False
+
+    def close(self) -> None:
+        """Nothing was made."""
 
 
 class FillStore(_Store):

@@ -15,21 +15,40 @@ import os
 import platform
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
 from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
-from keras_ckpt_tools.formats.documents import documents_of
+from keras_ckpt_tools.formats.documents import Describer, Documents
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.registry import registry
 from keras_ckpt_tools.storage.commit import staged
 
-_snapshots: weakref.WeakKeyDictionary[Any, Snapshots] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
+
+
+class _Kept:
+    """What is kept of a model from save to save."""
+
+    def __init__(self) -> None:
+        self.snapshots = Snapshots()
+        self._describer = Describer()
+        self._named: tuple[str, tuple[_Named, ...]] = ("", ())
+
+    def describe(
+        self, model: Any, *, has_assets: bool
+    ) -> tuple[Documents, tuple[CustomObject, ...]]:
+        """Return the documents of a model, and the custom objects that they name."""
+        documents = self._describer.describe(model, has_assets=has_assets)
+        if documents.config != self._named[0]:
+            self._named = documents.config, _named_in(json.loads(documents.config))
+        return documents, _objects_of(self._named[1])
+
 
 Format = Literal[".weights.h5", ".keras", ".h5"]
 
@@ -103,10 +122,12 @@ def prepare_model(
         with staged(path) as file:
             written = legacy_h5.write_legacy_model(file, model, record)
         return lambda: written
-    snapshot = _snapshots_of(model).take([_part("", model)])
+    kept = _kept.setdefault(model, _Kept())
+    part = _part("", model)
+    snapshot = kept.snapshots.take([part])
     if format == ".keras":
-        documents = documents_of(model)
-        record = dataclasses.replace(record, objects=_objects_in(json.loads(documents.config)))
+        documents, objects = kept.describe(model, has_assets=kept.snapshots.walk(part).has_assets)
+        record = dataclasses.replace(record, objects=objects)
 
         def write_archive() -> Record:
             with staged(path) as file:
@@ -150,12 +171,6 @@ def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
         return write_weights(file.write, snapshot, record, os.path.dirname(path) or ".")
 
 
-def _snapshots_of(model: Any) -> Snapshots:
-    if model not in _snapshots:
-        _snapshots[model] = Snapshots()
-    return _snapshots[model]
-
-
 def _part(group: str, model: Any) -> Part:
     return Part(
         group, lambda: state.capture(model), state.variables_of(model), state.keeps_structure(model)
@@ -186,30 +201,46 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _objects_in(config: Any) -> tuple[CustomObject, ...]:
-    """Return the custom objects that a saved config names."""
-    found: dict[str, CustomObject] = {}
-    _collect_objects(config, found)
-    return tuple(found.values())
+class _Named(NamedTuple):
+    """An object as a config names it."""
+
+    name: str
+    module: str | None
+    class_name: str
 
 
-def _collect_objects(node: Any, found: dict[str, CustomObject]) -> None:
+def _named_in(config: Any) -> tuple[_Named, ...]:
+    """Return what a saved config names that is not by its module Keras'."""
+    found: dict[_Named, None] = {}
+    _collect_named(config, found)
+    return tuple(found)
+
+
+def _collect_named(node: Any, found: dict[_Named, None]) -> None:
     if isinstance(node, list):
         for item in node:
-            _collect_objects(item, found)
+            _collect_named(item, found)
     if not isinstance(node, dict):
         return
     for item in node.values():
-        _collect_objects(item, found)
-    module = node.get("module")
-    name = node.get("registered_name")
+        _collect_named(item, found)
+    module, name = node.get("module"), node.get("registered_name")
     if not isinstance(name, str) or "class_name" not in node or _is_keras(module):
         return
     if node["class_name"] == "function" and module in (None, "builtins"):
         name = str(node.get("config", name))
-        if registry.entry(name) is None:
-            return  # A function of Keras, by its bare name.
-    found.setdefault(name, _describe(name, module, node["class_name"]))
+    found[_Named(name, module, str(node["class_name"]))] = None
+
+
+def _objects_of(named: Iterable[_Named]) -> tuple[CustomObject, ...]:
+    """Return the custom objects among what a config names."""
+    found: dict[str, CustomObject] = {}
+    for one in named:
+        bare = one.class_name == "function" and one.module in (None, "builtins")
+        if bare and registry.entry(one.name) is None:
+            continue  # A function of Keras, by its bare name.
+        found.setdefault(one.name, _describe(*one))
+    return tuple(found.values())
 
 
 def _is_keras(module: Any) -> bool:
