@@ -39,6 +39,14 @@ from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5 as save_
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 
+# The eager context has the seed of `tf.random.set_seed`, and a generator of Python's that each
+# eager random op without a seed of its own draws one from; neither has a public way to be read.
+from tensorflow.python.eager import context as _context
+
+# `tf.random.get_global_generator()` makes the generator that it is asked for. A TensorFlow that has
+# it elsewhere has none here, and it is left out of the state.
+from tensorflow.python.ops import stateful_random_ops as _stateful_random_ops
+
 CUSTOM_OBJECTS_SCOPE = "custom_objects_scope_dict"
 
 # What `keras.utils.set_random_seed` leaves, and the generator behind `keras.random.normal(...)`
@@ -46,13 +54,6 @@ CUSTOM_OBJECTS_SCOPE = "custom_objects_scope_dict"
 # them elsewhere shows neither here, and they are left out of the state.
 GLOBAL_SEED = "global_random_seed"
 GLOBAL_SEED_GENERATOR = "global_seed_generator"
-
-# The eager context has the seed of `tf.random.set_seed`, and a generator of Python's that each
-# eager random op without a seed of its own draws one from; neither has a public way to be read.
-from tensorflow.python.eager import context as _context
-
-# `tf.random.get_global_generator()` makes the generator that it is asked for.
-from tensorflow.python.ops import stateful_random_ops as _stateful_random_ops
 
 
 def eager_seed() -> Any:

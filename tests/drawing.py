@@ -1,4 +1,4 @@
-"""Programs that draw random numbers, for tests to run in processes of their own; see `processes`."""
+"""Programs that draw random numbers, for tests to run in processes of their own."""
 
 from __future__ import annotations
 
