@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
 from keras_ckpt_tools.training.known_callbacks import CsvFile, flush, no_state_in
-from keras_ckpt_tools.training.plain_views import View, fill, look
+from keras_ckpt_tools.training.plain_views import Elsewhere, View, fill, look
 
 
 def _held_by(callback: Any) -> dict[str, Any]:
@@ -64,9 +64,10 @@ class Attributes:
 
     KEY = "attributes"
 
-    def __init__(self, name: str, callback: Any):
+    def __init__(self, name: str, callback: Any, others: Sequence[Any]):
         self.name = name
         self.callback = callback
+        self._others = others
         is_logger = isinstance(callback, keras.callbacks.CSVLogger)
         self._file = CsvFile(callback) if is_logger else None
         self._skip = no_state_in(callback)
@@ -131,18 +132,8 @@ class Attributes:
             if name not in self._skip and (model is None or value is not model):
                 yield name, look(value, elsewhere)
 
-    def _elsewhere(self) -> frozenset[int]:
-        """Return the variables that are saved with the model."""
-        model = self.callback.model
-        variables = [
-            *getattr(model, "variables", ()),
-            *getattr(model, "metrics_variables", ()),
-            *getattr(getattr(model, "optimizer", None), "variables", ()),
-        ]
-        # A Keras variable is a shell around one of TensorFlow's.
-        return frozenset(id(v) for v in variables) | frozenset(
-            id(v.value) for v in variables if isinstance(v, keras.Variable)
-        )
+    def _elsewhere(self) -> Elsewhere:
+        return Elsewhere(self.callback.model, self._others)
 
     def _warn_once(self, name: str) -> None:
         if name in self._warned:

@@ -54,6 +54,7 @@ class CallbackStates:
     def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
         self._keepers: dict[str, Asked | Attributes] = {}
         names: list[str] = []
+        callbacks = list(callbacks)
         for callback in callbacks:
             if not isinstance(callback, keras.callbacks.Callback):
                 raise ArgumentError(
@@ -67,7 +68,7 @@ class CallbackStates:
             if access is not None:
                 self._keepers[name] = Asked(*access)
             elif has_state(callback):
-                self._keepers[name] = Attributes(name, callback)
+                self._keepers[name] = Attributes(name, callback, callbacks)
         self.names = tuple(names)
 
     def begin(self) -> None:

@@ -14,7 +14,7 @@ import dataclasses
 import enum
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +32,44 @@ from keras_ckpt_tools.training.variable_trees import is_variable
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _HANDLES = (tf.string, tf.resource, tf.variant)
 _STATE_METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
+
+
+class Elsewhere:
+    """What is saved by somebody else: the variables of a model, and other callbacks.
+
+    The variables are asked for when the first is met. Most callbacks hold none, and a model of many
+    layers takes longer to name its own than all else here takes.
+    """
+
+    def __init__(self, model: Any = None, others: Iterable[Any] = ()):
+        self._model = model
+        self._others = {id(other) for other in others}
+        self._variables: set[int] | None = None
+
+    def has(self, value: Any) -> bool:
+        """Return whether something is saved by somebody else."""
+        if not is_variable(value):
+            return id(value) in self._others
+        if self._variables is None:
+            self._variables = set(self._find())
+        return id(value) in self._variables
+
+    def _find(self) -> Iterator[int]:
+        model = self._model
+        optimizer = getattr(model, "optimizer", None)
+        for holder, name in (
+            (model, "variables"),
+            (model, "metrics_variables"),
+            (optimizer, "variables"),
+        ):
+            for variable in getattr(holder, name, ()):
+                yield id(variable)
+                # A Keras variable is a shell around one of TensorFlow's.
+                if isinstance(variable, keras.Variable):
+                    yield id(variable.value)
+
+
+_NOWHERE = Elsewhere()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +94,12 @@ class View:
         return not self.opaque and self.kinds.items() <= there.items()
 
 
-def look(value: Any, elsewhere: frozenset[int] = frozenset()) -> View:
+def look(value: Any, elsewhere: Elsewhere = _NOWHERE) -> View:
     """Return what a value holds now.
 
     Args:
         value: Anything.
-        elsewhere: The `id` of each variable that is saved by somebody else.
+        elsewhere: What is saved by somebody else.
     """
     looking = _Looking(elsewhere)
     try:
@@ -78,7 +116,7 @@ def look(value: Any, elsewhere: frozenset[int] = frozenset()) -> View:
 
 
 class _Looking:
-    def __init__(self, elsewhere: frozenset[int]):
+    def __init__(self, elsewhere: Elsewhere):
         self.elsewhere = elsewhere
         self.kinds: dict[str, type] = {}
         self.opaque: list[Any] = []
@@ -95,13 +133,14 @@ class _Looking:
             return kind(self.at(v, f"{path}/{i}", inside) for i, v in enumerate(value))
         if kind in (set, frozenset) and all(_is_key(item) for item in value):
             return value
-        access = None if inside or id(value) in self.elsewhere else _access(value, self.elsewhere)
+        known = inside or self.elsewhere.has(value)
+        access = None if known else _access(value, self.elsewhere)
         if access is not None:
             self.kinds[path] = kind
             return self.at(access[0](), f"{path}/", inside)
         self.opaque.append(value)
         # Of an object that cannot be held, see at least that something in it has changed.
-        rest = {} if inside or not _may_be_looked_into(value) else vars(value)
+        rest = {} if known or not _may_be_looked_into(value) else vars(value)
         return {"id": id(value), "inside": {k: self.at(v, "", True) for k, v in rest.items()}}
 
 
@@ -127,7 +166,7 @@ def _may_be_looked_into(value: Any) -> bool:
     return not isinstance(value, far)
 
 
-def _access(value: Any, elsewhere: frozenset[int]) -> Access | None:
+def _access(value: Any, elsewhere: Elsewhere) -> Access | None:
     """Return what gets and sets the content of something that can only be filled."""
     if is_variable(value):
         return lambda: to_numpy(value), value.assign
@@ -136,7 +175,7 @@ def _access(value: Any, elsewhere: frozenset[int]) -> Access | None:
         return found
     variables = _variables_in(value)
     if variables is not None:
-        own = [v for v in variables if id(v) not in elsewhere]
+        own = [v for v in variables if not elsewhere.has(v)]
         return (lambda: [to_numpy(v) for v in own], _assigning(value, own)) if own else None
     for get, put in _STATE_METHODS:
         if callable(getattr(value, get, None)) and callable(getattr(value, put, None)):
@@ -175,7 +214,7 @@ def _assigning(value: Any, variables: list[Any]) -> Callable[[Any], None]:
     return assign
 
 
-def fill(present: Any, content: Any, elsewhere: frozenset[int] = frozenset()) -> Any:
+def fill(present: Any, content: Any, elsewhere: Elsewhere = _NOWHERE) -> Any:
     """Return a value with that content: what is there now, filled, or a new one.
 
     Lists, dicts and sets are filled in place, because a callback is often given one that the rest
@@ -221,14 +260,14 @@ def _made(content: Any) -> Any:
     return type(content)(fill(None, child) for child in content)
 
 
-def _filled(present: list[Any], content: Any, elsewhere: frozenset[int]) -> list[Any]:
+def _filled(present: list[Any], content: Any, elsewhere: Elsewhere) -> list[Any]:
     missing = [None] * (len(content) - len(present))
     pairs = zip([*present, *missing], content, strict=False)
     return [fill(old, new, elsewhere) for old, new in pairs]
 
 
 def _fill_mapping(
-    present: Any, content: Mapping[Any, Any], elsewhere: frozenset[int] = frozenset()
+    present: Any, content: Mapping[Any, Any], elsewhere: Elsewhere = _NOWHERE
 ) -> None:
     filled = {key: fill(present.get(key), child, elsewhere) for key, child in content.items()}
     present.clear()
@@ -236,7 +275,7 @@ def _fill_mapping(
         present[key] = child
 
 
-def _fill_sequence(present: Any, content: Any, elsewhere: frozenset[int] = frozenset()) -> None:
+def _fill_sequence(present: Any, content: Any, elsewhere: Elsewhere = _NOWHERE) -> None:
     filled = _filled(list(present), content, elsewhere)
     present.clear()
     present.extend(filled)
