@@ -1,9 +1,13 @@
-"""The one door to `keras.src`.
+"""The one door to `keras.src`, and to what TensorFlow keeps to itself.
 
 Keras gives no public way to walk what a model saves, so a few names have to be borrowed. Each
 stands here with the reason, and with what to do where a Keras version lacks it; nothing else in
-the package imports from `keras.src`. Tested on Keras 3.10 and the newest 3.x.
+the package imports from `keras.src` or `tensorflow.python`. Tested on Keras 3.10 and the newest
+3.x, with TensorFlow 2.18 and the newest 2.x.
 """
+
+import random
+from typing import Any
 
 # Walks layers, optimizers and metrics in the order, and under the paths, of Keras' own files. There
 # is no public equivalent; a Keras without them could only be served by a copy of the walk.
@@ -35,4 +39,34 @@ from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5 as save_
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 
+# The eager context has the seed of `tf.random.set_seed`, and a generator of Python's that each
+# eager random op without a seed of its own draws one from; neither has a public way to be read.
+from tensorflow.python.eager import context as _context
+
+# `tf.random.get_global_generator()` makes the generator that it is asked for. A TensorFlow that has
+# it elsewhere has none here, and it is left out of the state.
+from tensorflow.python.ops import stateful_random_ops as _stateful_random_ops
+
 CUSTOM_OBJECTS_SCOPE = "custom_objects_scope_dict"
+
+# What `keras.utils.set_random_seed` leaves, and the generator behind `keras.random.normal(...)`
+# without a seed. Asking Keras for either by its functions would make the second. A Keras that keeps
+# them elsewhere shows neither here, and they are left out of the state.
+GLOBAL_SEED = "global_random_seed"
+GLOBAL_SEED_GENERATOR = "global_seed_generator"
+
+
+def eager_seed() -> Any:
+    """Return what `tf.random.set_seed` was last given, or `None`."""
+    return getattr(_context.context(), "_seed", None)
+
+
+def eager_operation_seeds() -> random.Random | None:
+    """Return the generator of operation seeds; `None` before a seed is set, or where it is gone."""
+    found = getattr(_context.context(), "_rng", None)
+    return found if isinstance(found, random.Random) else None
+
+
+def tensorflow_global_generator() -> Any:
+    """Return `tf.random`'s global generator if it exists, or `None`."""
+    return getattr(_stateful_random_ops, "global_generator", None)

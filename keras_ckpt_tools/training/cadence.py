@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime
 import time
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArgumentError
 
@@ -79,6 +80,14 @@ class Cadence:
     def saved(self) -> None:
         """Note that a save was made, of whatever cause: the clock begins anew."""
         self._saved_at = time.monotonic()
+
+    def get_state(self) -> dict[str, int | None]:
+        """Return how far it has counted; of the clock there is nothing to keep."""
+        return {"last_batch": self.last_batch, "batches": self._batches}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from what `get_state` returned."""
+        self.last_batch, self._batches = state["last_batch"], state["batches"]
 
 
 def _is_save_freq(value: object) -> bool:

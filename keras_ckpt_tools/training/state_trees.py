@@ -2,13 +2,15 @@
 
 What `get_state` or `state_dict` returns is a tree of dicts, lists, numbers and arrays. Its arrays
 become tensors of the file and the rest becomes JSON, with marks for what JSON cannot say (tuples,
-long integers, infinities). No pickle: a file is data, and never code.
+sets, bytes, long integers, infinities, NumPy's own numbers). A number comes back as the type it
+was: a `float32` that returned as a `float` would be rounded differently from there on. No pickle:
+a file is data, and never code.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -19,15 +21,12 @@ from keras_ckpt_tools.errors import ArgumentError
 
 _ARRAYS = (np.ndarray, tf.Tensor, tf.Variable, keras.Variable)
 
-# A JSON object with one of these as its only key stands for what JSON cannot say.
-_MARKS = tuple({mark} for mark in ("__array__", "__float__", "__int__", "__items__", "__tuple__"))
-
 
 def take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
     """Return the JSON part of a state; move its arrays into `arrays`.
 
     Args:
-        item: The state: dicts, lists, tuples, numbers, strings, arrays.
+        item: The state: dicts, lists, tuples, sets, numbers, strings, bytes, arrays.
         arrays: Takes the arrays, by their path in the file.
         name: What the state is of, for messages.
 
@@ -37,26 +36,49 @@ def take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
     >>> take_arrays({"step": 3, "mean": np.zeros(2)}, {}, "scaler")
     {'step': 3, 'mean': {'__array__': 'state/0'}}
     """
-    if isinstance(item, np.generic) and not isinstance(item.item(), np.generic):
-        return take_arrays(item.item(), arrays, name)
-    if isinstance(item, _ARRAYS) and _is_numeric(item):
+
+    def take(child: Any) -> Any:
+        return take_arrays(child, arrays, name)
+
+    def put(array: Any) -> str:
         path = f"state/{len(arrays)}"
-        arrays[path] = item
-        return {"__array__": path}
+        arrays[path] = array
+        return path
+
+    if isinstance(item, np.generic) and item.dtype.kind in "biuf" and item.dtype.itemsize <= 8:
+        return {"__scalar__": [item.dtype.name, take(item.item())]}
+    if isinstance(item, np.generic) and item.dtype.kind in "cV":
+        return {"__scalar__": [item.dtype.name, {"__array__": put(np.asarray(item))}]}
+    if isinstance(item, _ARRAYS) and _is_numeric(item):
+        return {"__array__": put(item)}
     if isinstance(item, Mapping):
-        if set(item) in _MARKS or not all(isinstance(key, str) for key in item):
+        if (len(item) == 1 and set(item) <= set(_READERS)) or not all(
+            isinstance(key, str) for key in item
+        ):
             # Keys of JSON objects are strings, and one of ours alone would be taken for a mark.
-            return {"__items__": [take_arrays(list(pair), arrays, name) for pair in item.items()]}
-        return {key: take_arrays(child, arrays, name) for key, child in item.items()}
+            return {"__items__": [take(list(pair)) for pair in item.items()]}
+        return {str(key): take(child) for key, child in item.items()}
     if isinstance(item, (list, tuple)):
-        children = [take_arrays(child, arrays, name) for child in item]
+        children = [take(child) for child in item]
         return {"__tuple__": children} if isinstance(item, tuple) else children
-    if isinstance(item, int) and not -(2**63) <= item < 2**63:
-        return {"__int__": str(item)}  # Readers of JSON need not have numbers this long.
-    if isinstance(item, float) and not math.isfinite(item):
-        return {"__float__": str(item)}  # JSON has no word for these.
-    if item is None or isinstance(item, (bool, int, float, str)):
+    if isinstance(item, (set, frozenset)):
+        # The order of a set of strings is another one in each process; files need not be.
+        mark = "__set__" if isinstance(item, set) else "__frozenset__"
+        return {mark: [take(child) for child in sorted(item, key=repr)]}
+    if isinstance(item, bytes):
+        return {"__bytes__": put(np.frombuffer(item, np.uint8))}
+    if isinstance(item, complex):
+        return {"__complex__": [take(item.real), take(item.imag)]}
+    if isinstance(item, bool) or item is None:
         return item
+    # As its own type: JSON writes a member of an enumeration by its name, or not at all.
+    if isinstance(item, int):
+        number = int(item)  # Readers of JSON need not have numbers longer than 64 bits.
+        return number if -(2**63) <= number < 2**63 else {"__int__": str(number)}
+    if isinstance(item, float):
+        return float(item) if math.isfinite(item) else {"__float__": str(float(item))}
+    if isinstance(item, str):
+        return str(item)
     raise ArgumentError(
         f"The state of {name!r} holds a {type(item).__name__}, which is neither JSON nor an array "
         "of numbers.",
@@ -67,25 +89,48 @@ def take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
 
 def _is_numeric(item: Any) -> bool:
     # Of numbers and truth values each file format knows the bytes; of text and dates none does.
-    dtype = getattr(item, "dtype", None)
-    return isinstance(item, _ARRAYS[1:]) or (dtype is not None and dtype.kind in "biufcV")
+    if isinstance(item, (tf.Tensor, tf.Variable)):
+        return item.dtype not in (tf.string, tf.resource, tf.variant)
+    return isinstance(item, keras.Variable) or item.dtype.kind in "biufcV"
 
 
 def give_arrays(item: Any, arrays: Mapping[str, Any]) -> Any:
-    """Put a state together again; the inverse of `take_arrays`."""
+    """Put a state together again; the inverse of `take_arrays`.
+
+    Args:
+        item: What `take_arrays` returned.
+        arrays: What it put into `arrays`, as NumPy arrays.
+    """
+
+    def give(child: Any) -> Any:
+        return give_arrays(child, arrays)
+
     if isinstance(item, Mapping):
-        if set(item) == {"__array__"}:
-            return arrays[item["__array__"]]
-        if set(item) == {"__tuple__"}:
-            return tuple(give_arrays(child, arrays) for child in item["__tuple__"])
-        if set(item) == {"__int__"}:
-            return int(item["__int__"])
-        if set(item) == {"__float__"}:
-            return float(item["__float__"])
-        if set(item) == {"__items__"}:
-            pairs = give_arrays(item["__items__"], arrays)
-            return dict(pairs)
-        return {key: give_arrays(child, arrays) for key, child in item.items()}
+        if len(item) == 1:
+            (mark,) = item
+            if mark in _READERS:
+                return _READERS[mark](item[mark], give, arrays)
+        return {key: give(child) for key, child in item.items()}
     if isinstance(item, list):
-        return [give_arrays(child, arrays) for child in item]
+        return [give(child) for child in item]
     return item
+
+
+def _scalar(value: Any, give: Callable[[Any], Any]) -> Any:
+    name, number = value[0], give(value[1])
+    return number[()] if isinstance(number, np.ndarray) else np.dtype(name).type(number)
+
+
+# A JSON object with one of these as its only key stands for what JSON cannot say.
+_READERS: dict[str, Callable[[Any, Callable[[Any], Any], Mapping[str, Any]], Any]] = {
+    "__array__": lambda path, give, arrays: arrays[path],
+    "__bytes__": lambda path, give, arrays: np.asarray(arrays[path], np.uint8).tobytes(),
+    "__complex__": lambda pair, give, arrays: complex(give(pair[0]), give(pair[1])),
+    "__float__": lambda text, give, arrays: float(text),
+    "__frozenset__": lambda children, give, arrays: frozenset(give(children)),
+    "__int__": lambda text, give, arrays: int(text),
+    "__items__": lambda pairs, give, arrays: dict(give(pairs)),
+    "__scalar__": lambda value, give, arrays: _scalar(value, give),
+    "__set__": lambda children, give, arrays: set(give(children)),
+    "__tuple__": lambda children, give, arrays: tuple(give(children)),
+}

@@ -1,0 +1,169 @@
+"""The state of the callbacks of a run: `fit()`'s callbacks -> *states* -> snapshot, and resume.
+
+Keras' callbacks give their state to nobody and set themselves back when training begins, so that
+after a restart `EarlyStopping` has all its patience again and the best model is overwritten by a
+worse one. Here a callback is taken as it is. Training has changed some of its attributes since it
+began: those are the state, and go back when the next process has begun. All others are arguments,
+and stay as the user gave them, also where he gave others than before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.training.callback_keepers import Asked, Attributes, own_access
+from keras_ckpt_tools.training.known_callbacks import has_state
+
+
+class CallbackStates:
+    """The states of the callbacks of one run.
+
+    A callback that has `get_state()` and `set_state(state)` is asked for its state. Of any other
+    it is the attributes that training has changed: numbers, text, arrays, and lists, tuples, dicts
+    and sets of these; likewise the content of variables, metrics, random generators, and of
+    whatever else was there when training began and takes its state back. A changed attribute that
+    a file cannot hold (a function, an open file, an object of another class) is named once, in a
+    warning.
+
+    Args:
+        callbacks: The callbacks. Their order is how two of one class are told apart.
+
+    Attributes:
+        names: `"EarlyStopping"`, and `"EarlyStopping_2"` for a second one of that class.
+
+    Raises:
+        ArgumentError: something is no Keras callback.
+
+    Example:
+
+    >>> stopping = keras.callbacks.EarlyStopping("loss", mode="min", patience=3)
+    >>> states = CallbackStates([stopping])
+    >>> stopping.on_train_begin()
+    >>> states.begin()
+    >>> stopping.on_epoch_end(0, {"loss": 0.5})
+    >>> stopping.on_epoch_end(1, {"loss": 0.6})
+    >>> states.get_state()
+    {'EarlyStopping': {'attributes': {'best': 0.5, 'wait': 1}}}
+    """
+
+    def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
+        self._keepers: dict[str, Asked | Attributes] = {}
+        names: list[str] = []
+        callbacks = list(callbacks)
+        for callback in callbacks:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise ArgumentError(
+                    "Only Keras callbacks can be carried as callbacks.",
+                    received=f"callbacks=[..., {callback!r}]",
+                    remedy="Pass objects of `keras.callbacks.Callback` and its subclasses.",
+                )
+            name = _free_name(type(callback).__name__, names)
+            names.append(name)
+            access = own_access(callback)
+            if access is not None:
+                self._keepers[name] = Asked(*access)
+            elif has_state(callback):
+                self._keepers[name] = Attributes(name, callback, callbacks)
+        self.names = tuple(names)
+
+    def begin(self) -> None:
+        """Note what the callbacks hold now, after every `on_train_begin` has run."""
+        for keeper in self._keepers.values():
+            keeper.begin()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state of each callback by its name, for `take_arrays`.
+
+        Call it when all callbacks have seen the event after which is saved. Arrays and variables
+        are those of the callbacks and no copies.
+        """
+        return {name: keeper.get_state() for name, keeper in self._keepers.items()}
+
+    def differences(self, state: Mapping[str, Any]) -> list[str]:
+        """Return which callbacks are only in the checkpoint or only here, as sentences."""
+        lost = [
+            f"The checkpoint has the state of the callback {name!r}, which this call does not have."
+            for name in state
+            if name not in self._keepers
+        ]
+        new = [
+            f"The callback {name!r} is not in the checkpoint: it begins anew."
+            for name in self._keepers
+            if name not in state
+        ]
+        other = [
+            f"The callback {name!r} gives its state in another way than when it was saved: with "
+            "`get_state`, or by its attributes."
+            for name, keeper in self._keepers.items()
+            if name in state and keeper.KEY not in state[name]
+        ]
+        return lost + new + other
+
+    def set_state(self, state: Mapping[str, Any], epoch: int, batch: int) -> None:
+        """Let the callbacks go on from what `get_state` returned, all of them or none.
+
+        Call it after every `on_train_begin`, because there callbacks set themselves back. Where
+        `batch` is not 0, call it after every `on_epoch_begin` of that epoch as well: a callback's
+        state in the middle of an epoch is one that has seen that event.
+
+        Args:
+            state: What `get_state` returned. Callbacks that it does not have stay as they are.
+            epoch: The zero-based epoch that comes next or is under way.
+            batch: The zero-based batch of it that comes next.
+
+        Raises:
+            ArgumentError: a callback did not take its state back. All are as they were.
+        """
+        undo: list[Callable[[], None]] = []
+        for name, keeper in self._keepers.items():
+            if name not in state:
+                continue
+            try:
+                undo.append(keeper.remember(state[name]))
+                keeper.set_state(state[name], epoch)
+            except BaseException as error:
+                for step in reversed(undo):
+                    step()
+                if not isinstance(error, Exception):
+                    raise
+                raise ArgumentError(
+                    f"The callback {name!r} did not take its state back for epoch {epoch}, batch "
+                    f"{batch}: {error}",
+                    received=f"{type(error).__name__}",
+                    remedy="All callbacks are as they were. Make this one as it was made when the "
+                    "run was saved.",
+                ) from error
+
+
+def restore_history(history: keras.callbacks.History, progress: TrainingProgress) -> None:
+    """Fill Keras' `History` with the epochs before a restart.
+
+    Args:
+        history: The object that `fit()` will return; call this after its `on_train_begin`, which
+            empties it.
+        progress: The record of the run. Logs that are not one number each are not in it.
+
+    >>> history = keras.callbacks.History()
+    >>> restore_history(
+    ...     history, TrainingProgress(history={"loss": (0.5, 0.4)}, history_epochs={"loss": (0, 1)})
+    ... )
+    >>> history.epoch, history.history
+    ([0, 1], {'loss': [0.5, 0.4]})
+    """
+    history.epoch = sorted({e for epochs in progress.history_epochs.values() for e in epochs})
+    # In place: some programs hold the dictionary.
+    history.history.clear()
+    history.history.update({name: list(values) for name, values in progress.history.items()})
+
+
+def _free_name(name: str, taken: list[str]) -> str:
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
