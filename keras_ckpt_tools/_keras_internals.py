@@ -36,6 +36,10 @@ from keras.src.legacy.saving.legacy_h5_format import (
 )
 from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5 as save_model_to_hdf5
 
+# Gives `fit()` its batches. What it says about the data, and where an epoch's enumeration of steps
+# begins, has no public door; where it is missing, an interrupted epoch begins anew.
+from keras.src.trainers.epoch_iterator import EpochIterator as EpochIterator
+
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 

@@ -81,13 +81,22 @@ def misfit(
     report: RestoreReport,
     refused: Iterable[tuple[Any, Exception]] = (),
     remedy: str = _REMEDY,
+    differences: Iterable[str] = (),
 ) -> RestoreError:
-    """Return the error that says what does not fit."""
+    """Return the error that says what does not fit.
+
+    Args:
+        report: The tensors.
+        refused: Layers, and why they refused their state.
+        remedy: What to do.
+        differences: What else there is, as sentences.
+    """
+    others = "".join(f"\n  differs   {sentence}" for sentence in differences)
     reasons = "".join(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused
     )
     return RestoreError(
-        f"The checkpoint and the model do not fit; nothing was changed.\n{report}{reasons}\n",
+        f"The checkpoint and the model do not fit; nothing was changed.\n{report}{reasons}{others}\n",
         received=f"path={report.path!r}",
         remedy=remedy,
         path=report.path,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 
@@ -32,9 +32,32 @@ from keras_ckpt_tools.metadata import TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
+
+
+class Restored(NamedTuple):
+    """What a run goes on from.
+
+    Attributes:
+        path: The checkpoint.
+        progress: Where training was.
+        beside: The state of the run itself; see `beside`.
+    """
+
+    path: str
+    progress: TrainingProgress
+    beside: Mapping[str, Any]
+
+
+Differences = Callable[[Restored], list[str]]
+"""Says in what a run that is to go on differs from the one that was saved, as sentences."""
+
+
+def _no_differences(_: Restored) -> list[str]:
+    return []
 
 
 class Checkpoints:
@@ -101,20 +124,30 @@ class Checkpoints:
         if os.path.isdir(self.directory):
             self._occupancy.take()
 
-    def save(self, progress: TrainingProgress) -> str:
-        """Save all tracked objects; delete what is not to stay. Return the new file's path."""
+    def save(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> str:
+        """Save all tracked objects; delete what is not to stay.
+
+        Args:
+            progress: Where training is.
+            beside: The state of the run itself, by names that begin with an underscore.
+
+        Returns:
+            Path of the new file.
+        """
         self.follow_compile()
         self._occupancy.take()
         self._notice_other_run(progress)
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
-        snapshot = self._snapshots.take(self._part(adapter) for adapter in self._adapters)
+        given = [Given(name, tree) for name, tree in (beside or {}).items()]
+        adapters = [*self._adapters, *given]
+        snapshot = self._snapshots.take(self._part(adapter) for adapter in adapters)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
         self._number = number
         path = checkpoint_path(self.directory, number)
         models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
-        write = prepare_checkpoint(path, snapshot, self._describe(), objects_of(*models), progress)
+        write = prepare_checkpoint(path, snapshot, self._describe(adapters), objects_of(*models), progress)
 
         def commit() -> None:
             try:
@@ -193,14 +226,14 @@ class Checkpoints:
     def _part(self, adapter: Adapter) -> Part:
         return Part(adapter.name, adapter.captured, adapter.present(), adapter.keeps_structure())
 
-    def _describe(self) -> dict[str, TrackedObject]:
+    def _describe(self, adapters: Sequence[Adapter]) -> dict[str, TrackedObject]:
         paths: dict[int, str] = {}
         for adapter in self._adapters:
             # No optimizer is built on the state of others, and state is asked for once a save.
-            if adapter.kind not in ("optimizer", "state"):
+            if adapter.kind not in ("optimizer", "state", "run"):
                 captured = self._snapshots.walk(self._part(adapter))
                 paths |= {id(value): path for path, value in captured.values.items()}
-        return {adapter.name: adapter.described(paths) for adapter in self._adapters}
+        return {adapter.name: adapter.described(paths) for adapter in adapters}
 
     def _links(self, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Return second paths under which stock Keras finds the weights of `model`."""
@@ -210,8 +243,12 @@ class Checkpoints:
         tops = {path[1] for path in paths if path[0] == "model"}
         return tuple((top, f"model/{top}") for top in sorted(tops) if top not in self.objects)
 
-    def restore(self, path: str) -> TrainingProgress:
+    def restore(self, path: str, differences: Differences = _no_differences) -> Restored:
         """Restore all tracked objects from one checkpoint, or none.
+
+        Args:
+            path: The file.
+            differences: Says what else does not fit, before anything is changed.
 
         Raises:
             ArtefactKindError: it is no checkpoint of tracked objects.
@@ -232,11 +269,12 @@ class Checkpoints:
                     path=path,
                     kind=str(source.kind),
                 )
-            restore_all(self._adapters, source, record)
+            restored = Restored(path, record.progress, read_beside(source, record))
+            restore_all(self._adapters, source, record, differences(restored))
         self._pinned = path
-        return record.progress
+        return restored
 
-    def restore_newest(self) -> tuple[str, TrainingProgress] | None:
+    def restore_newest(self, differences: Differences = _no_differences) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
 
         Raises:
@@ -249,7 +287,7 @@ class Checkpoints:
         passed = [f"{path}: its record is damaged" for path in damaged]
         for item in reversed(saved):
             try:
-                progress = self.restore(item.path)
+                restored = self.restore(item.path, differences)
             except DamagedArtefactError as error:
                 passed.append(f"{item.path}: {error.what}")
                 self._saved = [other for other in self.saved if other is not item]
@@ -261,7 +299,7 @@ class Checkpoints:
                     UserWarning,
                     stacklevel=3,
                 )
-            return item.path, progress
+            return restored
         if passed:
             raise DamagedArtefactError(
                 "None of the checkpoints is whole:\n  " + "\n  ".join(passed) + "\n",

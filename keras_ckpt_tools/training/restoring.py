@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import SourceView
 from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.training.beside import is_beside
 from keras_ckpt_tools.training.tracked import Adapter, adapt
 
 _REMEDY = (
@@ -25,8 +26,16 @@ _REMEDY = (
 )
 
 
-def restore_all(adapters: Sequence[Adapter], source: Source, record: Record) -> None:
+def restore_all(
+    adapters: Sequence[Adapter], source: Source, record: Record, differences: Sequence[str] = ()
+) -> None:
     """Restore all tracked objects from an open checkpoint, or none.
+
+    Args:
+        adapters: What is to be restored.
+        source: The checkpoint.
+        record: Its record.
+        differences: What else does not fit, as sentences.
 
     Raises:
         RestoreError: something does not fit; nothing was changed.
@@ -37,8 +46,8 @@ def restore_all(adapters: Sequence[Adapter], source: Source, record: Record) -> 
     _prepare(adapters, record)
     views = {adapter.name: SourceView(source, adapter.name) for adapter in adapters}
     report = _compare(adapters, source, record, views)
-    if not report:
-        raise misfit(report, remedy=_REMEDY)
+    if not report or differences:
+        raise misfit(report, remedy=_REMEDY, differences=differences)
     arrays = {name: view.read_all(view.tensors) for name, view in views.items()}
     undo: list[Callable[[], None]] = []
     try:
@@ -58,7 +67,8 @@ def restore_all(adapters: Sequence[Adapter], source: Source, record: Record) -> 
 
 
 def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None:
-    here, there = {adapter.name for adapter in adapters}, set(record.tracked)
+    here = {adapter.name for adapter in adapters}
+    there = {name for name in record.tracked if not is_beside(name)}
     if here == there:
         return
     only_here, only_there = sorted(here - there), sorted(there - here)
@@ -99,7 +109,12 @@ def _compare(
         for path, info in infos.items():
             full = f"{adapter.name}/{path}"
             expected[full] = dataclasses.replace(info, path=full)
-    return compare_tensors(source.path, expected, source.tensors, optimizer_may_differ=False)
+    found = {path: info for path, info in source.tensors.items() if not is_beside(path)}
+    return compare_tensors(source.path, expected, found, optimizer_may_differ=False)
+
+
+def _plain_name(name: str) -> str:
+    return name.replace("/", "_").replace(".", "_").lstrip("_") or "state"
 
 
 def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
@@ -111,12 +126,13 @@ def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
             remedy="Pass what is to be saved by name: `CheckpointManager(directory, model=model, "
             "optimizer=optimizer)`.",
         )
-    odd = [name for name in objects if not name.isidentifier()]
+    odd = [name for name in objects if not name.isidentifier() or is_beside(name)]
     if odd:
         raise ArgumentError(
-            "What is tracked has names like Python's: letters, digits and underscores.",
+            "What is tracked has names like Python's: letters, digits and underscores, and no "
+            "underscore in front.",
             received=f"names={odd!r}",
-            remedy=f"Pass it as {odd[0].replace('/', '_').replace('.', '_')!r}, for example.",
+            remedy=f"Pass it as {_plain_name(odd[0])!r}, for example.",
         )
     named = {id(o) for o in objects.values()}
     adapters, wrong = [], []

@@ -1,0 +1,133 @@
+"""Where a running `fit()` is in its data: event -> *position* -> resume.
+
+An epoch that was interrupted goes on at its next batch: Keras' own enumeration of the epoch's steps
+begins there, so batches that were trained on are neither trained nor counted again, and the data
+begins at the same place. Data of ours is told the place (`start`); of other data, what was given
+out before is passed over, if it would give the same again. If it would not, the epoch begins anew,
+and the message says what would make the resume exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from keras_ckpt_tools.data.positions import Positioned, pass_and_batch
+from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
+from keras_ckpt_tools.training.replaying import Replay, replay_of
+
+
+class FitData:
+    """The data of one running `fit()`.
+
+    Args:
+        iterator: Keras' epoch iterator.
+    """
+
+    def __init__(self, iterator: Any):
+        self._iterator = iterator
+        self._adapter = iterator.data_adapter
+        given = getattr(self._adapter, "py_dataset", None), getattr(self._adapter, "_dataset", None)
+        self._positioned = next((data for data in given if isinstance(data, Positioned)), None)
+        self.replay: Replay = replay_of(self._adapter, self._positioned)
+
+    @classmethod
+    def of(cls, model: Any) -> FitData | None:
+        """Return the data of a model's running `fit()`, or `None` outside of one."""
+        iterator = epoch_iterator_of(model)
+        return None if iterator is None else cls(iterator)
+
+    @property
+    def steps(self) -> int | None:
+        """Batches of an epoch, as far as known."""
+        return self._iterator.num_batches or None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what has to be the same after a restart: counted in batches and samples."""
+        return {
+            "batches of the dataset": _count(self._adapter.num_batches),
+            "batch size": _count(self._adapter.batch_size),
+            "steps_per_epoch": _count(self._iterator.steps_per_epoch),
+        }
+
+    def place(self, epoch: int, batch: int, first_epoch: int) -> None:
+        """Let the epoch that begins now begin at one of its batches, with the data of that place.
+
+        Call it once, in the first epoch that a `fit()` does; `epoch_begins` in the others.
+
+        Args:
+            epoch: Zero-based.
+            batch: Zero-based.
+            first_epoch: The epoch that the run began with.
+        """
+        iterator, persists = self._iterator, self._iterator.steps_per_epoch is not None
+        number, position = pass_and_batch(
+            epoch - first_epoch if persists else epoch,
+            batch,
+            batches=_count(self._adapter.num_batches),
+            steps_per_epoch=iterator.steps_per_epoch,
+            steps_per_execution=iterator.steps_per_execution,
+        )
+        if self._positioned is not None:
+            self._positioned.start(number, position)
+            position_in_source = 0
+        else:
+            self._make_earlier_iterators(number - (0 if persists else first_epoch), persists)
+            position_in_source = position
+        if persists:
+            iterator._current_iterator = iter(_after(iterator._get_iterator(), position_in_source))
+            iterator._steps_seen = position - batch
+        elif position_in_source:
+            self._begin_once_after(position_in_source)
+        if batch:
+            self._enumerate_once_from(batch)
+
+    def epoch_begins(self, epoch: int) -> None:
+        """Give data of ours the epoch that begins now."""
+        if self._positioned is not None and self._iterator.steps_per_epoch is None:
+            self._positioned.start(epoch)
+
+    def _make_earlier_iterators(self, passes: int, persists: bool) -> None:
+        # The order of a seeded `shuffle` depends on how many iterators were made before, and Keras
+        # makes two in each epoch where it knows how many batches there are.
+        unused = not persists and self._adapter.num_batches is not None
+        for _ in range(passes if self.replay.counts_iterators else 0):
+            used = iter(self._iterator._get_iterator())
+            if self.replay.has_to_be_read:
+                next(used, None)
+            if unused:
+                iter(self._iterator._get_iterator())
+
+    def _begin_once_after(self, position: int) -> None:
+        iterator = self._iterator
+
+        def get_iterator() -> Any:
+            del iterator._get_iterator
+            return _after(iterator._get_iterator(), position)
+
+        iterator._get_iterator = get_iterator
+
+    def _enumerate_once_from(self, batch: int) -> None:
+        iterator = self._iterator
+
+        def enumerate_iterator() -> Iterator[Any]:
+            del iterator._enumerate_iterator
+            return (step for step in iterator._enumerate_iterator() if step[0] >= batch)
+
+        iterator._enumerate_iterator = enumerate_iterator
+
+
+def _after(data: Any, position: int) -> Any:
+    """Return data without its first batches."""
+    if not position:
+        return data
+    if hasattr(data, "skip"):
+        return data.skip(position)
+    batches = iter(data)
+    for _ in range(position):
+        next(batches, None)
+    return batches
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if value is not None and int(value) > 0 else None

@@ -1,0 +1,236 @@
+"""The state of a `fit()` beside its model: event -> *take*, and resume -> *put back*.
+
+What `fit()` does when it begins undoes a resume: callbacks set themselves back in their
+`on_train_begin`, `History` is emptied, metrics are reset at the beginning of each epoch, and in the
+middle of an epoch every `on_epoch_begin` is called a second time. So what was saved is put back in
+two steps, by a callback that is called before all others: when the first epoch begins, and, in the
+middle of one, once more before its first batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+
+from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
+from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
+from keras_ckpt_tools.training.checkpoints import Restored
+from keras_ckpt_tools.training.fit_data import FitData
+from keras_ckpt_tools.training.random_states import RandomStates
+
+_LOGS = "_get_metrics_result_or_logs"
+
+
+class FitState:
+    """What one `fit()` carries over a restart, beside its model.
+
+    Args:
+        callbacks: The callbacks whose state is carried.
+    """
+
+    def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
+        self._callbacks = CallbackStates(callbacks)
+        self._random = RandomStates()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._data: FitData | None = None
+        self._first_epoch: int | None = None
+        self._begun = False
+        self._restored: Restored | None = None
+        self._undo_epoch_begin: Callable[[], None] | None = None
+
+    def train_begins(self, model: Any) -> None:
+        """Look where the running `fit()` has its data from."""
+        self._begin_anew()
+        self._model = model
+        self._data = FitData.of(model)
+
+    # Save.
+
+    def take(self, *, in_epoch: bool) -> dict[str, Any]:
+        """Return the state beside the model, now.
+
+        Args:
+            in_epoch: Whether an epoch is under way: then its metrics are part of it.
+        """
+        taken: dict[str, Any] = {
+            RANDOM: self._random.get_state(),
+            FIT: {
+                "data": self._data.facts() if self._data else {},
+                "first epoch": self._first_epoch or 0,
+                "stopped": bool(getattr(self._model, "stop_training", False)),
+            },
+        }
+        if self._callbacks.names:
+            taken[CALLBACKS] = self._callbacks.get_state()
+        if in_epoch:
+            taken[METRICS] = _metrics_of(self._model)
+        return taken
+
+    # Resume.
+
+    def differences(self, restored: Restored) -> list[str]:
+        """Return in what this `fit()` differs from the one that was saved, as sentences."""
+        there = restored.beside.get(FIT, {}).get("data", {})
+        here = self._data.facts() if self._data else {}
+        found = [
+            f"{name}: expected {_shown(there[name])}, found {_shown(here[name])}"
+            for name in there
+            if name in here and there[name] != here[name]
+        ]
+        state_of = restored.beside.get(CALLBACKS, {})
+        found += [s for s in self._callbacks.differences(state_of) if "begins anew" not in s]
+        return found
+
+    def resume(self, restored: Restored) -> tuple[bool, bool]:
+        """Go on from what was restored, when the first epoch begins.
+
+        Returns:
+            Whether an epoch that is under way goes on in its middle, and whether the run had
+            stopped itself: then there is nothing to go on with.
+        """
+        self._restored = restored
+        fit = restored.beside.get(FIT, {})
+        self._first_epoch = fit.get("first epoch", 0)
+        return self._can_go_on_in_epoch(restored), bool(fit.get("stopped"))
+
+    def _can_go_on_in_epoch(self, restored: Restored) -> bool:
+        progress = restored.progress
+        if not progress.batches_completed or METRICS not in restored.beside:
+            return False
+        if self._data is not None and self._data.replay.exact:
+            return True
+        replay = self._data.replay if self._data else None
+        why = replay.reason if replay else "its data are not known"
+        warnings.warn(
+            f"Epoch {progress.epochs_completed + 1} was interrupted after "
+            f"{progress.batches_completed} batches and begins again from its first one, because "
+            f"{why}. {replay.remedy if replay else ''}".rstrip() + ".",
+            UserWarning,
+            stacklevel=4,
+        )
+        return False
+
+    def epoch_begins(self, epoch: int, batch: int) -> None:
+        """Note that an epoch begins, before any other callback does.
+
+        Args:
+            epoch: Zero-based.
+            batch: Zero-based; where it begins.
+        """
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+        if self._begun:
+            if self._data is not None:
+                self._data.epoch_begins(epoch)
+            return
+        self._begun = True
+        self._callbacks.begin()
+        if self._data is not None:
+            self._data.place(epoch, batch, self._first_epoch)
+        if self._restored is None:
+            return
+        if batch:
+            self._undo_epoch_begin = state.remember(self._model)
+            self._put_back_metrics()
+            self._say_metrics_where_no_batch_is_left(batch)
+        self._put_back(epoch, batch)
+
+    def before_batches(self) -> None:
+        """Put back what every `on_epoch_begin` has changed in an epoch that was under way."""
+        if self._undo_epoch_begin is None or self._restored is None:
+            return
+        self._undo_epoch_begin()
+        self._undo_epoch_begin = None
+        progress = self._restored.progress
+        self._put_back(progress.epochs_completed, progress.batches_completed)
+
+    def train_ends(self) -> None:
+        """Put back what was not, because there was no epoch left to do."""
+        if self._restored is not None and not self._begun:
+            self._callbacks.begin()
+            self._put_back(self._restored.progress.epochs_completed, 0)
+        self._restored = None
+
+    def _put_back(self, epoch: int, batch: int) -> None:
+        assert self._restored is not None
+        beside = self._restored.beside
+        if CALLBACKS in beside:
+            self._callbacks.set_state(beside[CALLBACKS], epoch, batch)
+        if RANDOM in beside:
+            self._random.set_state(beside[RANDOM])
+        history = getattr(self._model, "history", None)
+        if isinstance(history, keras.callbacks.History):
+            restore_history(history, self._restored.progress)
+
+    def _put_back_metrics(self) -> None:
+        assert self._restored is not None
+        for variable, value in zip(
+            _metrics_of(self._model), self._restored.beside[METRICS], strict=True
+        ):
+            variable.assign(value)
+
+    def _say_metrics_where_no_batch_is_left(self, batch: int) -> None:
+        """Let the epoch's logs be its metrics where all its batches are done.
+
+        `fit()` takes them from its last batch, and there is none any more.
+        """
+        model = self._model
+        if self._data is None or self._data.steps is None or batch < self._data.steps:
+            return
+
+        def logs(_: Any) -> Any:
+            delattr(model, _LOGS)
+            return model.get_metrics_result()
+
+        setattr(model, _LOGS, logs)
+
+
+def _metrics_of(model: Any) -> list[Any]:
+    return list(itertools.chain.from_iterable(m.variables for m in getattr(model, "metrics", ())))
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value:,}"
+
+
+class FirstOfAll(keras.callbacks.Callback):
+    """Is called before all other callbacks, and tells of it.
+
+    Args:
+        epoch_begins: Called with the epoch.
+        before_batches: Called before the first batch, the evaluation, and the end of an epoch.
+        train_ends: Called when training ends.
+    """
+
+    def __init__(
+        self,
+        epoch_begins: Callable[[int], None],
+        before_batches: Callable[[], None],
+        train_ends: Callable[[], None],
+    ):
+        super().__init__()
+        self._epoch_begins = epoch_begins
+        self._before_batches = before_batches
+        self._train_ends = train_ends
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._epoch_begins(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._before_batches()
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._before_batches()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._before_batches()
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._train_ends()

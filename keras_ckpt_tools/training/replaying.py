@@ -1,0 +1,91 @@
+"""Whether data would give the same batches again: `fit()`'s input -> *verdict* -> resume.
+
+Told by what kind of data it is, and for a tf.data pipeline by its stages. What Python code or a
+random operation within a stage does cannot be seen from outside; `docs/data.md` says what holds for
+each kind, and each line there was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from keras_ckpt_tools import _keras_internals as internals
+
+_OURS = (
+    "Pass `kct.data.ArrayDataset(x, y, batch_size=..., shuffle=True, seed=...)`, or "
+    "`kct.data.resumable(lambda epoch: ...)` for a tf.data pipeline"
+)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How far data can be replayed.
+
+    Attributes:
+        reason: Why an epoch cannot be gone on with in its middle; empty where it can.
+        remedy: What would make it possible.
+        counts_iterators: Whether its order depends on how many iterators were made of it.
+        has_to_be_read: Whether a batch has to be read from each of them, too.
+    """
+
+    reason: str = ""
+    remedy: str = ""
+    counts_iterators: bool = False
+    has_to_be_read: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether an epoch can be gone on with in its middle."""
+        return not self.reason
+
+
+def replay_of(adapter: Any, positioned: Any) -> Replay:
+    """Return how far the data behind one of Keras' data adapters can be replayed."""
+    if positioned is not None:
+        return Replay()
+    kind = type(adapter).__name__
+    if kind == "ArrayDataAdapter":
+        if not adapter._shuffle or internals.eager_seed() is not None:
+            return Replay(counts_iterators=True)
+        return Replay("arrays are shuffled in an order that is never the same again", _OURS)
+    if kind == "TFDatasetAdapter":
+        return _of_pipeline(adapter._dataset)
+    if kind == "PyDatasetAdapter":
+        if not adapter.shuffle:
+            return Replay()
+        return Replay(
+            "Keras shuffles the batches of a `PyDataset` anew",
+            "Pass `fit(shuffle=False)`, or give it a method `start(epoch, batch)`",
+        )
+    if kind == "GeneratorDataAdapter":
+        return Replay("what a Python generator gave is gone", _OURS)
+    return Replay(f"it is not known how to go on in the middle of this data ({kind})", _OURS)
+
+
+def _of_pipeline(dataset: Any) -> Replay:
+    stages = list(_stages(dataset))
+    names = [type(stage).__name__ for stage in stages]
+    shuffles = [stage for stage in stages if "Shuffle" in type(stage).__name__]
+    if any(_is_unseeded(stage) for stage in shuffles):
+        return Replay(
+            "its `shuffle` has no seed",
+            "Give it one, `shuffle(..., seed=...)`; better still, pass "
+            "`kct.data.resumable(lambda epoch: ...)`",
+        )
+    if shuffles and any("Cache" in name for name in names[: names.index("_ShuffleDataset")]):
+        return Replay("its `cache` comes after its `shuffle`", "Let `cache` come before `shuffle`")
+    return Replay(counts_iterators=bool(shuffles), has_to_be_read=len(shuffles) > 1)
+
+
+def _stages(dataset: Any) -> Iterator[Any]:
+    """Yield the stages of a pipeline, the last first."""
+    yield dataset
+    for earlier in getattr(dataset, "_inputs", tuple)():
+        yield from _stages(earlier)
+
+
+def _is_unseeded(stage: Any) -> bool:
+    seeds = getattr(stage, "_seed", None), getattr(stage, "_seed2", None)
+    return all(seed is not None and int(seed) == 0 for seed in seeds)
