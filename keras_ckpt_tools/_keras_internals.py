@@ -35,4 +35,11 @@ from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5 as save_
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 
+# Chooses how `fit()` takes its data, and takes a `PyDataset`. Keras shuffles the batches of one by
+# itself and asks nobody; a Keras without these names would need another way to keep their order.
+from keras.src.trainers import data_adapters as data_adapters
+from keras.src.trainers.data_adapters.py_dataset_adapter import (
+    PyDatasetAdapter as PyDatasetAdapter,
+)
+
 CUSTOM_OBJECTS_SCOPE = "custom_objects_scope_dict"
