@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from keras_ckpt_tools._version import __version__
 
 if TYPE_CHECKING:
-    from keras_ckpt_tools import errors
+    from keras_ckpt_tools import data, errors
     from keras_ckpt_tools.formats.report import RestoreReport
     from keras_ckpt_tools.loading.compare import compare
     from keras_ckpt_tools.loading.inspect import inspect
@@ -54,6 +54,7 @@ __all__ = [
     "__version__",
     "check_serializable",
     "compare",
+    "data",
     "errors",
     "inspect",
     "load_weights",
@@ -77,6 +78,7 @@ _HOMES: dict[str, str | None] = {
     "TrainingProgress": "metadata",
     "check_serializable": "registry",
     "compare": "loading.compare",
+    "data": None,
     "errors": None,
     "inspect": "loading.inspect",
     "load_weights": "loading.restore",

@@ -51,6 +51,13 @@ from tensorflow.python.eager import context as _context
 # it elsewhere has none here, and it is left out of the state.
 from tensorflow.python.ops import stateful_random_ops as _stateful_random_ops
 
+# Chooses how `fit()` takes its data, and takes a `PyDataset`. Keras shuffles the batches of one by
+# itself and asks nobody; a Keras without these names would need another way to keep their order.
+from keras.src.trainers import data_adapters as data_adapters
+from keras.src.trainers.data_adapters.py_dataset_adapter import (
+    PyDatasetAdapter as PyDatasetAdapter,
+)
+
 CUSTOM_OBJECTS_SCOPE = "custom_objects_scope_dict"
 
 # What `keras.utils.set_random_seed` leaves, and the generator behind `keras.random.normal(...)`

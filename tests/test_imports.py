@@ -15,6 +15,10 @@ import pytest
 FRAMEWORKS = ("jax", "keras", "tensorflow", "torch")
 FRAMEWORK_FREE = [
     "keras_ckpt_tools",
+    "keras_ckpt_tools.data",
+    "keras_ckpt_tools.data.orders",
+    "keras_ckpt_tools.data.parallel",
+    "keras_ckpt_tools.data.positions",
     "keras_ckpt_tools.errors",
     "keras_ckpt_tools.formats.kinds",
     "keras_ckpt_tools.formats.report",

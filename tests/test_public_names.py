@@ -24,6 +24,7 @@ PUBLIC = {
     "__version__": "0.1.0",
     "check_serializable": "0.1.0",
     "compare": "0.1.0",
+    "data": "0.1.0",
     "errors": "0.1.0",
     "inspect": "0.1.0",
     "load_weights": "0.1.0",

@@ -7,9 +7,10 @@ the old one goes, and only files of ours are ever removed.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
@@ -18,7 +19,9 @@ from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints
+from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
+from keras_ckpt_tools.training.fit_frames import callback_list_of
+from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
 from keras_ckpt_tools.training.writing import check_directory
@@ -37,6 +40,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
         double_checkpoint: Whether two checkpoints stay instead of one.
         delete_checkpoint: Whether the checkpoints are deleted when training ends.
+        callbacks: Callbacks whose state is carried over a restart: `EarlyStopping`,
+            `ReduceLROnPlateau` and so on, as Keras has them. They are passed to `fit()` as well.
         background: Whether files are written in a thread, while training goes on. What is saved is
             the state at the moment of the save. An error is raised at the next save, or when
             training ends.
@@ -55,8 +60,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     What appears on disk is `backup_dir/ckpt-00000001.weights.h5` and so on: a plain Keras weights
     file, which `model.load_weights` opens, with the progress in it. It is visible when it is whole.
 
-    Where a run was interrupted inside an epoch, its weights, optimizer and random state are those
-    of the last save, and the epoch begins again from its first batch.
+    With the model go its optimizer, the metrics of the epoch under way, `History`, the random
+    generators of Python, NumPy, TensorFlow and Keras, the state of `callbacks`, and the position in
+    the data. An epoch that was interrupted goes on at its next batch, if the data can be replayed
+    (`kct.data.ArrayDataset`, `kct.data.resumable`, and what else `docs/data.md` lists). If they
+    cannot, the epoch begins again from its first batch, and a warning says what would help.
 
     Example:
 
@@ -69,8 +77,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     >>> x, y = np.ones((8, 4)), np.ones((8, 1))
     >>> _ = model.fit(x, y, epochs=2, callbacks=[backup], verbose=0)
     >>> history = model.fit(x, y, epochs=5, callbacks=[backup], verbose=0)  # as after a restart
-    >>> history.epoch
-    [2, 3, 4]
+    >>> history.epoch, len(history.history["loss"])
+    ([0, 1, 2, 3, 4], 5)
 
     Source: the arguments and their meaning are those of
     [`keras.callbacks.BackupAndRestore`](https://keras.io/api/callbacks/backup_and_restore/).
@@ -83,6 +91,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
         *,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
         background: bool = False,
         save_on_signal: bool = False,
         resume: Literal["auto", "never", "must"] = "auto",
@@ -100,12 +109,15 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.save_freq = save_freq
         self.double_checkpoint = double_checkpoint
         self.delete_checkpoint = delete_checkpoint
+        self.callbacks = _checked_callbacks(callbacks)
         self.background = background
         self.save_on_signal = save_on_signal
         self._signals = SignalWatch()
         self.resume = check_resume(resume)
         self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
         self._checkpoints: Checkpoints | None = None
+        self._state = FitState(self.callbacks)
+        self._batch = 0
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restore the newest good checkpoint, and tell `fit()` where to go on."""
@@ -115,13 +127,16 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             self._checkpoints.close()  # An earlier `fit()` may have been left by an exception.
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.backup_dir), self)
+        self._state.train_begins(self.model)
+        self._take_places()
         checkpoints = self._begin()
         checkpoints.occupy()
-        found = None if self.resume == "never" else checkpoints.restore_newest()
+        self._batch = 0
+        found = (
+            None if self.resume == "never" else checkpoints.restore_newest(self._state.differences)
+        )
         if found is not None:
-            _, progress = found
-            run.resume(progress)
-            self.model._initial_epoch = progress.epochs_completed
+            self._go_on(found)
         elif _is_of_keras(self.backup_dir):
             warnings.warn(
                 f"{self.backup_dir!r} holds a backup of Keras' own BackupAndRestore, which is not "
@@ -139,6 +154,39 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             )
         if self.save_on_signal:
             self._signals.begin()
+
+    def _take_places(self) -> None:
+        """Be called after the callbacks that are carried, and have an ear before all others."""
+        called = callback_list_of(self)
+        if called is None:
+            return
+        mine = {id(callback) for callback in self.callbacks}
+        others = [c for c in called.callbacks if not isinstance(c, FirstOfAll)]
+        place = next(index for index, callback in enumerate(others) if callback is self)
+        after = [c for c in others[place + 1 :] if id(c) not in mine]
+        carried = [c for c in others[place + 1 :] if id(c) in mine]
+        first = FirstOfAll(self._first_of_all, self._state.before_batches, self._state.train_ends)
+        first.set_model(self.model)
+        # A new list: Keras is iterating over the old one.
+        called.callbacks = [first, *others[:place], *carried, self, *after]
+
+    def _go_on(self, found: Restored) -> None:
+        run, progress = self._run(), found.progress
+        in_epoch, stopped = self._state.resume(found)
+        if not in_epoch and progress.batches_completed:
+            progress = dataclasses.replace(progress, batches_completed=0)
+        self._batch = progress.batches_completed
+        run.resume(progress)
+        self._cadence.starts_at(self._batch, progress.step)
+        self.model._initial_epoch = progress.epochs_completed
+        if stopped and self.params:
+            # A callback had stopped training: nothing is left to do.
+            self.model._initial_epoch = self.params.get("epochs") or progress.epochs_completed
+
+    def _first_of_all(self, epoch: int) -> None:
+        self._forget_initial_epoch()
+        batch, self._batch = self._batch, 0
+        self._state.epoch_begins(epoch, batch)
 
     def _begin(self) -> Checkpoints:
         if self.model.built and self.model.optimizer is not None:
@@ -160,17 +208,26 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by batches or by the clock."""
+        batch = self._last_of_execution(batch)
         self._run().batch_ends(batch)
         if self._cadence.batch_ends(batch) or self._signals.received:
             self._run().note(plain_logs(logs))
-            self._save_model()
+            self._save_model(in_epoch=True)
         self._leave_on_signal()
+
+    def _last_of_execution(self, batch: int) -> int:
+        # With `steps_per_execution`, Keras before 3.12 tells the first batch of those that were
+        # executed together, and later ones the last, also where the data ended before it.
+        together = getattr(self.model, "steps_per_execution", 1) or 1
+        last = (batch // together + 1) * together - 1
+        steps = (self.params or {}).get("steps")
+        return min(last, steps - 1) if steps else last
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
         self._run().epoch_ends(epoch, plain_logs(logs))
         if self._cadence.epoch_ends() or self._signals.received:
-            self._save_model()
+            self._save_model(in_epoch=False)
         self._leave_on_signal()
 
     def _leave_on_signal(self) -> None:
@@ -190,10 +247,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
 
-    def _save_model(self) -> None:
+    def _save_model(self, *, in_epoch: bool) -> None:
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
-        checkpoints.save(self._run().progress(getattr(self.model, "optimizer", None)))
+        progress = self._run().progress(getattr(self.model, "optimizer", None))
+        checkpoints.save(progress, self._state.take(in_epoch=in_epoch))
 
     def _forget_initial_epoch(self) -> None:
         # Left on the model, it would shift every later `fit()` that has nothing to resume.
@@ -227,6 +285,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _path_of(self, index: int) -> str:
         saved = self._checkpoints.saved if self._checkpoints else []
         return saved[index].path if len(saved) >= -index else ""
+
+
+def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    if isinstance(callbacks, keras.callbacks.Callback):
+        return [callbacks]
+    return list(callbacks)
 
 
 def _is_of_keras(directory: str) -> bool:

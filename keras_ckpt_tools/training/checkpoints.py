@@ -147,7 +147,9 @@ class Checkpoints:
         self._number = number
         path = checkpoint_path(self.directory, number)
         models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
-        write = prepare_checkpoint(path, snapshot, self._describe(adapters), objects_of(*models), progress)
+        write = prepare_checkpoint(
+            path, snapshot, self._describe(adapters), objects_of(*models), progress
+        )
 
         def commit() -> None:
             try:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
@@ -84,6 +85,13 @@ class FitState:
             for name in there
             if name in here and there[name] != here[name]
         ]
+        metrics = [tuple(np.shape(value)) for value in restored.beside.get(METRICS, [])]
+        present = [tuple(variable.shape) for variable in _metrics_of(self._model)]
+        if METRICS in restored.beside and metrics != present:
+            found.append(
+                f"metrics: expected {len(metrics)} variables of shapes {metrics}, found "
+                f"{len(present)} of shapes {present}"
+            )
         state_of = restored.beside.get(CALLBACKS, {})
         found += [s for s in self._callbacks.differences(state_of) if "begins anew" not in s]
         return found
@@ -111,7 +119,8 @@ class FitState:
         warnings.warn(
             f"Epoch {progress.epochs_completed + 1} was interrupted after "
             f"{progress.batches_completed} batches and begins again from its first one, because "
-            f"{why}. {replay.remedy if replay else ''}".rstrip() + ".",
+            f"{why}. {replay.remedy if replay else ''}".rstrip()
+            + ".",
             UserWarning,
             stacklevel=4,
         )

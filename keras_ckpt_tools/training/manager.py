@@ -17,7 +17,7 @@ from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints
+from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.monitoring import direction
@@ -219,9 +219,9 @@ class CheckpointManager(TrainingLoop):
             NotBuiltError: a tracked object has no variables, and cannot be built from what is
                 known.
         """
-        progress = self._checkpoints.restore(os.fspath(path))
-        self._go_on(progress)
-        return progress
+        restored = self._checkpoints.restore(os.fspath(path))
+        self._go_on(restored)
+        return restored.progress
 
     def restore_or_initialize(self) -> str | None:
         """Restore the newest good checkpoint, if there is one.
@@ -239,14 +239,13 @@ class CheckpointManager(TrainingLoop):
         self._restored = True
         if found is None:
             return None
-        path, progress = found
-        self._go_on(progress)
-        return path
+        self._go_on(found)
+        return found.path
 
-    def _go_on(self, progress: TrainingProgress) -> None:
-        self._run.resume(progress)
+    def _go_on(self, restored: Restored) -> None:
+        self._run.resume(restored.progress)
         self._restored = True
-        self._batches_to_skip = progress.batches_completed
+        self._batches_to_skip = restored.progress.batches_completed
 
     def _restore_once(self) -> None:
         if self._restored or self._resume == "never":
