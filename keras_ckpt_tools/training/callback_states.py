@@ -47,8 +47,8 @@ class CallbackStates:
     >>> states.begin()
     >>> stopping.on_epoch_end(0, {"loss": 0.5})
     >>> stopping.on_epoch_end(1, {"loss": 0.6})
-    >>> states.get_state()
-    {'EarlyStopping': {'attributes': {'best': 0.5, 'wait': 1}}}
+    >>> sorted(states.get_state()["EarlyStopping"]["attributes"].items())
+    [('best', 0.5), ('wait', 1)]
     """
 
     def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
