@@ -41,10 +41,10 @@ def backup(ours: bool, directory: Path, **arguments: Any) -> Any:
 
 def fit(model: keras.Model, epochs: int, *callbacks: Any) -> list[int]:
     """Train; return the epochs that were trained."""
-    history = model.fit(
-        *small_data(), batch_size=4, epochs=epochs, verbose=0, callbacks=list(callbacks)
-    )
-    return list(history.epoch)
+    trained: list[int] = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: trained.append(epoch))
+    model.fit(*small_data(), batch_size=4, epochs=epochs, verbose=0, callbacks=[*callbacks, watch])
+    return trained
 
 
 @on_both
@@ -52,8 +52,8 @@ def test_a_second_interruption_does_not_lose_the_epoch(ours: bool, tmp_path: Pat
     """Killed in epoch 2, started again, killed in epoch 2 again: it goes on with epoch 2."""
     directory = str(tmp_path / "backup")
     arguments = {"save_freq": 3}
-    run_killed(fit_with_backup, ours, directory, arguments, 4, (2, 3))
-    run_killed(fit_with_backup, ours, directory, arguments, 4, (2, 3))
+    run_killed(fit_with_backup, ours, directory, arguments, 4, (2, 2))
+    run_killed(fit_with_backup, ours, directory, arguments, 4, (2, 2))
     done = run(fit_with_backup, ours, directory, arguments, 4)
     first_epoch, _ = done["batches"][0]
     assert first_epoch in (0, 2)

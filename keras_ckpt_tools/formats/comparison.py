@@ -96,7 +96,8 @@ def misfit(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused
     )
     return RestoreError(
-        f"The checkpoint and the model do not fit; nothing was changed.\n{report}{reasons}{others}\n",
+        "The checkpoint and the model do not fit; nothing was changed.\n"
+        f"{report}{reasons}{others}\n",
         received=f"path={report.path!r}",
         remedy=remedy,
         path=report.path,

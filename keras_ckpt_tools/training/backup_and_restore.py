@@ -251,7 +251,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         progress = self._run().progress(getattr(self.model, "optimizer", None))
-        checkpoints.save(progress, self._state.take(in_epoch=in_epoch))
+        checkpoints.save(progress, self._state.take(self.model, in_epoch=in_epoch))
 
     def _forget_initial_epoch(self) -> None:
         # Left on the model, it would shift every later `fit()` that has nothing to resume.

@@ -85,16 +85,14 @@ class CallbackStates:
         return {name: keeper.get_state() for name, keeper in self._keepers.items()}
 
     def differences(self, state: Mapping[str, Any]) -> list[str]:
-        """Return which callbacks are only in the checkpoint or only here, as sentences."""
+        """Return in what the callbacks differ from those of the checkpoint, as sentences.
+
+        A callback that the checkpoint does not have is none: it begins now.
+        """
         lost = [
             f"The checkpoint has the state of the callback {name!r}, which this call does not have."
             for name in state
             if name not in self._keepers
-        ]
-        new = [
-            f"The callback {name!r} is not in the checkpoint: it begins anew."
-            for name in self._keepers
-            if name not in state
         ]
         other = [
             f"The callback {name!r} gives its state in another way than when it was saved: with "
@@ -102,7 +100,7 @@ class CallbackStates:
             for name, keeper in self._keepers.items()
             if name in state and keeper.KEY not in state[name]
         ]
-        return lost + new + other
+        return lost + other
 
     def set_state(self, state: Mapping[str, Any], epoch: int, batch: int) -> None:
         """Let the callbacks go on from what `get_state` returned, all of them or none.

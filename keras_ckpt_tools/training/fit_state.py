@@ -40,6 +40,7 @@ class FitState:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
+        self._model: Any = None
         self._data: FitData | None = None
         self._first_epoch: int | None = None
         self._begun = False
@@ -54,10 +55,11 @@ class FitState:
 
     # Save.
 
-    def take(self, *, in_epoch: bool) -> dict[str, Any]:
-        """Return the state beside the model, now.
+    def take(self, model: Any, *, in_epoch: bool) -> dict[str, Any]:
+        """Return the state beside a model, now.
 
         Args:
+            model: What is trained.
             in_epoch: Whether an epoch is under way: then its metrics are part of it.
         """
         taken: dict[str, Any] = {
@@ -65,13 +67,13 @@ class FitState:
             FIT: {
                 "data": self._data.facts() if self._data else {},
                 "first epoch": self._first_epoch or 0,
-                "stopped": bool(getattr(self._model, "stop_training", False)),
+                "stopped": bool(getattr(model, "stop_training", False)),
             },
         }
         if self._callbacks.names:
             taken[CALLBACKS] = self._callbacks.get_state()
         if in_epoch:
-            taken[METRICS] = _metrics_of(self._model)
+            taken[METRICS] = _metrics_of(model)
         return taken
 
     # Resume.
@@ -93,8 +95,7 @@ class FitState:
                 f"{len(present)} of shapes {present}"
             )
         state_of = restored.beside.get(CALLBACKS, {})
-        found += [s for s in self._callbacks.differences(state_of) if "begins anew" not in s]
-        return found
+        return found + self._callbacks.differences(state_of)
 
     def resume(self, restored: Restored) -> tuple[bool, bool]:
         """Go on from what was restored, when the first epoch begins.

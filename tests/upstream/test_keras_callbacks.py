@@ -50,6 +50,13 @@ DIFFERENCES = (
         replacement="        self.assertFalse(os.path.exists(filepath))\n\n        # Case 6\n",
         row="missing metric",
     ),
+    Difference(
+        file="backup_and_restore_test.py",
+        test="test_best_case_step",
+        original="            self.assertEqual(int(model.layers[0].counter.value), 17)\n",
+        replacement="            self.assertEqual(int(model.layers[0].counter.value), 15)\n",
+        row="interrupted epoch",
+    ),
 )
 
 # Written down, so that a run which collects nothing is not a run that passes.
