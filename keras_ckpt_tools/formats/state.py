@@ -79,8 +79,11 @@ def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
 def _hands_out_copies(optimizer: Any) -> bool:
     """Return whether it is known what an optimizer would save: copies of its variables."""
     own = type(optimizer).save_own_variables
-    alone = not hasattr(optimizer, "inner_optimizer") and _is_keras_own(optimizer)
-    return alone and own is keras.optimizers.Optimizer.save_own_variables
+    # `MultiOptimizer` has its several optimizers asked as well, under paths of their own.
+    alone = not hasattr(optimizer, "inner_optimizer") and not hasattr(optimizer, "optimizers")
+    return (
+        alone and _is_keras_own(optimizer) and own is keras.optimizers.Optimizer.save_own_variables
+    )
 
 
 def keeps_structure(saveable: Any) -> bool:
