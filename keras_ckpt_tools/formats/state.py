@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import keras
@@ -60,11 +61,32 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
             own = store.make(group.rstrip("/"), {"name": optimizer.name})
             own.update((str(index), v) for index, v in enumerate(optimizer.variables))
             visited.add(id(optimizer))
-    save_state(saveable, weights_store=store, assets_store=None, visited_saveables=visited)
+    with _silent_until_filled(saveable, store.captured):
+        save_state(saveable, weights_store=store, assets_store=None, visited_saveables=visited)
     values = store.captured.values
     for index, variable in enumerate(_seed_states(saveable)):
         values[f"{RANDOM_GROUP}{index}"] = variable
     return store.captured
+
+
+@contextmanager
+def _silent_until_filled(saveable: Any, captured: Captured) -> Iterator[None]:
+    """Let lookup layers that have no table yet say nothing, where Keras' own method would raise."""
+    flatten = getattr(saveable, "_flatten_layers", tuple)
+    empty = [layer for layer in flatten() if _has_no_weights_yet(layer)]
+    for layer in empty:
+        layer.save_own_variables = lambda store: captured.unknown.append(store.prefix)
+    try:
+        yield
+    finally:
+        for layer in empty:
+            del layer.save_own_variables
+
+
+def _has_no_weights_yet(layer: Any) -> bool:
+    # Of TF-IDF, whose weights come with the vocabulary.
+    looks_up = getattr(layer, "output_mode", None) == "tf_idf" and hasattr(layer, "get_vocabulary")
+    return looks_up and not hasattr(layer, "idf_weights_const")
 
 
 def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
@@ -144,8 +166,13 @@ def fill(
             was changed.
     """
     captured = capture(saveable)
+    unknown = tuple(captured.unknown)
+    taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
     report = compare_tensors(
-        source.path, captured.infos(), source.tensors, optimizer_may_differ=optimizer_may_differ
+        source.path,
+        captured.infos() | taken_as_they_are,
+        source.tensors,
+        optimizer_may_differ=optimizer_may_differ,
     )
     if strict and not report:
         raise misfit(report)
