@@ -31,7 +31,7 @@ from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sharing import as_tensor, assign, handle_of, read
 from keras_ckpt_tools.formats.stores import Captured, CaptureStore, FillStore
-from keras_ckpt_tools.formats.walk import load_state, save_state
+from keras_ckpt_tools.formats.walk import attributes_of_any, load_state, save_state
 from keras_ckpt_tools.metadata import TensorInfo
 
 
@@ -116,6 +116,41 @@ def keeps_structure(saveable: Any) -> bool:
     flatten = getattr(saveable, "_flatten_layers", None)
     parts = [saveable, getattr(saveable, "optimizer", None), *(flatten() if flatten else ())]
     return all(_is_keras_own(part) for part in parts)
+
+
+def structure_of(saveable: Any) -> list[int | str]:
+    """Return what the walk of an object depends on beside its variables, in a form to compare.
+
+    That is which layer has which other layers under which names: two of them may have changed
+    places, and the variables are still the same. Identities, not objects: whoever keeps them keeps
+    no model alive.
+    """
+    found: list[int | str] = []
+    passed_over = attributes_of_any("Layer") or frozenset()
+    flatten = getattr(saveable, "_flatten_layers", tuple)
+    for layer in flatten():
+        if not layer._layers:
+            continue
+        for name, value in vars(layer).items():
+            # TensorFlow keeps the same objects once more under names of its own.
+            if name in passed_over or name.startswith("_self_"):
+                continue
+            if isinstance(value, internals.KerasSaveable):
+                found += (name, id(value))
+            elif isinstance(value, _CONTAINERS):
+                found += (name, *_identities(value))
+    return found
+
+
+_CONTAINERS = (list, tuple, dict)
+
+
+def _identities(container: Any) -> Iterator[int]:
+    for item in container.values() if isinstance(container, dict) else container:
+        if isinstance(item, internals.KerasSaveable):
+            yield id(item)
+        elif isinstance(item, _CONTAINERS):
+            yield from _identities(item)
 
 
 def _is_keras_own(part: Any) -> bool:

@@ -158,7 +158,11 @@ def _snapshots_of(model: Any) -> Snapshots:
 
 def _part(group: str, model: Any) -> Part:
     return Part(
-        group, lambda: state.capture(model), state.variables_of(model), state.keeps_structure(model)
+        group,
+        lambda: state.capture(model),
+        state.variables_of(model),
+        state.keeps_structure(model),
+        state.structure_of(model),
     )
 
 
