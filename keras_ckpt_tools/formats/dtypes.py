@@ -35,6 +35,24 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
+def is_of_numpy(dtype: np.dtype[Any]) -> bool:
+    """Return whether NumPy itself has a dtype, and so has everything that knows NumPy.
+
+    >>> is_of_numpy(np.dtype("float16")), is_of_numpy(numpy_dtype("float8_e5m2"))
+    (True, False)
+    """
+    return dtype.isbuiltin != 2
+
+
+def hdf5_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype as which HDF5 holds one: it knows those of ml_dtypes as bytes only.
+
+    >>> hdf5_dtype(numpy_dtype("bfloat16")), hdf5_dtype(np.dtype("int8"))
+    (dtype('V2'), dtype('int8'))
+    """
+    return dtype if is_of_numpy(dtype) else np.dtype(f"V{dtype.itemsize}")
+
+
 def in_native_order(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return an array with the bytes of its numbers in this machine's order.
 

@@ -13,15 +13,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ckpt_tools.formats.dtypes import dtype_name, numpy_dtype
+from keras_ckpt_tools.formats.dtypes import dtype_name, is_of_numpy, numpy_dtype
 from keras_ckpt_tools.formats.extents import ALIGNMENT
 
 Handle = tuple[Any, Any]
 """A variable's resource and dtype."""
 
-# Python's buffers and DLPack do not know these; their bits are enough.
-_EXOTIC = ("bfloat", "float8")
-_BITS = {1: "uint8", 2: "uint16"}
+# Python's buffers and DLPack do not know this one; its bits are enough.
+_EXOTIC = "bfloat16"
+_BITS = "uint16"
 
 
 def handle_of(value: Any) -> Handle | None:
@@ -48,24 +48,23 @@ def assign(handle: Handle, value: Any) -> None:
 def as_array(tensor: Any) -> np.ndarray[Any, Any]:
     """Return a tensor as an array, on the CPU without a copy."""
     name = tensor.dtype.name
-    if name.startswith(_EXOTIC):
-        dtype = numpy_dtype(name)
-        bits = tf.bitcast(tensor, _BITS[dtype.itemsize])
-        return np.asarray(memoryview(bits)).view(dtype)
+    if name == _EXOTIC:
+        bits = tf.bitcast(tensor, _BITS)
+        return np.asarray(memoryview(bits)).view(numpy_dtype(name))
     try:
         return np.asarray(memoryview(tensor))
     except (TypeError, ValueError, BufferError, RuntimeError):
-        return np.asarray(tensor.numpy())  # On a GPU, or strings.
+        return np.asarray(tensor.numpy())  # On a GPU, strings, or float8.
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Any:
     """Return an array as a tensor, without a copy where its memory lies as TensorFlow wants it."""
     name = dtype_name(array.dtype)
-    exotic = name.startswith(_EXOTIC)
-    shareable = exotic or array.dtype.kind in "iufc"
+    exotic = name == _EXOTIC
+    shareable = exotic or (array.dtype.kind in "iufc" and is_of_numpy(array.dtype))
     place, read_only = array.__array_interface__["data"]
     if not shareable or read_only or place % ALIGNMENT:
         return tf.constant(array)
-    bits = array.view(_BITS[array.dtype.itemsize]) if exotic else array
+    bits = array.view(_BITS) if exotic else array
     tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
     return tf.bitcast(tensor, name) if exotic else tensor

@@ -7,7 +7,8 @@ only what training then changes takes memory twice. Values on a GPU, and those o
 are copied to the host.
 
 What a model's tensors are is found by a walk through all attributes of all layers. It depends on
-the structure alone, so it is walked once and kept for as long as the variables are the same ones.
+the structure alone, so it is walked once and kept for as long as the variables are the same ones,
+and layers have the same layers under the same names.
 State that is no variable, because a layer makes it up in its own `save_own_variables`, is asked for
 anew each time.
 
@@ -54,22 +55,23 @@ class Part:
         group: Where its tensors stand in the file, `""` for the root.
         capture: Walks it.
         variables: All its variables. The walk is repeated when they are others than before.
-        keeps: Whether the walk is the same for as long as they are.
+        keeps: Whether the walk is the same for as long as they, and the structure, are.
+        structure: What else the walk depends on; see `state.structure_of`.
     """
 
     group: str
     capture: Callable[[], Captured]
     variables: Sequence[Any]
     keeps: bool = True
+    structure: Sequence[int | str] = ()
 
 
 class Snapshots:
     """Takes snapshots of the same objects again and again."""
 
     def __init__(self) -> None:
-        self._walked: dict[str, tuple[Sequence[Any], Captured]] = {}
-        self._planned: dict[str, Any] = {}
-        self._handles: dict[str, Handle] = {}
+        self._walked: dict[str, tuple[Sequence[Any], Sequence[int | str], Captured]] = {}
+        self._handles: dict[str, tuple[Any, Handle | None]] = {}
 
     def take(self, parts: Iterable[Part]) -> Snapshot:
         """Take a snapshot of all parts, now."""
@@ -84,31 +86,30 @@ class Snapshots:
     def walk(self, part: Part) -> Captured:
         """Return what a part is made of, by full path; walked anew only where it has changed."""
         known = self._walked.get(part.group)
-        if known is not None and _identical(known[0], part.variables):
-            return known[1]
+        if known and known[1] == part.structure and _identical(known[0], part.variables):
+            return known[2]
         captured = part.capture()
         if part.group:
             captured = captured.under(part.group)
         if part.keeps and all(map(_is_variable, captured.values.values())):
-            self._walked[part.group] = (tuple(part.variables), captured)
+            self._walked[part.group] = (tuple(part.variables), part.structure, captured)
         else:
             self._walked.pop(part.group, None)
         return captured
 
     def _arrays(self, values: dict[str, Any]) -> Mapping[str, np.ndarray[Any, Any]]:
-        if list(values) != list(self._planned) or not _identical(
-            list(values.values()), list(self._planned.values())
-        ):
-            found = ((path, handle_of(value)) for path, value in values.items())
-            self._handles = {path: handle for path, handle in found if handle is not None}
-            # Arrays of the user's are not held on to.
-            self._planned = values if len(self._handles) == len(values) else {}
-        taken = {path: read(handle) for path, handle in self._handles.items()}
-        if len(taken) == len(values):
-            return _Arrays(taken)
-        return _Arrays(
-            {path: taken[path] if path in taken else to_numpy(values[path]) for path in values}
-        )
+        known, self._handles = self._handles, {}
+        taken = {}
+        for path, value in values.items():
+            if not _is_variable(value):
+                taken[path] = to_numpy(value)  # Of the user's, and not held on to.
+                continue
+            variable, handle = known.get(path, (None, None))
+            if variable is not value:
+                handle = handle_of(value)
+            self._handles[path] = value, handle
+            taken[path] = to_numpy(value) if handle is None else read(handle)
+        return _Arrays(taken)
 
 
 class _Arrays(Mapping[str, np.ndarray[Any, Any]]):

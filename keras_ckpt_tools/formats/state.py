@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -32,7 +33,7 @@ from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sharing import as_tensor, assign, handle_of, read
 from keras_ckpt_tools.formats.stores import AssetsProbe, Captured, CaptureStore, FillStore
 from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.formats.walk import load_state, save_state
+from keras_ckpt_tools.formats.walk import attributes_of_any, load_state, save_state
 
 
 def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
@@ -52,11 +53,32 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
             own.update((str(index), v) for index, v in enumerate(optimizer.variables))
             visited.add(id(optimizer))
     probe = AssetsProbe()
-    save_state(saveable, weights_store=store, assets_store=probe, visited_saveables=visited)
+    with _silent_until_filled(saveable, store.captured):
+        save_state(saveable, weights_store=store, assets_store=probe, visited_saveables=visited)
     values = store.captured.values
     for index, variable in enumerate(_seed_states(saveable)):
         values[f"{RANDOM_GROUP}{index}"] = variable
     return dataclasses.replace(store.captured, has_assets=probe.asked_for)
+
+
+@contextmanager
+def _silent_until_filled(saveable: Any, captured: Captured) -> Iterator[None]:
+    """Let lookup layers that have no table yet say nothing, where Keras' own method would raise."""
+    flatten = getattr(saveable, "_flatten_layers", tuple)
+    empty = [layer for layer in flatten() if _has_no_weights_yet(layer)]
+    for layer in empty:
+        layer.save_own_variables = lambda store: captured.unknown.append(store.prefix)
+    try:
+        yield
+    finally:
+        for layer in empty:
+            del layer.save_own_variables
+
+
+def _has_no_weights_yet(layer: Any) -> bool:
+    # Of TF-IDF, whose weights come with the vocabulary.
+    looks_up = getattr(layer, "output_mode", None) == "tf_idf" and hasattr(layer, "get_vocabulary")
+    return looks_up and not hasattr(layer, "idf_weights_const")
 
 
 def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
@@ -71,8 +93,11 @@ def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
 def _hands_out_copies(optimizer: Any) -> bool:
     """Return whether it is known what an optimizer would save: copies of its variables."""
     own = type(optimizer).save_own_variables
-    alone = not hasattr(optimizer, "inner_optimizer") and _is_keras_own(optimizer)
-    return alone and own is keras.optimizers.Optimizer.save_own_variables
+    # `MultiOptimizer` has its several optimizers asked as well, under paths of their own.
+    alone = not hasattr(optimizer, "inner_optimizer") and not hasattr(optimizer, "optimizers")
+    return (
+        alone and _is_keras_own(optimizer) and own is keras.optimizers.Optimizer.save_own_variables
+    )
 
 
 def keeps_structure(saveable: Any) -> bool:
@@ -83,6 +108,41 @@ def keeps_structure(saveable: Any) -> bool:
     flatten = getattr(saveable, "_flatten_layers", None)
     parts = [saveable, getattr(saveable, "optimizer", None), *(flatten() if flatten else ())]
     return all(_is_keras_own(part) for part in parts)
+
+
+def structure_of(saveable: Any) -> list[int | str]:
+    """Return what the walk of an object depends on beside its variables, in a form to compare.
+
+    That is which layer has which other layers under which names: two of them may have changed
+    places, and the variables are still the same. Identities, not objects: whoever keeps them keeps
+    no model alive.
+    """
+    found: list[int | str] = []
+    passed_over = attributes_of_any("Layer") or frozenset()
+    flatten = getattr(saveable, "_flatten_layers", tuple)
+    for layer in flatten():
+        if not layer._layers:
+            continue
+        for name, value in vars(layer).items():
+            # TensorFlow keeps the same objects once more under names of its own.
+            if name in passed_over or name.startswith("_self_"):
+                continue
+            if isinstance(value, internals.KerasSaveable):
+                found += (name, id(value))
+            elif isinstance(value, _CONTAINERS):
+                found += (name, *_identities(value))
+    return found
+
+
+_CONTAINERS = (list, tuple, dict)
+
+
+def _identities(container: Any) -> Iterator[int]:
+    for item in container.values() if isinstance(container, dict) else container:
+        if isinstance(item, internals.KerasSaveable):
+            yield id(item)
+        elif isinstance(item, _CONTAINERS):
+            yield from _identities(item)
 
 
 def _is_keras_own(part: Any) -> bool:
@@ -133,8 +193,13 @@ def fill(
             was changed.
     """
     captured = capture(saveable)
+    unknown = tuple(captured.unknown)
+    taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
     report = compare_tensors(
-        source.path, captured.infos(), source.tensors, optimizer_may_differ=optimizer_may_differ
+        source.path,
+        captured.infos() | taken_as_they_are,
+        source.tensors,
+        optimizer_may_differ=optimizer_may_differ,
     )
     if strict and not report:
         raise misfit(report)

@@ -28,12 +28,14 @@ class Captured:
         names: Names of objects, by the path of their group, as Keras keeps them in attributes.
         asked: The group of each object that was asked for its state, whether it has any or not.
         has_assets: Whether one of them saves files beside tensors.
+        unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     has_assets: bool = False
+    unknown: list[str] = field(default_factory=list)
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
@@ -42,6 +44,7 @@ class Captured:
             {f"{prefix}/{path}": name for path, name in self.names.items()},
             [f"{prefix}/{path}" for path in self.asked],
             self.has_assets,
+            [f"{prefix}/{path}" for path in self.unknown],
         )
 
     def infos(self) -> dict[str, TensorInfo]:
@@ -57,27 +60,27 @@ def _info(path: str, value: Any) -> TensorInfo:
 
 
 class _Group(MutableMapping[str, Any]):
-    """What `save_own_variables` and `load_own_variables` are given."""
+    """What `save_own_variables` and `load_own_variables` are given. `prefix` is its path."""
 
     def __init__(self, values: dict[str, Any], prefix: str):
         self._values = values
-        self._prefix = prefix
+        self.prefix = prefix
 
     def __getitem__(self, key: str) -> Any:
-        return self._values[f"{self._prefix}{key}"]
+        return self._values[f"{self.prefix}{key}"]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._values[f"{self._prefix}{key}"] = value
+        self._values[f"{self.prefix}{key}"] = value
 
     def __delitem__(self, key: str) -> None:
-        del self._values[f"{self._prefix}{key}"]
+        del self._values[f"{self.prefix}{key}"]
 
     def __iter__(self) -> Iterator[str]:
-        start = len(self._prefix)
+        start = len(self.prefix)
         return (
             path[start:]
             for path in self._values
-            if path.startswith(self._prefix) and "/" not in path[start:]
+            if path.startswith(self.prefix) and "/" not in path[start:]
         )
 
     def __len__(self) -> int:

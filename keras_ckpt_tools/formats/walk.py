@@ -37,7 +37,7 @@ def _remembered() -> Iterator[None]:
     state = internals.global_state
     before = {kind: state.get_global_attribute(_LOOKED_UP + kind) for kind in _KINDS}
     for kind in _KINDS:
-        state.set_global_attribute(_LOOKED_UP + kind, _attributes_of_any(kind))
+        state.set_global_attribute(_LOOKED_UP + kind, attributes_of_any(kind))
     try:
         yield
     finally:
@@ -46,7 +46,8 @@ def _remembered() -> Iterator[None]:
 
 
 @functools.cache
-def _attributes_of_any(kind: str) -> frozenset[str] | None:
+def attributes_of_any(kind: str) -> frozenset[str] | None:
+    """Return the attributes that every object of a kind has, which the walk passes over."""
     try:
         return frozenset(internals.get_attr_skipset(kind))
     except ValueError:

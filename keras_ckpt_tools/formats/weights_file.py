@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_ckpt_tools.formats.dtypes import dtype_name, in_native_order, numpy_dtype, raw_bytes
+from keras_ckpt_tools.formats.dtypes import (
+    dtype_name,
+    hdf5_dtype,
+    in_native_order,
+    is_of_numpy,
+    numpy_dtype,
+    raw_bytes,
+)
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
 from keras_ckpt_tools.formats.snapshot import Snapshot
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
@@ -90,7 +97,7 @@ def _structure(
 ) -> Structure:
     return Structure(
         datasets=tuple(
-            Dataset(path, array.shape, array.dtype, dtype_attributes(names[path]))
+            Dataset(path, array.shape, hdf5_dtype(array.dtype), dtype_attributes(names[path]))
             for path, array in arrays.items()
         ),
         group_attributes=tuple((path, "name", name) for path, name in snapshot.names.items()),
@@ -105,7 +112,7 @@ def dtype_attributes(name: str) -> tuple[tuple[str, str], ...]:
     >>> dtype_attributes("bfloat16"), dtype_attributes("float32")
     ((('dtype', 'bfloat16'),), ())
     """
-    return (("dtype", name),) if numpy_dtype(name).kind == "V" else ()
+    return (("dtype", name),) if not is_of_numpy(numpy_dtype(name)) else ()
 
 
 def _pieces(layout: Layout, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[Any]:

@@ -74,8 +74,10 @@ class Occupancy:
         self._taken = None
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 (when Python exits, `contextlib` may be gone)
             self.release()
+        except Exception:  # noqa: BLE001
+            pass
 
 
 def _forget_in_child() -> None:

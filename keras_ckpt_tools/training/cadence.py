@@ -45,22 +45,32 @@ class Cadence:
             )
         self.save_freq = save_freq
         self.last_batch: int | None = None
+        self.seen = 0
         self._batches = 0
+        self._was_due = False
         self._saved_at = time.monotonic()
 
     def batch_ends(self, batch: int) -> bool:
         """Return whether to save now that the batch of that zero-based index has ended."""
         new_epoch = self.last_batch is None or batch <= self.last_batch
-        self._batches += batch + 1 if new_epoch else batch - (self.last_batch or 0)
+        passed = batch + 1 if new_epoch else batch - (self.last_batch or 0)
+        self.seen += passed
+        self._batches += passed
         self.last_batch = batch
         if isinstance(self.save_freq, datetime.timedelta):
             due = time.monotonic() - self._saved_at >= self.save_freq.total_seconds()
         else:
             due = self.save_freq != "epoch" and self._batches >= self.save_freq
         if due:
+            self._was_due = True
             self._batches = 0
             self.saved()
         return due
+
+    @property
+    def never_due(self) -> bool:
+        """Whether it counts batches, of which there were some, and never enough for a save."""
+        return isinstance(self.save_freq, int) and self.seen > 0 and not self._was_due
 
     def epoch_ends(self) -> bool:
         """Return whether to save now that an epoch has ended."""

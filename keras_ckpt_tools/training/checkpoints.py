@@ -19,6 +19,7 @@ from keras_ckpt_tools.errors import (
     CommitError,
     DamagedArtefactError,
 )
+from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.checkpoint_dir import (
     checkpoint_path,
     clear_leftovers,
@@ -226,7 +227,13 @@ class Checkpoints:
             self._occupancy.release()
 
     def _part(self, adapter: Adapter) -> Part:
-        return Part(adapter.name, adapter.captured, adapter.present(), adapter.keeps_structure())
+        return Part(
+            adapter.name,
+            adapter.captured,
+            adapter.present(),
+            adapter.keeps_structure(),
+            state.structure_of(adapter.target),
+        )
 
     def _describe(self, adapters: Sequence[Adapter]) -> dict[str, TrackedObject]:
         paths: dict[int, str] = {}

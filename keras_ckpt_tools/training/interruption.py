@@ -139,7 +139,8 @@ def _key(frame: FrameType) -> Place:
 class ExceptionWatch:
     """Calls something when a step of `fit()` raises, before the exception goes on its way.
 
-    All watches of a model share one wrapper around its step.
+    All watches of a model share one wrapper around its step. What a callback raises passes it by:
+    `fit()` calls callbacks itself, and lets none of them around that.
 
     Args:
         save: What to call. Should it raise, that is noted on the first exception, which goes on.

@@ -67,8 +67,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             training ends.
         on_missing_metric: What to do where `save_best_only` is on and the metric is not in the
             logs: `"warn"` once and save nothing, raise an `"error"`, or `"save"` as Keras does.
-        save_on_exception: Whether the model is saved when a step of `fit()` raises, as
-            `model-interrupted.keras` beside `model.keras`; the exception then goes on.
+        save_on_exception: Whether the model is saved when a step of `fit()` raises (the model, the
+            loss or the data), as `model-interrupted.keras` beside `model.keras`; the exception then
+            goes on. One that another callback raises is not seen: Keras tells no callback of it.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
             end of the batch under way, and do after that what they would have done.
 
@@ -204,6 +205,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if self._missed and not self._files.any:
             self._warn_once(
                 f"Nothing was saved to {self.filepath!r}: {self.monitor!r} was never in the logs."
+            )
+        if self._cadence.never_due:
+            self._warn_once(
+                f"Nothing was saved to {self.filepath!r}: training ended after "
+                f"{self._cadence.seen} batches, and `save_freq={self.save_freq!r}` saves every "
+                f"{self.save_freq}. Pass a smaller number, or 'epoch'."
             )
 
     def _run(self) -> Run:

@@ -173,7 +173,11 @@ def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
 
 def _part(group: str, model: Any) -> Part:
     return Part(
-        group, lambda: state.capture(model), state.variables_of(model), state.keeps_structure(model)
+        group,
+        lambda: state.capture(model),
+        state.variables_of(model),
+        state.keeps_structure(model),
+        state.structure_of(model),
     )
 
 

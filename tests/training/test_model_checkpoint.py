@@ -89,6 +89,31 @@ def test_batches_are_counted_in_fit(
     assert progress.step == 4 + int(expected[1][2])
 
 
+def test_a_run_too_short_for_its_save_freq_says_so(checkpoint: Make, tmp_path: Path) -> None:
+    """Both numbers, once, when training ends with nothing saved."""
+    model = small_model()
+    callback = checkpoint("a.keras", model, save_freq=10_000)
+    with pytest.warns(UserWarning, match=r"after 8 batches, and `save_freq=10000`") as told:
+        model.fit(*small_data(), batch_size=4, epochs=2, verbose=0, callbacks=[callback])
+    assert len(told) == 1
+    assert names_in(tmp_path) == []
+
+
+def test_a_run_that_saved_ends_in_silence(checkpoint: Make, tmp_path: Path) -> None:
+    """Also one of no batch at all."""
+    model = small_model()
+    model.fit(
+        *small_data(),
+        batch_size=4,
+        verbose=0,
+        callbacks=[checkpoint("a.keras", model, save_freq=4)],
+    )
+    assert names_in(tmp_path) == ["a.keras"]
+    callback = checkpoint("b.keras", model, save_freq=4)
+    callback.on_train_begin()
+    callback.on_train_end()
+
+
 def test_a_clock_saves(checkpoint: Make, tmp_path: Path) -> None:
     """So short a time has passed at each batch."""
     model = small_model()
