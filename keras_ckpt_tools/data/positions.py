@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from keras_ckpt_tools.errors import ArgumentError
 
@@ -34,6 +34,15 @@ class Positioned(Protocol):
             epoch: Zero-based; whose order it is.
             batch: Zero-based; the first batch of that epoch that is given out.
         """
+
+
+def is_positioned(data: Any) -> TypeGuard[Positioned]:
+    """Return whether data can begin at any batch of any epoch.
+
+    >>> is_positioned(range(3))  # which has a number of that name
+    False
+    """
+    return isinstance(data, Positioned) and callable(data.start)
 
 
 @dataclass

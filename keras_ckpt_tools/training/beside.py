@@ -20,6 +20,7 @@ RANDOM = "_random"
 CALLBACKS = "_callbacks"
 METRICS = "_metrics"
 FIT = "_fit"
+LOOP = "_loop"
 
 
 def is_beside(name: str) -> bool:

@@ -98,6 +98,11 @@ class Checkpoints:
         self._adapters = adapters_of(self.objects)
 
     @property
+    def adapters(self) -> Sequence[Adapter]:
+        """How each tracked object is taken and put back."""
+        return self._adapters
+
+    @property
     def saved(self) -> list[Saved]:
         """The checkpoints that are there, oldest first."""
         if self._saved is None:

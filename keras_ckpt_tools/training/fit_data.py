@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from keras_ckpt_tools.data.positions import Positioned, pass_and_batch
+from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
 from keras_ckpt_tools.training.replaying import Replay, replay_of
 
@@ -28,7 +28,7 @@ class FitData:
         self._iterator = iterator
         self._adapter = iterator.data_adapter
         given = getattr(self._adapter, "py_dataset", None), getattr(self._adapter, "_dataset", None)
-        self._positioned = next((data for data in given if isinstance(data, Positioned)), None)
+        self._positioned = next((data for data in given if is_positioned(data)), None)
         self.replay: Replay = replay_of(self._adapter, self._positioned)
 
     @classmethod

@@ -23,6 +23,7 @@ from keras_ckpt_tools.training.callback_states import CallbackStates, restore_hi
 from keras_ckpt_tools.training.checkpoints import Restored
 from keras_ckpt_tools.training.fit_data import FitData
 from keras_ckpt_tools.training.random_states import RandomStates
+from keras_ckpt_tools.training.replaying import Replay
 
 _LOGS = "_get_metrics_result_or_logs"
 
@@ -111,17 +112,18 @@ class FitState:
 
     def _can_go_on_in_epoch(self, restored: Restored) -> bool:
         progress = restored.progress
-        if not progress.batches_completed or METRICS not in restored.beside:
+        if not progress.batches_completed:
             return False
-        if self._data is not None and self._data.replay.exact:
+        replay = self._data.replay if self._data else Replay("its data are not known")
+        if METRICS not in restored.beside:
+            replay = Replay("a loop saved it, and its metrics are not those of `fit()`")
+        if replay.exact:
             return True
-        replay = self._data.replay if self._data else None
-        why = replay.reason if replay else "its data are not known"
+        remedy = f" {replay.remedy}." if replay.remedy else ""
         warnings.warn(
             f"Epoch {progress.epochs_completed + 1} was interrupted after "
             f"{progress.batches_completed} batches and begins again from its first one, because "
-            f"{why}. {replay.remedy if replay else ''}".rstrip()
-            + ".",
+            f"{replay.reason}.{remedy}",
             UserWarning,
             stacklevel=4,
         )

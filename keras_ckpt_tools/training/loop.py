@@ -16,6 +16,7 @@ from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.training.cadence import Cadence
 from keras_ckpt_tools.training.checkpoints import Checkpoints
 from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.loop_state import LoopState
 from keras_ckpt_tools.training.run import Run, plain_logs
 
 Batch = TypeVar("Batch")
@@ -27,6 +28,7 @@ class TrainingLoop(abc.ABC):
     _cadence: Cadence
     _checkpoints: Checkpoints
     _run: Run
+    _state: LoopState
     _batches_to_skip: int
     _save_on_signal: bool
     _signals: SignalWatch
@@ -66,17 +68,22 @@ class TrainingLoop(abc.ABC):
             The zero-based index of the epoch.
         """
         _check_total("epochs", total)
-        self._begin()
+        self._begin(total)
         try:
             for epoch in range(self._run.progress().epochs_completed, total):
+                if self._state.stopped:
+                    break
                 self._run.epoch_begins(epoch)
+                self._state.epoch_begins(epoch, self._checkpoints.adapters)
                 yield epoch
+                self._state.epoch_ends(epoch, self._run.notes)
                 self._run.epoch_ends(epoch, self._run.notes)
                 if self._cadence.epoch_ends() or self._signals.received:
                     self.save()
                 self._leave_on_signal()
         finally:
             self._signals.end()
+        self._state.train_ends(self._run.progress().logs)
         self._save_rest()
 
     def batches(self, dataset: Iterable[Batch]) -> Iterator[Batch]:
@@ -84,6 +91,8 @@ class TrainingLoop(abc.ABC):
 
         After a restart in the middle of an epoch, the batches that were already done are passed
         over; that is exact where the dataset gives the same batches in the same order again.
+        `kct.data.ArrayDataset` and `kct.data.resumable` do, and read nothing that is passed over;
+        `docs/data.md` says what else does.
 
         Args:
             dataset: Any iterable: a `tf.data.Dataset`, a list, a generator.
@@ -94,9 +103,13 @@ class TrainingLoop(abc.ABC):
         done, self._batches_to_skip = self._batches_to_skip, 0
         if done:
             self._cadence.starts_at(done, self.progress.step)
-        for index, batch in enumerate(_after(dataset, done), done):
+        data = self._state.place(dataset, self._run.progress().epochs_completed, done)
+        for index, batch in enumerate(data, done):
+            self._state.batch_begins(index)
             yield batch
             self._batch_ended(index)
+            if self._state.stopped:
+                break
 
     def steps(self, total: int) -> Iterator[int]:
         """Iterate over the steps that are still to do, in a loop without epochs.
@@ -110,18 +123,23 @@ class TrainingLoop(abc.ABC):
             The zero-based index of the step.
         """
         _check_total("steps", total)
-        self._begin()
+        self._begin(None)
         done = self._run.progress().batches_completed
         self._cadence.starts_at(done, self.progress.step)
         try:
             for index in range(done, total):
+                if self._state.stopped:
+                    break
+                self._state.batch_begins(index)
                 yield index
                 self._batch_ended(index)
         finally:
             self._signals.end()
+        self._state.train_ends(self._run.progress().logs)
         self._save_rest()
 
     def _batch_ended(self, index: int) -> None:
+        self._state.batch_ends(index, self._run.notes)
         self._run.batch_ends(index)
         if self._counting_optimizer() is None:
             self._run.count_step()
@@ -134,9 +152,10 @@ class TrainingLoop(abc.ABC):
             self.wait()
             self._signals.hand_on()
 
-    def _begin(self) -> None:
+    def _begin(self, epochs: int | None) -> None:
         self._checkpoints.occupy()
         self._restore_once()
+        self._state.train_begins(epochs)
         if self._save_on_signal:
             self._signals.begin()
 
@@ -179,17 +198,6 @@ class TrainingLoop(abc.ABC):
                 remedy="Reduce them first, with `tf.reduce_mean` for example.",
             )
         self._run.note(numbers)
-
-
-def _after(dataset: Iterable[Batch], done: int) -> Iterable[Batch]:
-    if not done:
-        return dataset
-    if hasattr(dataset, "skip"):
-        return dataset.skip(done)  # type: ignore[no-any-return]
-    batches = iter(dataset)
-    for _ in range(done):
-        next(batches, None)
-    return batches
 
 
 def _check_total(name: str, total: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
 import keras
@@ -20,6 +21,7 @@ from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
+from keras_ckpt_tools.training.loop_state import LoopState
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
 from keras_ckpt_tools.training.writing import check_directory
@@ -47,10 +49,15 @@ class CheckpointManager(TrainingLoop):
             when the loop ends.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
             under way, and do after that what they would have done.
+        callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
+            `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
+            `model`, or to the first one, and their state is carried over a restart.
         **objects: What is tracked, by names of your choice and any number of them: Keras models,
             optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
-            `tf.Module`s; `tf.random.Generator`s and NumPy generators; objects with
-            `state_dict`/`load_state_dict` or `get_state`/`set_state`.
+            `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
+            Python's `random.Random`; objects with `state_dict`/`load_state_dict` or
+            `get_state`/`set_state`. The generators of the process itself are saved without being
+            tracked.
 
     Raises:
         ArgumentError: an argument cannot work, or an object cannot be tracked.
@@ -93,6 +100,7 @@ class CheckpointManager(TrainingLoop):
         resume: Literal["auto", "never", "must"] = "auto",
         background: bool = False,
         save_on_signal: bool = False,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
         **objects: Any,
     ):
         policy = policy_from(max_to_keep, keep)
@@ -110,6 +118,7 @@ class CheckpointManager(TrainingLoop):
         if resume == "never":
             self._checkpoints.expect_another_run()
         self._run = Run(TrainingProgress())
+        self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
         self._save_on_signal = save_on_signal
         self._signals = SignalWatch()
         self._restored = False
@@ -184,7 +193,8 @@ class CheckpointManager(TrainingLoop):
         self._run.ensure_begun()
         now = self._run.progress(self._counting_optimizer())
         best = self._best(self._checkpoints.best_with(now))
-        path = self._checkpoints.save(dataclasses.replace(now, best=best or now.best))
+        progress = dataclasses.replace(now, best=best or now.best)
+        path = self._checkpoints.save(progress, self._state.take())
         self._restored = True
         self._cadence.saved()
         return path
@@ -219,7 +229,7 @@ class CheckpointManager(TrainingLoop):
             NotBuiltError: a tracked object has no variables, and cannot be built from what is
                 known.
         """
-        restored = self._checkpoints.restore(os.fspath(path))
+        restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
         self._go_on(restored)
         return restored.progress
 
@@ -235,7 +245,7 @@ class CheckpointManager(TrainingLoop):
                 known.
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
-        found = self._checkpoints.restore_newest()
+        found = self._checkpoints.restore_newest(self._state.differences)
         self._restored = True
         if found is None:
             return None
@@ -244,6 +254,7 @@ class CheckpointManager(TrainingLoop):
 
     def _go_on(self, restored: Restored) -> None:
         self._run.resume(restored.progress)
+        self._state.resume(restored)
         self._restored = True
         self._batches_to_skip = restored.progress.batches_completed
 
@@ -272,3 +283,9 @@ class CheckpointManager(TrainingLoop):
         )
         head = "<tr><th>checkpoint</th><th>epochs completed</th><th>step</th></tr>"
         return f"<table><caption>{html.escape(self.directory)}</caption>{head}{rows}</table>"
+
+
+def _one_model(objects: Mapping[str, Any]) -> Any:
+    """Return the model that callbacks belong to."""
+    models = {name: item for name, item in objects.items() if isinstance(item, keras.Model)}
+    return models.get("model", next(iter(models.values()), None))

@@ -51,7 +51,7 @@ def replay_of(adapter: Any, positioned: Any) -> Replay:
             return Replay(counts_iterators=True)
         return Replay("arrays are shuffled in an order that is never the same again", _OURS)
     if kind == "TFDatasetAdapter":
-        return _of_pipeline(adapter._dataset)
+        return replay_of_pipeline(adapter._dataset)
     if kind == "PyDatasetAdapter":
         if not adapter.shuffle:
             return Replay()
@@ -64,7 +64,8 @@ def replay_of(adapter: Any, positioned: Any) -> Replay:
     return Replay(f"it is not known how to go on in the middle of this data ({kind})", _OURS)
 
 
-def _of_pipeline(dataset: Any) -> Replay:
+def replay_of_pipeline(dataset: Any) -> Replay:
+    """Return how far a tf.data pipeline can be replayed, by its stages."""
     stages = list(_stages(dataset))
     names = [type(stage).__name__ for stage in stages]
     shuffles = [stage for stage in stages if "Shuffle" in type(stage).__name__]

@@ -22,10 +22,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.metadata import TrackedObject
+from keras_ckpt_tools.training.random_states import state_access
 from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
 from keras_ckpt_tools.training.variable_trees import collect_variables, is_variable
 
@@ -281,10 +283,14 @@ def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
         return MetricAdapter(name, target)
     if isinstance(target, internals.KerasSaveable):
         return KerasAdapter(name, target, elsewhere)
-    if isinstance(target, np.random.Generator):
-        generator = target.bit_generator
+    if (access := state_access(target)) is not None:
+        return StateAdapter(name, target, *access)
+    if isinstance(target, tf.data.Iterator):
         return StateAdapter(
-            name, target, lambda: generator.state, lambda s: setattr(generator, "state", s)
+            name,
+            target,
+            lambda: {"iterator": iterator_state(target)},
+            lambda taken: restore_iterator(target, taken["iterator"]),
         )
     if isinstance(target, (tf.random.Generator, keras.random.SeedGenerator)):
         return Adapter(name, target.state)

@@ -184,7 +184,7 @@ def test_a_manager_reads_what_fit_wrote(tmp_path: Path) -> None:
 
 
 def _tracked_tensors(path: Path) -> list[str]:
-    return [name for name in kct.inspect(path).tensors if not name.startswith("_")]
+    return [t.path for t in kct.inspect(path).tensors if not t.path.startswith("_")]
 
 
 def test_fit_and_a_loop_leave_the_same_state(tmp_path: Path) -> None:

@@ -1,0 +1,203 @@
+"""The state of a hand-written loop beside its objects: event -> *take*, and resume -> *put back*.
+
+What `fit_state` is for `fit()`, this is for a manager's loop: random generators, Keras callbacks
+that the loop drives, and how far the data are. Here it is the loop that calls the callbacks, so
+what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_ckpt_tools.data.positions import is_positioned
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.training.beside import CALLBACKS, LOOP, RANDOM
+from keras_ckpt_tools.training.callback_states import CallbackStates
+from keras_ckpt_tools.training.checkpoints import Restored
+from keras_ckpt_tools.training.random_states import RandomStates
+from keras_ckpt_tools.training.replaying import Replay, replay_of_pipeline
+from keras_ckpt_tools.training.tracked import Adapter
+
+
+class LoopState:
+    """What one loop carries over a restart, beside the tracked objects.
+
+    Args:
+        callbacks: Keras callbacks, which the loop drives.
+        model: Whose callbacks they are, or `None`.
+
+    Raises:
+        ArgumentError: there are callbacks and no model.
+    """
+
+    def __init__(self, callbacks: Iterable[keras.callbacks.Callback], model: Any):
+        given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+        self._states = CallbackStates(given)
+        if given and model is None:
+            raise ArgumentError(
+                "Callbacks belong to a Keras model, and none is tracked.",
+                received=f"callbacks={given!r}",
+                remedy="Track the model: `CheckpointManager(directory, model=model, "
+                "callbacks=...)`.",
+            )
+        self._callbacks = given
+        self._called: keras.callbacks.CallbackList | None = None
+        self._model = model
+        self._random = RandomStates()
+        self._restored: Restored | None = None
+        self._data: Any = None
+        self._iterators = 0
+
+    # Save and restore.
+
+    def take(self) -> dict[str, Any]:
+        """Return the state beside the tracked objects, now."""
+        taken: dict[str, Any] = {
+            RANDOM: self._random.get_state(),
+            LOOP: {"iterators": self._iterators, "stopped": self.stopped},
+        }
+        if self._callbacks:
+            taken[CALLBACKS] = self._states.get_state()
+        return taken
+
+    def differences(self, restored: Restored) -> list[str]:
+        """Return in what this loop differs from the one that was saved, as sentences."""
+        return self._states.differences(restored.beside.get(CALLBACKS, {}))
+
+    def resume(self, restored: Restored) -> None:
+        """Go on from what was restored."""
+        self._restored = restored
+        loop = restored.beside.get(LOOP, {})
+        in_epoch = restored.progress.batches_completed > 0
+        # The one under way is made again.
+        self._iterators = max(loop.get("iterators", 0) - in_epoch, 0)
+        self._data = None
+        self._put_back_random()
+
+    def _put_back_random(self) -> None:
+        if self._restored is not None and RANDOM in self._restored.beside:
+            self._random.set_state(self._restored.beside[RANDOM])
+
+    def _put_back(self) -> None:
+        assert self._restored is not None
+        progress = self._restored.progress
+        if CALLBACKS in self._restored.beside:
+            self._states.set_state(
+                self._restored.beside[CALLBACKS],
+                progress.epochs_completed,
+                progress.batches_completed,
+            )
+        self._put_back_random()
+
+    # Events of the loop.
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback has stopped training."""
+        return bool(self._callbacks and self._model.stop_training)
+
+    def train_begins(self, epochs: int | None) -> None:
+        """Note that the loop begins; what callbacks have set back is put back."""
+        if not self._callbacks:
+            return
+        self._model.stop_training = False
+        self._called = keras.callbacks.CallbackList(
+            self._callbacks, model=self._model, epochs=epochs, steps=None, verbose=0
+        )
+        self._called.on_train_begin()
+        self._states.begin()
+        if self._restored is not None:
+            self._put_back()
+            self._model.stop_training = bool(self._restored.beside.get(LOOP, {}).get("stopped"))
+
+    def epoch_begins(self, epoch: int, tracked: Sequence[Adapter]) -> None:
+        """Note that an epoch begins, or goes on in its middle.
+
+        Args:
+            epoch: Zero-based.
+            tracked: The tracked objects, which callbacks may change now.
+        """
+        restored, self._restored = self._restored, None
+        if self._called is None:
+            return
+        if restored is None or not restored.progress.batches_completed:
+            self._called.on_epoch_begin(epoch)
+            return
+        # Callbacks see this epoch begin a second time; what they do then was done already.
+        undo = [adapter.remember() for adapter in tracked]
+        self._called.on_epoch_begin(epoch)
+        for step in undo:
+            step()
+        self._restored = restored
+        self._put_back()
+        self._restored = None
+
+    def batch_begins(self, batch: int) -> None:
+        """Note that a batch begins."""
+        if self._called is not None:
+            self._called.on_train_batch_begin(batch)
+
+    def batch_ends(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Note that a batch has ended."""
+        if self._called is not None:
+            self._called.on_train_batch_end(batch, dict(logs))
+
+    def epoch_ends(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Note that an epoch has ended."""
+        if self._called is not None:
+            self._called.on_epoch_end(epoch, dict(logs))
+
+    def train_ends(self, logs: Mapping[str, float]) -> None:
+        """Note that the loop has ended."""
+        called, self._called = self._called, None
+        if called is not None:
+            called.on_train_end(dict(logs))
+
+    # Data.
+
+    def place(self, dataset: Any, epoch: int, done: int) -> Any:
+        """Return the data of an epoch, without the batches that are done.
+
+        Args:
+            dataset: What the loop iterates over.
+            epoch: Zero-based.
+            done: How many batches of it are done.
+        """
+        if is_positioned(dataset):
+            dataset.start(epoch, done)
+            return dataset
+        pipeline = isinstance(dataset, tf.data.Dataset)
+        replay = replay_of_pipeline(dataset) if pipeline else Replay()
+        if done and not replay.exact:
+            warnings.warn(
+                f"The first {done} batches of epoch {epoch + 1} are passed over, and may not be "
+                f"those that are done, because {replay.reason}. {replay.remedy}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        self._make_earlier_iterators(dataset, replay)
+        if not done:
+            return dataset
+        if hasattr(dataset, "skip"):
+            return dataset.skip(done)
+        batches = iter(dataset)
+        for _ in range(done):
+            next(batches, None)
+        return batches
+
+    def _make_earlier_iterators(self, dataset: Any, replay: Replay) -> None:
+        # The order of a seeded `shuffle` depends on how many iterators of it were made before.
+        if self._data is None:
+            for _ in range(self._iterators if replay.counts_iterators else 0):
+                earlier = iter(dataset)
+                if replay.has_to_be_read:
+                    next(earlier, None)
+        elif self._data is not dataset:
+            self._iterators = 0
+        self._data = dataset
+        self._iterators += 1
