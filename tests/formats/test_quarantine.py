@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -281,10 +282,8 @@ def test_no_damage_ends_anything_but_the_other_process(seed, make):
     for place in chosen.integers(0, len(whole), 40):
         whole[place] = chosen.integers(256)
     path.write_bytes(whole[: len(whole) - int(seed % 3) * 100])
-    try:
-        look(path)
-    except ArtefactError as error:
-        assert error.path == str(path)
+    with contextlib.suppress(ArtefactError):
+        assert look(path).members
 
 
 def test_it_takes_no_time_to_speak_of(make):
