@@ -285,7 +285,7 @@ def test_a_report_is_json(forge, chain, layer, names):
     """For programs: the same facts, with a verdict on the whole."""
     path = forge(chain(layer("Tell", "evil.layers")))
     report = json.loads(json.dumps(kct.inspect(path, registry=names).to_json()))
-    assert report["loads"] is False
+    assert report["good"] is report["loads"] is False
     assert report["kind"] == "keras"
     assert [o["verdict"] for o in report["objects"]] == ["built-in", "built-in", "missing"]
     assert report["objects"][2]["module"] == "evil.layers"
