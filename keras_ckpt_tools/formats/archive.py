@@ -128,7 +128,8 @@ def _overlaps(descriptor: int, members: Iterable[zipfile.ZipInfo]) -> list[str]:
     end, last = 0, ""
     problems = []
     for member in sorted(members, key=lambda m: m.header_offset):
-        raw = os.pread(descriptor, _LOCAL.size, member.header_offset)
+        inside = 0 <= member.header_offset < size
+        raw = os.pread(descriptor, _LOCAL.size, member.header_offset) if inside else b""
         if len(raw) < _LOCAL.size:
             problems.append(f"its member {member.filename!r} begins outside the file")
             continue
