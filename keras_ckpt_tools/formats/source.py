@@ -5,27 +5,29 @@ shape. It keeps one descriptor open from the first look to the last tensor, so w
 what is loaded, even if the file is replaced in between.
 
 A file of ours is read through its record: tensors by `pread`, each checked against its digest, and
-everything between them checked before the first tensor is handed out. libhdf5 sees only files that
-others wrote, and the attributes of whole-model `.h5` files, which have their config there.
+everything between them checked before the first tensor is handed out. An HDF5 file that others
+wrote, and the attributes of a whole-model `.h5`, which has its config there, are looked through by
+a process of its own (`quarantine`). It says where the tensors lie; those whose bytes lie there as
+they are, which is all that Keras writes, are read by `pread` too. libhdf5 reads the rest in this
+process, from what came through the other one unharmed.
+
+NumPy and h5py are imported where tensors are read: to inspect a file of ours neither is needed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-import h5py
-import numpy as np
-
-from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefactError
-from keras_ckpt_tools.formats import hdf5_tensors
+from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, CkptError, DamagedArtefactError
+from keras_ckpt_tools.formats import archive
 from keras_ckpt_tools.formats.container_seal import (
     BAD_ZIP,
     CONFIG_MEMBER,
@@ -35,11 +37,22 @@ from keras_ckpt_tools.formats.container_seal import (
     member_range,
     sealed_digest,
 )
-from keras_ckpt_tools.formats.dtypes import numpy_dtype
+from keras_ckpt_tools.formats.handles import copy_tree, identity_of, open_member, open_regular
+from keras_ckpt_tools.formats.handles import regular_members
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.record_reader import RecordReader, open_record
+from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.quarantine import Survey, survey
+from keras_ckpt_tools.formats.record_check import check_record
+from keras_ckpt_tools.formats.strict_json import parse_object
+from keras_ckpt_tools.formats.userblock import decode
 from keras_ckpt_tools.formats.window import Window
 from keras_ckpt_tools.metadata import Record, TensorInfo
+
+if TYPE_CHECKING:
+    import h5py
+    import numpy as np
+
+    from keras_ckpt_tools.formats.record_reader import RecordReader
 
 READABLE = frozenset(
     {
@@ -51,6 +64,8 @@ READABLE = frozenset(
         Kind.CHECKPOINT,
     }
 )
+
+_ATTEMPTS = 5
 
 
 class Source:
@@ -64,22 +79,28 @@ class Source:
         training_config: The compile arguments of a whole-model `.h5`, or `None`.
         metadata: What else the writer noted: `keras_version`, `date_saved`.
         tensors: Every tensor, by HDF5 path.
+        limits: What reading it may take.
+        not_finite: Paths of tensors in which NaN or infinity was found, as far as they were read.
     """
 
-    def __init__(self, artefact: Artefact):
+    def __init__(self, artefact: Artefact, limits: Limits):
         self.path = artefact.path
         self.kind = artefact.kind
+        self.limits = limits
+        self.not_finite: list[str] = []
         self._stack = ExitStack()
         self._checked = False
         self._base = 0
-        self._reader: RecordReader | None = None
+        self._folder: int | None = None
+        self._block = 0
         self._archive: zipfile.ZipFile | None = None
+        self._known = artefact.survey
         self.record: Record | None = None
         self.config: dict[str, Any] | None = None
         self.training_config: dict[str, Any] | None = None
         self.metadata: dict[str, Any] = {}
         try:
-            self._open()
+            self._open(artefact)
         except BaseException:
             self.close()
             raise
@@ -94,32 +115,72 @@ class Source:
         """Close the file."""
         self._stack.close()
 
-    def _open(self) -> None:
-        directory = self.kind is Kind.KERAS_DIR
-        weights = os.path.join(self.path, WEIGHTS_MEMBER) if directory else self.path
-        if directory:
-            self._read_documents(self._document_of_directory)
-        if directory and not os.path.isfile(weights):
+    def _open(self, artefact: Artefact) -> None:
+        file = self._open_directory() if self.kind is Kind.KERAS_DIR else self._open_file(artefact)
+        if file is None:
             self._fd, self._end = -1, 0
             return
-        self._file = self._stack.enter_context(open(weights, "rb"))
-        self._fd = self._file.fileno()
-        self._end = os.fstat(self._fd).st_size
+        self._file = file
+        self._fd = file.fileno()
+        self._identity = identity_of(self._fd)
+        self._end = self._identity.size
         if self.kind is Kind.KERAS:
             self._open_archive()
         if self._archive is None or self._end > self._base:
-            self._reader = open_record(self._fd, self._base, self._end, self.path)
-            self.record = self._reader.record if self._reader else None
-        if self._archive is not None and not self._reader and sealed_digest(self._archive.comment):
+            self._read_record()
+        if self._archive is not None and not self.record and sealed_digest(self._archive.comment):
             # Taking a file of ours for somebody else's would switch every check off.
             raise self._damaged("its record is not where it was")
+        if self.record is not None:
+            total = sum(info.nbytes for info in self.record.tensors)
+            if total > self.limits.max_bytes:
+                what = "its tensors take"
+                raise over_budget(self.path, what, "max_bytes", total, self.limits.max_bytes)
         if self.kind is Kind.H5_MODEL:
             self.check()  # libhdf5 gets to see what is as it was written.
             self._read_attributes()
 
+    def _open_file(self, artefact: Artefact) -> BinaryIO:
+        descriptor = open_regular(self.path)
+        if descriptor is None or artefact.identity not in (None, identity_of(descriptor)):
+            if descriptor is not None:
+                os.close(descriptor)
+            raise ReplacedError
+        return self._stack.enter_context(open(descriptor, "rb"))
+
+    def _open_directory(self) -> BinaryIO | None:
+        folder = self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._stack.callback(os.close, folder)
+        regular_members(folder, self.path)
+        self._read_documents(self._document_of_directory)
+        descriptor = open_member(folder, WEIGHTS_MEMBER, self.path)
+        if descriptor is None:
+            return None
+        return self._stack.enter_context(open(descriptor, "rb"))
+
+    def _read_record(self) -> None:
+        length = self._end - self._base
+
+        def read_at(offset: int, wanted: int) -> bytes:
+            return os.pread(self._fd, min(wanted, max(length - offset, 0)), self._base + offset)
+
+        found = decode(read_at, self.path)
+        if found is not None:
+            self.record, self._block = found
+            check_record(self.record, self._block, length, self.path)
+
+    @cached_property
+    def _reader(self) -> RecordReader | None:
+        from keras_ckpt_tools.formats.record_reader import RecordReader
+
+        if self.record is None:
+            return None
+        return RecordReader(self._fd, self._base, self._end, self.record, self._block)
+
     def _open_archive(self) -> None:
         try:
-            self._archive = self._stack.enter_context(zipfile.ZipFile(self._file))
+            opened = archive.open_archive(self._file, self.path, self.limits)
+            self._archive = self._stack.enter_context(opened)
             names = self._archive.namelist()
             self._base = self._end = 0
             if WEIGHTS_MEMBER in names:
@@ -135,16 +196,17 @@ class Source:
     def _member(self, name: str) -> bytes:
         assert self._archive is not None
         try:
-            return self._archive.read(name)
+            return archive.read_member(self._archive, name, self.limits.json_bytes)
         except BAD_ZIP as error:
             raise self._damaged(f"its member {name} cannot be read ({error})") from error
 
     def _document_of_directory(self, name: str) -> bytes | None:
-        path = os.path.join(self.path, name)
-        if not os.path.isfile(path):
+        assert self._folder is not None
+        descriptor = open_member(self._folder, name, self.path)
+        if descriptor is None:
             return None
-        with open(path, "rb") as file:
-            return file.read()
+        with open(descriptor, "rb") as file:
+            return file.read(self.limits.json_bytes + 1)
 
     def _read_documents(self, read: Any) -> None:
         config, metadata = read(CONFIG_MEMBER), read(METADATA_MEMBER)
@@ -152,8 +214,7 @@ class Source:
         self.metadata = {} if metadata is None else self._parse(METADATA_MEMBER, metadata)
 
     def _read_attributes(self) -> None:
-        with self._told_by_libhdf5():
-            attributes = {name: self._hdf5.attrs[name] for name in self._hdf5.attrs}
+        attributes = self.survey.attributes
         for name in ("model_config", "training_config"):
             text = attributes.get(name)
             if text is not None:
@@ -161,16 +222,39 @@ class Source:
         for name in ("keras_version", "backend"):
             value = attributes.get(name)
             if value is not None:
-                self.metadata[name] = value.decode() if isinstance(value, bytes) else str(value)
+                self.metadata[name] = value
 
-    def _parse(self, name: str, text: Any) -> dict[str, Any]:
+    def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
+        return parse_object(text, name, self.path, self.limits)
+
+    @property
+    def survey(self) -> Survey:
+        """What a process of its own found in the HDF5 file behind it."""
+        if self._known is None:
+            descriptor, start, end = self._hdf5_range
+            self._known = survey(descriptor, start, end, self.path, self.limits)
+        return self._known
+
+    @cached_property
+    def _hdf5_range(self) -> tuple[int, int, int]:
+        """The descriptor of the HDF5 file, and where in it that begins and ends."""
+        if self._archive is None or self._end > self._base:
+            return self._fd, self._base, self._end
+        # It is packed: a copy of our own, which has no name and goes with its descriptor.
+        copy = self._stack.enter_context(tempfile.TemporaryFile(prefix=".kct-"))
+        info = self._archive.getinfo(WEIGHTS_MEMBER)
+        free = _free_space()
+        if info.file_size > free:
+            what = "unpacking its weights into the temporary directory takes"
+            remedy = "Free some space there, or set TMPDIR to a directory with more."
+            raise over_budget(self.path, what, "bytes", info.file_size, free, remedy)
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise self._damaged(f"its {name} is not JSON ({error})") from error
-        if not isinstance(data, dict):
-            raise self._damaged(f"its {name} is not a JSON object")
-        return data
+            with self._archive.open(info) as member:
+                archive.copy_member(member, copy)
+        except BAD_ZIP as error:
+            raise self._damaged(f"its member {info.filename} cannot be read ({error})") from error
+        copy.flush()
+        return copy.fileno(), 0, info.file_size
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -179,8 +263,7 @@ class Source:
             return {info.path: info for info in self.record.tensors}
         if self._fd < 0 or (self._archive and WEIGHTS_MEMBER not in self._archive.namelist()):
             return {}
-        with self._told_by_libhdf5():
-            return hdf5_tensors.read_table(self._hdf5)
+        return self.survey.tensors
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Return one tensor.
@@ -190,15 +273,34 @@ class Source:
             DamagedArtefactError: bytes of the file have changed since it was written.
         """
         info = self.tensors[path]
-        if self._reader is None:
-            self.check()
-            with self._told_by_libhdf5():
-                return hdf5_tensors.read_tensor(self._hdf5, info, _dtype_in_file(info))
         self.check()
-        array = self._reader.read(info)
+        array = self._reader.read(info) if self._reader else self._read_foreign(info)
         if array is None:
             raise self._damaged(f"the bytes of {path} have changed")
+        from keras_ckpt_tools.formats.finite import is_finite
+
+        if not is_finite(array):
+            self.not_finite.append(path)
         return array
+
+    def _read_foreign(self, info: TensorInfo) -> np.ndarray[Any, Any] | None:
+        from keras_ckpt_tools.formats import hdf5_tensors
+
+        layout = self.survey.plain.get(info.path)
+        with self._told_by_libhdf5():
+            if layout is None:
+                return hdf5_tensors.read_tensor(self._hdf5, info)
+            descriptor, start, _ = self._hdf5_range
+            return hdf5_tensors.read_plain(descriptor, start, info, layout)
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that was written to since it was opened.
+
+        Raises:
+            DamagedArtefactError: it was.
+        """
+        if self._fd >= 0 and identity_of(self._fd) != self._identity:
+            raise self._damaged("it was written to while it was being read")
 
     def check(self) -> None:
         """Check what surrounds the tensors, once; in a zip that others wrote, all its checksums.
@@ -211,7 +313,7 @@ class Source:
         """
         if self._checked:
             return
-        ours = self._reader is not None
+        ours = self.record is not None
         problems = self._check_around() if ours else self._check_checksums()
         if problems:
             raise self._damaged("; ".join(problems))
@@ -239,7 +341,7 @@ class Source:
     @property
     def covered(self) -> bool:
         """Whether the file has digests or checksums, so that changed bytes can be found at all."""
-        return self._reader is not None or self._archive is not None
+        return self.record is not None or self._archive is not None
 
     def verify(self) -> tuple[str, ...]:
         """Read and check every byte; return what is wrong, as sentences.
@@ -282,13 +384,13 @@ class Source:
             The folder with the assets, or `None` where the artefact has none.
         """
         folder = os.path.join(directory, "assets")
-        if self.kind is Kind.KERAS_DIR:
-            folder = os.path.join(self.path, "assets")
+        if self._folder is not None:
+            copy_tree(self._folder, "assets", directory, self.path, self.limits)
         elif self._archive is not None:
             names = [name for name in self._archive.namelist() if name.startswith("assets/")]
             try:
-                self._archive.extractall(directory, names)
-            except BAD_ZIP as error:
+                archive.extract(self._archive, names, directory)
+            except (*BAD_ZIP, OSError) as error:
                 raise self._damaged(f"its assets cannot be read ({error})") from error
         return folder if os.path.isdir(folder) else None
 
@@ -299,12 +401,11 @@ class Source:
 
     @cached_property
     def _hdf5(self) -> h5py.File:
-        if self._archive is None:
-            stream: io.IOBase = self._file
-        elif self._end > self._base:
-            stream = io.BufferedReader(Window(self._fd, self._base, self._end))
-        else:
-            stream = io.BytesIO(self._member(WEIGHTS_MEMBER))
+        import h5py
+
+        assert self.survey is not None  # It came through the other process.
+        self.check_unchanged()
+        stream = io.BufferedReader(Window(*self._hdf5_range))
         try:
             return self._stack.enter_context(h5py.File(stream, "r"))
         except OSError as error:
@@ -338,23 +439,61 @@ class SourceView:
         return self._source.read(self._prefix + path)
 
 
-def _dtype_in_file(info: TensorInfo) -> np.dtype[Any]:
-    return np.dtype("O") if info.dtype == "object" else numpy_dtype(info.dtype)
+def _free_space() -> int:
+    import shutil
+
+    return shutil.disk_usage(tempfile.gettempdir()).free
 
 
-def open_source(path: str | os.PathLike[str], artefact: Artefact | None = None) -> Source:
+class ReplacedError(Exception):
+    """The file is not the one that was looked at."""
+
+
+def open_source(
+    path: str | os.PathLike[str], artefact: Artefact | None = None, limits: Limits | None = None
+) -> Source:
     """Open a file or directory that holds a model or weights.
 
     Args:
         path: Where it is.
         artefact: What `tell` said about it, where it was asked already.
+        limits: What reading it may take. Default: what this machine can hold.
 
     Raises:
         ArtefactNotFoundError: nothing is there.
         DamagedArtefactError: it is visibly damaged.
+        UnsafeArtefactError: it has what would lead out of it.
+        OverBudgetError: it would take more than it may.
         ArtefactKindError: it holds neither a model nor weights in a form of Keras.
     """
-    artefact = artefact or tell(path)
+    limits = limits or Limits.of()
+    for _ in range(_ATTEMPTS):
+        artefact = artefact or tell(path, limits)
+        _require_readable(artefact)
+        try:
+            return Source(artefact, limits)
+        except ReplacedError:
+            artefact = None  # Somebody put another file in its place; that one is looked at.
+        except OSError as error:
+            if isinstance(error, CkptError):
+                raise
+            raise DamagedArtefactError(
+                f"The file cannot be read: {error}.",
+                received=f"path={artefact.path!r}",
+                remedy="Check that it is whole and that you may read it.",
+                path=artefact.path,
+            ) from error
+    raise ArtefactError(
+        "The file was replaced again and again while it was being opened.",
+        received=f"path={os.fspath(path)!r}",
+        remedy="Open a copy of it, which nobody writes to.",
+        path=os.fspath(path),
+    )
+
+
+def _require_readable(artefact: Artefact) -> None:
+    if artefact.refusal is not None:
+        raise artefact.refusal
     if artefact.damage:
         raise DamagedArtefactError(
             f"The file is damaged: {artefact.damage}.",
@@ -370,14 +509,3 @@ def open_source(path: str | os.PathLike[str], artefact: Artefact | None = None) 
             path=artefact.path,
             kind=str(artefact.kind),
         )
-    try:
-        return Source(artefact)
-    except OSError as error:
-        if isinstance(error, CkptError):
-            raise
-        raise DamagedArtefactError(
-            f"The file cannot be read: {error}.",
-            received=f"path={artefact.path!r}",
-            remedy="Check that it is whole and that you may read it.",
-            path=artefact.path,
-        ) from error
