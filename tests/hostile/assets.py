@@ -43,7 +43,9 @@ _reads(
 _reads(
     "text-vectorization",
     "`TextVectorization` with such a path.",
-    lambda path: node("TextVectorization", name="lookup", vocabulary=path),
+    lambda path: _lookup(
+        "TextVectorization", path, standardize=None, split="whitespace", encoding="utf-8"
+    ),
 )
 _reads(
     "integer-lookup",

@@ -80,8 +80,8 @@ def _deep_groups(file: Any) -> None:
 
 
 def _many_attributes(file: Any) -> None:
-    for index in range(3000):
-        file["layers"].attrs[f"a{index}"] = "x" * 1000
+    for index in range(300):
+        file["layers"].attrs[f"a{index}"] = "x" * 10000
 
 
 def _strings(file: Any) -> Any:
@@ -330,8 +330,8 @@ def _names_elsewhere(file: Any) -> None:
 
 
 def _many_names(file: Any) -> None:
-    for index in range(2000):
-        file["model_weights"].attrs[f"layer_names{index}"] = ["x" * 1000] * 10
+    for index in range(400):
+        file["model_weights"].attrs[f"layer_names{index}"] = "x" * 50000
 
 
 for _name, _says, _what, _data in (

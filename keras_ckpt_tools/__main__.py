@@ -1,0 +1,7 @@
+"""`python -m keras_ckpt_tools`: the command line where its script is not on the path."""
+
+from __future__ import annotations
+
+from keras_ckpt_tools.cli import main
+
+main(prog_name="python -m keras_ckpt_tools")
