@@ -203,12 +203,13 @@ class NotSerializableError(RegistryError, TypeError):
 class ObjectsNotFoundError(CkptError, ValueError):
     """A file needs objects that are missing or not trusted.
 
-    Attributes: `path`, `missing` and `untrusted` (tuples of registered names).
+    Attributes: `path`, `missing`, `untrusted` and `refused` (tuples of registered names).
     """
 
     path: str
     missing: tuple[str, ...]
     untrusted: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 class NotBuiltError(CkptError, ValueError):

@@ -228,6 +228,11 @@ class Source:
         return parse_object(text, name, self.path, self.limits)
 
     @property
+    def foreign_weights(self) -> bool:
+        """Whether it has tensors that somebody else's program wrote."""
+        return self.record is None and bool(self.tensors)
+
+    @property
     def survey(self) -> Survey:
         """What a process of its own found in the HDF5 file behind it."""
         if self._known is None:
