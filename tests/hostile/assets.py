@@ -138,7 +138,7 @@ def surplus_assets(folder: Path) -> Path:
     return archive(folder, **{"assets/run.sh": b"#!/bin/sh\ntouch marker\n"})
 
 
-@hostile("assets", "asset|vocabulary|UTF-8|damaged")
+@hostile("assets", "asset|vocabulary|UTF-8|damaged", inspected=False)
 def binary_vocabulary(folder: Path) -> Path:
     """A vocabulary that is not text."""
     layer = _lookup("StringLookup", None)

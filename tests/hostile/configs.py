@@ -27,23 +27,30 @@ from hostile.parts import (
 _NOT_USABLE = "cannot be used|missing|untrusted|not trusted|refused|not allowed"
 
 
-def _config(name: str, what: str, config: Any, says: str = _NOT_USABLE) -> None:
+_AT_LOAD = "layer|argument|config|build|built|shape|units|activation|output|cannot be"
+
+
+def _config(
+    name: str, what: str, config: Any, says: str = _NOT_USABLE, *, inspected: bool = True
+) -> None:
     def make(folder: Path) -> Path:
         whole = config(folder) if callable(config) else config
         return archive(folder, whole, weights() if _has_dense(whole) else weights({}))
 
-    hostile("config", says, name=name, what=what)(make)
+    hostile("config", says, inspected=inspected, name=name, what=what)(make)
 
 
 def _has_dense(config: Any) -> bool:
     return '"name": "dense"' in str(config).replace("'", '"')
 
 
-def _layer(name: str, what: str, layer: Any, says: str = _NOT_USABLE) -> None:
+def _layer(
+    name: str, what: str, layer: Any, says: str = _NOT_USABLE, *, inspected: bool = True
+) -> None:
     def config(folder: Path) -> Any:
         return sequential(layer(folder) if callable(layer) else layer)
 
-    _config(name, what, config, says)
+    _config(name, what, config, says, inspected=inspected)
 
 
 def _lambda(folder: Path) -> dict[str, Any]:
@@ -99,15 +106,6 @@ for _name, _what, _layer_config in (
     ("module-is-a-number", "A module that is a number.", {**dense(), "module": 7}),
     ("registered-is-a-list", "A registered name that is a list.",
      {**dense(), "registered_name": ["x"]}),
-    ("optimizer-as-layer", "An optimizer where a layer is expected.",
-     node("Adam", "keras.optimizers", learning_rate=0.1)),
-    ("initializer-as-layer", "An initializer where a layer is expected.",
-     node("Zeros", "keras.initializers")),
-    ("model-in-an-array", "A layer list with a number in it.", 7),
-    ("missing-argument", "A layer without its argument.", node("Dense", name="dense")),
-    ("wrong-argument", "A layer with an argument that it has not.", dense(run="x")),
-    ("wrong-type", "A layer whose units are a list.", dense([1, 2])),
-    ("negative-units", "A layer of -5 units.", dense(-5)),
     ("code-of-a-savedmodel", "`TFSMLayer`, which runs a SavedModel.",
      node("TFSMLayer", filepath="/etc", call_endpoint="serve")),
     ("torch-wrapper", "`TorchModuleWrapper`, which unpickles.",
@@ -117,13 +115,20 @@ for _name, _what, _layer_config in (
     ("tfsm-in-wrapper", "`TFSMLayer` within a wrapper.",
      node("TimeDistributed", layer=node("TFSMLayer", filepath="/etc"))),
 ):  # fmt: skip
-    _layer(
-        _name,
-        _what,
-        _layer_config,
-        f"{_NOT_USABLE}|layer|argument|config|build|built|damaged|shape|units",
-    )
+    _layer(_name, _what, _layer_config)
 
+for _name, _what, _layer_config in (
+    ("optimizer-as-layer", "An optimizer where a layer is expected.",
+     node("Adam", "keras.optimizers", learning_rate=0.1)),
+    ("initializer-as-layer", "An initializer where a layer is expected.",
+     node("Zeros", "keras.initializers")),
+    ("model-in-an-array", "A layer list with a number in it.", 7),
+    ("missing-argument", "A layer without its argument.", node("Dense", name="dense")),
+    ("wrong-argument", "A layer with an argument that it has not.", dense(run="x")),
+    ("wrong-type", "A layer whose units are a list.", dense([1, 2])),
+    ("negative-units", "A layer of -5 units.", dense(-5)),
+):  # fmt: skip
+    _layer(_name, _what, _layer_config, _AT_LOAD, inspected=False)
 
 _layer("lambda", "The bytecode of a `Lambda` layer.", _lambda)
 _layer(
@@ -213,7 +218,8 @@ _layer(
     "bytes",
     "`__bytes__` where a number is expected.",
     dense(units={"class_name": "__bytes__", "config": {"value": "x"}}),
-    f"{_NOT_USABLE}|units|build|built|config|damaged",
+    _AT_LOAD,
+    inspected=False,
 )
 
 # What it was compiled with: `compile=True` would need it, so it is asked for in the tests.
@@ -263,7 +269,7 @@ def _dangling() -> dict[str, Any]:
 
 
 _config("dangling-output", "A functional model whose output is of no layer.", _dangling(),
-        "nowhere|layer|config|build|built|damaged")  # fmt: skip
+        _AT_LOAD, inspected=False)  # fmt: skip
 
 
 # The legacy dialect, whose functions are bare strings and whose safe mode stock Keras forgot.

@@ -40,7 +40,8 @@ class Artefact:
         says: What a reader must find in our words about it, as a regular expression.
         weights: Whether `load_weights` has to refuse it as well. A lie in the config does not
             concern who reads weights only.
-        swap: Makes what replaces it between `inspect` and the load; see `test_swaps`.
+        inspected: Whether `inspect` has to report it. Whether an argument makes sense to a layer
+            of Keras' is known when the layer is made.
     """
 
     name: str
@@ -49,13 +50,20 @@ class Artefact:
     make: Make
     says: str
     weights: bool
+    inspected: bool
 
 
 CORPUS: dict[str, Artefact] = {}
 
 
 def hostile(
-    family: str, says: str, *, weights: bool = False, name: str = "", what: str = ""
+    family: str,
+    says: str,
+    *,
+    weights: bool = False,
+    inspected: bool = True,
+    name: str = "",
+    what: str = "",
 ) -> Callable[[Make], Make]:
     """Put a generator on the list, under its own name and with its docstring as the sentence."""
 
@@ -65,7 +73,7 @@ def hostile(
         full = f"{family}/{short}"
         assert full not in CORPUS, full
         assert sentence.endswith("."), full
-        CORPUS[full] = Artefact(full, family, sentence, make, says, weights)
+        CORPUS[full] = Artefact(full, family, sentence, make, says, weights, inspected)
         return make
 
     return add

@@ -1,7 +1,8 @@
 """Runs the corpus on stock Keras and on ours, and writes docs/security.md's table.
 
-    python tests/hostile/stock.py                 # stock and ours, here; writes outcomes-<version>.json
-    python tests/hostile/stock.py --table         # puts the outcomes of both versions into the page
+    python tests/hostile/stock.py            # stock and ours; writes outcomes-<version>.json
+    python tests/hostile/stock.py zip/ json/     # again for those that begin so
+    python tests/hostile/stock.py --table    # puts the outcomes of all versions into the page
 
 What stock Keras does is measured, not tested: it is not ours to promise. So it runs when somebody
 runs this, and the page keeps what came out. A judge that an artefact has reached, taken down or
@@ -54,11 +55,13 @@ def outcome(answer: Mapping[str, Any]) -> str:
     return ", ".join([words[answer["outcome"]], *parts])
 
 
-def measure(calls: Sequence[str] = ("stock", "safe_load_model")) -> dict[str, dict[str, str]]:
-    """Return the outcomes of every artefact, by call."""
+def measure(prefixes: tuple[str, ...], calls: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the outcomes of every artefact whose name begins so, by call."""
     judges = {call: Judge(20.0, _MEMORY) for call in calls}
     found: dict[str, dict[str, str]] = {}
     for name, artefact in CORPUS.items():
+        if not name.startswith(prefixes):
+            continue
         found[name] = {}
         for call, judge in judges.items():
             with tempfile.TemporaryDirectory(prefix="kct-hostile-") as folder:
@@ -126,7 +129,13 @@ def main() -> None:
     import keras
 
     target = HERE / f"outcomes-{keras.__version__}.json"
-    target.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
+    known = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    calls = [c for c in ("stock", "safe_load_model") if f"--no-{c}" not in sys.argv]
+    prefixes = tuple(a for a in sys.argv[1:] if not a.startswith("--")) or ("",)
+    for name, outcomes in measure(prefixes, calls).items():
+        known.setdefault(name, {}).update(outcomes)
+    kept = {name: known[name] for name in CORPUS if name in known}
+    target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

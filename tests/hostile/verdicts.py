@@ -29,6 +29,8 @@ def refused_as_what_it_is(artefact: Artefact, answers: Mapping[str, Mapping[str,
         harmless(artefact, call, answer)
         if call == "load_weights" and not artefact.weights:
             continue  # What is wrong does not concern weights.
+        if call == "inspect" and not artefact.inspected and answer["outcome"] == "good":
+            continue
         expected = ("reported", "refused") if call == "inspect" else ("refused",)
         assert answer["outcome"] in expected, f"{artefact.name}, {call}: {answer}"
         said = answer["message"]
