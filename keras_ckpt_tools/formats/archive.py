@@ -199,5 +199,3 @@ def copy_member(member: IO[bytes], file: IO[bytes]) -> None:
     """Copy an open member; `zipfile` stops it at the length that it declares."""
     while data := member.read(_CHUNK):
         file.write(data)
-
-

@@ -281,7 +281,9 @@ class _Survey:
         high = h5.Dataset(dataset)
         if layout == h5.h5d.CHUNKED:
             chunk = dataset.get_create_plist().get_chunk()
-            self._hold("chunk_bytes", "a piece of its data takes", math.prod(chunk) * dtype.itemsize)
+            self._hold(
+                "chunk_bytes", "a piece of its data takes", math.prod(chunk) * dtype.itemsize
+            )
             pieces = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
             if pieces > _MOST_CHUNKS:
                 raise ValueError(f"a dataset is in {pieces:,} pieces")

@@ -122,9 +122,12 @@ def _linux_available() -> int | None:
 
 def _control_group() -> int | None:
     """Return what is left to a container, which `/proc/meminfo` does not know."""
-    folders = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"), (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    folders = (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
     )
     for most, now in folders:
         try:

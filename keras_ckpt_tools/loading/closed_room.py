@@ -7,8 +7,8 @@ are left as they are, because code of the user's own may look them up while it b
 mode is on whatever the process-wide switch says, except where code in the file was trusted by name.
 
 One build at a time; afterwards all is as it was, after a failure too: the tables, and what holds
-for the whole process (epsilon, float type, data format, dtype policy). What was registered meanwhile
-(a module that a custom class imports) stays registered.
+for the whole process (epsilon, float type, data format, dtype policy). What was registered
+meanwhile (a module that a custom class imports) stays registered.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ both dialects: Keras 3 (`module`, `class_name`, `registered_name`) and the legac
 (`class_name` alone, functions as bare strings). Nothing is looked up here; that is for `resolve`,
 because what a file says and what this process makes of it are two questions.
 
-A class is Keras' own only where module, class and registered name together say so: Keras goes by the
-registered name first, so a config that says `keras.layers.Dense` and means something else would
+A class is Keras' own only where module, class and registered name together say so: Keras goes by
+the registered name first, so a config that says `keras.layers.Dense` and means something else would
 pass a look at one of them.
 
 Places are JSONPaths (`$.config.layers[1]`), so that a name can be found in the file again.

@@ -263,7 +263,9 @@ def _build_in_its_format(source: Source, plan: Plan, compiled: Compile) -> Any:
 def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
     """Return whether an error came up in code of one of these objects, or below it."""
     modules = {getattr(obj, "__module__", None) for obj in objects}
-    return any(frame.f_globals.get("__name__") in modules for frame, _ in walk_tb(error.__traceback__))
+    return any(
+        frame.f_globals.get("__name__") in modules for frame, _ in walk_tb(error.__traceback__)
+    )
 
 
 def _not_buildable(source: Source, error: Exception) -> DamagedArtefactError:

@@ -85,7 +85,9 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
     if use.verdict == "refused":
         return []
     if use.role == "path":
-        return [f"add: trusted=[{name!r}], if you know the file; its content becomes part of the model"]
+        return [
+            f"add: trusted=[{name!r}], if you know the file; its content becomes part of the model"
+        ]
     if _is_code(name, use):
         return [f'add: trusted=["{name}"], if you know what the code does']
     ended = successor(name, use.module)
