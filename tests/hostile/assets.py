@@ -132,7 +132,7 @@ def piped_config(folder: Path) -> Path:
     return model
 
 
-@hostile("assets", "asset|surplus|unexpected|vocabulary")
+@hostile("assets", "asset|surplus|unexpected|vocabulary", loads=True)
 def surplus_assets(folder: Path) -> Path:
     """Assets that no layer of the model has."""
     return archive(folder, **{"assets/run.sh": b"#!/bin/sh\ntouch marker\n"})

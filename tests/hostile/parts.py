@@ -41,7 +41,8 @@ class Artefact:
         weights: Whether `load_weights` has to refuse it as well. A lie in the config does not
             concern who reads weights only.
         inspected: Whether `inspect` has to report it. Whether an argument makes sense to a layer
-            of Keras' is known when the layer is made.
+            of Keras' is known when the layer is made, and whether tensors fit it, later still.
+        loads: Whether it may load. It is odd, and does no harm; a model that comes of it is whole.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Artefact:
     says: str
     weights: bool
     inspected: bool
+    loads: bool
 
 
 CORPUS: dict[str, Artefact] = {}
@@ -62,6 +64,7 @@ def hostile(
     *,
     weights: bool = False,
     inspected: bool = True,
+    loads: bool = False,
     name: str = "",
     what: str = "",
 ) -> Callable[[Make], Make]:
@@ -73,7 +76,7 @@ def hostile(
         full = f"{family}/{short}"
         assert full not in CORPUS, full
         assert sentence.endswith("."), full
-        CORPUS[full] = Artefact(full, family, sentence, make, says, weights, inspected)
+        CORPUS[full] = Artefact(full, family, sentence, make, says, weights, inspected, loads)
         return make
 
     return add
