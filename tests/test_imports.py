@@ -48,6 +48,12 @@ def test_module_is_imported_without_a_framework(module):
     assert not loaded & set(FRAMEWORKS)
 
 
+def test_inspecting_a_file_of_ours_needs_no_numpy_either():
+    """What reads a record is the standard library and a digest."""
+    loaded = loaded_after("import keras_ckpt_tools as kct; kct.inspect, kct.verify")
+    assert not loaded & {*FRAMEWORKS, "h5py", "ml_dtypes", "numpy"}
+
+
 def test_names_that_need_no_framework_load_none():
     """Looking at the names for reading, retention and registering is free, too."""
     loaded = loaded_after(
