@@ -42,6 +42,7 @@ from keras_ckpt_tools.formats.container_seal import (
     member_range,
     sealed_digest,
 )
+from keras_ckpt_tools.formats.containers import HDF5_MAGIC, end_of_hdf5
 from keras_ckpt_tools.formats.handles import (
     copy_tree,
     identity_of,
@@ -76,6 +77,7 @@ READABLE = frozenset(
 )
 
 _ATTEMPTS = 5
+_HEAD = 4096
 
 
 class Source:
@@ -197,6 +199,9 @@ class Source:
                 info = self._archive.getinfo(WEIGHTS_MEMBER)
                 if info.compress_type == zipfile.ZIP_STORED:
                     self._base, self._end = member_range(self._fd, info)
+                else:
+                    with self._archive.open(info) as member:
+                        self._hold_weights(member.read(_HEAD), info.file_size)
             self._read_documents(lambda name: self._member(name) if name in names else None)
         except CkptError:
             raise
@@ -270,6 +275,12 @@ class Source:
             raise self._damaged(f"its member {info.filename} cannot be read ({error})") from error
         copy.flush()
         return copy.fileno(), 0, info.file_size
+
+    def _hold_weights(self, head: bytes, size: int) -> None:
+        """Refuse weights that are to unpack to more than they say that they are."""
+        end = end_of_hdf5(io.BytesIO(head), 0) if head.startswith(HDF5_MAGIC) else None
+        if end is not None and end < size:
+            raise self._damaged(f"its weights end after {end:,} bytes, and unpack to {size:,}")
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
