@@ -15,9 +15,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +38,8 @@ __all__ = ["Survey", "survey"]
 _CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hdf5_child.py")
 _MEMORY = 2 << 30
 _ANSWER = 256 << 20
+_PIECE = 1 << 20
+_GRACE = 5.0
 _BYTES_PER_SECOND = 20_000_000
 _LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -148,16 +152,31 @@ def _run(request: str, descriptor: int, patience: float, path: str) -> tuple[int
         ) from error
     with child:
         try:
-            # What the child may say is bounded by what it may hold.
-            output, _ = child.communicate(timeout=patience)
+            output = _listen(child, patience)
+            return (child.wait(_GRACE) if output is not None else None), output or b""
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
             return None, b""
-        except BaseException:
+        finally:
             child.kill()
-            raise
-    return child.returncode, output if len(output) <= _ANSWER else b""
+
+
+def _listen(child: subprocess.Popen[bytes], patience: float) -> bytes | None:
+    """Return what the child says, `None` where it says too much or takes too long."""
+    assert child.stdout is not None
+    deadline = time.monotonic() + patience
+    heard: list[bytes] = []
+    size = 0
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select([child.stdout], [], [], left)
+        if ready:
+            data = os.read(child.stdout.fileno(), _PIECE)
+            if not data:
+                return b"".join(heard)
+            heard.append(data)
+            size += len(data)
+            if size > _ANSWER:
+                return None  # A child that was taken over could fill this process's memory.
+    return None
 
 
 def _death(code: int | None, seconds: float) -> str:

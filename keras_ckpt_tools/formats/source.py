@@ -22,6 +22,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -107,6 +108,7 @@ class Source:
         self._block = 0
         self._archive: zipfile.ZipFile | None = None
         self._known = artefact.survey
+        self._surveying: Future[Survey] | None = None
         self.record: Record | None = None
         self.config: dict[str, Any] | None = None
         self.training_config: dict[str, Any] | None = None
@@ -251,9 +253,17 @@ class Source:
     def survey(self) -> Survey:
         """What a process of its own found in the HDF5 file behind it."""
         if self._known is None:
-            descriptor, start, end = self._hdf5_range
-            self._known = survey(descriptor, start, end, self.path, self.limits)
+            self._begin_survey()
+            assert self._surveying is not None
+            self._known = self._surveying.result()
         return self._known
+
+    def _begin_survey(self) -> None:
+        """Let the other process begin; this one has checksums to compute meanwhile."""
+        if self._known is None and self._surveying is None:
+            waiting = self._stack.enter_context(ThreadPoolExecutor(1, "kct-survey"))
+            place = self._hdf5_range
+            self._surveying = waiting.submit(survey, *place, self.path, self.limits)
 
     @cached_property
     def _hdf5_range(self) -> tuple[int, int, int]:
@@ -348,6 +358,8 @@ class Source:
     def _check_checksums(self) -> list[str]:
         if self._archive is None:
             return []
+        if WEIGHTS_MEMBER in self._archive.namelist():
+            self._begin_survey()
         try:
             bad = self._archive.testzip()
         except (*BAD_ZIP, OSError) as error:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.errors import OverBudgetError
 from keras_ckpt_tools.formats.limits import over_budget
 
 __all__ = ["counted_variables"]
@@ -37,6 +38,7 @@ def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
     """
     kind = internals.Variable
     thread, total = threading.get_ident(), 0
+    refusals: list[OverBudgetError] = []
     signature = inspect.signature(kind.__init__)
 
     def count(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -46,7 +48,8 @@ def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
             total += _bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype"))
             if total > max_bytes:
                 what = f"the file holds tensors of {held:,} bytes, and building its model takes"
-                raise over_budget(path, what, "max_bytes", total, max_bytes)
+                refusals.append(over_budget(path, what, "max_bytes", total, max_bytes))
+                raise refusals[0]
         original(self, *args, **kwargs)
 
     with _counting:
@@ -54,8 +57,14 @@ def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
         kind.__init__ = count
         try:
             yield
+        except Exception as error:
+            if refusals and error is not refusals[0]:
+                raise refusals[0] from error
+            raise
         finally:
             kind.__init__ = original
+        if refusals:
+            raise refusals[0]  # Keras catches some errors, and goes on with half a model.
 
 
 def _bytes_of(initializer: Any, shape: Any, dtype: Any) -> int:

@@ -38,7 +38,7 @@ _COMPILED_BY_STRING = ("loss", "metrics", "weighted_metrics", "optimizer")
 # Arguments of Keras' own layers that name a file, which the layer opens when it is built.
 _PATHS = frozenset({"vocabulary", "filepath", "filename", "file", "path", "directory"})
 # Who trusts the code that they run trusts the file that it comes from.
-_OF_CODE = ("TFSMLayer",)
+_OF_CODE = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
 # Values that Keras makes of a config, beside objects; all others that begin so are objects to it.
 _VALUES = frozenset(
     {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}

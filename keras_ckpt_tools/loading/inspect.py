@@ -77,8 +77,9 @@ def inspect(
         max_bytes: As for `safe_load_model`.
 
     Returns:
-        An `Inspection`; it prints as a table, and is true if the file would load. Damage, too much
-        of something and kinds that hold no model are problems in it, not errors.
+        An `Inspection`; it prints as a table, and is true if nothing is wrong with the file and all
+        that it needs may be used. Damage, too much of something and kinds that hold no model are
+        problems in it, not errors.
 
     Raises:
         ArtefactNotFoundError: nothing is at the path.

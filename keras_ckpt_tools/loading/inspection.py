@@ -1,7 +1,7 @@
 """What inspecting a file found: report -> *reader*, a table, HTML or JSON.
 
 Each problem says how bad it is and what to do about it. A program asks `bool(report)`: whether
-`safe_load_model` would load the file with what was given here.
+nothing is wrong with the file, and everything that it needs may be used.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an artefact is and what it needs; true if it would load.
+    """What an artefact is and what it needs; true if nothing keeps it from being loaded whole.
 
     Attributes:
         path: Where it is.
@@ -83,6 +83,11 @@ class Inspection:
 
     def __bool__(self) -> bool:
         return not self.errors and all(use.usable for use in self.objects)
+
+    @property
+    def loads(self) -> bool:
+        """Whether the model would load, if need be uncompiled."""
+        return not self.errors and all(use.usable for use in self.objects if use.part == "model")
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -118,7 +123,8 @@ class Inspection:
             "path": self.path,
             "kind": str(self.kind),
             "size": self.size,
-            "loads": bool(self),
+            "good": bool(self),
+            "loads": self.loads,
             "versions": dict(self.versions),
             "progress": self.progress.to_json(),
             "objects": [

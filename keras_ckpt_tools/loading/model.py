@@ -261,15 +261,20 @@ def _build_in_its_format(source: Source, plan: Plan, compiled: Compile) -> Any:
 
 
 def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
-    """Return whether an error came up in code of one of these objects, or below it."""
+    """Return whether an error, or one that led to it, came up in code of one of these objects."""
     modules = {getattr(obj, "__module__", None) for obj in objects}
-    return any(
-        frame.f_globals.get("__name__") in modules for frame, _ in walk_tb(error.__traceback__)
-    )
+    found: BaseException | None = error
+    while found is not None:
+        frames = [frame for frame, _ in walk_tb(found.__traceback__)]
+        if any(frame.f_globals.get("__name__") in modules for frame in frames):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def _not_buildable(source: Source, error: Exception) -> DamagedArtefactError:
-    said = str(error).strip().partition("\n")[0][:500]
+    # Keras puts each error into the text of the next; the first one is what is wrong.
+    said = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:500]
     return DamagedArtefactError(
         f"Keras {keras.__version__} cannot build what the file describes: "
         f"{type(error).__name__}: {said}",

@@ -82,15 +82,15 @@ def _paragraph(name: str, uses: list[ObjectUse]) -> str:
 
 
 def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
+    ended = successor(name, use.module)
     if use.verdict == "refused":
-        return []
+        return [ended] if ended else []
     if use.role == "path":
         return [
             f"add: trusted=[{name!r}], if you know the file; its content becomes part of the model"
         ]
     if _is_code(name, use):
         return [f'add: trusted=["{name}"], if you know what the code does']
-    ended = successor(name, use.module)
     package, _, bare = name.rpartition(">")
     if not package:
         package = (use.module or "").partition(".")[0]

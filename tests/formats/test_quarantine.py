@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -220,6 +221,16 @@ def test_however_the_other_process_ends_it_is_damage(program, said, make, tmp_pa
         look(make(lambda file: None), patience=1.0)
 
 
+def test_a_process_that_says_too_much_is_not_heard_out(make, tmp_path, monkeypatch):
+    """If a file takes it over, it still cannot fill our memory."""
+    child = tmp_path / "child.py"
+    child.write_text("import sys\nwhile True: sys.stdout.write('x' * 100_000)")
+    monkeypatch.setattr(quarantine, "_CHILD", str(child))
+    monkeypatch.setattr(quarantine, "_ANSWER", 1 << 20)
+    with pytest.raises(DamagedArtefactError, match="did not come to an end"):
+        look(make(lambda file: None))
+
+
 def test_endless_work_is_cut_off_by_processor_time(make, tmp_path, monkeypatch):
     """The limits are those of the real child: set before anything of the file is read."""
     text = Path(quarantine._CHILD).read_text()
@@ -281,10 +292,8 @@ def test_no_damage_ends_anything_but_the_other_process(seed, make):
     for place in chosen.integers(0, len(whole), 40):
         whole[place] = chosen.integers(256)
     path.write_bytes(whole[: len(whole) - int(seed % 3) * 100])
-    try:
-        look(path)
-    except ArtefactError as error:
-        assert error.path == str(path)
+    with contextlib.suppress(ArtefactError):
+        assert look(path).members
 
 
 def test_it_takes_no_time_to_speak_of(make):

@@ -46,7 +46,7 @@ def test_what_is_no_config_says_why(text, said):
 @pytest.mark.parametrize("text", ['{"a":[' + ",".join("1" * 60) + "]}", "[" * 60, "{" * 60])
 def test_values_are_counted_before_they_are_made(text):
     """A hundred megabytes of brackets would become ten gigabytes of lists."""
-    with pytest.raises(OverBudgetError, match="its config.json has 6") as caught:
+    with pytest.raises(OverBudgetError, match=r"its config\.json has 6") as caught:
         parse(text)
     assert caught.value.limit == "json_nodes"
 
