@@ -60,7 +60,9 @@ def _answers(paths: tuple[str, ...], trusted: tuple[str, ...], trust: Trust) -> 
 def _status(report: Inspection, trust: Trust) -> int:
     if report.kind not in _READ:
         return UNREADABLE
-    refused = any(not use.usable and not trust.allows(use.registered_name) for use in report.objects)
+    refused = any(
+        not use.usable and not trust.allows(use.registered_name) for use in report.objects
+    )
     return PROBLEMS if report.problems or refused else GOOD
 
 

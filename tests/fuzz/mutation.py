@@ -37,8 +37,9 @@ Mutant = tuple[str, bytes]
 _NUMBERS = (0, 1, 2, 7, 255, 256, 511, 4096, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1,
             2**64 - 1)  # fmt: skip
 _NAMES = ("Dense", "Sequential", "Functional", "Lambda", "function", "__lambda__", "__tensor__",
-          "__typespec__", "__numpy__", "__dtype__", "keras", "keras.layers", "keras.src", "builtins",
-          "os", "system", "relu", "mse", "my_package>Scale", "StringLookup", "DTypePolicy", "name",
+          "__typespec__", "__numpy__", "__dtype__", "keras", "keras.layers", "keras.src",
+          "builtins", "os", "system", "relu", "mse", "my_package>Scale", "StringLookup", "DTypePolicy",
+          "name",
           "layers", "config", "class_name", "module", "registered_name", "\x00", "\ud800", "é" * 9,
           "x" * 5000, "../../x", "NaN")  # fmt: skip
 
@@ -132,7 +133,9 @@ def _configs() -> tuple[Any, ...]:
     )
     return (
         sequential(),
-        sequential(dense(activation="relu", kernel_initializer=node("Zeros", "keras.initializers"))),
+        sequential(
+            dense(activation="relu", kernel_initializer=node("Zeros", "keras.initializers"))
+        ),
         sequential(*layers, dense()),
         compiled(metrics=["mae"]),
     )

@@ -25,9 +25,10 @@ SLOW_S = 10.0
 
 
 def open_one(path: str, form: str, data: bytes) -> tuple[str, str | None]:
-    """Inspect and load one mutant; return the outcome, and what is wrong with it, if anything is."""
-    import keras_ckpt_tools as kct
+    """Inspect and load one mutant; return the outcome, and what is wrong with it if anything is."""
     from fuzz.mutation import UNTOUCHED
+
+    import keras_ckpt_tools as kct
 
     outcome, wrong = "refused", None
     started = time.perf_counter()

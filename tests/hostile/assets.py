@@ -143,5 +143,8 @@ def binary_vocabulary(folder: Path) -> Path:
     """A vocabulary that is not text."""
     layer = _lookup("StringLookup", None)
     return archive(
-        folder, _strings(layer), weights({}), **{"assets/lookup/vocabulary.txt": b"\xff\xfe\0\n" * 9}
+        folder,
+        _strings(layer),
+        weights({}),
+        **{"assets/lookup/vocabulary.txt": b"\xff\xfe\0\n" * 9},
     )

@@ -1,4 +1,4 @@
-"""What the tests of hostile artefacts share: one judge, and artefacts made where a test may write."""
+"""What the tests of hostile artefacts share: one judge, and a place for what is made."""
 
 from __future__ import annotations
 

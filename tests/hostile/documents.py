@@ -13,7 +13,6 @@ from hostile.parts import (
     h5_model,
     hostile,
     members,
-    node,
     sequential,
     written,
     zipped,
@@ -128,9 +127,7 @@ for _name, _says, _what, _text in (
 @hostile("json", "metadata|JSON")
 def metadata_is_no_json(folder: Path) -> Path:
     """Metadata that is not JSON."""
-    return written(
-        folder / "model.keras", zipped({**members(), "metadata.json": b"\xff\xfe{{{"})
-    )
+    return written(folder / "model.keras", zipped({**members(), "metadata.json": b"\xff\xfe{{{"}))
 
 
 @hostile("json", "deep|nested|metadata")

@@ -1,4 +1,4 @@
-"""HDF5 files that nobody's record covers: damage that libhdf5 meets first, and its own long arms."""
+"""HDF5 files that no record covers: damage that libhdf5 meets first, and its own long arms."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _edited(name: str, says: str, what: str, edit: Callable[[Any], None]) -> Non
         return archive(folder, data=weights(edit=edit))
 
     inspected, loads = name not in _AT_LOAD, name in _HARMLESS
-    hostile(
-        "hdf5", says, weights=True, inspected=inspected, loads=loads, name=name, what=what
-    )(make)
+    hostile("hdf5", says, weights=True, inspected=inspected, loads=loads, name=name, what=what)(
+        make
+    )
 
 
 def _replaced(make: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -202,7 +202,12 @@ for _name, _says, _what, _edit in (
     ("soft-link", "link", "A kernel that is a link within the file.", _aside),
     ("cycle", "cycle|link|twice|loop", "A group that holds itself.", _cycle),
     ("soft-cycle", "link|cycle", "A link to itself.", _soft_cycle),
-    ("many-groups", "groups|objects|too many|more than", "Thirty thousand groups, which takes two seconds.", _many_groups),
+    (
+        "many-groups",
+        "groups|objects|too many|more than",
+        "Thirty thousand groups, which takes two seconds.",
+        _many_groups,
+    ),
     ("deep-groups", "deep|nested", "Groups nested 3,000 deep.", _deep_groups),
     (
         "many-attributes",
@@ -237,10 +242,18 @@ for _name, _says, _what, _edit in (
     ("compound", "dtype|compound|numbers", "Records in place of numbers.", _replaced(_compound)),
     ("ragged", "dtype|object|numbers|variable", "Lists in place of numbers.", _replaced(_vlen)),
     ("opaque", "dtype|numbers|opaque", "Opaque bytes in place of numbers.", _replaced(_opaque)),
-    ("named-type", "missing|type|dataset|lacks", "A type in place of a tensor.",
-     _replaced(_named_type)),
-    ("group-as-tensor", "missing|lacks", "A group in place of a tensor.",
-     _replaced(lambda file: file.create_group(_KERNEL) and None)),
+    (
+        "named-type",
+        "missing|type|dataset|lacks",
+        "A type in place of a tensor.",
+        _replaced(_named_type),
+    ),
+    (
+        "group-as-tensor",
+        "missing|lacks",
+        "A group in place of a tensor.",
+        _replaced(lambda file: file.create_group(_KERNEL) and None),
+    ),
     (
         "filter-plugin",
         "filter|cannot|damaged",
@@ -303,6 +316,10 @@ def _damaged(name: str, what: str, change: Callable[[bytearray], Any]) -> None:
     )(make)
 
 
+def _put(data: bytearray, place: int, value: bytes) -> None:
+    data[place : place + len(value)] = value
+
+
 def _signature(data: bytearray, mark: bytes, offset: int, value: bytes) -> None:
     place = bytes(data).find(mark)
     assert place >= 0, mark
@@ -314,17 +331,25 @@ for _name, _what, _change in (
     ("truncated", "The first half of a weights file.", lambda d: d[: len(d) // 2]),
     ("superblock-version", "A superblock of version 255.", lambda d: d.__setitem__(8, 255)),
     ("superblock-offsets", "Offsets of 255 bytes.", lambda d: d.__setitem__(13, 255)),
-    ("superblock-root", "A root group behind the end.", lambda d: d.__setitem__(slice(64, 72), _FAR)),
+    ("superblock-root", "A root group behind the end.",
+     lambda d: _put(d, 64, _FAR)),
     ("end-of-file", "An end far behind the file's.", lambda d: d.__setitem__(slice(40, 48), _FAR)),
-    ("heap-size", "A heap of 2**63 bytes.", lambda d: _signature(d, b"HEAP", 8, _FAR)),
-    ("heap-free-list", "A free list that leaves the heap.", lambda d: _signature(d, b"HEAP", 16, _FAR)),
-    ("heap-address", "A heap elsewhere.", lambda d: _signature(d, b"HEAP", 24, _FAR)),
-    ("tree-level", "A B-tree of 255 levels.", lambda d: _signature(d, b"TREE", 5, b"\xff")),
-    ("tree-entries", "A B-tree node of 65,535 entries.", lambda d: _signature(d, b"TREE", 6, b"\xff\xff")),
+    ("heap-size", "A heap of 2**63 bytes.",
+     lambda d: _signature(d, b"HEAP", 8, _FAR)),
+    ("heap-free-list", "A free list that leaves the heap.",
+     lambda d: _signature(d, b"HEAP", 16, _FAR)),
+    ("heap-address", "A heap elsewhere.",
+     lambda d: _signature(d, b"HEAP", 24, _FAR)),
+    ("tree-level", "A B-tree of 255 levels.",
+     lambda d: _signature(d, b"TREE", 5, b"\xff")),
+    ("tree-entries", "A B-tree node of 65,535 entries.",
+     lambda d: _signature(d, b"TREE", 6, b"\xff\xff")),
     ("tree-sibling", "A B-tree node that is its own sibling.",
      lambda d: _signature(d, b"TREE", 8, bytes(d).find(b"TREE").to_bytes(8, "little") * 2)),
-    ("symbols", "A symbol table of 65,535 entries.", lambda d: _signature(d, b"SNOD", 6, b"\xff\xff")),
-    ("symbol-address", "A symbol's header elsewhere.", lambda d: _signature(d, b"SNOD", 16, _FAR)),
+    ("symbols", "A symbol table of 65,535 entries.",
+     lambda d: _signature(d, b"SNOD", 6, b"\xff\xff")),
+    ("symbol-address", "A symbol's header elsewhere.",
+     lambda d: _signature(d, b"SNOD", 16, _FAR)),
     ("zeros-inside", "A page of zeros amid the structure.",
      lambda d: d.__setitem__(slice(512, 1536), bytes(1024))),
     ("ones-inside", "A page of ones amid the structure.",

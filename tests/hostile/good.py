@@ -93,12 +93,12 @@ def soft(y_true: Any, y_pred: Any) -> Any:
 
 
 @_good
-def sequential() -> Any:
+def _sequential() -> Any:
     return _of((4,), layers.Dense(3, "relu"), layers.Dense(2)), _numbers(4)
 
 
 @_good
-def trained() -> Any:
+def _trained() -> Any:
     model = _of((4,), layers.Dense(3), layers.Dense(2))
     model.compile("adam", "mse", metrics=["mae", "accuracy"])
     model.fit(_numbers(4), _numbers(2), verbose=0)
@@ -106,7 +106,7 @@ def trained() -> Any:
 
 
 @_good
-def schedule() -> Any:
+def _schedule() -> Any:
     model = _of((4,), layers.Dense(2))
     rate = keras.optimizers.schedules.CosineDecay(0.1, 10)
     model.compile(keras.optimizers.SGD(rate, momentum=0.9), keras.losses.Huber())
@@ -114,7 +114,7 @@ def schedule() -> Any:
 
 
 @_archived
-def losses_by_name() -> Any:
+def _losses_by_name() -> Any:
     x = keras.Input((4,))
     model = keras.Model(x, {"a": layers.Dense(1, name="a")(x), "b": layers.Dense(2, name="b")(x)})
     losses = {"a": "mse", "b": keras.losses.CategoricalCrossentropy(from_logits=True)}
@@ -124,7 +124,7 @@ def losses_by_name() -> Any:
 
 
 @_good
-def functional() -> Any:
+def _functional() -> Any:
     a, b = keras.Input((4,)), keras.Input((3,))
     shared = layers.Dense(3, name="shared")
     x = layers.add([shared(a), b])
@@ -133,20 +133,20 @@ def functional() -> Any:
 
 
 @_good
-def nested() -> Any:
+def _nested() -> Any:
     inner = _of((4,), layers.Dense(3), layers.BatchNormalization())
     x = keras.Input((4,))
     return keras.Model(x, layers.Dense(1)(inner(x))), _numbers(4)
 
 
 @_good
-def nested_twice() -> Any:
+def _nested_twice() -> Any:
     inner = _of((4,), _of((4,), layers.Dense(4, name="deep")))
     return _of((4,), inner, layers.Dense(1)), _numbers(4)
 
 
 @_archived
-def operations() -> Any:
+def _operations() -> Any:
     x = keras.Input((4,))
     y = keras.ops.relu(keras.ops.matmul(x, keras.ops.ones((4, 2)))) + 1.0
     z = keras.ops.concatenate([y[:, :1], keras.ops.mean(x, axis=1, keepdims=True)], axis=-1)
@@ -154,20 +154,20 @@ def operations() -> Any:
 
 
 @_good
-def custom_layer() -> Any:
+def _custom_layer() -> Any:
     return _of((4,), Scale(3.0, bent), layers.Dense(2, bent)), _numbers(4), {
         "Scale": Scale, "bent": bent}  # fmt: skip
 
 
 @_archived
-def custom_loss() -> Any:
+def _custom_loss() -> Any:
     model = _of((4,), layers.Dense(2))
     model.compile("adam", soft, metrics=[soft])
     return model, _numbers(4), {"soft": soft}
 
 
 @_archived
-def subclassed() -> Any:
+def _subclassed() -> Any:
     model = Twice(name="net")
     x = _numbers(4)
     model(x)
@@ -175,7 +175,7 @@ def subclassed() -> Any:
 
 
 @_archived
-def functional_subclass() -> Any:
+def _functional_subclass() -> Any:
     class Named(keras.Model):
         pass
 
@@ -184,7 +184,7 @@ def functional_subclass() -> Any:
 
 
 @_good
-def convolutional() -> Any:
+def _convolutional() -> Any:
     stack = [
         layers.Conv2D(3, 3, padding="same", kernel_regularizer="l2", bias_constraint="non_neg"),
         layers.BatchNormalization(),
@@ -201,7 +201,7 @@ def convolutional() -> Any:
 
 
 @_good
-def convolutions_1d_and_3d() -> Any:
+def _convolutions_1d_and_3d() -> Any:
     x, y = keras.Input((8, 2)), keras.Input((5, 5, 5, 1))
     a = layers.GlobalMaxPooling1D()(layers.SeparableConv1D(3, 2)(layers.ZeroPadding1D(1)(x)))
     b = layers.Flatten()(layers.AveragePooling3D(2)(layers.Conv3D(2, 2)(y)))
@@ -209,7 +209,7 @@ def convolutions_1d_and_3d() -> Any:
 
 
 @_good
-def recurrent() -> Any:
+def _recurrent() -> Any:
     stack = [
         layers.Bidirectional(layers.LSTM(2, return_sequences=True), merge_mode="sum"),
         layers.GRU(3, return_sequences=True, reset_after=False),
@@ -219,30 +219,30 @@ def recurrent() -> Any:
 
 
 @_good
-def cells() -> Any:
+def _cells() -> Any:
     cell = layers.StackedRNNCells([layers.LSTMCell(2), layers.GRUCell(3)])
     return _of((5, 3), layers.RNN(cell)), _numbers(5, 3)
 
 
 @_good
-def convolutional_recurrent() -> Any:
+def _convolutional_recurrent() -> Any:
     return _of((3, 6, 6, 1), layers.ConvLSTM2D(2, 3)), _numbers(3, 6, 6, 1)
 
 
 @_good
-def distributed() -> Any:
+def _distributed() -> Any:
     inner = layers.TimeDistributed(layers.TimeDistributed(layers.Dense(2)))
     return _of((3, 4, 5), inner), _numbers(3, 4, 5)
 
 
 @_good
-def embedding() -> Any:
+def _embedding() -> Any:
     stack = [layers.Embedding(10, 3, mask_zero=True), layers.LSTM(2)]
     return _of((5,), *stack), _words(5)
 
 
 @_good
-def attention() -> Any:
+def _attention() -> Any:
     x = keras.Input((5, 4))
     y = layers.MultiHeadAttention(2, 2)(x, x, use_causal_mask=True)
     y = layers.LayerNormalization()(x + layers.Dense(4, "gelu")(y))
@@ -250,42 +250,43 @@ def attention() -> Any:
 
 
 @_good
-def einsum() -> Any:
+def _einsum() -> Any:
     return _of((3, 4), layers.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d")), _numbers(3, 4)
 
 
 @_good
-def spectral() -> Any:
+def _spectral() -> Any:
     return _of((4,), layers.SpectralNormalization(layers.Dense(3))), _numbers(4)
 
 
 @_good
-def initializers() -> Any:
-    kernels = ["he_normal", "orthogonal", keras.initializers.VarianceScaling(0.5), "lecun_uniform",
-               keras.initializers.Constant(0.2), keras.initializers.RandomNormal(seed=3)]  # fmt: skip
+def _initializers() -> Any:
+    kernels = ["he_normal", "orthogonal", keras.initializers.VarianceScaling(0.5),
+               "lecun_uniform", keras.initializers.Constant(0.2),
+               keras.initializers.RandomNormal(seed=3)]  # fmt: skip
     return _of((4,), *(layers.Dense(4, kernel_initializer=k) for k in kernels)), _numbers(4)
 
 
 @_good
-def activations() -> Any:
+def _activations() -> Any:
     names = ["gelu", "silu", "tanh", "softplus", "leaky_relu", "hard_sigmoid", "selu"]
     more = [layers.PReLU(), layers.ELU(0.5), layers.Softmax(), layers.Activation("mish")]
     return _of((4,), *(layers.Dense(4, n) for n in names), *more), _numbers(4)
 
 
 @_archived
-def mixed_precision() -> Any:
+def _mixed_precision() -> Any:
     policy = keras.DTypePolicy("mixed_float16")
     return _of((4,), layers.Dense(3, dtype=policy), layers.Dense(1, dtype="float32")), _numbers(4)
 
 
 @_archived
-def bfloat16() -> Any:
+def _bfloat16() -> Any:
     return _of((4,), layers.Dense(3, dtype="bfloat16")), _numbers(4)
 
 
 @_archived
-def quantized() -> Any:
+def _quantized() -> Any:
     model = _of((4,), layers.Dense(3), layers.Dense(2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras says that an `InputLayer` is not quantized.
@@ -294,19 +295,19 @@ def quantized() -> Any:
 
 
 @_archived
-def unbuilt() -> Any:
+def _unbuilt() -> Any:
     return keras.Sequential([layers.Dense(3), layers.Dense(2)], name="net"), None
 
 
 @_archived
-def string_lookup() -> Any:
+def _string_lookup() -> Any:
     x = keras.Input((1,), dtype="string")
     lookup = layers.StringLookup(vocabulary=["a", "b", "\u00e4"], output_mode="one_hot")
     return keras.Model(x, layers.Dense(2)(lookup(x))), _strings("a", "\u00e4")
 
 
 @_archived
-def text() -> Any:
+def _text() -> Any:
     vectorize = layers.TextVectorization(output_sequence_length=4)
     vectorize.adapt(["the cat sat", "on the mat"])
     model = keras.Sequential([keras.Input((1,), dtype="string"), vectorize,
@@ -315,7 +316,7 @@ def text() -> Any:
 
 
 @_archived
-def integer_lookup() -> Any:
+def _integer_lookup() -> Any:
     return _of((3,), layers.IntegerLookup(vocabulary=[1, 2, 7])), _words(3)
 
 
@@ -324,39 +325,41 @@ def _strings(*words: str) -> Any:
 
 
 @_archived
-def normalized() -> Any:
+def _normalized() -> Any:
     normalization = layers.Normalization()
     normalization.adapt(_numbers(4) * 3 + 1)
     return _of((4,), normalization, layers.Dense(1)), _numbers(4)
 
 
 @_archived
-def bins() -> Any:
+def _bins() -> Any:
     discretization = layers.Discretization(bin_boundaries=[-1.0, 0.0, 1.0])
     return _of((4,), discretization, layers.CategoryEncoding(4, "multi_hot")), _numbers(4)
 
 
 @_archived
-def images() -> Any:
+def _images() -> Any:
     stack = [layers.Rescaling(1 / 255), layers.Resizing(6, 6), layers.CenterCrop(4, 4),
              layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1)]  # fmt: skip
     return _of((8, 8, 3), *stack), _numbers(8, 8, 3)
 
 
 @_archived
-def lambda_by_name() -> Any:
+def _lambda_by_name() -> Any:
     return _of((4,), layers.Lambda(bent)), _numbers(4), {"bent": bent}
 
 
 @_good
-def shapes() -> Any:
+def _shapes() -> Any:
     stack = [layers.Reshape((2, 2)), layers.Permute((2, 1)), layers.RepeatVector(2),
              layers.UpSampling1D(2), layers.Cropping1D(1)]  # fmt: skip
-    return _of((4,), stack[0], stack[1], layers.Flatten(), stack[2], stack[3], stack[4]), _numbers(4)
+    return _of((4,), stack[0], stack[1], layers.Flatten(), stack[2], stack[3], stack[4]), _numbers(
+        4
+    )
 
 
 @_good
-def frozen() -> Any:
+def _frozen() -> Any:
     model = _of((4,), layers.Dense(3), layers.BatchNormalization(), layers.Dense(2))
     model.layers[0].trainable = False
     model.compile(keras.optimizers.AdamW(0.01, clipnorm=1.0, use_ema=True), "mse")
@@ -365,5 +368,5 @@ def frozen() -> Any:
 
 
 @_good
-def no_weights() -> Any:
+def _no_weights() -> Any:
     return _of((4,), layers.ReLU()), _numbers(4)

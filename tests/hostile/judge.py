@@ -64,7 +64,11 @@ class Watch:
             *self.events,
             *_payload(),
             *(f"new file {name}" for name in sorted(_files(folder) - before)),
-            *(f"Keras' {key} changed" for key, v in _state_of_keras().items() if v != state.get(key, v)),
+            *(
+                f"Keras' {key} changed"
+                for key, v in _state_of_keras().items()
+                if v != state.get(key, v)
+            ),
         ]
         return answer
 
@@ -235,6 +239,8 @@ def main() -> None:
     # Where this program is, other names hide the standard ones; nobody else imports from there.
     sys.path[:1] = [str(HERE / "payload"), str(HERE.parent)]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if len(sys.argv) > 1:
+        resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
     importlib.import_module("keras_ckpt_tools.loading.model")  # Imports are no artefact's cost.
     watch = Watch()
     answers.write('{"outcome": "ready"}\n')
@@ -249,7 +255,7 @@ def main() -> None:
         ):
             plant_in_the_global_registry()
         for call in job["calls"]:
-            answer = watch.run(lambda call=call: CALLS[call](job["path"]), folder)
+            answer = watch.run(functools.partial(CALLS[call], job["path"]), folder)
             answers.write(json.dumps({"call": call, **answer}) + "\n")
             answers.flush()
 

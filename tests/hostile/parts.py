@@ -1,4 +1,4 @@
-"""What hostile artefacts are made of: a well-formed small model, part by part, and the list of them.
+"""What hostile artefacts are made of: a well-formed small model, part by part, and their list.
 
 Everything is written with `zipfile`, `json` and `h5py` alone, so that a generator can put a lie in
 any one place and leave the rest as stock Keras would write it. A generator is a function that is

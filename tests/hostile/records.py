@@ -101,9 +101,7 @@ def _lying(name: str, what: str, edit: Edit, says: str = _DAMAGED) -> None:
 
     # `inspect` goes by the record; a load and `verify` hold it against every byte.
     loads = name in _HARMLESS
-    hostile(
-        "record", says, weights=True, inspected=False, loads=loads, name=name, what=what
-    )(make)
+    hostile("record", says, weights=True, inspected=False, loads=loads, name=name, what=what)(make)
 
 
 def _tensor(**changes: Any) -> Edit:
@@ -214,9 +212,9 @@ for _name, _what, _head in (
     def _make(folder: Path, head: Callable[[bytes], bytes] = _head) -> Path:
         return written(folder / "model.keras", our_archive(our_weights(head=head)))
 
-    hostile(
-        "record", _DAMAGED + "|later", weights=True, inspected=False, name=_name, what=_what
-    )(_make)
+    hostile("record", _DAMAGED + "|later", weights=True, inspected=False, name=_name, what=_what)(
+        _make
+    )
 
 
 @hostile("record", _DAMAGED, weights=True)

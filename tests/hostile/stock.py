@@ -122,9 +122,7 @@ def main() -> None:
         page = PAGE.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
         after = rest.partition(END)[2]
-        PAGE.write_text(
-            f"{before}{BEGIN}\n{table(measured)}\n{END}{after}", encoding="utf-8"
-        )
+        PAGE.write_text(f"{before}{BEGIN}\n{table(measured)}\n{END}{after}", encoding="utf-8")
         return
     import keras
 

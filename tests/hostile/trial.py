@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -55,7 +54,7 @@ class Judge:
 
     def __init__(self, patience_s: float = 30.0, memory: int | None = None):
         self._patience = patience_s
-        self._memory = memory
+        self._arguments = [] if memory is None else [str(memory)]
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
 
@@ -99,22 +98,17 @@ class Judge:
         if self._process is None:
             self._buffer = b""
             self._process = subprocess.Popen(
-                [sys.executable, str(HERE / "judge.py")],
+                [sys.executable, str(HERE / "judge.py"), *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                preexec_fn=self._limit,
                 start_new_session=True,
             )
             ready = self._next_answer(_START_S)
             assert ready["outcome"] == "ready", ready
         assert self._process is not None
         return self._process
-
-    def _limit(self) -> None:
-        if self._memory is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (self._memory, self._memory))
 
     def close(self) -> None:
         """End the process, and what it has started."""

@@ -1,4 +1,4 @@
-"""Makes the files of Keras 2 in this folder, with the package `tf-keras` in an environment of its own.
+"""Makes the files of Keras 2 in this folder, with `tf-keras` in an environment of its own.
 
     python -m venv /some/where && /some/where/bin/pip install tf-keras==2.18.0 tensorflow==2.18.0
     TF_USE_LEGACY_KERAS=1 /some/where/bin/python tests/data/keras2/make.py
