@@ -38,7 +38,8 @@ _NUMBERS = (0, 1, 2, 7, 255, 256, 511, 4096, 65535, 2**31 - 1, 2**31, 2**32 - 1,
             2**64 - 1)  # fmt: skip
 _NAMES = ("Dense", "Sequential", "Functional", "Lambda", "function", "__lambda__", "__tensor__",
           "__typespec__", "__numpy__", "__dtype__", "keras", "keras.layers", "keras.src",
-          "builtins", "os", "system", "relu", "mse", "my_package>Scale", "StringLookup", "DTypePolicy",
+          "builtins", "os", "system", "relu", "mse", "my_package>Scale",
+          "StringLookup", "DTypePolicy",
           "name",
           "layers", "config", "class_name", "module", "registered_name", "\x00", "\ud800", "é" * 9,
           "x" * 5000, "../../x", "NaN")  # fmt: skip

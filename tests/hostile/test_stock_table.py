@@ -10,7 +10,7 @@ from hostile.stock import outcome
 from hostile.trial import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
-_ROW = re.compile(r"^\| `([a-z0-9]+/[a-z0-9-]+)` \|(.*)\|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([a-z0-9]+/[a-z0-9_-]+)` \|(.*)\|$", re.MULTILINE)
 
 
 def rows() -> dict[str, list[str]]:
