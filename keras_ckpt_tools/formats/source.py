@@ -5,13 +5,11 @@ shape. It keeps one descriptor open from the first look to the last tensor, so w
 what is loaded, even if the file is replaced in between.
 
 A file of ours is read through its record: tensors by `pread`, each checked against its digest, and
-everything between them checked before the first tensor is handed out. An HDF5 file that others
-wrote, and the attributes of a whole-model `.h5`, which has its config there, are looked through by
-a process of its own (`quarantine`). It says where the tensors lie; those whose bytes lie there as
-they are, which is all that Keras writes, are read by `pread` too. libhdf5 reads the rest in this
-process, from what came through the other one unharmed.
+everything between them checked before the first tensor is handed out. What others wrote, and the
+attributes of a whole-model `.h5`, which has its config there, is read as `foreign_hdf5` does it:
+after another process has looked through it.
 
-NumPy and h5py are imported where tensors are read: to inspect a file of ours neither is needed.
+NumPy is imported where tensors are read: to inspect a file of ours it is not needed.
 """
 
 from __future__ import annotations
@@ -19,10 +17,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -44,6 +40,7 @@ from keras_ckpt_tools.formats.container_seal import (
     sealed_digest,
 )
 from keras_ckpt_tools.formats.containers import HDF5_MAGIC, end_of_hdf5
+from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5, Place, unpacked
 from keras_ckpt_tools.formats.handles import (
     copy_tree,
     identity_of,
@@ -51,13 +48,13 @@ from keras_ckpt_tools.formats.handles import (
     open_regular,
     regular_members,
 )
+from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
-from keras_ckpt_tools.formats.quarantine import Survey, survey
+from keras_ckpt_tools.formats.quarantine import Survey
 from keras_ckpt_tools.formats.record_check import check_record
 from keras_ckpt_tools.formats.strict_json import parse_object
 from keras_ckpt_tools.formats.userblock import decode
-from keras_ckpt_tools.formats.window import Window
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
 if TYPE_CHECKING:
@@ -102,13 +99,14 @@ class Source:
         self.limits = limits
         self.not_finite: list[str] = []
         self._stack = ExitStack()
+        self._foreign = ForeignHdf5(
+            self._find_hdf5, self.path, limits, self._stack, artefact.survey
+        )
         self._checked = False
         self._base = 0
         self._folder: int | None = None
         self._block = 0
         self._archive: zipfile.ZipFile | None = None
-        self._known = artefact.survey
-        self._surveying: Future[Survey] | None = None
         self.record: Record | None = None
         self.config: dict[str, Any] | None = None
         self.training_config: dict[str, Any] | None = None
@@ -240,6 +238,11 @@ class Source:
             value = attributes.get(name)
             if value is not None:
                 self.metadata[name] = value
+        if is_keras_2(self.metadata.get("keras_version")):
+            for name in ("config", "training_config"):
+                config = getattr(self, name)
+                if config is not None:
+                    setattr(self, name, in_words_of_keras_3(config))
 
     def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
         return parse_object(text, name, self.path, self.limits)
@@ -252,39 +255,15 @@ class Source:
     @property
     def survey(self) -> Survey:
         """What a process of its own found in the HDF5 file behind it."""
-        if self._known is None:
-            self._begin_survey()
-            assert self._surveying is not None
-            self._known = self._surveying.result()
-        return self._known
+        return self._foreign.survey
 
-    def _begin_survey(self) -> None:
-        """Let the other process begin; this one has checksums to compute meanwhile."""
-        if self._known is None and self._surveying is None:
-            waiting = self._stack.enter_context(ThreadPoolExecutor(1, "kct-survey"))
-            place = self._hdf5_range
-            self._surveying = waiting.submit(survey, *place, self.path, self.limits)
-
-    @cached_property
-    def _hdf5_range(self) -> tuple[int, int, int]:
-        """The descriptor of the HDF5 file, and where in it that begins and ends."""
+    def _find_hdf5(self) -> Place:
         if self._archive is None or self._end > self._base:
             return self._fd, self._base, self._end
-        # It is packed: a copy of our own, which has no name and goes with its descriptor.
-        copy = self._stack.enter_context(tempfile.TemporaryFile(prefix=".kct-"))
-        info = self._archive.getinfo(WEIGHTS_MEMBER)
-        free = _free_space()
-        if info.file_size > free:
-            what = "unpacking its weights into the temporary directory takes"
-            remedy = "Free some space there, or set TMPDIR to a directory with more."
-            raise over_budget(self.path, what, "bytes", info.file_size, free, remedy)
         try:
-            with self._archive.open(info) as member:
-                archive.copy_member(member, copy)
+            return unpacked(self._archive, WEIGHTS_MEMBER, self.path, self._stack)
         except BAD_ZIP as error:
-            raise self._damaged(f"its member {info.filename} cannot be read ({error})") from error
-        copy.flush()
-        return copy.fileno(), 0, info.file_size
+            raise self._damaged(f"its member {WEIGHTS_MEMBER} cannot be read ({error})") from error
 
     def _hold_weights(self, head: bytes, size: int) -> None:
         """Refuse weights that are to unpack to more than they say that they are."""
@@ -310,7 +289,12 @@ class Source:
         """
         info = self.tensors[path]
         self.check()
-        array = self._reader.read(info) if self._reader else self._read_foreign(info)
+        if self._reader is not None:
+            array = self._reader.read(info)
+        else:
+            self.check_unchanged()
+            with self._told_by_libhdf5():
+                array = self._foreign.read(info)
         if array is None:
             raise self._damaged(f"the bytes of {path} have changed")
         from keras_ckpt_tools.formats.finite import is_finite
@@ -318,16 +302,6 @@ class Source:
         if not is_finite(array):
             self.not_finite.append(path)
         return array
-
-    def _read_foreign(self, info: TensorInfo) -> np.ndarray[Any, Any] | None:
-        from keras_ckpt_tools.formats import hdf5_tensors
-
-        layout = self.survey.plain.get(info.path)
-        with self._told_by_libhdf5():
-            if layout is None:
-                return hdf5_tensors.read_tensor(self._hdf5, info)
-            descriptor, start, _ = self._hdf5_range
-            return hdf5_tensors.read_plain(descriptor, start, info, layout)
 
     def check_unchanged(self) -> None:
         """Refuse a file that was written to since it was opened.
@@ -359,7 +333,7 @@ class Source:
         if self._archive is None:
             return []
         if WEIGHTS_MEMBER in self._archive.namelist():
-            self._begin_survey()
+            self._foreign.begin()
         try:
             bad = self._archive.testzip()
         except (*BAD_ZIP, OSError) as error:
@@ -405,7 +379,8 @@ class Source:
         problems = self._check_checksums()
         if not problems:
             try:
-                assert self.tensors is not None  # Looking through it reads every byte.
+                if self.foreign_weights:
+                    self._foreign.require_survey()  # It reads every byte.
             except ArtefactError as error:
                 problems.append(error.what)
         return tuple(problems)
@@ -427,22 +402,12 @@ class Source:
                 raise self._damaged(f"its assets cannot be read ({error})") from error
         return folder if os.path.isdir(folder) else None
 
-    @cached_property
+    @property
     def hdf5(self) -> h5py.File:
         """The HDF5 file behind it, for readers of Keras that ask for one."""
-        return self._hdf5
-
-    @cached_property
-    def _hdf5(self) -> h5py.File:
-        import h5py
-
-        assert self.survey is not None  # It came through the other process.
         self.check_unchanged()
-        stream = io.BufferedReader(Window(*self._hdf5_range))
-        try:
-            return self._stack.enter_context(h5py.File(stream, "r"))
-        except OSError as error:
-            raise self._damaged(f"libhdf5 cannot read it ({error})") from error
+        with self._told_by_libhdf5():
+            return self._foreign.file
 
     def _damaged(self, how: str) -> DamagedArtefactError:
         return DamagedArtefactError(
@@ -470,12 +435,6 @@ class SourceView:
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Return one tensor; see `Source.read`."""
         return self._source.read(self._prefix + path)
-
-
-def _free_space() -> int:
-    import shutil
-
-    return shutil.disk_usage(tempfile.gettempdir()).free
 
 
 class ReplacedError(Exception):

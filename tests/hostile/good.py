@@ -241,7 +241,7 @@ def _embedding() -> Any:
     return _of((5,), *stack), _words(5)
 
 
-@_good
+@_archived  # In `.h5`, Keras takes its `score_mode` for the function `dot`.
 def _attention() -> Any:
     x = keras.Input((5, 4))
     y = layers.MultiHeadAttention(2, 2)(x, x, use_causal_mask=True)
