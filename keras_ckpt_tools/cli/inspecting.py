@@ -63,7 +63,8 @@ def _status(report: Inspection, trust: Trust) -> int:
     refused = any(
         not use.usable and not trust.allows(use.registered_name) for use in report.objects
     )
-    return PROBLEMS if report.problems or refused else GOOD
+    errors = any(problem.severity == "error" for problem in report.problems)
+    return PROBLEMS if errors or refused else GOOD
 
 
 def _facts(report: Inspection) -> dict[str, Any]:
@@ -73,7 +74,10 @@ def _facts(report: Inspection) -> dict[str, Any]:
         "size": report.size,
         "versions": dict(report.versions),
         "progress": report.progress.to_json(),
-        "problems": [str(problem) for problem in report.problems],
+        "problems": [
+            {"severity": problem.severity, "what": problem.what, "remedy": problem.remedy}
+            for problem in report.problems
+        ],
         "objects": [
             {
                 "where": use.where,

@@ -74,12 +74,16 @@ def _object(value: dict[str, Any]) -> None:
 
 
 def _renumber(model: dict[str, Any]) -> None:
-    """Count the nodes of nested models from zero."""
+    """Count the nodes of nested models from zero, and write single ends as such."""
     nested = {
         str(layer.get("name"))
         for layer in model["layers"]
         if isinstance(layer, dict) and layer.get("class_name") in _MODELS
     }
+    for key in ("input_layers", "output_layers"):
+        ends = model.get(key)
+        if isinstance(ends, list) and len(ends) == 1 and isinstance(ends[0], list):
+            model[key] = ends[0]  # A single one is no list of one.
     nodes = [layer.get("inbound_nodes") for layer in model["layers"] if isinstance(layer, dict)]
     todo = [*nodes, model.get("input_layers"), model.get("output_layers")]
     while todo:

@@ -134,9 +134,21 @@ def test_json_has_objects_tensors_and_verdicts(keras_ckpt, good, custom):
     assert first["tensors"][0] == {
         "path": "layers/dense/vars/0", "shape": [4, 2], "dtype": "float32", "nbytes": 32,
     }  # fmt: skip
-    assert first["versions"] == {"keras": "3.15.1"}
+    assert first["versions"] == {"keras": "3.10.0"}
     assert first["problems"] == []
     assert [o["verdict"] for o in second["objects"] if o["class_name"] == "Scale"] == ["missing"]
+
+
+def test_warning_is_shown_and_is_no_problem(keras_ckpt, tmp_path):
+    """A newer Keras wrote it: whoever loads it may want to know, and it may well load."""
+    metadata = b'{"keras_version": "3.999.0"}'
+    path = written(tmp_path / "new.keras", zipped({**members(), "metadata.json": metadata}))
+    done = keras_ckpt("inspect", "--json", path)
+    assert done.returncode == 0, done
+    (problem,) = json.loads(done.stdout)["files"][0]["problems"]
+    assert problem["severity"] == "warning"
+    assert "3.999.0" in problem["what"]
+    assert "3.999.0" in keras_ckpt("inspect", path).stdout
 
 
 def test_text_in_a_file_cannot_write_to_the_terminal(keras_ckpt, tmp_path):

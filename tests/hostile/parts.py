@@ -169,7 +169,7 @@ def h5_model(
         layer["net/dense/bias"] = np.zeros(2, "float32")
         layer.attrs["weight_names"] = ["net/dense/kernel", "net/dense/bias"]
         file["model_weights"].attrs["layer_names"] = ["dense"]
-        file.attrs.update({"keras_version": "3.15.1", "backend": "tensorflow", **attributes})
+        file.attrs.update({"keras_version": "3.10.0", "backend": "tensorflow", **attributes})
         file.attrs["model_config"] = as_text(legacy(sequential()) if config is None else config)
         if training_config is not None:
             file.attrs["training_config"] = as_text(training_config)
@@ -190,7 +190,7 @@ def legacy(config: Any) -> Any:
 
 # Archives.
 
-METADATA = {"keras_version": "3.15.1", "date_saved": "2026-01-01@00:00:00"}
+METADATA = {"keras_version": "3.10.0", "date_saved": "2026-01-01@00:00:00"}
 
 
 def as_text(config: Any) -> str:

@@ -61,7 +61,7 @@ def our_weights(edit: Edit | None = None, *, head: Callable[[bytes], bytes] | No
     record: Any = {
         "format_version": 1,
         "kind": "weights",
-        "versions": {"keras": "3.15.1"},
+        "versions": {"keras": "3.10.0"},
         "tensors": table,
         "skeleton_digest": _digest(skeleton + bytes(data[position:])),
         "size": len(data),

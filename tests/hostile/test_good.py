@@ -24,6 +24,10 @@ def saved(model: keras.Model, path: Path) -> Path:
     return path
 
 
+# Of an input that was saved as a list of one, older versions of Keras say so.
+pytestmark = pytest.mark.filterwarnings(r"ignore:[\s\S]*structure of `inputs`:UserWarning")
+
+
 def check(model: keras.Model, path: Path, inputs: object, objects: dict[str, object]) -> None:
     """Inspect and load; nothing is reported, and outputs are the same."""
     report = kct.inspect(path, custom_objects=objects)
@@ -56,6 +60,8 @@ def test_h5_of_stock_keras_opens(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*input_shape:UserWarning")  # Keras 2 wrote it everywhere.
+# What its optimizers keep is laid out otherwise; the model loads, uncompiled, and says so.
+@pytest.mark.filterwarnings("ignore:The model was loaded uncompiled:UserWarning")
 @pytest.mark.parametrize("path", KERAS_2, ids=[path.stem for path in KERAS_2])
 def test_file_of_keras_2_opens(path):
     """Its predictions are those that Keras 2 made."""
