@@ -30,7 +30,8 @@ def contradictions(descriptor: int, archive: zipfile.ZipFile) -> list[str]:
     end, last, described = 0, "", False
     problems = []
     for member in sorted(archive.infolist(), key=lambda m: m.header_offset):
-        raw = os.pread(descriptor, _LOCAL.size, member.header_offset)
+        inside = 0 <= member.header_offset < size
+        raw = os.pread(descriptor, _LOCAL.size, member.header_offset) if inside else b""
         if len(raw) < _LOCAL.size:
             problems.append(f"its member {member.filename!r} begins outside the file")
             continue

@@ -52,7 +52,7 @@ def tell_zip(file: BinaryIO, size: int, path: str, limits: Limits) -> Finding:
         return Finding("KERAS", error.what.removeprefix("The file is damaged: ").rstrip("."))
     except CkptError as error:
         return Finding("KERAS", refusal=error)
-    except (*BAD_ZIP, NotImplementedError, struct.error) as error:
+    except (*BAD_ZIP, NotImplementedError, OverflowError, struct.error) as error:
         names, end = _follow_local_headers(file, size)
         kind = _kind_of_members(names)
         if end > size:

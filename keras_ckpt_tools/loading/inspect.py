@@ -132,6 +132,8 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
     tensors: tuple[TensorInfo, ...] = ()
     estimated = 0
     try:
+        if source.record is None:
+            source.check()  # A zip of others has checksums; a load looks at them too.
         tensors = tuple(source.tensors.values())
         problems += not_finite(source.survey.not_finite) if source.foreign_weights else []
         estimated = check_size(source)

@@ -98,6 +98,15 @@ def test_a_member_that_is_called_otherwise_at_its_place_is_damage(make):
         check(path)
 
 
+def test_a_member_that_begins_before_the_file_is_damage(make):
+    """Of an archive that lost bytes in the middle, all places are too far on."""
+    path = make([("a", b"x" * 100), ("b", b"y" * 100)])
+    data = path.read_bytes()
+    path.write_bytes(data[:40] + data[90:])
+    with pytest.raises(DamagedArtefactError, match="begins outside the file"):
+        check(path)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "said"), [(8, 1, "encrypted"), (10, 12, "packed by method 12")]
 )

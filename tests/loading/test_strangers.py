@@ -70,6 +70,17 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_loaded(
         kct.safe_load_model(path)
 
 
+def test_report_and_load_agree_about_a_changed_byte(build_cnn, save, tmp_path):
+    """A zip has checksums, also where we did not write it."""
+    path = Path(save(build_cnn(), tmp_path / "a.keras"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "the checksum of its member model.weights.h5 is wrong" in kct.inspect(path).problems[0]
+    with pytest.raises(DamagedArtefactError, match="checksum of its member"):
+        kct.safe_load_model(path)
+
+
 def test_a_link_to_a_model_is_followed(build_cnn, save, tmp_path):
     """As caches of models have them."""
     path = save(build_cnn(), tmp_path / "blob.keras")
