@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from keras_ckpt_tools.cli import main
 
-main(prog_name="python -m keras_ckpt_tools")
+if __name__ == "__main__":
+    main(prog_name="python -m keras_ckpt_tools")
