@@ -18,8 +18,8 @@ class Part:
     """A measurement.
 
     Attributes:
-        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"weights"`, `"model"`, `"memory"`
-            or `"import"`.
+        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"weights"`, `"model"`,
+            `"inspection"`, `"memory"` or `"import"`.
         case: Name of the case; empty for `"import"`.
         rounds: How often.
         directory: Where files may be put.
@@ -54,6 +54,7 @@ def measure(part: Part) -> dict[str, Any]:
             "durable": saving.measure_durable,
             "weights": loading.measure_weights,
             "model": loading.measure_model,
+            "inspection": loading.measure_inspection,
         }
         return _as_json(functions[part.row](case, folder, part.rounds))
 

@@ -15,6 +15,11 @@ import pytest
 FRAMEWORKS = ("jax", "keras", "tensorflow", "torch")
 FRAMEWORK_FREE = [
     "keras_ckpt_tools",
+    "keras_ckpt_tools.cli",
+    "keras_ckpt_tools.cli.inspecting",
+    "keras_ckpt_tools.cli.places",
+    "keras_ckpt_tools.cli.printing",
+    "keras_ckpt_tools.cli.verifying",
     "keras_ckpt_tools.data",
     "keras_ckpt_tools.data.orders",
     "keras_ckpt_tools.data.parallel",

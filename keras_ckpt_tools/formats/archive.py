@@ -3,7 +3,8 @@
 A zip says the same thing several times: in its table of contents, before each member, and in the
 data itself. Readers differ in what they believe, and a hostile file makes use of that. So the
 statements are held against each other before any member is read: names once each and inside the
-archive, no links, no member within another, nothing that unpacks to more than it may.
+archive, no links, no two statements about one member that differ (`archive_layout`), nothing that
+unpacks to more than it may.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from typing import IO, BinaryIO
 
 from keras_ckpt_tools.errors import DamagedArtefactError, UnsafeArtefactError
+from keras_ckpt_tools.formats.archive_layout import contradictions
 from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 
@@ -24,11 +26,11 @@ __all__ = ["copy_member", "directory_bytes", "extract", "open_archive", "read_me
 _END = struct.Struct("<4s4H2IH")
 _END_64_AT = struct.Struct("<4sIQI")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
-_LOCAL = struct.Struct("<4s5H3I2H")
 _COMMENT = 1 << 16
 _CHUNK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL = 1 << 20
+_NAME = 255
 
 
 def directory_bytes(descriptor: int) -> int:
@@ -67,7 +69,7 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
     members = archive.infolist()
     if len(members) > limits.members:
         raise over_budget(path, "it has", "members", len(members), limits.members)
-    unsafe = [f"{m.filename!r} {bad}" for m in members if (bad := _unsafe(m))]
+    unsafe = [f"{m.filename[:100]!r} {bad}" for m in members if (bad := _unsafe(m))]
     if unsafe:
         raise UnsafeArtefactError(
             f"Refused, because members of the archive lead out of it: {'; '.join(unsafe[:20])}.",
@@ -75,7 +77,7 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
             remedy="Ask whoever gave it to you for the file as Keras saved it.",
             path=path,
         )
-    problems = [*_twins(members), *_wrong(members), *_overlaps(file.fileno(), members)]
+    problems = [*_twins(members), *_wrong(members), *contradictions(file.fileno(), archive)]
     if problems:
         raise DamagedArtefactError(
             f"The file is damaged: {'; '.join(problems[:20])}.",
@@ -92,8 +94,13 @@ def _unsafe(member: zipfile.ZipInfo) -> str | None:
     name = member.orig_filename
     if "\0" in name or "\\" in name or name.startswith("/") or name[1:2] == ":":
         return "has a name that is no path within an archive"
-    if ".." in name.split("/"):
+    parts = name.removesuffix("/").split("/")
+    if ".." in parts:
         return "names a place outside"
+    if "." in parts or "" in parts or not name.isprintable():
+        return "has a name that can be read in two ways"
+    if any(len(part.encode("utf-8", "replace")) > _NAME for part in parts):
+        return "has a name that is too long for a file"
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
@@ -120,33 +127,6 @@ def _wrong(members: Iterable[zipfile.ZipInfo]) -> list[str]:
             problems.append(f"its member {member.filename!r} is packed by method {method}")
         elif not member.compress_type and member.compress_size != member.file_size:
             problems.append(f"its member {member.filename!r} is stored, and has two lengths")
-    return problems
-
-
-def _overlaps(descriptor: int, members: Iterable[zipfile.ZipInfo]) -> list[str]:
-    size = os.fstat(descriptor).st_size
-    end, last = 0, ""
-    problems = []
-    for member in sorted(members, key=lambda m: m.header_offset):
-        inside = 0 <= member.header_offset < size
-        raw = os.pread(descriptor, _LOCAL.size, member.header_offset) if inside else b""
-        if len(raw) < _LOCAL.size:
-            problems.append(f"its member {member.filename!r} begins outside the file")
-            continue
-        found = _LOCAL.unpack(raw)
-        name_length, extra_length = found[9], found[10]
-        start = member.header_offset + _LOCAL.size
-        name = os.pread(descriptor, name_length, start)
-        encoding = "utf-8" if found[2] & 0x800 else "cp437"
-        if name.decode(encoding, "replace") != member.orig_filename:
-            problems.append(f"its member {member.filename!r} is called otherwise at its place")
-        if member.header_offset < end:
-            problems.append(f"its members {last!r} and {member.filename!r} overlap")
-        stop = start + name_length + extra_length + member.compress_size
-        if stop > size:
-            problems.append(f"its member {member.filename!r} ends outside the file")
-        if stop > end:
-            end, last = stop, member.filename
     return problems
 
 

@@ -20,7 +20,7 @@ from keras_ckpt_tools.formats.container_seal import BAD_ZIP
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.quarantine import Survey, survey
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _SCAN = 1 << 20
@@ -112,9 +112,9 @@ def _zip64_length(extra: bytes) -> int:
 def superblock_at(file: BinaryIO, size: int) -> int | None:
     """Return the offset of a file's HDF5 superblock (0, 512, 1024, 2048, ...), or `None`."""
     offset = 0
-    while offset + len(_HDF5) <= size:
+    while offset + len(HDF5_MAGIC) <= size:
         file.seek(offset)
-        if file.read(len(_HDF5)) == _HDF5:
+        if file.read(len(HDF5_MAGIC)) == HDF5_MAGIC:
             return offset
         offset = offset * 2 or 512
     return None
@@ -122,7 +122,7 @@ def superblock_at(file: BinaryIO, size: int) -> int | None:
 
 def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -> Finding:
     """Tell what kind of HDF5 file a file is, and its damage; a process of its own looks into it."""
-    end = _end_of_hdf5(file, base)
+    end = end_of_hdf5(file, base)
     if end is None:
         return Finding(_guess_hdf5(file), "its HDF5 superblock cannot be read")
     if end > size:
@@ -137,7 +137,8 @@ def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -
     return Finding(_kind_of_hdf5(found), survey=found)
 
 
-def _end_of_hdf5(file: BinaryIO, base: int) -> int | None:
+def end_of_hdf5(file: BinaryIO, base: int) -> int | None:
+    """Return where an HDF5 file says that it ends, or `None` where it does not say."""
     file.seek(base)
     block = file.read(128)
     if len(block) < 48:

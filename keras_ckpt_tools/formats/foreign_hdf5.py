@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,8 @@ from keras_ckpt_tools.formats.window import Window
 from keras_ckpt_tools.metadata import TensorInfo
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import h5py
     import numpy as np
 
@@ -63,6 +64,8 @@ class ForeignHdf5:
     def begin(self) -> None:
         """Let the other process begin; this one may have checksums to compute meanwhile."""
         if self._known is None and self._looking is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             place = self._place
             waiting = self._stack.enter_context(ThreadPoolExecutor(1, "kct-survey"))
             self._looking = waiting.submit(survey, *place, self._path, self._limits)

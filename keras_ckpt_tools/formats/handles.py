@@ -71,11 +71,17 @@ def open_member(folder: int, name: str, path: str) -> int | None:
     raise _unsafe(path, name)
 
 
-def regular_members(folder: int, path: str) -> None:
-    """Refuse a directory that has anything but regular files and directories in it."""
+def regular_members(folder: int, path: str, level: int = 0) -> None:
+    """Refuse a directory that has anything but regular files and directories in it and below."""
     for name in sorted(os.listdir(folder)):
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        if stat.S_ISDIR(mode) and level < _LEVELS:
+            inner = os.open(name, _FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                regular_members(inner, path, level + 1)
+            finally:
+                os.close(inner)
+        elif not stat.S_ISREG(mode):
             raise _unsafe(path, name)
 
 

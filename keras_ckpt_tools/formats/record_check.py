@@ -23,6 +23,33 @@ _TYPES = re.compile(
 )
 
 
+def check_types(record: Record) -> None:
+    """Refuse a record whose values are not what others go by.
+
+    Raises:
+        TypeError: one is something else; the message says which.
+    """
+    progress, best = record.progress, record.progress.best
+    numbers = (progress.started_at, progress.saved_at, progress.elapsed_s, *progress.logs.values())
+    series = (*progress.history.values(), *progress.history_epochs.values())
+    texts = (record.kind, record.skeleton_digest, progress.run_id, *record.versions.values())
+    objects = [(o.registered_name, o.module or "", o.qualname or "") for o in record.objects]
+    judged = () if best is None else (best.value or 0, best.epoch or 0)
+    tests = {
+        "kind, versions or run_id": (texts, str),
+        "size": ((record.size, record.format_version), int),
+        "progress": ((*numbers, *judged), int | float),
+        "history": ([n for values in series for n in values], int | float),
+        "objects": ([text for names in objects for text in names], str),
+        "versions of objects": ([o.version for o in record.objects], int),
+        "best": (() if best is None else (best.monitor, best.mode), str),
+        "tracked": ([tracked.kind for tracked in record.tracked.values()], str),
+    }
+    for name, (values, kind) in tests.items():
+        if not all(isinstance(value, kind) for value in values):
+            raise TypeError(f"its {name} are of another type")
+
+
 def check_record(record: Record, block: int, length: int, path: str) -> None:
     """Refuse a record that contradicts itself.
 
@@ -59,6 +86,8 @@ def _is_sound(info: TensorInfo) -> bool:
     if not all(isinstance(n, int) and n >= 0 for n in (*info.shape, info.nbytes)):
         return False
     if not isinstance(info.offset, int | None) or (info.offset or 0) < 0:
+        return False
+    if info.offset is None and info.nbytes:
         return False
     size = _itemsize(info.dtype)
     return size is not None and size * math.prod(info.shape) == info.nbytes

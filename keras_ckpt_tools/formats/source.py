@@ -15,6 +15,7 @@ NumPy is imported where tensors are read: to inspect a file of ours it is not ne
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,6 +39,7 @@ from keras_ckpt_tools.formats.container_seal import (
     member_range,
     sealed_digest,
 )
+from keras_ckpt_tools.formats.containers import HDF5_MAGIC, end_of_hdf5
 from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5, Place, unpacked
 from keras_ckpt_tools.formats.handles import (
     copy_tree,
@@ -46,6 +48,7 @@ from keras_ckpt_tools.formats.handles import (
     open_regular,
     regular_members,
 )
+from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.quarantine import Survey
@@ -72,6 +75,7 @@ READABLE = frozenset(
 )
 
 _ATTEMPTS = 5
+_HEAD = 4096
 
 
 class Source:
@@ -195,6 +199,9 @@ class Source:
                 info = self._archive.getinfo(WEIGHTS_MEMBER)
                 if info.compress_type == zipfile.ZIP_STORED:
                     self._base, self._end = member_range(self._fd, info)
+                else:
+                    with self._archive.open(info) as member:
+                        self._hold_weights(member.read(_HEAD), info.file_size)
             self._read_documents(lambda name: self._member(name) if name in names else None)
         except CkptError:
             raise
@@ -231,6 +238,11 @@ class Source:
             value = attributes.get(name)
             if value is not None:
                 self.metadata[name] = value
+        if is_keras_2(self.metadata.get("keras_version")):
+            for name in ("config", "training_config"):
+                config = getattr(self, name)
+                if config is not None:
+                    setattr(self, name, in_words_of_keras_3(config))
 
     def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
         return parse_object(text, name, self.path, self.limits)
@@ -252,6 +264,12 @@ class Source:
             return unpacked(self._archive, WEIGHTS_MEMBER, self.path, self._stack)
         except BAD_ZIP as error:
             raise self._damaged(f"its member {WEIGHTS_MEMBER} cannot be read ({error})") from error
+
+    def _hold_weights(self, head: bytes, size: int) -> None:
+        """Refuse weights that are to unpack to more than they say that they are."""
+        end = end_of_hdf5(io.BytesIO(head), 0) if head.startswith(HDF5_MAGIC) else None
+        if end is not None and end < size:
+            raise self._damaged(f"its weights end after {end:,} bytes, and unpack to {size:,}")
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:

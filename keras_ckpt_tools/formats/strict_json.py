@@ -36,7 +36,9 @@ def parse_object(text: str | bytes, name: str, path: str, limits: Limits) -> dic
     if nodes > limits.json_nodes:
         raise over_budget(path, f"its {name} has", "json_nodes", nodes, limits.json_nodes)
     try:
-        data = json.loads(text, object_pairs_hook=_without_twins)
+        # `json` takes UTF-16 and UTF-32 as well, and guesses which; Keras writes neither.
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        data = json.loads(decoded, object_pairs_hook=_without_twins)
     except RecursionError as error:
         raise _damaged(path, f"its {name} is nested deeper than any model's") from error
     except ValueError as error:
@@ -51,9 +53,12 @@ def parse_object(text: str | bytes, name: str, path: str, limits: Limits) -> dic
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the name {twice!r} twice")
+        seen: set[str] = set()
+        # Counting each in all of them would take hours for a hostile object of a million names.
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"an object has the name {name!r} twice")
+            seen.add(name)
     return found
 
 

@@ -33,6 +33,7 @@ from typing import Any
 import xxhash
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
+from keras_ckpt_tools.formats.record_check import check_types
 from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
 
 MAGIC = b"\x93KCT\r\n\x1a\n"
@@ -154,7 +155,11 @@ def _parsed(body: bytes) -> tuple[int, Record | None]:
         raise ValueError("it has more values than any model's")
     data = json.loads(body)
     found = data.get("format_version", 0)
-    return found, Record.from_json(data) if found <= FORMAT_VERSION else None
+    if found > FORMAT_VERSION:
+        return found, None
+    record = Record.from_json(data)
+    check_types(record)
+    return found, record
 
 
 def _damaged(path: str, how: str) -> DamagedArtefactError:

@@ -13,12 +13,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["MOST_REPEATS", "estimate", "repeats"]
+__all__ = ["MOST_LAYERS", "MOST_REPEATS", "estimate", "layers_in", "repeats"]
 
 Shape = tuple[int | None, ...] | None
 """Dimensions without the batch, `None` for each that is not known; `None` where none is."""
 
 MOST_REPEATS = 20_000
+# Keras takes a millisecond and more for each, and fails by recursion long before in most shapes.
+MOST_LAYERS = 10_000
 
 _KEEP_SHAPE = frozenset(
     """
@@ -52,6 +54,24 @@ def estimate(config: Mapping[str, Any]) -> int:
     2002000
     """
     return _layer(config, None)[0]
+
+
+def layers_in(config: Any) -> int:
+    """Return how many layers a config lists, in all of its models.
+
+    >>> layers_in({"layers": [{"config": {"layers": [{}, {}]}}]})
+    3
+    """
+    count, todo = 0, [config]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            listed = value.get("layers")
+            count += len(listed) if isinstance(listed, list) else 0
+            todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)
+    return count
 
 
 def repeats(config: Any) -> tuple[str, int]:

@@ -21,7 +21,13 @@ from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, walk
-from keras_ckpt_tools.loading.estimate import MOST_REPEATS, estimate, repeats
+from keras_ckpt_tools.loading.estimate import (
+    MOST_LAYERS,
+    MOST_REPEATS,
+    estimate,
+    layers_in,
+    repeats,
+)
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
@@ -228,6 +234,9 @@ def check_size(source: Source) -> int:
     """
     if source.config is None:
         return 0
+    layers = layers_in(source.config)
+    if layers > MOST_LAYERS:
+        raise over_budget(source.path, "its config has", "layers", layers, MOST_LAYERS)
     layer, steps = repeats(source.config)
     if steps > MOST_REPEATS:
         raise over_budget(source.path, f"its layer {layer} asks for", "steps", steps, MOST_REPEATS)
