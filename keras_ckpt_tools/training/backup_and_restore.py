@@ -20,7 +20,7 @@ from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
-from keras_ckpt_tools.training.fit_frames import callback_list_of
+from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
@@ -118,6 +118,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._checkpoints: Checkpoints | None = None
         self._state = FitState(self.callbacks)
         self._batch = 0
+        self._told_first = False
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restore the newest good checkpoint, and tell `fit()` where to go on."""
@@ -128,6 +129,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.backup_dir), self)
         self._state.train_begins(self.model)
+        call_in_turn(self)
         self._take_places()
         checkpoints = self._begin()
         checkpoints.occupy()
@@ -158,6 +160,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _take_places(self) -> None:
         """Be called after the callbacks that are carried, and have an ear before all others."""
         called = callback_list_of(self)
+        self._told_first = called is not None
         if called is None:
             return
         mine = {id(callback) for callback in self.callbacks}
@@ -203,7 +206,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Note the epoch."""
-        self._forget_initial_epoch()
+        if not self._told_first:
+            self._first_of_all(epoch)
         self._run().epoch_begins(epoch)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:

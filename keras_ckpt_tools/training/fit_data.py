@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import keras
+
 from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
 from keras_ckpt_tools.training.replaying import Replay, replay_of
@@ -42,11 +44,18 @@ class FitData:
         """Batches of an epoch, as far as known."""
         return self._iterator.num_batches or None
 
+    def example(self) -> Any:
+        """Return what a batch is like: its structure, with the shape and dtype of each part."""
+        dataset = self._iterator._get_iterator()
+        return keras.tree.map_structure(_like, dataset.element_spec)
+
     def facts(self) -> dict[str, Any]:
         """Return what has to be the same after a restart: counted in batches and samples."""
         return {
             "batches of the dataset": _count(self._adapter.num_batches),
-            "batch size": _count(self._adapter.batch_size),
+            "batch size": _count(
+                self._adapter.batch_size or getattr(self._positioned, "batch_size", None)
+            ),
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
         }
 
@@ -103,7 +112,13 @@ class FitData:
 
         def get_iterator() -> Any:
             del iterator._get_iterator
-            return _after(iterator._get_iterator(), position)
+            data = iterator._get_iterator()
+            if self.replay.has_to_be_read and position == self.steps:
+                # No step of this epoch will, and the order of the next one depends on it.
+                used = iter(data)
+                next(used, None)
+                return used
+            return _after(data, position)
 
         iterator._get_iterator = get_iterator
 
@@ -127,6 +142,11 @@ def _after(data: Any, position: int) -> Any:
     for _ in range(position):
         next(batches, None)
     return batches
+
+
+def _like(spec: Any) -> Any:
+    shape = tuple(1 if size is None else size for size in spec.shape)
+    return keras.KerasTensor(shape, spec.dtype.name)
 
 
 def _count(value: Any) -> int | None:

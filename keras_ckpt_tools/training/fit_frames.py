@@ -36,3 +36,14 @@ def callback_list_of(callback: Any) -> keras.callbacks.CallbackList | None:
             return found
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def call_in_turn(callback: Any) -> None:
+    """Let Keras call a callback between the batches, and not beside them in a thread.
+
+    That is what it does with a callback that is interested in batches, except where `fit()` was
+    given one callback instead of a list: then it does not look.
+    """
+    called = callback_list_of(callback)
+    if called is not None and hasattr(called, "_async_train"):
+        called._async_train = False

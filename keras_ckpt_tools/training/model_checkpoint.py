@@ -24,6 +24,7 @@ from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
+from keras_ckpt_tools.training.fit_frames import call_in_turn
 from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
 from keras_ckpt_tools.training.judgement import (
     Verdict,
@@ -163,6 +164,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         run = self._run()
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.filepath), self)
+        call_in_turn(self)
         if self.save_on_signal:
             self._signals.begin()
         if self.save_on_exception:

@@ -162,7 +162,8 @@ def test_files_of_earlier_versions_are_read() -> None:
         {"deep": [(object(),)]},
         {object()},
     ],
-    ids=repr,
+    ids=["function", "object", "date", "timedelta64", "datetime64", "array of text"]
+    + ["array of objects", "tensor of text", "deep", "set"],
 )
 def test_what_is_neither_json_nor_numbers_is_refused(item: Any) -> None:
     """With the name of what it is the state of, and no pickle."""
