@@ -7,6 +7,7 @@ anew, and a warning says what that is. None of its files is ever changed or remo
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ import numpy as np
 
 from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
 from keras_ckpt_tools.formats import state
-from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
-from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP, misfit
+from keras_ckpt_tools.formats.report import Mismatch, RestoreReport
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject, TrainingProgress
@@ -30,7 +31,7 @@ from keras_ckpt_tools.training.stock_backups import (
     progress_at,
     stock_backups,
 )
-from keras_ckpt_tools.training.tracked import Adapter
+from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 
 _ANEW = (
     "Metrics, `History`, the state of callbacks and random generators are not in such a backup and "
@@ -100,6 +101,7 @@ def _restore(
 ) -> tuple[TrainingProgress, list[str]]:
     model, optimizer = _model_and_optimizer(backup, adapters)
     state.build_like(model.target, None, model.name)
+    build_compiled_optimizer(model.target)
     if optimizer is not None:
         state.build_optimizer(optimizer.target, model.target.trainable_variables)
     with _opened(backup, model, optimizer) as source:
@@ -108,14 +110,33 @@ def _restore(
         record = Record(
             kind="checkpoint", tracked={one.name: TrackedObject(one.kind) for one in adapters}
         )
-        restore_all(adapters, _Grouped(source, model, optimizer), record)
+        try:
+            restore_all(adapters, _Grouped(source, model, optimizer), record)
+        except RestoreError as error:
+            places = getattr(source, "places", {})
+            if not places or not error.report.shape_mismatch:
+                raise
+            raise misfit(_with_places(error.report, places), remedy=error.remedy) from error
     if place.batches:
         notes.append(
             f"Epoch {place.epoch + 1} was interrupted after {place.batches} batches and begins "
             "again from its first one, because the backup does not have its metrics."
         )
-    begun = Place(place.epoch, 0, place.relied_on, place.told)
-    return progress_at(begun, count, backup.path), notes
+    return progress_at(Place(place.epoch, 0), count, backup.path), notes
+
+
+def _with_places(report: RestoreReport, places: Mapping[str, str]) -> RestoreReport:
+    """Say of what is of another shape what it is called in the checkpoint."""
+
+    def called(one: Mismatch) -> str:
+        group, _, path = one.path.partition("/")
+        optimizers = f"{OPTIMIZER_GROUP}{path}"
+        return places.get(path) or places.get(optimizers) or group
+
+    told = [
+        dataclasses.replace(m, in_file=f"{called(m)} {m.in_file}") for m in report.shape_mismatch
+    ]
+    return dataclasses.replace(report, shape_mismatch=tuple(told))
 
 
 def _model_and_optimizer(
@@ -149,7 +170,7 @@ def _opened(
 
         checkpoint = TfCheckpoint(backup.path)
         node = checkpoint.root.children.get("model", Node())
-        target = optimizer.target if optimizer else None
+        target = optimizer.target if optimizer else getattr(model.target, "optimizer", None)
         yield match_model(checkpoint, node, model.target, target)
         return
     if not os.path.isfile(backup.path):
@@ -175,20 +196,19 @@ def _count(source: TensorSource) -> int | None:
 
 def _located(backup: StockBackup, count: int | None, steps: int | None) -> tuple[Place, list[str]]:
     """Return where training was, and what has to be said about that."""
-    if backup.place is None:
-        if count is None or not steps:
-            raise _unusable(backup, f"Where training was is lost: {backup.lost}")
-        place = Place(0, 0, False, "nothing").located(count, steps)
-    else:
-        place = backup.place.located(count, steps)
-    if place.relied_on or (backup.place and place.epoch == backup.place.epoch):
+    told = backup.place
+    if told is None and (count is None or not steps):
+        raise _unusable(backup, f"Where training was is lost: {backup.lost}")
+    told = told or Place(0, 0, "nothing", "all")
+    place = told.located(count, steps)
+    if not told.doubt or place.epoch == told.epoch or count is None or not steps:
         return place, []
+    lost = f" {backup.lost}" if backup.lost else ""
     return place, [
-        f"It says {place.told}, which is what Keras writes after a second interruption or a kill "
-        f"in the middle of a backup; its optimizer has made {count:,} updates at {steps:,} an "
-        f"epoch, and that counts. {backup.lost} If the optimizer had been trained before this run, "
-        "load the weights with `kct.load_weights`, and pass `resume='never'` and "
-        "`fit(initial_epoch=...)` instead.".replace("  ", " ")
+        f"It says {told.told}, as after a second interruption or a kill in the middle of a backup."
+        f"{lost} Its optimizer has made {count:,} updates at {steps:,} an epoch, and that counts. "
+        "If it had been trained before this run, load the weights with `kct.load_weights`, and "
+        "pass `resume='never'` and `fit(initial_epoch=...)` instead."
     ]
 
 
@@ -199,7 +219,8 @@ class _Grouped:
         self.path = source.path
         self._source = source
         self._model = model.name
-        self._optimizer = optimizer.name if optimizer else OPTIMIZER_GROUP.rstrip("/")
+        # A compiled model of another name than `model` has its optimizer in it.
+        self._optimizer = optimizer.name if optimizer else f"{model.name}/{OPTIMIZER_GROUP[:-1]}"
         self._places = {self._named(path): path for path in source.tensors}
         captured = model.captured()
         infos = captured.infos()

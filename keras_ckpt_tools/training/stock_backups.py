@@ -42,14 +42,14 @@ class Place:
     Attributes:
         epoch: Epochs that have ended.
         batches: Batches done of the one under way.
-        relied_on: Whether that can be relied on.
         told: What the backup says itself, for messages.
+        doubt: What of it cannot be relied on: nothing (an empty string), `"epoch"`, or `"all"`.
     """
 
     epoch: int
     batches: int
-    relied_on: bool
-    told: str
+    told: str = ""
+    doubt: str = ""
 
     def located(self, count: int | None, steps: int | None) -> Place:
         """Return the place, corrected by what else is known.
@@ -58,19 +58,23 @@ class Place:
             count: Updates that the optimizer has made.
             steps: Batches of an epoch.
 
-        >>> Place(0, 2, False, "epoch 0, batch 1").located(count=6, steps=4)
-        Place(epoch=1, batches=2, relied_on=False, told='epoch 0, batch 1')
-        >>> Place(1, 4, True, "epoch 1, batch 3").located(count=8, steps=None).epoch
-        2
+        >>> Place(0, 2, doubt="epoch").located(count=6, steps=4)
+        Place(epoch=1, batches=2, told='', doubt='epoch')
+        >>> Place(1, 4).located(count=8, steps=None)
+        Place(epoch=2, batches=0, told='', doubt='')
         """
         found = self
         if count is not None and steps:
             expected = self.epoch * steps + self.batches
-            # Its batch 0 is the first one, or none.
+            # Batch 0 is the first one, or none.
             is_first = not self.batches and count == expected + 1
-            if is_first or (not self.relied_on and count > expected):
+            if is_first or (self.doubt == "all" and count > expected):
                 epoch, batches = divmod(count, steps)
                 found = dataclasses.replace(self, epoch=epoch, batches=batches)
+            elif self.doubt and count > expected:
+                # Stock Keras trains an interrupted epoch from its first batch again, and counts
+                # those updates too: the batch is what counts.
+                found = dataclasses.replace(self, epoch=(count - self.batches) // steps)
         was = _steps_of(count, self.epoch, self.batches)
         if found.batches and found.batches in (steps, was):
             return dataclasses.replace(found, epoch=found.epoch + 1, batches=0)
@@ -139,7 +143,8 @@ def _place_of_keras(weights: str, metadata: str) -> tuple[Place | None, str]:
         return None, f"{os.path.basename(metadata)} is damaged ({error})."
     late = os.path.isfile(weights) and os.stat(weights).st_mtime_ns > os.stat(metadata).st_mtime_ns
     batches = batch + 1 if batch else 0
-    return Place(epoch, batches, bool(epoch) and not late, f"epoch {epoch}, batch {batch}"), ""
+    doubt = "all" if late else "" if epoch else "epoch"
+    return Place(epoch, batches, f"epoch {epoch}, batch {batch}", doubt), ""
 
 
 def _backup_of_keras_2(chief: str) -> StockBackup:
@@ -163,8 +168,8 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
         return StockBackup(prefix, kind, None, "It has no `ckpt_saved_epoch`.")
     told = f"epoch {epoch}, batch {'none' if batch is None else batch}"
     if batch is None or batch < 0 or epoch < 0:
-        return StockBackup(prefix, kind, Place(epoch + 1, 0, True, told))
-    return StockBackup(prefix, kind, Place(epoch, batch + 1, True, told))
+        return StockBackup(prefix, kind, Place(epoch + 1, 0, told))
+    return StockBackup(prefix, kind, Place(epoch, batch + 1, told))
 
 
 def progress_of_stock(directory: str) -> TrainingProgress | None:
