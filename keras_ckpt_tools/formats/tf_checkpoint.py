@@ -137,6 +137,33 @@ def _mark(nodes: list[Node]) -> None:
                 node.holds_values = changed = True
 
 
+def prefix_of(path: str) -> str:
+    """Return the prefix of the checkpoint that a path is meant to be.
+
+    Args:
+        path: A prefix, one of the files of a checkpoint, or a directory.
+
+    Raises:
+        ArtefactNotFoundError: there is none.
+
+    >>> prefix_of("run/cp.ckpt.index")
+    'run/cp.ckpt'
+    """
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    if not os.path.isdir(path) and os.path.basename(path) != "checkpoint":
+        return re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
+    prefix = prefix_in(folder)
+    if prefix is None:
+        raise ArtefactNotFoundError(
+            "There is no TensorFlow checkpoint in the directory.",
+            received=f"path={path!r}",
+            remedy="Pass the prefix of one: `cp.ckpt` of `cp.ckpt.index`.",
+            path=path,
+            nearby=tuple(sorted(os.listdir(folder))),
+        )
+    return prefix
+
+
 def prefix_in(directory: str) -> str | None:
     """Return the prefix of the newest checkpoint in a directory, or `None`.
 

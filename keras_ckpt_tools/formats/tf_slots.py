@@ -2,7 +2,8 @@
 
 Keras 2 has had two kinds. Those of before 2.11 (`optimizers.legacy`) keep a slot for each variable,
 and the file says whose it is; hyperparameters are saved like state. Those since keep lists as Keras
-3 does (`_momentums`), and the name of each element ends with the name of its variable.
+3 does (`_momentums`), and the name of each element ends with the name of its variable. Keras 3 has
+a list of the variables themselves beside those.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _SLOTS = {
     "SGD": {"momentum": "momentums"},
 }
 _COUNTERS = {"iter": "_iterations", "learning_rate": "_learning_rate"}
-_BOOKKEEPING = ("_variables", "_index_dict")
+_TRAINED = "_trainable_variables"
+_BOOKKEEPING = ("_variables", "_index_dict", _TRAINED)
 
 Matched = list[tuple[str, Any]]
 
@@ -49,6 +51,8 @@ def match_optimizer(
     matched: Matched = []
     same: set[str] = set()
     trained = {id(v): index for index, v in enumerate(_trained_by(optimizer))}
+    live = {id(saved): value for saved, value in variables}
+    owners = _owners(node, live)
     for name, child in node.children.items():
         if name in _BOOKKEEPING or not child.holds_values:
             continue
@@ -61,8 +65,7 @@ def match_optimizer(
             continue
         slots = getattr(optimizer, name, None) or getattr(optimizer, f"_{name}", None)
         if isinstance(slots, (list, tuple)):
-            matched += _listed(child, slots, trained, variables)
-    live = {id(saved): value for saved, value in variables}
+            matched += _listed(child, slots, trained, variables, owners)
     for original, slot_name, slot in node.slots:
         value = live.get(id(original))
         slots = getattr(optimizer, _attribute_of(optimizer, slot_name), None)
@@ -106,19 +109,27 @@ def _is_the_same(checkpoint: TfCheckpoint, child: Node, optimizer: Any, name: st
     return here is not None and np.float32(here) == np.float32(value)
 
 
+def _owners(node: Node, live: Mapping[int, Any]) -> dict[int, Any]:
+    """Return the live variable at each position of the lists, where the optimizer says."""
+    listed = node.children.get(_TRAINED, Node()).children
+    return {int(n): live[id(c)] for n, c in listed.items() if n.isdigit() and id(c) in live}
+
+
 def _listed(
     node: Node,
     slots: Sequence[Any],
     trained: Mapping[int, int],
     variables: Sequence[tuple[Node, Any]],
+    owners: Mapping[int, Any],
 ) -> Matched:
-    """Match the elements of a list, by the variable that each has in its name."""
+    """Match the elements of a list, by reference or by the variable that each has in its name."""
     by_name: dict[str, list[Any]] = {}
     for saved, value in variables:
         by_name.setdefault(_plain(saved.name), []).append(value)
     matched: Matched = []
     for position, child in ((int(n), c) for n, c in node.children.items() if n.isdigit()):
-        candidates = _named_in(child.name, by_name)
+        owner = [owners[position]] if position in owners else []
+        candidates = owner or _named_in(child.name, by_name)
         # Names need not be unique; then the one is meant that stands at the same place.
         at_place = [v for v in candidates if trained.get(id(v)) == position]
         chosen = candidates if len(candidates) == 1 else at_place
