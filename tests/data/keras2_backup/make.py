@@ -185,10 +185,24 @@ def make(case, folder):
     assert os.waitpid(child, 0)[1] == 0
 
 
+def save_weights(folder):
+    """Write weights in TensorFlow's format, as `save_weights` did by default, and their values."""
+    if os.path.exists(folder):
+        return
+    keras.utils.set_random_seed(7)
+    model = sequential()
+    model.compile("adam", "mse")
+    model.fit(*data(), batch_size=4, verbose=0)
+    model.save_weights(os.path.join(folder, "cp.ckpt"))
+    arrays = {f"weights/{i}": v.numpy() for i, v in enumerate(model.weights)}
+    np.savez_compressed(os.path.join(folder, "expected.npz"), **arrays)
+
+
 def main():
     """Write all of them."""
     for case in CASES:
         make(case, sys.argv[1])
+    save_weights(os.path.join(sys.argv[1], "save_weights"))
 
 
 if __name__ == "__main__":
