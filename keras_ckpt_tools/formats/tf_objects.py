@@ -4,7 +4,7 @@ A checkpoint names objects as the program had them: by attribute (`head/kernel`)
 (`blocks/0`), by number in a functional or sequential model (`layer-3`). So the graph of the file
 and the live model are walked side by side, by names. Layers that are known by a number only are
 matched by the name that a user gave them, which the names of their variables begin with; the rest
-by number.
+by their order.
 
 State of an optimizer belongs to a variable of the model: by reference (Keras 2's older optimizers)
 or by its name ("Adam/m/dense/kernel"). It is given to the slot of the Keras 3 variable that the
@@ -140,10 +140,7 @@ def _walk(
     """Walk what is saved and what is live side by side, by names."""
     seen.add(id(node))
     layers = _layers_by_number(node, target)
-    # The same layer has two numbers: among all, and among those with weights. The first comes first
-    # because it means the same in a model whose layers have changed.
-    for name in sorted(node.children, key=lambda name: name.startswith("layer_with_weights-")):
-        child = node.children[name]
+    for name, child in node.children.items():
         if not child.holds_values or id(child) in seen or (top and name == "optimizer"):
             continue
         if name in _NO_STATE:
@@ -178,26 +175,24 @@ _NUMBERED = re.compile(r"(layer|layer_with_weights)-(\d+)")
 
 
 def _layers_by_number(node: Node, target: Any) -> dict[str, Any]:
-    """Return the live layer of each child that is known by its number."""
-    layers = list(getattr(target, "layers", ()))
-    numbered = {name: _NUMBERED.fullmatch(name) for name in node.children}
-    if not layers or not any(numbered.values()):
-        return {}
-    given = {layer.name: layer for layer in layers if not _is_automatic(layer)}
-    weighty = [layer for layer in layers if layer.weights]
-    called = {_name_of(child) for child in node.children.values()}
-    found: dict[str, Any] = {}
-    for name, match in numbered.items():
-        if match is None:
-            continue
-        named = given.get(_name_of(node.children[name]))
-        among = layers if match[1] == "layer" else weighty
-        number = int(match[2])
-        if named is not None:
-            found[name] = named
-        elif number < len(among) and not {among[number].name} & set(given) & called:
-            found[name] = among[number]
-    return found
+    """Return the live layer of each child that is known by its number.
+
+    Those with a name that a user gave come first; the others follow each other as they did.
+    """
+    numbered = {n: found for n in node.children if (found := _NUMBERED.fullmatch(n))}
+    weighty = [layer for layer in getattr(target, "layers", ()) if layer.weights]
+    kind = "layer_with_weights" if any(m[1] != "layer" for m in numbered.values()) else "layer"
+    order = sorted((int(m[2]), n) for n, m in numbered.items() if m[1] == kind)
+    saved = [node.children[n] for _, n in order if node.children[n].holds_values]
+    given = {layer.name: layer for layer in weighty if not _is_automatic(layer)}
+    live = {id(one): given[_name_of(one)] for one in saved if _name_of(one) in given}
+    taken = {id(layer) for layer in live.values()}
+    others = [layer for layer in weighty if id(layer) not in taken]
+    live |= {
+        id(one): layer
+        for one, layer in zip((o for o in saved if id(o) not in live), others, strict=False)
+    }
+    return {n: live[id(node.children[n])] for n in numbered if id(node.children[n]) in live}
 
 
 def _is_automatic(layer: Any) -> bool:

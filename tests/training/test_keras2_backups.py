@@ -49,16 +49,15 @@ def sequential(units: int = 8) -> keras.Model:
     return keras.Sequential(parts)
 
 
-def functional(swapped: bool = False) -> keras.Model:
-    """Return the functional model of `make.py`; its two branches made in either order."""
+def functional(deeper: int = 0) -> keras.Model:
+    """Return the functional model of `make.py`; layers of no effect change the order of others."""
     inputs = keras.Input((4,))
-    make = {
-        "one": lambda: layers.Dense(8, activation="tanh")(inputs),
-        "two": lambda: layers.Dense(8, activation="tanh", name="zwei")(inputs),
-    }
-    made = {name: make[name]() for name in sorted(make, reverse=swapped)}
-    cell = layers.LSTM(3)(layers.Reshape((8, 1))(made["one"]))
-    return keras.Model(inputs, layers.Dense(1)(layers.Concatenate()([cell, made["two"]])))
+    one = layers.Dense(8, activation="tanh")(inputs)
+    two = layers.Dense(8, activation="tanh", name="zwei")(inputs)
+    for _ in range(deeper):
+        two = layers.Activation("linear")(two)
+    cell = layers.LSTM(3)(layers.Reshape((8, 1))(one))
+    return keras.Model(inputs, layers.Dense(1)(layers.Concatenate()([cell, two])))
 
 
 def subclassed() -> keras.Model:
@@ -180,7 +179,9 @@ def test_its_progress_is_known(case: str) -> None:
 def test_layers_with_names_are_found_by_them(tmp_path: Path) -> None:
     """Two layers of one shape whose order has changed: the name says which is which."""
     expected = np.load(FOLDER / "functional-sgd" / "expected.npz")
-    model = functional(swapped=True)
+    model = functional(deeper=5)
+    ranks = [layer.name for layer in model.layers if layer.weights]
+    assert ranks.index("zwei") == 0
     model.compile(keras.optimizers.SGD(0.05, 0.9), "mse")
     manager = kct.CheckpointManager(copy_of("functional-sgd", tmp_path), model=model)
     with pytest.warns(UserWarning, match="Goes on"):
@@ -188,6 +189,7 @@ def test_layers_with_names_are_found_by_them(tmp_path: Path) -> None:
     assert np.array_equal(model.get_layer("zwei").kernel, expected["weights/5"])
     (momentum,) = [v for v in model.optimizer.variables if "zwei_kernel" in v.path]
     assert np.array_equal(momentum, expected["optimizer/6"])
+    assert np.array_equal(model.layers[-1].kernel, expected["weights/7"])
 
 
 @pytest.mark.parametrize(
