@@ -90,6 +90,20 @@ def test_what_is_restored_is_what_keras_restores(backup: Path) -> None:
     assert ours_restores(backup) == stock_restores(backup)
 
 
+def test_random_generators_go_on_from_where_they_are(tmp_path: Path) -> None:
+    """Stock Keras does not save that of a dropout layer, and its lack is no misfit."""
+    directory = tmp_path / "backup"
+    run_killed(fit_with_backup, False, str(directory), {}, EPOCHS, (2, 1), 0.5)
+    model, stock = small_model(0.5), small_model(0.5)
+    manager = kct.CheckpointManager(directory, model=model)
+    with pytest.warns(UserWarning, match="random generators are not in such a backup"):
+        manager.restore_or_initialize()
+    callback = keras.callbacks.BackupAndRestore(str(directory))
+    callback.set_model(stock)
+    callback.on_train_begin()
+    assert state_of(model) == state_of(stock)
+
+
 def test_its_files_are_never_touched(backup: Path) -> None:
     """Neither while training goes on, nor when it has ended and our own checkpoints go."""
     before = content(backup)
