@@ -48,7 +48,9 @@ def load_weights(
     Args:
         model: A Keras model. One that is not built yet is built where the file says for what shape.
         path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
-            `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken).
+            `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
+            TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
+            `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         max_bytes: What the tensors in the file, and a model that is built for the shape that the
@@ -112,6 +114,8 @@ def load_weights(
 
 
 def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        return state.fill(model, tensorflow_weights(artefact, model), strict=strict)
     with open_weights(artefact, limits) as source:
         held = sum(info.nbytes for info in source.tensors.values())
         with counted_variables(source.path, held, limits.max_bytes):
@@ -125,6 +129,30 @@ def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> Resto
         if report and source.record is not None:
             attach_progress(model, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
+
+
+def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
+    """Return the tensors of a TensorFlow checkpoint under the paths of a Keras 3 model.
+
+    Args:
+        artefact: A prefix, one of its files, or a directory.
+        model: The model that they are for. Its optimizer is built if the checkpoint has one.
+
+    Raises:
+        ArtefactNotFoundError: the checkpoint that is named is not there.
+        DamagedArtefactError: it cannot be read.
+    """
+    from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, prefix_of
+    from keras_ckpt_tools.formats.tf_objects import match_model
+
+    state.build_like(model, None, "model")
+    checkpoint = TfCheckpoint(prefix_of(artefact.path))
+    # `save_weights` of Keras 2 saves the model, `tf.train.Checkpoint(model=...)` an object with it.
+    node = checkpoint.root.children.get("model", checkpoint.root)
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and "optimizer" in node.children:
+        state.build_optimizer(optimizer, model.trainable_variables)
+    return match_model(checkpoint, node, model, optimizer)
 
 
 def _has_optimizer(weights: TensorSource) -> bool:

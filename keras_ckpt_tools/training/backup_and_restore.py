@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -65,6 +64,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     the data. An epoch that was interrupted goes on at its next batch, if the data can be replayed
     (`kct.data.ArrayDataset`, `kct.data.resumable`, and what else `docs/data.md` lists). If they
     cannot, the epoch begins again from its first batch, and a warning says what would help.
+
+    A directory that Keras' own `BackupAndRestore` wrote, of Keras 3 or of the days of Keras 2, is
+    gone on from as well: with the epoch that comes next, model and optimizer, all of it or nothing.
+    Its files are left alone, also by `delete_checkpoint`; from the first save on, the checkpoints
+    here count.
 
     Example:
 
@@ -134,19 +138,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         checkpoints = self._begin()
         checkpoints.occupy()
         self._batch = 0
-        found = (
-            None if self.resume == "never" else checkpoints.restore_newest(self._state.differences)
-        )
+        found = None
+        if self.resume != "never":
+            steps = (self.params or {}).get("steps")
+            found = checkpoints.restore_newest(self._state.differences, steps)
         if found is not None:
             self._go_on(found)
-        elif _is_of_keras(self.backup_dir):
-            warnings.warn(
-                f"{self.backup_dir!r} holds a backup of Keras' own BackupAndRestore, which is not "
-                "gone on from here: training begins anew. To use it, call "
-                "`model.load_weights('latest.weights.h5')` and `fit(initial_epoch=...)`.",
-                UserWarning,
-                stacklevel=2,
-            )
         elif self.resume == "must":
             raise ResumeError(
                 "There is no checkpoint to go on from.",
@@ -295,7 +292,3 @@ def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
     return list(callbacks)
-
-
-def _is_of_keras(directory: str) -> bool:
-    return os.path.isfile(os.path.join(directory, "training_metadata.json"))

@@ -34,6 +34,7 @@ from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 from keras_ckpt_tools.training.beside import Given, read_beside
+from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
@@ -288,8 +289,16 @@ class Checkpoints:
         self._pinned = path
         return restored
 
-    def restore_newest(self, differences: Differences = _no_differences) -> Restored | None:
+    def restore_newest(
+        self, differences: Differences = _no_differences, steps: int | None = None
+    ) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
+
+        Where there is none of ours, a backup of Keras' own `BackupAndRestore` will do.
+
+        Args:
+            differences: Says what else does not fit, before anything is changed.
+            steps: Batches of an epoch, where known.
 
         Raises:
             RestoreError, NotBuiltError: the newest whole one does not fit.
@@ -321,7 +330,9 @@ class Checkpoints:
                 remedy="Move them away to start over, or put a good copy there.",
                 path=self.directory,
             )
-        return None
+        self.follow_compile()
+        picked = pick_up(self.directory, self._adapters, steps)
+        return Restored(*picked, {}) if picked else None
 
 
 def with_optimizer(objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from keras_ckpt_tools.formats.attached import attached_progress
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.training.stock_backups import progress_of_stock
 
 
 def training_progress(source: Any) -> TrainingProgress:
@@ -25,7 +26,7 @@ def training_progress(source: Any) -> TrainingProgress:
 
     Args:
         source: A Keras model; the path of a file or of a directory of checkpoints (the newest
-            counts); or a `CheckpointManager`.
+            counts) or of Keras' own backups; or a `CheckpointManager`.
 
     Returns:
         The record. For a model that was never trained, and for a file that says nothing about its
@@ -63,6 +64,9 @@ def _of_path(path: str) -> TrainingProgress:
         saved, _ = list_checkpoints(path)
         if saved:
             return saved[-1].progress
+        stock = progress_of_stock(path)
+        if stock is not None:
+            return stock
     with open_source(path) as opened:
         return opened.record.progress if opened.record else TrainingProgress()
 

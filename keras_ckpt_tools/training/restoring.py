@@ -14,8 +14,7 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError, RestoreError
 from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
 from keras_ckpt_tools.formats.report import RestoreReport
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import SourceView
+from keras_ckpt_tools.formats.tensor_source import SourceView, TensorSource
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.training.beside import is_beside
 from keras_ckpt_tools.training.tracked import Adapter, adapt
@@ -27,7 +26,10 @@ _REMEDY = (
 
 
 def restore_all(
-    adapters: Sequence[Adapter], source: Source, record: Record, differences: Sequence[str] = ()
+    adapters: Sequence[Adapter],
+    source: TensorSource,
+    record: Record,
+    differences: Sequence[str] = (),
 ) -> None:
     """Restore all tracked objects from an open checkpoint, or none.
 
@@ -97,7 +99,10 @@ def _prepare(adapters: Sequence[Adapter], record: Record) -> None:
 
 
 def _compare(
-    adapters: Sequence[Adapter], source: Source, record: Record, views: Mapping[str, SourceView]
+    adapters: Sequence[Adapter],
+    source: TensorSource,
+    record: Record,
+    views: Mapping[str, SourceView],
 ) -> RestoreReport:
     expected = {}
     for adapter in adapters:
