@@ -50,6 +50,16 @@ class FitData:
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
         }
 
+    def build_metrics(self, model: Any) -> None:
+        """Build the metrics of `compile()`, which TensorFlow's `fit()` does in its first batch.
+
+        No batch is read for it: its iterator would count.
+        """
+        metrics = getattr(model, "_compile_metrics", None)
+        dataset = getattr(self._iterator, "_distributed_dataset", None)
+        if metrics is not None and not metrics.built and dataset is not None:
+            model._symbolic_build(data_batch=dataset.element_spec)
+
     def place(self, epoch: int, batch: int, first_epoch: int) -> None:
         """Let the epoch that begins now begin at one of its batches, with the data of that place.
 

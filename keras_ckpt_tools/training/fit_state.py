@@ -88,6 +88,8 @@ class FitState:
             for name in there
             if name in here and there[name] != here[name]
         ]
+        if METRICS in restored.beside and self._data is not None:
+            self._data.build_metrics(self._model)
         metrics = [tuple(np.shape(value)) for value in restored.beside.get(METRICS, [])]
         present = [tuple(variable.shape) for variable in _metrics_of(self._model)]
         if METRICS in restored.beside and metrics != present:
