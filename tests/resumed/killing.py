@@ -132,9 +132,7 @@ def _perform(pipe: Any, case: Case, directory: str, x: Any, y: Any) -> None:
     try:
         tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(1)
-        stage = Stage(
-            directory, x, y, lambda batch, logs: pipe.send((batch, logs)), case.arguments
-        )
+        stage = Stage(directory, x, y, lambda batch, logs: pipe.send((batch, logs)), case.arguments)
         pipe.send("it begins")
         pipe.send(case.program(stage))
     except BaseException:  # noqa: BLE001 - it goes to the test
@@ -211,9 +209,7 @@ class _Killer:
             os.kill(process.pid, self.by)
 
 
-def _run(
-    case: Case, directory: Path, digits: Any, whole: Whole, killer: _Killer | None
-) -> bool:
+def _run(case: Case, directory: Path, digits: Any, whole: Whole, killer: _Killer | None) -> bool:
     """Run one process; return whether the program came to its end."""
     furthest = max(whole.trained, default=-1)
     process, pipe = processes.start(_perform, case, str(directory), *digits)

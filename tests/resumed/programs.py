@@ -1,7 +1,7 @@
 """Programs that train by `fit()`, for `killing` to kill; `loops` has those written by hand.
 
-Each runs in a process of its own, tells of every batch that it has trained, and goes on from what is
-in its directory. Nothing in them knows of interruptions: they are what a user would write.
+Each runs in a process of its own, tells of every batch that it has trained, and goes on from what
+is in its directory. Nothing in them knows of interruptions: they are what a user would write.
 """
 
 from __future__ import annotations
@@ -174,9 +174,7 @@ def everything(stage: Stage) -> dict[str, Any]:
     """Train with all that has state: augmentation, averages, a loss scale, callbacks."""
     keras.config.set_dtype_policy("mixed_float16")
     model = classifier(keras.layers.RandomTranslation(0.1, 0.1, fill_mode="nearest"))
-    adam = keras.optimizers.Adam(
-        0.02, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=7
-    )
+    adam = keras.optimizers.Adam(0.02, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=7)
     scaled = keras.optimizers.LossScaleOptimizer(adam, 2.0**17, dynamic_growth_steps=9)
     stopping = keras.callbacks.EarlyStopping(
         "val_loss", min_delta=0.4, patience=2, restore_best_weights=True
