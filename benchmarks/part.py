@@ -18,8 +18,8 @@ class Part:
     """A measurement.
 
     Attributes:
-        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"resume"`, `"weights"`, `"model"`,
-            `"memory"` or `"import"`.
+        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"resume"`, `"weights"`,
+            `"model"`, `"memory"` or `"import"`.
         case: Name of the case; empty for `"import"`.
         rounds: How often.
         directory: Where files may be put.
