@@ -6,6 +6,7 @@
 #   make lint           the first three of these
 #   make test-oldest    all tests on the oldest supported Keras and TensorFlow (in .venv-oldest)
 #   make torture        crashes, kills, full disks and damage, the long form (about 20 minutes)
+#   make fuzz           damaged and hostile files, a million mutants of them; KCT_FUZZ=20000 for fewer
 #   make bench          speed and memory beside the peers, into benchmarks/RESULTS.md (an hour);
 #                       make bench BENCH=--quick takes a few minutes
 #   make check-install  build the wheel, install it into an empty environment, run the README there
@@ -27,7 +28,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest torture bench check-install clean
+.PHONY: demo test lint test-oldest torture fuzz bench check-install clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -46,6 +47,10 @@ test-oldest: $(OLDEST)/.installed
 
 torture: $(VENV)/.installed
 	@KCT_TORTURE=1 $(BIN)/python -m pytest -q tests/torture
+
+fuzz: $(VENV)/.installed
+	@KCT_FUZZ=$${KCT_FUZZ:-1000000} KCT_FUZZ_SEED=$${KCT_FUZZ_SEED:-$$(date +%s)} \
+		$(BIN)/python -m pytest -q tests/fuzz
 
 check-install: $(VENV)/.installed
 	@.ci/check_install $(BIN)/python

@@ -16,6 +16,7 @@ from benchmarks.timing import Contender, Timings, interleaved
 _CHUNK = 8 << 20
 RAW_READ = "floor: raw read + assign"
 OURS_MODEL = "**ours** `safe_load_model`"
+OURS_INSPECT = "**ours** `inspect`"
 RAW_MODEL = "floor: build without initializers + raw read + assign"
 
 
@@ -88,3 +89,22 @@ def measure_model(case: Case, folder: Path, rounds: int) -> Timings:
         ],
         rounds,
     )
+
+
+def measure_inspection(case: Case, folder: Path, rounds: int) -> Timings:
+    """Measure what looking at a file costs beside loading it, for one of ours and a stock one."""
+    model = case.build()
+    ours.model_checkpoint(model, folder).save()
+    model.save(folder / "stock.keras")
+    del model
+    clear = keras.backend.clear_session
+    paths = {"": folder / f"ours{False}.keras", " of stock Keras' file": folder / "stock.keras"}
+    contenders = [
+        one
+        for what, path in paths.items()
+        for one in (
+            Contender(OURS_MODEL + what, lambda p=path: kct.safe_load_model(p), after=clear),
+            Contender(OURS_INSPECT + what, lambda p=path: kct.inspect(p)),
+        )
+    ]
+    return interleaved([_with_files_in_memory(one, folder) for one in contenders], rounds)

@@ -19,7 +19,7 @@ class Part:
 
     Attributes:
         row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"resume"`, `"weights"`,
-            `"model"`, `"memory"` or `"import"`.
+            `"model"`, `"inspection"`, `"memory"` or `"import"`.
         case: Name of the case; empty for `"import"`.
         rounds: How often.
         directory: Where files may be put.
@@ -55,6 +55,7 @@ def measure(part: Part) -> dict[str, Any]:
             "resume": resuming.measure_resume,
             "weights": loading.measure_weights,
             "model": loading.measure_model,
+            "inspection": loading.measure_inspection,
         }
         return _as_json(functions[part.row](case, folder, part.rounds))
 

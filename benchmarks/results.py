@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.importing import IMPORT
-from benchmarks.loading import RAW_MODEL, RAW_READ
+from benchmarks.loading import OURS_INSPECT, OURS_MODEL, RAW_MODEL, RAW_READ
 from benchmarks.resuming import NO_BACKUP, OURS_IN_BACKGROUND, name_of
 from benchmarks.saving import BY_REFERENCE, NO_SAVE, RAW_WRITE
 
@@ -96,6 +96,14 @@ ROWS = (
         RAW_MODEL,
         "at most 1.4 times building without initializers + raw read + assign",
         _times(1.4),
+    ),
+    Row(
+        "inspection",
+        "Inspection beside the load that it is part of",
+        OURS_INSPECT,
+        OURS_MODEL,
+        "at most 0.1 of a load from 100 MB up",
+        lambda ours, load, size: size < 50 * 10**6 or ours <= 0.1 * load,
     ),
     Row(
         "memory",

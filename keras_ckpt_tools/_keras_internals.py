@@ -40,6 +40,10 @@ from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5 as save_
 # begins, has no public door; where it is missing, an interrupted epoch begins anew.
 from keras.src.trainers.epoch_iterator import EpochIterator as EpochIterator
 
+# Every variable that Keras makes is one of these. Its constructor is where memory can be refused
+# before it is taken; there is no public hook.
+from keras.src.backend.common.variables import Variable as Variable
+
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 

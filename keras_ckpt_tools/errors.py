@@ -9,6 +9,8 @@
     │   ├── ArtefactNotFoundError (FileNotFoundError)  nothing is there
     │   ├── ArtefactKindError     (ValueError)   it is something else than what this call opens
     │   ├── DamagedArtefactError  (OSError)      empty, truncated, or bytes have changed
+    │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
+    │   ├── OverBudgetError       (MemoryError)  it would take more than it may
     │   └── NewerFormatError      (ValueError)   written by a later version of this package
     ├── CommitError               (OSError)      a save failed; what was there before is untouched
     ├── RegistryError             (ValueError)
@@ -45,10 +47,12 @@ __all__ = [
     "NotBuiltError",
     "NotSerializableError",
     "ObjectsNotFoundError",
+    "OverBudgetError",
     "PathInUseError",
     "RegistryError",
     "RestoreError",
     "ResumeError",
+    "UnsafeArtefactError",
 ]
 
 
@@ -148,6 +152,22 @@ class DamagedArtefactError(ArtefactError, OSError):
     """The artefact is empty, truncated, or some of its bytes have changed. Attribute: `path`."""
 
 
+class UnsafeArtefactError(ArtefactError, ValueError):
+    """The artefact has what would lead out of it, or what Keras never writes. Attribute: `path`."""
+
+
+class OverBudgetError(ArtefactError, MemoryError):
+    """Opening the artefact would take more than it may.
+
+    Attributes: `path`, `limit` (which one: `"max_bytes"`, `"members"` ...), `needed` and `allowed`
+    (numbers of that unit; `needed` is what is known so far, at least).
+    """
+
+    limit: str
+    needed: int
+    allowed: int
+
+
 class NewerFormatError(ArtefactError, ValueError):
     """A later version of this package wrote the file. Attributes: `path`, `found`, `supported`."""
 
@@ -183,12 +203,13 @@ class NotSerializableError(RegistryError, TypeError):
 class ObjectsNotFoundError(CkptError, ValueError):
     """A file needs objects that are missing or not trusted.
 
-    Attributes: `path`, `missing` and `untrusted` (tuples of registered names).
+    Attributes: `path`, `missing`, `untrusted` and `refused` (tuples of registered names).
     """
 
     path: str
     missing: tuple[str, ...]
     untrusted: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 class NotBuiltError(CkptError, ValueError):

@@ -248,7 +248,7 @@ class TrackedObject(_Value):
 
     Attributes:
         kind: `"model"`, `"optimizer"`, `"keras"`, `"variable"`, `"module"`, `"container"`,
-            `"random"` or `"state"`.
+            `"random"`, `"state"`, or `"run"` for the state of the run itself.
         build_config: What a Keras model or layer was built with, or `None`.
         built_on: For an optimizer, the paths of the variables it was built on, in order.
         state: The JSON part of the state of an object that is not made of variables.
@@ -297,6 +297,11 @@ class Record(_Value):
     format_version: int = FORMAT_VERSION
 
     KINDS: ClassVar[tuple[str, ...]] = ("model", "weights", "checkpoint")
+
+    @property
+    def objects_tracked(self) -> dict[str, TrackedObject]:
+        """The tracked objects that a user gave, without the state of the run itself."""
+        return {name: one for name, one in self.tracked.items() if one.kind != "run"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

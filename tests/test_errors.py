@@ -31,6 +31,10 @@ FACTS = {
     "report": {"missing": ("layers/dense/vars/0",)},
     "supported": 1,
     "untrusted": ("other>Thing",),
+    "refused": ("keras>Thing",),
+    "limit": "max_bytes",
+    "needed": 2_000,
+    "allowed": 1_000,
 }
 BUILTINS = {
     "ArgumentError": ValueError,
@@ -43,9 +47,11 @@ BUILTINS = {
     "NotBuiltError": ValueError,
     "NotSerializableError": TypeError,
     "ObjectsNotFoundError": ValueError,
+    "OverBudgetError": MemoryError,
     "RegistryError": ValueError,
     "RestoreError": ValueError,
     "ResumeError": RuntimeError,
+    "UnsafeArtefactError": ValueError,
 }
 
 

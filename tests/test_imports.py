@@ -15,6 +15,11 @@ import pytest
 FRAMEWORKS = ("jax", "keras", "tensorflow", "torch")
 FRAMEWORK_FREE = [
     "keras_ckpt_tools",
+    "keras_ckpt_tools.cli",
+    "keras_ckpt_tools.cli.inspecting",
+    "keras_ckpt_tools.cli.places",
+    "keras_ckpt_tools.cli.printing",
+    "keras_ckpt_tools.cli.verifying",
     "keras_ckpt_tools.data",
     "keras_ckpt_tools.data.orders",
     "keras_ckpt_tools.data.parallel",
@@ -50,6 +55,12 @@ def test_module_is_imported_without_a_framework(module):
     loaded = loaded_after(f"import {module}")
     assert "keras_ckpt_tools" in loaded
     assert not loaded & set(FRAMEWORKS)
+
+
+def test_inspecting_a_file_of_ours_needs_no_numpy_either():
+    """What reads a record is the standard library and a digest."""
+    loaded = loaded_after("import keras_ckpt_tools as kct; kct.inspect, kct.verify")
+    assert not loaded & {*FRAMEWORKS, "h5py", "ml_dtypes", "numpy"}
 
 
 def test_names_that_need_no_framework_load_none():

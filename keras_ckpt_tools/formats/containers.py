@@ -3,45 +3,70 @@
 `kinds` asks; what comes back is the name of a `Kind` and what is visibly wrong. A zip that was cut
 off has lost its directory, so its local headers are followed as far as they go: they say which
 member it ends in and how long it should have been. An HDF5 superblock says where the file ends,
-which finds a truncated download without libhdf5, and before libhdf5 gets to see it.
+which finds a truncated download without libhdf5; what is in it, a process of its own says (see
+`quarantine`).
 """
 
 from __future__ import annotations
 
 import json
 import struct
-import zipfile
+from dataclasses import dataclass
 from typing import BinaryIO
 
-import h5py
+from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
+from keras_ckpt_tools.formats.archive import open_archive
+from keras_ckpt_tools.formats.container_seal import BAD_ZIP
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.quarantine import Survey, survey
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _SCAN = 1 << 20
 
 
-def tell_zip(file: BinaryIO, size: int) -> tuple[str, str | None]:
-    """Return the name of a zip's kind, and its damage."""
+@dataclass(frozen=True)
+class Finding:
+    """What was found in a container.
+
+    Attributes:
+        kind: Name of its `Kind`.
+        damage: What is visibly wrong, or `None`.
+        refusal: The error for what must not be opened, or `None`.
+        survey: What is in an HDF5 file, where it was looked through.
+    """
+
+    kind: str
+    damage: str | None = None
+    refusal: CkptError | None = None
+    survey: Survey | None = None
+
+
+def tell_zip(file: BinaryIO, size: int, path: str, limits: Limits) -> Finding:
+    """Tell what kind of zip a file is, and its damage."""
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file, path, limits) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+    except DamagedArtefactError as error:
+        return Finding("KERAS", error.what.removeprefix("The file is damaged: ").rstrip("."))
+    except CkptError as error:
+        return Finding("KERAS", refusal=error)
+    except (*BAD_ZIP, NotImplementedError, OverflowError, struct.error) as error:
         names, end = _follow_local_headers(file, size)
+        kind = _kind_of_members(names)
         if end > size:
-            return _kind_of_members(names), f"truncated at {size:,} of at least {end:,} bytes"
+            return Finding(kind, f"truncated at {size:,} of at least {end:,} bytes")
         file.seek(end)
         if not names or file.read(4) in (b"", b"PK\x01\x02"):
-            return _kind_of_members(names), f"truncated at {size:,} bytes, before its end"
-        return _kind_of_members(names), f"no zip that can be read ({error})"
+            return Finding(kind, f"truncated at {size:,} bytes, before its end")
+        return Finding(kind, f"no zip that can be read ({error})")
     kind = _kind_of_members(names)
     if kind == "KERAS":
-        if len(set(names)) < len(names):
-            return kind, "two members of the archive have the same name"
         lacks = [name for name in ("config.json", "model.weights.h5") if name not in names]
         if lacks:
-            return kind, " and ".join(lacks) + " missing in the archive"
-    return kind, None
+            return Finding(kind, " and ".join(lacks) + " missing in the archive")
+    return Finding(kind)
 
 
 def _kind_of_members(names: list[str]) -> str:
@@ -87,30 +112,33 @@ def _zip64_length(extra: bytes) -> int:
 def superblock_at(file: BinaryIO, size: int) -> int | None:
     """Return the offset of a file's HDF5 superblock (0, 512, 1024, 2048, ...), or `None`."""
     offset = 0
-    while offset + len(_HDF5) <= size:
+    while offset + len(HDF5_MAGIC) <= size:
         file.seek(offset)
-        if file.read(len(_HDF5)) == _HDF5:
+        if file.read(len(HDF5_MAGIC)) == HDF5_MAGIC:
             return offset
         offset = offset * 2 or 512
     return None
 
 
-def tell_hdf5(file: BinaryIO, base: int, size: int) -> tuple[str, str | None]:
-    """Return the name of an HDF5 file's kind, and its damage."""
-    end = _end_of_hdf5(file, base)
+def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -> Finding:
+    """Tell what kind of HDF5 file a file is, and its damage; a process of its own looks into it."""
+    end = end_of_hdf5(file, base)
     if end is None:
-        return _guess_hdf5(file), "its HDF5 superblock cannot be read"
+        return Finding(_guess_hdf5(file), "its HDF5 superblock cannot be read")
     if end > size:
-        return _guess_hdf5(file), f"truncated at {size:,} of {end:,} bytes"
+        return Finding(_guess_hdf5(file), f"truncated at {size:,} of {end:,} bytes")
     try:
-        file.seek(0)
-        with h5py.File(file, "r") as hdf5:
-            return _kind_of_hdf5(hdf5), None
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        return _guess_hdf5(file), f"libhdf5 cannot read it ({error})"
+        found = survey(file.fileno(), 0, size, path, limits)
+    except DamagedArtefactError as error:
+        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
+        return Finding(_guess_hdf5(file), damage)
+    except CkptError as error:
+        return Finding(_guess_hdf5(file), refusal=error)
+    return Finding(_kind_of_hdf5(found), survey=found)
 
 
-def _end_of_hdf5(file: BinaryIO, base: int) -> int | None:
+def end_of_hdf5(file: BinaryIO, base: int) -> int | None:
+    """Return where an HDF5 file says that it ends, or `None` where it does not say."""
     file.seek(base)
     block = file.read(128)
     if len(block) < 48:
@@ -130,17 +158,15 @@ def _end_of_hdf5(file: BinaryIO, base: int) -> int | None:
     return int.from_bytes(addresses[2 * width : 3 * width], "little")
 
 
-def _kind_of_hdf5(hdf5: h5py.File) -> str:
-    attributes, members = set(hdf5.attrs), set(hdf5)
+def _kind_of_hdf5(found: Survey) -> str:
+    attributes, members = set(found.attributes), found.members
     if "model_config" in attributes or "model_weights" in members:
         return "H5_MODEL"
     if any(name == "layer_names" or name.startswith("layer_names") for name in attributes):
         return "H5_WEIGHTS_LEGACY"
     if members & {"vars", "layers", "_layer_checkpoint_dependencies", "optimizer"}:
         return "H5_WEIGHTS"
-    if any(isinstance(hdf5.get(name), h5py.Group) and "vars" in hdf5[name] for name in members):
-        return "H5_WEIGHTS"
-    return "UNKNOWN"
+    return "H5_WEIGHTS" if members & found.with_vars else "UNKNOWN"
 
 
 def _guess_hdf5(file: BinaryIO) -> str:

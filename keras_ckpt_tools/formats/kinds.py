@@ -6,8 +6,9 @@ members of a directory say what something is. Only regular files and plain direc
 a pipe or a device would block or do something.
 
 Everything that can be known from the first bytes and the sizes is (a file that ends before its own
-end, an empty one), because a reader that meets it later could only fail with less to say. libhdf5
-is asked only about HDF5 files that we did not write and that are whole by their own account.
+end, an empty one), because a reader that meets it later could only fail with less to say. HDF5
+files that we did not write, and that are whole by their own account, are looked through by a
+process of its own; what it found stays with the `Artefact`, so that it runs once for a file.
 
 Sources: the HDF5 File Format Specification (section II.A), the ZIP APPNOTE (4.3), `pickle`'s
 PROTO opcode, TensorFlow's `table_builder` magic, the safetensors format, Git LFS pointer files.
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from keras_ckpt_tools.errors import (
@@ -28,7 +30,10 @@ from keras_ckpt_tools.errors import (
     NewerFormatError,
 )
 from keras_ckpt_tools.formats import containers
+from keras_ckpt_tools.formats.handles import Identity, identity_of, open_regular
+from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.nearby import not_found
+from keras_ckpt_tools.formats.quarantine import Survey
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 
 __all__ = ["Artefact", "Kind", "plain_path", "tell"]
@@ -69,12 +74,18 @@ class Artefact:
         kind: What it is.
         size: Bytes; for a directory, of all files in it.
         damage: What is visibly wrong with it (`"truncated at 1,024 of 20,480 bytes"`), or `None`.
+        refusal: The error for what must not be opened (links, too much of something), or `None`.
+        identity: Which file it was that was looked at.
+        survey: What is in an HDF5 file that we did not write.
     """
 
     path: str
     kind: Kind
     size: int
     damage: str | None = None
+    refusal: CkptError | None = field(default=None, compare=False)
+    identity: Identity | None = field(default=None, compare=False, repr=False)
+    survey: Survey | None = field(default=None, compare=False, repr=False)
 
 
 def plain_path(path: str | os.PathLike[str]) -> str:
@@ -96,11 +107,12 @@ def plain_path(path: str | os.PathLike[str]) -> str:
     return name
 
 
-def tell(path: str | os.PathLike[str]) -> Artefact:
+def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact:
     """Tell what is at a path, by its content.
 
     Args:
         path: A file, a directory, or the prefix of a TensorFlow checkpoint.
+        limits: What it may take. Default: what this machine can hold.
 
     Returns:
         What it is, how large, and what is visibly wrong with it. Kinds that the package cannot
@@ -125,36 +137,44 @@ def tell(path: str | os.PathLike[str]) -> Artefact:
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.isfile(f"{name}.index"):
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
+            raise _remote(name) from error
         raise not_found(name) from error
     except OSError as error:
         raise _unreadable(name, error) from error
     try:
         if stat.S_ISDIR(status.st_mode):
             return _tell_directory(name)
-        if not stat.S_ISREG(status.st_mode):
+        descriptor = open_regular(name)
+        if descriptor is None:
             return Artefact(name, Kind.SPECIAL, 0)
-        with open(name, "rb") as file:
-            return _tell_file(name, file, os.fstat(file.fileno()).st_size)
+        with open(descriptor, "rb") as file:
+            return _tell_file(name, file, limits or Limits.of())
     except OSError as error:
         if isinstance(error, CkptError):
             raise
         raise _unreadable(name, error) from error
 
 
-def _tell_file(path: str, file: BinaryIO, size: int) -> Artefact:
+def _tell_file(path: str, file: BinaryIO, limits: Limits) -> Artefact:
+    identity = identity_of(file.fileno())
+    size = identity.size
     if size == 0:
         return Artefact(path, Kind.EMPTY, 0, "empty: it has no bytes")
     head = file.read(_HEAD)
     if head.startswith(MAGIC):
-        return _tell_ours(path, file, size)
+        return _tell_ours(path, file, identity)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        found, damage = containers.tell_zip(file, size)
-        return Artefact(path, Kind[found], size, damage)
-    base = containers.superblock_at(file, size)
-    if base is not None:
-        found, damage = containers.tell_hdf5(file, base, size)
-        return Artefact(path, Kind[found], size, damage)
-    return Artefact(path, _tell_by_head(path, file, head, size), size)
+        found = containers.tell_zip(file, size, path, limits)
+    else:
+        base = containers.superblock_at(file, size)
+        if base is None:
+            kind = _tell_by_head(path, file, head, size)
+            return Artefact(path, kind, size, identity=identity)
+        found = containers.tell_hdf5(file, base, size, path, limits)
+    return Artefact(
+        path, Kind[found.kind], size, found.damage, found.refusal, identity, found.survey
+    )
 
 
 def _tell_by_head(path: str, file: BinaryIO, head: bytes, size: int) -> Kind:
@@ -179,7 +199,9 @@ def _tell_by_head(path: str, file: BinaryIO, head: bytes, size: int) -> Kind:
     return Kind.UNKNOWN
 
 
-def _tell_ours(path: str, file: BinaryIO, size: int) -> Artefact:
+def _tell_ours(path: str, file: BinaryIO, identity: Identity) -> Artefact:
+    size = identity.size
+
     def read_at(offset: int, length: int) -> bytes:
         file.seek(offset)
         return file.read(length)
@@ -199,7 +221,8 @@ def _tell_ours(path: str, file: BinaryIO, size: int) -> Artefact:
         damage = f"truncated at {size:,} of {record.size:,} bytes"
     elif record.size < size:
         damage = f"{size - record.size:,} bytes too long: it should have {record.size:,}"
-    return Artefact(path, kinds.get(record.kind, Kind.CHECKPOINT), size, damage)
+    kind = kinds.get(record.kind, Kind.CHECKPOINT)
+    return Artefact(path, kind, size, damage, identity=identity)
 
 
 def _tell_directory(path: str) -> Artefact:
@@ -228,9 +251,12 @@ def _tell_directory(path: str) -> Artefact:
 def _holds_checkpoints(path: str, names: set[str]) -> bool:
     for name in names:
         if name.startswith("ckpt-") and name.endswith(".weights.h5"):
-            inner = os.path.join(path, name)
-            if os.path.isfile(inner):
-                with open(inner, "rb") as file:
+            try:
+                descriptor = open_regular(os.path.join(path, name))
+            except OSError:
+                continue
+            if descriptor is not None:
+                with open(descriptor, "rb") as file:
                     if file.read(len(MAGIC)) == MAGIC:
                         return True
     return False
@@ -250,6 +276,15 @@ def _size_of_prefix(prefix: str) -> int:
         entry.stat().st_size
         for entry in os.scandir(folder)
         if entry.name == f"{name}.index" or entry.name.startswith(f"{name}.data-")
+    )
+
+
+def _remote(url: str) -> ArgumentError:
+    return ArgumentError(
+        "This is an address, not a path; nothing is fetched here.",
+        received=f"path={url!r}",
+        remedy="Download the file first, with the tool that you trust for it, and pass the path of "
+        "the copy.",
     )
 
 

@@ -43,6 +43,8 @@ class RestoreReport:
         skipped_optimizer: Paths of optimizer state in the checkpoint for which there is no
             optimizer (an uncompiled model). They do not count against a match.
         suggestions: For missing paths, the nearest unexpected one of the same shape.
+        not_finite: Paths with NaN or infinity, where the tensors were read. They do not count
+            against a match.
 
     `bool(report)` is "everything matched".
 
@@ -63,6 +65,7 @@ class RestoreReport:
     dtype_mismatch: tuple[Mismatch, ...] = ()
     skipped_optimizer: tuple[str, ...] = ()
     suggestions: Mapping[str, str] = field(default_factory=dict)
+    not_finite: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return not (self.missing or self.unexpected or self.shape_mismatch or self.dtype_mismatch)
@@ -76,6 +79,7 @@ class RestoreReport:
             (len(self.shape_mismatch), "of another shape"),
             (len(self.dtype_mismatch), "of another dtype"),
             (len(self.skipped_optimizer), "of an optimizer that only one side has"),
+            (len(self.not_finite), "with NaN or infinity"),
         ]
         parts = [f"{len(self.matched)} matched", *(f"{n} {what}" for n, what in counts if n)]
         return ", ".join(parts)
@@ -100,7 +104,9 @@ class RestoreReport:
             ("skipped", path, "state of an optimizer that the other side does not have")
             for path in self.skipped_optimizer
         ]
-        return rows
+        rows += [("not finite", path, "NaN or infinity is in it") for path in self.not_finite]
+        # The paths are somebody else's text; in a terminal it could move the cursor.
+        return [(what, _printable(path), _printable(note)) for what, path, note in rows]
 
     def __str__(self) -> str:
         rows = self.rows()
@@ -116,6 +122,10 @@ class RestoreReport:
         )
         caption = html.escape(f"{self.path}: {self.summary}")
         return f"<table><caption>{caption}</caption>{body}</table>"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def suggest_renames(

@@ -33,6 +33,7 @@ from typing import Any
 import xxhash
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
+from keras_ckpt_tools.formats.record_check import check_types
 from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
 
 MAGIC = b"\x93KCT\r\n\x1a\n"
@@ -44,7 +45,8 @@ _HEADER = struct.Struct("<8sQQQ")
 _START = _HEADER.size + DIGEST_BYTES
 _MIN_BLOCK = 512
 # A record of 6,000 tensors takes about 1.5 MB; this bounds what a damaged length can ask for.
-_MAX_BLOCK = 1 << 30
+_MAX_BLOCK = 1 << 28
+_MAX_NODES = 20_000_000
 
 ReadAt = Callable[[int, int], bytes]
 """`read(offset, length)`: that many bytes of the HDF5 file, or fewer at its end."""
@@ -137,7 +139,10 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
     digest = xxhash.xxh3_128_digest(header[: _HEADER.size] + body[:length])
     if digest != header[_HEADER.size :] or body[length:].strip(b"\0"):
         raise _damaged(path, "the bytes of its record have changed")
-    found, record = _parsed(body[:length])
+    try:
+        found, record = _parsed(body[:length])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"its record is none ({type(error).__name__}: {error})") from error
     if record is None:
         raise _newer(path, found, FORMAT_VERSION)
     return record, size
@@ -146,9 +151,15 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
 @functools.lru_cache(maxsize=2)
 def _parsed(body: bytes) -> tuple[int, Record | None]:
     # Who opens a file has looked at it just before, and the record of a large model is long.
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_NODES:
+        raise ValueError("it has more values than any model's")
     data = json.loads(body)
     found = data.get("format_version", 0)
-    return found, Record.from_json(data) if found <= FORMAT_VERSION else None
+    if found > FORMAT_VERSION:
+        return found, None
+    record = Record.from_json(data)
+    check_types(record)
+    return found, record
 
 
 def _damaged(path: str, how: str) -> DamagedArtefactError:

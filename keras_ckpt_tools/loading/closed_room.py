@@ -6,16 +6,19 @@ contains, exactly what was resolved: the object, or nothing. Names that the file
 are left as they are, because code of the user's own may look them up while it builds. Keras' safe
 mode is on whatever the process-wide switch says, except where code in the file was trusted by name.
 
-One build at a time; afterwards all is as it was, after a failure too. What was registered meanwhile
-(a module that a custom class imports) stays registered.
+One build at a time; afterwards all is as it was, after a failure too: the tables, and what holds
+for the whole process (epsilon, float type, data format, dtype policy). What was registered
+meanwhile (a module that a custom class imports) stays registered.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+import keras
 
 from keras_ckpt_tools import _keras_internals as internals
 
@@ -27,6 +30,14 @@ _SAFE_MODE = "safe_mode_saving"
 _SHARED = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
 
 _building = threading.RLock()
+
+# What holds for the whole process, and how it is put back.
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+    (keras.config.epsilon, keras.config.set_epsilon),
+    (keras.config.floatx, keras.config.set_floatx),
+    (keras.config.image_data_format, keras.config.set_image_data_format),
+    (keras.config.dtype_policy, keras.config.set_dtype_policy),
+)
 
 
 @contextmanager
@@ -51,6 +62,7 @@ def closed_room(
         }
         attributes = (internals.CUSTOM_OBJECTS_SCOPE, _SAFE_MODE, *_SHARED)
         before = {name: state.get_global_attribute(name) for name in attributes}
+        settings = [get() for get, _ in _SETTINGS]
         for name in hidden:
             del everything[name]
         everything.update(objects)
@@ -68,6 +80,9 @@ def closed_room(
                 everything.setdefault(name, obj)
             for name, value in before.items():
                 state.set_global_attribute(name, value)
+            for (get, put), setting in zip(_SETTINGS, settings, strict=True):
+                if get() != setting:
+                    put(setting)
 
 
 def strings_of(*configs: Any) -> set[str]:

@@ -5,27 +5,46 @@ both dialects: Keras 3 (`module`, `class_name`, `registered_name`) and the legac
 (`class_name` alone, functions as bare strings). Nothing is looked up here; that is for `resolve`,
 because what a file says and what this process makes of it are two questions.
 
+A class is Keras' own only where module, class and registered name together say so: Keras goes by
+the registered name first, so a config that says `keras.layers.Dense` and means something else would
+pass a look at one of them.
+
 Places are JSONPaths (`$.config.layers[1]`), so that a name can be found in the file again.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from keras_ckpt_tools.loading.builtin_names import CLASSES, IDENTIFIERS
+from keras_ckpt_tools.loading.builtin_names import (
+    CLASSES,
+    CLASSES_IN,
+    FUNCTIONS_IN,
+    IDENTIFIERS,
+)
 
-__all__ = ["Need", "Part", "Role", "uncompiled", "walk"]
+__all__ = ["MalformedConfigError", "Need", "Part", "Role", "uncompiled", "walk"]
 
-Role = Literal["class", "function", "lambda"]
+Role = Literal["class", "function", "lambda", "path"]
 Part = Literal["model", "compile"]
 
 # Arguments of layers that take a function or an object by its name alone.
 _NAMED_BY_STRING = ("activation", "initializer", "regularizer", "constraint")
 _COMPILED_BY_STRING = ("loss", "metrics", "weighted_metrics", "optimizer")
-_KNOWN = {"class": CLASSES, "function": CLASSES | IDENTIFIERS}
+# Arguments of Keras' own layers that name a file, which the layer opens when it is built.
+_PATHS = frozenset({"vocabulary", "filepath", "filename", "file", "path", "directory"})
+# Who trusts the code that they run trusts the file that it comes from.
+_OF_CODE = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
+# Values that Keras makes of a config, beside objects; all others that begin so are objects to it.
+_VALUES = frozenset(
+    {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
+)
+_WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
+_DTYPE = re.compile(r"[a-z]+[0-9]{0,3}(_[a-z0-9_]+)?")
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
 
@@ -35,14 +54,16 @@ class Need:
 
     Attributes:
         where: JSONPath of the place that names it.
-        role: `"class"`, `"function"`, or `"lambda"` for code in the file.
-        name: What it is looked up by: the registered name; for a lambda, the layer's name.
+        role: `"class"`, `"function"`, `"lambda"` for code in the file, or `"path"` for a file that
+            a layer of Keras' own would open.
+        name: What it is looked up by: the registered name; `"lambda:<layer>"`, `"path:<file>"`.
         class_name: The class as the file names it; for a function, its name.
         module: Module it came from, where the file says so.
         part: `"model"`, or `"compile"` for losses, metrics and optimizers.
         label: Name of the layer (or metric ...) that the place describes; empty if it has none.
         optional: Whether the string may as well mean nothing: it stands in the config of a custom
             class, which alone knows.
+        fault: Why it is refused whoever vouches for it; empty where it is not.
         node: The config itself, for migrations; `None` for a bare string.
     """
 
@@ -54,17 +75,31 @@ class Need:
     part: Part
     label: str = ""
     optional: bool = False
+    fault: str = ""
     node: dict[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def of_keras(self) -> bool:
-        """Whether the file says that this is Keras' own."""
-        if self.role == "lambda":
+        """Whether it is one of Keras' own objects that a model may be made of."""
+        if self.fault or self.name != self.class_name:
             return False
-        plain = self.name == self.class_name
-        if self.module and (self.module == "keras" or self.module.startswith("keras.")):
-            return plain
-        return plain and self.module is None and (self.name in _KNOWN[self.role])
+        if self.role == "class":
+            known = CLASSES if self.module is None else CLASSES_IN.get(self.module, frozenset())
+            return self.name in known
+        if self.role == "function":
+            if self.module is not None:
+                return self.name in FUNCTIONS_IN.get(self.module, frozenset())
+            return self.name in IDENTIFIERS or (self.node is None and self.name in CLASSES)
+        return False
+
+    @property
+    def from_keras(self) -> bool:
+        """Whether the file says that this comes from Keras, whatever it is."""
+        return self.module is not None and (self.module + ".").startswith("keras.")
+
+
+class MalformedConfigError(ValueError):
+    """A config says something that Keras never writes."""
 
 
 def walk(
@@ -131,9 +166,13 @@ class _Walker:
                 self.value(item, f"{where}[{index}]", part, around)
         elif isinstance(value, dict):
             class_name = value.get("class_name")
-            if isinstance(class_name, str) and "config" in value:
-                self.node(value, class_name, where, part, around)
+            if "class_name" in value and "config" in value:
+                _require_names(value, where)
+                self.node(value, str(class_name), where, part, around)
             else:
+                if class_name in _WITHOUT_CONFIG:
+                    name = str(class_name)
+                    self.needs.append(Need(where, "class", name, name, None, part, around.label))
                 self.members(value, where, part, around)
 
     def members(self, value: dict[str, Any], where: str, part: Part, around: _Around) -> None:
@@ -155,12 +194,11 @@ class _Walker:
             return
         if class_name == "__typespec__":
             spec = str(node.get("spec_name"))
-            module = node.get("module")
-            module = module if isinstance(module, str) else None
-            self.needs.append(Need(where, "class", spec, spec, module, part, node=node))
+            name = node.get("registered_name") or spec
+            self.needs.append(Need(where, "class", name, spec, node.get("module"), part, node=node))
             return
-        if class_name.startswith("__"):
-            # A value (`__tensor__`, `__slice__`, `__keras_tensor__`, ...), not an object.
+        if class_name in _VALUES:
+            _require_plain_dtype(node["config"], where)
             self.members(node, where, part, around)
             return
         if class_name == "function":
@@ -177,7 +215,7 @@ class _Walker:
             self.code(node, class_name, where, part, label)
         else:
             self.needs.append(need)
-        around = _Around(label, need.of_keras, code)
+        around = _Around(label, need.of_keras and class_name not in _OF_CODE, code)
         for key, item in node.items():
             if key in ("class_name", "module", "registered_name"):
                 continue
@@ -199,19 +237,27 @@ class _Walker:
         self.members(config, where, part, around)
 
     def function(self, node: dict[str, Any], where: str, part: Part, around: _Around) -> None:
-        name = node["config"] if isinstance(node["config"], str) else str(node["config"])
-        module = node.get("module")
-        module = module if isinstance(module, str) and module != "builtins" else None
+        name = node["config"]
+        if not isinstance(name, str):
+            raise MalformedConfigError(f"the function at {where} has no name")
+        module, stated = node.get("module"), node.get("registered_name")
         plain = name.rpartition(">")[2]
-        self.needs.append(
-            Need(where, "function", name, plain, module, part, around.label, node=node)
-        )
+        fault = ""
+        if stated not in (None, "function", name, plain):
+            fault = f"the file calls it both {name!r} and {stated!r}"
+        module = None if module == "builtins" else module
+        need = Need(where, "function", name, plain, module, part, around.label, False, fault, node)
+        self.needs.append(need)
 
     def code(self, node: dict[str, Any], class_name: str, where: str, part: Part, of: str) -> None:
         name = f"lambda:{of or class_name}"
         self.needs.append(Need(where, "lambda", name, class_name, None, part, of, node=node))
 
     def string(self, key: str, value: str, where: str, part: Part, around: _Around) -> None:
+        if key in _PATHS and around.of_keras:
+            name = f"path:{value}"
+            self.needs.append(Need(where, "path", name, key, None, part, around.label))
+            return
         named = key == "fn" or key.endswith(_NAMED_BY_STRING)
         qualified = ">" in value and key != "name"
         if not (named or qualified) or value in IDENTIFIERS or value in CLASSES:
@@ -244,19 +290,27 @@ class _Walker:
 
 def _class_need(node: dict[str, Any], class_name: str, where: str, part: Part, label: str) -> Need:
     module = node.get("module")
-    registered = node.get("registered_name")
-    name = registered if isinstance(registered, str) and registered else class_name
+    name = node.get("registered_name") or class_name
     plain = class_name.rpartition(">")[2]
-    return Need(
-        where,
-        "class",
-        name,
-        plain,
-        module if isinstance(module, str) else None,
-        part,
-        label,
-        node=node,
-    )
+    fault = ""
+    if name != class_name and plain in CLASSES_IN.get(module or "", ()):
+        fault = f"the file calls it both {module}.{plain} and {name!r}"
+    return Need(where, "class", name, plain, module, part, label, False, fault, node)
+
+
+def _require_names(node: dict[str, Any], where: str) -> None:
+    if not isinstance(node["class_name"], str):
+        raise MalformedConfigError(f"the class at {where} has no name")
+    for key in ("module", "registered_name"):
+        if not isinstance(node.get(key), str | None):
+            raise MalformedConfigError(f"the {key} at {where} is no name")
+
+
+def _require_plain_dtype(config: Any, where: str) -> None:
+    # A dtype such as "S1000000000" makes a gigabyte of each element.
+    dtype = config.get("dtype") if isinstance(config, dict) else None
+    if isinstance(dtype, str) and not _DTYPE.fullmatch(dtype):
+        raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {dtype[:40]!r}")
 
 
 def _has_code(config: Any) -> bool:

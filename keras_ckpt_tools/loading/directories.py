@@ -65,6 +65,8 @@ def look_into(directory: str, kinds: Iterable[Kind] = READABLE) -> list[Found]:
 def _look_at(path: str) -> Found:
     try:
         artefact = tell(path)
+        if artefact.refusal is not None:
+            return Found(path, artefact.kind, damage=artefact.refusal.what)
         if artefact.damage:
             return Found(path, artefact.kind, damage=artefact.damage)
         if artefact.kind not in READABLE:

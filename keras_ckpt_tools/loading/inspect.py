@@ -6,101 +6,53 @@ to look. What is reported is what `safe_load_model` acts on: `examine` is called
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
+from keras_ckpt_tools.errors import (
+    ArtefactError,
+    CkptError,
+    DamagedArtefactError,
+)
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.loading import directories
-from keras_ckpt_tools.loading.configs import Need, walk
-from keras_ckpt_tools.loading.remedies import wrong_kind
+from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, walk
+from keras_ckpt_tools.loading.estimate import (
+    MOST_LAYERS,
+    MOST_REPEATS,
+    estimate,
+    layers_in,
+    repeats,
+)
+from keras_ckpt_tools.loading.inspection import Inspection, Problem
+from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
-from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.versions import newer_than_here
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
 
-__all__ = ["Inspection", "ObjectUse", "examine", "inspect"]
+__all__ = [
+    "Inspection",
+    "ObjectUse",
+    "Problem",
+    "check_size",
+    "examine",
+    "inspect",
+    "not_finite",
+    "room_for",
+    "versions_of",
+]
 
-
-@dataclass(frozen=True)
-class Inspection:
-    """What an artefact is and what it needs.
-
-    Attributes:
-        path: Where it is.
-        kind: What it is, told by its content.
-        size: Bytes.
-        versions: Versions that wrote it, as far as it says: `{"keras": "3.15.1"}`.
-        progress: Where training was; the zero record where the file does not say.
-        objects: Every place that names an object, with the verdict on it.
-        tensors: Every tensor, in the order of the file.
-        problems: What is wrong with the artefact itself, as sentences. Whether tensors are intact
-            is for `verify`, which reads every byte.
-    """
-
-    path: str
-    kind: Kind
-    size: int
-    versions: Mapping[str, str] = field(default_factory=dict)
-    progress: TrainingProgress = field(default_factory=TrainingProgress)
-    objects: tuple[ObjectUse, ...] = ()
-    tensors: tuple[TensorInfo, ...] = ()
-    problems: tuple[str, ...] = ()
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names that nothing in this process has, each once."""
-        return self._names("missing")
-
-    @property
-    def untrusted(self) -> tuple[str, ...]:
-        """Names of what is there, but that nobody vouches for, each once."""
-        return self._names("untrusted")
-
-    def _names(self, verdict: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(o.registered_name for o in self.objects if o.verdict == verdict))
-
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """Return `(verdict, name, where, note)` for what is not Keras' own, then the problems."""
-        rows = [
-            (use.verdict, use.registered_name, f"{use.role} at {use.where}", _origin(use))
-            for use in self.objects
-            if use.verdict != "built-in"
-        ]
-        return rows + [("problem", "", "", problem) for problem in self.problems]
-
-    def _caption(self) -> str:
-        facts = [f"{self.path}: {self.kind}, {self.size:,} bytes"]
-        if self.versions:
-            facts.append("by " + ", ".join(f"{n} {v}" for n, v in self.versions.items()))
-        if self.progress.trained:
-            done = self.progress
-            facts.append(f"{done.epochs_completed} epochs completed, step {done.step}")
-        if self.tensors:
-            size = sum(t.nbytes for t in self.tensors)
-            facts.append(f"{len(self.tensors)} tensors of {size:,} bytes")
-        own = sum(use.verdict == "built-in" for use in self.objects)
-        if self.objects:
-            facts.append(f"{own} of {len(self.objects)} objects are Keras' own")
-        return "; ".join(facts)
-
-    def __str__(self) -> str:
-        return as_text(self._caption(), self.rows())
-
-    def _repr_html_(self) -> str:
-        return as_html(self._caption(), ("verdict", "name", "where", "note"), self.rows())
-
-
-def _origin(use: ObjectUse) -> str:
-    parts = [f"saved from {use.module}"] if use.module else []
-    parts += [use.note] if use.note else []
-    parts += [f"nearest: {', '.join(use.nearest)}"] if use.nearest else []
-    return "; ".join(parts)
+# What a model takes beside what its file holds (the state of an optimizer that was not saved, say).
+_FACTOR = 8
+_ALLOWANCE = 256 << 20
+_NAMED = 10
 
 
 def inspect(
@@ -109,6 +61,7 @@ def inspect(
     *,
     trusted: Iterable[str] = (),
     registry: Registry | None = None,
+    max_bytes: int | None = None,
 ) -> Inspection:
     """Say what a file is and what it needs, without executing or importing any of it.
 
@@ -121,15 +74,17 @@ def inspect(
         custom_objects: As for `safe_load_model`.
         trusted: As for `safe_load_model`.
         registry: Where to look names up. Default: the registry of `@kct.register`.
+        max_bytes: As for `safe_load_model`.
 
     Returns:
-        An `Inspection`; it prints as a table. Damage and kinds that hold no model are problems in
-        it, not errors.
+        An `Inspection`; it prints as a table, and is true if nothing is wrong with the file and all
+        that it needs may be used. Damage, too much of something and kinds that hold no model are
+        problems in it, not errors.
 
     Raises:
         ArtefactNotFoundError: nothing is at the path.
         ArtefactError: it may not be read.
-        ArgumentError: `path` or `trusted` cannot work.
+        ArgumentError: `path`, `trusted` or `max_bytes` cannot work.
 
     Example:
 
@@ -144,62 +99,94 @@ def inspect(
     ({'keras': '3.15.1'}, ['built-in'])
     """
     resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted))
-    artefact = tell(path)
+    limits = Limits.of(max_bytes)
+    artefact = tell(path, limits)
     if artefact.kind is Kind.CHECKPOINT_DIR or artefact.kind is Kind.DIRECTORY:
         return _inspect_directory(artefact)
+    if artefact.refusal is not None:
+        return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
-        return _with_problem(artefact, f"The {artefact.kind} is damaged: {artefact.damage}.")
+        return _with_problem(artefact, damaged(artefact))
     if artefact.kind not in READABLE:
-        error = wrong_kind(artefact, "model")
-        return _with_problem(artefact, f"{error.what} {error.remedy}")
+        return _with_problem(artefact, wrong_kind(artefact, "model"))
     try:
-        with open_source(path, _undamaged(artefact)) as source:
+        # A directory that lacks its weights still has a config worth reading.
+        whole = dataclasses.replace(artefact, damage=None)
+        with open_source(path, whole, limits) as source:
             return _inspect_source(source, artefact, resolver)
-    except (DamagedArtefactError, NewerFormatError) as error:
-        return _with_problem(artefact, f"{error.what} {error.remedy}")
+    except ArtefactError as error:
+        return _with_problem(artefact, error)
 
 
 def _given(registry: Registry | None) -> Registry:
     return default_registry if registry is None else registry
 
 
-def _undamaged(artefact: Artefact) -> Artefact:
-    # A directory that lacks its weights still has a config worth reading.
-    return Artefact(artefact.path, artefact.kind, artefact.size)
-
-
-def _with_problem(artefact: Artefact, problem: str) -> Inspection:
-    return Inspection(artefact.path, artefact.kind, artefact.size, problems=(problem,))
+def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
+    return Inspection(artefact.path, artefact.kind, artefact.size, problems=(Problem.of(error),))
 
 
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
     resolved = resolver.resolve(examine(source), source.record)
-    problems = [f"{artefact.damage}."] if artefact.damage else []
+    problems = [Problem.of(damaged(artefact))] if artefact.damage else []
     tensors: tuple[TensorInfo, ...] = ()
+    estimated = 0
     try:
+        if source.record is None:
+            source.check()  # A zip of others has checksums; a load looks at them too.
         tensors = tuple(source.tensors.values())
-    except DamagedArtefactError as error:
+        problems += not_finite(source.survey.not_finite) if source.foreign_weights else []
+        estimated = check_size(source)
+    except ArtefactError as error:
         # What the config needs is worth knowing even where the weights cannot be read.
-        problems.append(f"{error.what} {error.remedy}")
+        problems.append(Problem.of(error))
+    versions = versions_of(source)
+    problems += newer_than_here(versions)
     return Inspection(
         path=artefact.path,
         kind=artefact.kind,
         size=artefact.size,
-        versions=versions_of(source),
+        versions=versions,
         progress=source.record.progress if source.record else TrainingProgress(),
         objects=resolved.uses,
         tensors=tensors,
-        problems=tuple(problems),
+        problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
+        estimated_bytes=estimated,
     )
+
+
+def not_finite(paths: Iterable[str]) -> list[Problem]:
+    """Return the warning for tensors with NaN or infinity; nothing where there are none."""
+    paths = list(paths)
+    if not paths:
+        return []
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    things = "1 tensor has" if len(paths) == 1 else f"{len(paths)} tensors have"
+    return [
+        Problem(
+            "warning",
+            f"{things} NaN or infinity: {', '.join(paths[:_NAMED])}{more}.",
+            "The model will most likely answer NaN; take an earlier checkpoint, from before "
+            "training diverged.",
+        )
+    ]
 
 
 def _inspect_directory(artefact: Artefact) -> Inspection:
     found = directories.look_into(artefact.path)
     newest = directories.latest_first(found)
-    problems = [f"{one.name} is damaged: {one.damage}." for one in found if one.damage]
+    problems = [
+        Problem(
+            "warning" if newest else "error",
+            f"{one.name} is damaged: {one.damage}.",
+            "Take another one; `kct.verify(directory)` tells which are whole.",
+            "" if newest else "DamagedArtefactError",
+        )
+        for one in found
+        if one.damage
+    ]
     if not newest:
-        error = wrong_kind(artefact, "model")
-        problems.append(f"{error.what} {error.remedy}")
+        problems.append(Problem.of(wrong_kind(artefact, "model")))
     return Inspection(
         path=artefact.path,
         kind=artefact.kind,
@@ -222,14 +209,49 @@ def examine(source: Source) -> list[Need]:
     """Return what the config of a source needs.
 
     Raises:
-        DamagedArtefactError: the config is nested too deep to be a model's.
+        DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
+            never writes.
     """
     try:
         return walk(source.config, source.training_config)
-    except RecursionError as error:
+    except (RecursionError, MalformedConfigError) as error:
+        how = "its config is nested deeper than any model's"
+        if isinstance(error, MalformedConfigError):
+            how = f"in its config {error}"
         raise DamagedArtefactError(
-            "The file is damaged: its config is nested deeper than any model's.",
+            f"The file is damaged: {how}.",
             received=f"path={source.path!r}",
             remedy="Ask whoever gave it to you for the original.",
             path=source.path,
         ) from error
+
+
+def check_size(source: Source) -> int:
+    """Return what the variables of a source's model take at least, by its config.
+
+    Raises:
+        OverBudgetError: that is more than `max_bytes`, or far more than the tensors in the file.
+    """
+    if source.config is None:
+        return 0
+    layers = layers_in(source.config)
+    if layers > MOST_LAYERS:
+        raise over_budget(source.path, "its config has", "layers", layers, MOST_LAYERS)
+    layer, steps = repeats(source.config)
+    if steps > MOST_REPEATS:
+        raise over_budget(source.path, f"its layer {layer} asks for", "steps", steps, MOST_REPEATS)
+    needed = estimate(source.config)
+    allowed = room_for(source) if source.tensors else source.limits
+    if needed > allowed.max_bytes:
+        limit = "max_bytes" if allowed.max_bytes == source.limits.max_bytes else "config_bytes"
+        held = sum(info.nbytes for info in source.tensors.values())
+        what = f"the file holds tensors of {held:,} bytes, and by its config its model takes"
+        raise over_budget(source.path, what, limit, needed, allowed.max_bytes)
+    return needed
+
+
+def room_for(source: Source) -> Limits:
+    """Return the limits on building the model of a source: by what its file holds, and by ours."""
+    held = sum(info.nbytes for info in source.tensors.values())
+    most = min(source.limits.max_bytes, held * _FACTOR + _ALLOWANCE)
+    return dataclasses.replace(source.limits, max_bytes=most)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from traceback import walk_tb
 from typing import Any, Literal
 
 # Before any name is judged: what Keras' own tables hold decides between "missing" and "untrusted".
@@ -18,22 +19,32 @@ import keras
 from keras_ckpt_tools.errors import (
     ArgumentError,
     ArtefactKindError,
+    CkptError,
     DamagedArtefactError,
     RestoreError,
 )
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.loading import directories
+from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
 from keras_ckpt_tools.loading.closed_room import strings_of
 from keras_ckpt_tools.loading.configs import Need, uncompiled
-from keras_ckpt_tools.loading.inspect import examine
+from keras_ckpt_tools.loading.inspect import (
+    check_size,
+    examine,
+    not_finite,
+    room_for,
+    versions_of,
+)
 from keras_ckpt_tools.loading.legacy import build_legacy
 from keras_ckpt_tools.loading.refusals import describe_refused, objects_not_found
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
 from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.versions import writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
 
@@ -53,6 +64,7 @@ def safe_load_model(
     trusted: Iterable[str] = (),
     registry: Registry | None = None,
     which: Literal["best", "latest"] | int = "best",
+    max_bytes: int | None = None,
 ) -> keras.Model:
     """Load a whole model, and nothing that the file names without your word for it.
 
@@ -70,11 +82,15 @@ def safe_load_model(
             uncompiled, with a warning that says why.
         trusted: Names of what may be used beyond `custom_objects` and the registry:
             `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
-            package, `"lambda:scale"` for the code in the Lambda layer called `scale`.
+            package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
+            `"path:/data/words.txt"` for a file that a layer of Keras' own opens.
         registry: Where to look names up. Default: the registry of `@kct.register`.
         which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
             a zero-based epoch. A damaged file is passed over, with a warning, except where an
             epoch was asked for.
+        max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
+            variables that its config builds, each in total. Default: the memory that this machine
+            has left. A file never builds more than eight times the tensors that it holds.
 
     Returns:
         The model, whole: with all weights, and with its optimizer's state if it is compiled.
@@ -84,7 +100,10 @@ def safe_load_model(
             to add.
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it is something else than a model; says which call opens it.
-        DamagedArtefactError: it is empty, truncated, or bytes have changed.
+        DamagedArtefactError: it is empty, truncated, bytes have changed, or it says what Keras
+            cannot build.
+        UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
+        OverBudgetError: it would take more than it may.
         NewerFormatError: a later version of this package wrote it.
         RestoreError: the model and the tensors in the file do not fit.
         NotBuiltError: the file does not say what shape to build the model for.
@@ -108,18 +127,21 @@ def safe_load_model(
         )
     used = default_registry if registry is None else registry
     resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
-    artefact = tell(path)
+    limits = Limits.of(max_bytes)
+    artefact = tell(path, limits)
     if artefact.kind in _FOLDERS:
-        return _load_from_directory(artefact, resolver, compile, which)
-    return _load(artefact, resolver, compile)
+        return _load_from_directory(artefact, resolver, compile, which, limits)
+    return _load(artefact, resolver, compile, limits)
 
 
-def _load(artefact: Artefact, resolver: Resolver, compiled: Compile) -> Any:
+def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Limits) -> Any:
+    if artefact.refusal is not None:
+        raise artefact.refusal
     if artefact.kind not in _MODELS:
         raise wrong_kind(artefact, "model")
     if artefact.damage:
         raise damaged(artefact)
-    with open_source(artefact.path, artefact) as source:
+    with open_source(artefact.path, artefact, limits) as source:
         source.check()
         if source.config is None:
             raise ArtefactKindError(
@@ -130,7 +152,11 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile) -> Any:
                 kind=str(source.kind),
             )
         plan = _plan(source, resolver, compiled)
+        check_size(source)
         model = _build(source, plan, compiled)
+        source.check_unchanged()
+        for problem in not_finite(source.not_finite):
+            warnings.warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=3)
         if source.record is not None:
             attach_progress(model, source.record.progress)
     return model
@@ -146,11 +172,27 @@ def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
     if compiled is False or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
         resolved = resolver.resolve(_model_part(examine(source)), source.record)
+    _say_exactly(examine(source))
     objects = dict(resolved.objects)
     if source.kind is Kind.H5_MODEL:
         # The legacy dialect writes functions as bare strings, anywhere.
         objects |= resolver.named_in(strings_of(config, training_config))
     return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed)
+
+
+def _say_exactly(needs: Iterable[Need]) -> None:
+    """Write into the config what was judged, so that Keras cannot read it in another way.
+
+    Keras looks a class up by its registered name before it looks at its module, so one of Keras'
+    own is given none. A function that it looks up in a table, it looks up by the registered name.
+    """
+    for need in needs:
+        if need.node is None or need.role == "lambda" or "module" not in need.node:
+            continue
+        if need.role == "class":
+            need.node["registered_name"] = None if need.of_keras else need.name
+        elif need.node.get("module") != "builtins":
+            need.node["registered_name"] = need.name
 
 
 def _gate(source: Source, resolver: Resolver, compiled: Compile) -> Resolved:
@@ -160,7 +202,7 @@ def _gate(source: Source, resolver: Resolver, compiled: Compile) -> Resolved:
     resolved = resolver.resolve(needs, source.record)
     refused = resolved.refused()
     if refused and (compiled is True or resolved.refused("model")):
-        raise objects_not_found(source.path, refused)
+        raise objects_not_found(source.path, refused, writer(versions_of(source)))
     if refused:
         warnings.warn(
             f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
@@ -193,6 +235,19 @@ def _migrate(entries: Iterable[tuple[Need, Entry]], versions: Mapping[str, int])
 
 
 def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
+    held = sum(info.nbytes for info in source.tensors.values())
+    with counted_variables(source.path, held, room_for(source).max_bytes):
+        try:
+            return _build_in_its_format(source, plan, compiled)
+        except CkptError:
+            raise
+        except Exception as error:
+            if _is_from(error, plan.objects.values()):
+                raise  # The user's own code says best what is wrong with it.
+            raise _not_buildable(source, error) from error
+
+
+def _build_in_its_format(source: Source, plan: Plan, compiled: Compile) -> Any:
     if source.kind is not Kind.H5_MODEL:
         return build_model(source, plan)
     try:
@@ -200,13 +255,38 @@ def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
     except RestoreError as error:
         if compiled is True:
             raise
-        warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=4)
+        warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=5)
         without = Plan(plan.config, None, plan.objects, plan.runs_code)
         return build_legacy(source, without)
 
 
+def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
+    """Return whether an error, or one that led to it, came up in code of one of these objects."""
+    modules = {getattr(obj, "__module__", None) for obj in objects}
+    found: BaseException | None = error
+    while found is not None:
+        frames = [frame for frame, _ in walk_tb(found.__traceback__)]
+        if any(frame.f_globals.get("__name__") in modules for frame in frames):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
+
+
+def _not_buildable(source: Source, error: Exception) -> DamagedArtefactError:
+    # Keras puts each error into the text of the next; the first one is what is wrong.
+    said = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:500]
+    return DamagedArtefactError(
+        f"Keras {keras.__version__} cannot build what the file describes: "
+        f"{type(error).__name__}: {said}",
+        received=f"path={source.path!r}",
+        remedy=writer(versions_of(source))
+        or "Ask whoever gave it to you for the original; the error above has the details.",
+        path=source.path,
+    )
+
+
 def _load_from_directory(
-    folder: Artefact, resolver: Resolver, compiled: Compile, which: str | int
+    folder: Artefact, resolver: Resolver, compiled: Compile, which: str | int, limits: Limits
 ) -> Any:
     found = directories.look_into(folder.path, directories.MODELS)
     chosen = directories.choose(found, which, folder.path)
@@ -214,7 +294,7 @@ def _load_from_directory(
     exact = isinstance(which, int)
     for one in chosen:
         try:
-            model = _load(tell(one.path), resolver, compiled)
+            model = _load(tell(one.path, limits), resolver, compiled, limits)
         except DamagedArtefactError as error:
             if exact:
                 raise

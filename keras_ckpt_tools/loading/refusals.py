@@ -10,27 +10,46 @@ from collections.abc import Iterable, Sequence
 
 from keras_ckpt_tools.errors import ObjectsNotFoundError
 from keras_ckpt_tools.loading.resolve import ObjectUse
+from keras_ckpt_tools.loading.successors import successor
 from keras_ckpt_tools.loading.tables import printable
 
 __all__ = ["describe_refused", "objects_not_found"]
 
 
-def objects_not_found(path: str, refused: Sequence[ObjectUse]) -> ObjectsNotFoundError:
-    """Return the one error for everything that a load may not use."""
+def objects_not_found(
+    path: str, refused: Sequence[ObjectUse], writer: str = ""
+) -> ObjectsNotFoundError:
+    """Return the one error for everything that a load may not use.
+
+    Args:
+        path: The file.
+        refused: What may not be used.
+        writer: Who wrote the file, where that may be why.
+    """
     groups = _by_name(refused)
-    missing = tuple(name for name, uses in groups.items() if uses[0].verdict == "missing")
-    untrusted = tuple(name for name in groups if name not in missing)
-    counts = [f"{len(missing)} missing"] * bool(missing)
-    counts += [f"{len(untrusted)} not trusted"] * bool(untrusted)
+    by_verdict = {
+        verdict: tuple(name for name, uses in groups.items() if uses[0].verdict == verdict)
+        for verdict in ("missing", "untrusted", "refused")
+    }
+    missing, untrusted = by_verdict["missing"], by_verdict["untrusted"]
+    words = {"missing": "missing", "untrusted": "not trusted", "refused": "refused"}
+    counts = [f"{len(names)} {words[verdict]}" for verdict, names in by_verdict.items() if names]
     things = "1 object" if len(groups) == 1 else f"{len(groups)} objects"
+    fixable = {name: uses for name, uses in groups.items() if uses[0].verdict != "refused"}
+    remedy = f"Add the lines above before the load, or call `{_call(path, fixable)}`."
+    if not fixable:
+        remedy = "Ask whoever gave you the file for the one that Keras saved."
+    elif by_verdict["refused"]:
+        remedy = "What is refused is not loaded in any case; ask for the file that Keras saved."
     return ObjectsNotFoundError(
         f"The file needs {things} that cannot be used: {', '.join(counts)}.\n"
         f"{describe_refused(refused)}\n",
         received=f"path={path!r}",
-        remedy=f"Add the lines above before the load, or call `{_call(path, groups)}`.",
+        remedy=f"{writer} {remedy}".strip(),
         path=path,
         missing=missing,
         untrusted=untrusted,
+        refused=by_verdict["refused"],
     )
 
 
@@ -51,41 +70,49 @@ def _paragraph(name: str, uses: list[ObjectUse]) -> str:
     places = f"{use.role} at {use.where}" + (f" and {len(uses) - 1} more" if uses[1:] else "")
     if use.module:
         places += f"; saved from {use.module}"
-    elif use.role != "lambda":
+    elif use.role not in ("lambda", "path"):
         places += "; the file does not say from which module"
     lines = [f"  {use.verdict:<9}  {name}  ({places})"]
     if use.note:
         lines.append(f"             {use.note}")
     if use.nearest:
         lines.append(f"             nearest: {', '.join(use.nearest)}")
-    lines += [f"             add: {line}" for line in _lines_to_add(name, use)]
+    lines += [f"             {line}" for line in _lines_to_add(name, use)]
     return "\n".join(printable(line) for line in lines)
 
 
 def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
+    ended = successor(name, use.module)
+    if use.verdict == "refused":
+        return [ended] if ended else []
+    if use.role == "path":
+        return [
+            f"add: trusted=[{name!r}], if you know the file; its content becomes part of the model"
+        ]
     if _is_code(name, use):
-        return [f'trusted=["{name}"], if you know what the code does']
+        return [f'add: trusted=["{name}"], if you know what the code does']
     package, _, bare = name.rpartition(">")
     if not package:
         package = (use.module or "").partition(".")[0]
         package = package if package not in ("", "__main__", "builtins") else "my_package"
     kind, called = ("class", use.class_name) if use.role == "class" else ("def", bare)
     named = "" if called == bare else f', name="{bare}"'
-    lines = [
-        f'@kct.register("{package}"{named}) above `{kind} {called}`, or '
+    lines = [ended] if ended else []
+    lines += [
+        f'add: @kct.register("{package}"{named}) above `{kind} {called}`, or '
         f'custom_objects={{"{bare}": {called}}}'
     ]
     near = use.nearest[0] if use.nearest else ""
     if use.verdict == "untrusted":
-        lines.append(f'or trusted=["{name}"]')
+        lines.append(f'add: or trusted=["{name}"]')
     elif ">" in near:
         why = "has moved" if near.rpartition(">")[2] == bare else "was renamed"
-        lines.append(f'or aliases=["{name}"] where {near} is registered, if it {why}')
+        lines.append(f'add: or aliases=["{name}"] where {near} is registered, if it {why}')
     return lines
 
 
 def _is_code(name: str, use: ObjectUse) -> bool:
-    return use.role == "lambda" or "would run on load" in use.note
+    return use.role in ("lambda", "path") or "would run on load" in use.note
 
 
 def _call(path: str, groups: dict[str, list[ObjectUse]]) -> str:

@@ -12,12 +12,14 @@ it; a plug-in that was installed and declared is imported to load, and only name
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ckpt_tools.errors import RegistryError
+from keras_ckpt_tools.loading.builtin_names import KERAS_VERSIONS
 from keras_ckpt_tools.loading.configs import Need, Part, Role
 from keras_ckpt_tools.loading.trust import Trust
 from keras_ckpt_tools.metadata import CustomObject, Record
@@ -26,12 +28,14 @@ from keras_ckpt_tools.registry.scopes import checked_objects
 
 __all__ = ["ObjectUse", "Resolved", "Resolver"]
 
-_REFUSED = ("missing", "untrusted")
+_REFUSED = ("missing", "untrusted", "refused")
 
-# Keras' own layers that run code out of the file.
+# Keras' own layers that run code which is not Keras'.
 _CODE_LAYERS = {
     "TFSMLayer": "runs the code of a SavedModel",
     "TorchModuleWrapper": "unpickles a torch module",
+    "JaxLayer": "calls functions of JAX that the file chooses",
+    "FlaxLayer": "calls functions of JAX that the file chooses",
 }
 
 
@@ -41,13 +45,15 @@ class ObjectUse:
 
     Attributes:
         where: JSONPath of the place in the config.
-        role: `"class"`, `"function"`, or `"lambda"` for code in the file.
-        registered_name: The name it goes by; `"lambda:<layer>"` for code.
+        role: `"class"`, `"function"`, `"lambda"` for code in the file, or `"path"` for a file that
+            a layer would open.
+        registered_name: The name it goes by; `"lambda:<layer>"` for code, `"path:<file>"`.
         class_name: Its class, or the function's name.
         module: Module that defined it when the file was saved, where the file says so.
         part: `"model"`, or `"compile"` for what only training needs.
         verdict: `"built-in"`, `"custom_objects"`, `"scope"`, `"registered"`, `"alias"`,
-            `"plug-in"`, `"trusted"`, `"untrusted"` or `"missing"`.
+            `"plug-in"`, `"trusted"`, `"untrusted"`, `"missing"`, or `"refused"` for what is not
+            loaded whoever vouches for it.
         note: Why, and what comes near.
         nearest: For what is missing, the nearest registered names.
     """
@@ -160,11 +166,21 @@ class Resolver:
         return {name: self._custom[name] for name in strings if name in self._custom}
 
     def _judge(self, need: Need) -> _Judgement:
+        if need.fault:
+            return _Judgement("refused", need.fault)
         if need.role == "lambda":
             return self._judge_code(need.name, f"the Lambda code of {need.label!r}")
+        if need.role == "path":
+            return self._judge_path(need)
         if need.of_keras:
             return self._judge_built_in(need)
-        return self._look_up(need) or self._judge_unknown(need)
+        judged = self._look_up(need) or self._judge_unknown(need)
+        return _of_the_right_sort(need, judged)
+
+    def _judge_path(self, need: Need) -> _Judgement:
+        what = f"its {need.class_name} is a path, which {need.label!r} would open"
+        verdict = "trusted" if self._trust.allows(need.name) else "untrusted"
+        return _Judgement(verdict, what)
 
     def _judge_code(self, name: str, what: str) -> _Judgement:
         if self._trust.allows(name):
@@ -201,11 +217,28 @@ class Resolver:
         if obj is not None:
             note = f"only in Keras' global registry, as {name}; nothing here vouches for it"
             return _Judgement("untrusted", note)
+        if need.from_keras:
+            return _Judgement("refused", _not_of_models(need))
         note = ""
         if self._trust.allows(need.name):
             note = "trusted, but nothing in this process has that name"
         nearest = tuple(self._registry.nearest(need.name, self._custom))
         return _Judgement("missing", note, nearest=nearest)
+
+
+def _of_the_right_sort(need: Need, judged: _Judgement) -> _Judgement:
+    """Refuse a class where the config says that it is a function: Keras would call it."""
+    if need.role == "function" and need.node is not None and inspect.isclass(judged.obj):
+        return _Judgement("refused", f"the file means a function, and {need.name!r} is a class")
+    return judged
+
+
+def _not_of_models(need: Need) -> str:
+    module = need.module or ""
+    if ".engine." in module or module.startswith(("keras.api._v", "keras.legacy_tf")):
+        return "saved by Keras 2 in its own `.keras` format, which Keras 3 does not read"
+    known = " and ".join(KERAS_VERSIONS)
+    return f"{module} has nothing of that name for models (in Keras {known})"
 
 
 def _use(need: Need, judged: _Judgement, written: CustomObject | None) -> ObjectUse:

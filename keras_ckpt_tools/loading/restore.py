@@ -6,6 +6,7 @@ taken by its name; a directory of checkpoints stands for its newest whole one.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,10 +19,12 @@ from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArt
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.loading import directories
+from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 
@@ -30,7 +33,13 @@ __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
 _WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
 
 
-def load_weights(model: Any, path: str | os.PathLike[str], *, strict: bool = True) -> RestoreReport:
+def load_weights(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    strict: bool = True,
+    max_bytes: int | None = None,
+) -> RestoreReport:
     """Load weights into a model, all or nothing.
 
     Reach for it where the model is built by your code and the file has its weights. A compiled
@@ -42,6 +51,8 @@ def load_weights(model: Any, path: str | os.PathLike[str], *, strict: bool = Tru
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken).
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
+        max_bytes: What the tensors in the file, and a model that is built for the shape that the
+            file gives, may take. Default: the memory that this machine has left.
 
     Returns:
         The report; it is true if everything matched.
@@ -53,6 +64,8 @@ def load_weights(model: Any, path: str | os.PathLike[str], *, strict: bool = Tru
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it holds no weights that could be read; says which call opens it.
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
+        UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
+        OverBudgetError: it would take more than it may.
         ArgumentError: an argument cannot work.
 
     Example:
@@ -74,9 +87,10 @@ def load_weights(model: Any, path: str | os.PathLike[str], *, strict: bool = Tru
             remedy="Pass True to load all or nothing, False to load what fits.",
         )
     bad: list[str] = []
-    for artefact in weights_at(path, bad):
+    limits = Limits.of(max_bytes)
+    for artefact in weights_at(path, bad, limits):
         try:
-            report = _load(model, artefact, strict)
+            report = _load(model, artefact, strict, limits)
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise
@@ -97,48 +111,56 @@ def load_weights(model: Any, path: str | os.PathLike[str], *, strict: bool = Tru
     )
 
 
-def _load(model: Any, artefact: Artefact, strict: bool) -> RestoreReport:
-    with open_weights(artefact) as source:
-        state.build_like(model, _build_config(source), "model")
+def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
+    with open_weights(artefact, limits) as source:
+        held = sum(info.nbytes for info in source.tensors.values())
+        with counted_variables(source.path, held, limits.max_bytes):
+            state.build_like(model, _build_config(source), "model")
         weights = weights_in(source, model)
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and _has_optimizer(weights):
             state.build_optimizer(optimizer, model.trainable_variables)
         report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
+        source.check_unchanged()
         if report and source.record is not None:
             attach_progress(model, source.record.progress)
-    return report
+    return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
     return any(path.startswith(comparison.OPTIMIZER_GROUP) for path in weights.tensors)
 
 
-def weights_at(path: str | os.PathLike[str], bad: list[str]) -> Iterator[Artefact]:
+def weights_at(
+    path: str | os.PathLike[str], bad: list[str], limits: Limits | None = None
+) -> Iterator[Artefact]:
     """Yield what is at a path, or the checkpoints of a directory, the newest first.
 
     Args:
         path: Where to look.
         bad: Takes what is visibly damaged, as sentences.
+        limits: What it may take.
     """
-    artefact = tell(path)
+    artefact = tell(path, limits)
     if artefact.kind is not Kind.CHECKPOINT_DIR:
         yield artefact
         return
     found = directories.look_into(artefact.path, {Kind.CHECKPOINT})
     bad.extend(f"{one.name}: {one.damage}" for one in found if one.damage)
     for one in directories.latest_first(found):
-        yield tell(one.path)
+        yield tell(one.path, limits)
 
 
 @contextmanager
-def open_weights(artefact: Artefact) -> Iterator[Source]:
+def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[Source]:
     """Open what holds weights in Keras 3's layout, or say what it is instead."""
+    if artefact.refusal is not None:
+        raise artefact.refusal
     if artefact.kind not in _WEIGHTS:
         raise wrong_kind(artefact, "weights")
     if artefact.damage:
         raise damaged(artefact)
-    with open_source(artefact.path, artefact) as source:
+    with open_source(artefact.path, artefact, limits) as source:
         yield source
 
 
@@ -173,7 +195,9 @@ class _WithOptimizer:
         self.tensors = {path: source.tensors[place] for path, place in self._places.items()}
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        return read_from(self._source, {path: self._places[path] for path in paths})
+        places = {path: self._places[path] for path in paths}
+        self._source.check_others(places.values())
+        return read_from(self._source, places)
 
 
 def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
@@ -191,7 +215,7 @@ def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
 def _model_name(source: Source) -> str | None:
     if source.record is None or not source.record.tracked:
         return None
-    tracked = source.record.tracked
+    tracked = source.record.objects_tracked
     models = [name for name, one in tracked.items() if one.kind == "model"]
     if "model" in models:
         return "model"

@@ -2,7 +2,8 @@
 
 Trust is a list of names that the user writes down, never a boolean, and never something that a file
 says. A name allows one object; `"keras_hub>*"` allows one package; `"lambda:scale"` allows the code
-in the Lambda layer of that name, because code in a file has no other name.
+in the Lambda layer of that name, because code in a file has no other name, and `"path:words.txt"`
+the one file that a layer would open.
 """
 
 from __future__ import annotations
@@ -66,6 +67,6 @@ class Trust:
 
 
 def _is_name(name: object) -> bool:
-    if not isinstance(name, str) or not name.strip() or name == "lambda:":
+    if not isinstance(name, str) or not name.strip() or name in ("lambda:", "path:"):
         return False
     return "*" not in name or (name.endswith(">*") and name.count("*") == 1 and len(name) > 2)

@@ -147,7 +147,9 @@ def _verdict(check: FileCheck) -> str:
 def _check(artefact: Artefact) -> FileCheck:
     problems: tuple[str, ...]
     covered = True
-    if artefact.damage:
+    if artefact.refusal is not None:
+        problems = (artefact.refusal.what,)
+    elif artefact.damage:
         problems = (artefact.damage,)
     elif artefact.kind not in READABLE:
         problems = (wrong_kind(artefact, "model").what,)

@@ -9,7 +9,6 @@ would be paid on every import of a module that decorates a class.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,8 +93,10 @@ class Found:
 
 @functools.lru_cache(maxsize=256)
 def _version_of(top_level: str) -> str | None:
-    distributions = _distributions().get(top_level, ())
-    for distribution in distributions:
+    # Importing it takes longer than looking at a file of ours does.
+    import importlib.metadata
+
+    for distribution in _distributions().get(top_level, ()):
         return importlib.metadata.version(distribution)
     version = getattr(sys.modules.get(top_level), "__version__", None)
     return version if isinstance(version, str) else None
@@ -103,4 +104,6 @@ def _version_of(top_level: str) -> str | None:
 
 @functools.lru_cache(maxsize=1)
 def _distributions() -> dict[str, list[str]]:
+    import importlib.metadata
+
     return dict(importlib.metadata.packages_distributions())

@@ -13,10 +13,9 @@ it, and must not be passed over in silence either: it gives a warning and is not
 
 from __future__ import annotations
 
-import importlib.metadata
 import warnings
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_ckpt_tools.errors import RegistryError
 from keras_ckpt_tools.registry.names import match
@@ -25,13 +24,18 @@ __all__ = ["GROUP", "declared", "describe", "load_plugin", "plugin_for", "serves
 
 GROUP = "keras_ckpt_tools.objects"
 
-EntryPoint = importlib.metadata.EntryPoint
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def declared() -> dict[str, list[EntryPoint]]:
     """Return the declared entry points by name. Imports none of them."""
+    # It brings half of the standard library's mail and network modules with it, and most files
+    # need no plug-in.
+    from importlib.metadata import entry_points
+
     found: dict[str, dict[str, EntryPoint]] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
+    for point in entry_points(group=GROUP):
         # A package that is installed twice (editable, say) declares the same object twice.
         found.setdefault(point.name.strip(), {}).setdefault(point.value, point)
     return {name: list(points.values()) for name, points in found.items()}

@@ -68,7 +68,7 @@ def restore_all(
 
 def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None:
     here = {adapter.name for adapter in adapters}
-    there = {name for name in record.tracked if not is_beside(name)}
+    there = set(record.objects_tracked)
     if here == there:
         return
     only_here, only_there = sorted(here - there), sorted(there - here)

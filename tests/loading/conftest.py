@@ -150,3 +150,66 @@ def run(tmp_path: Path, build_cnn: Callable[..., Any], save_ours: Callable[..., 
         save_ours(build_cnn(), folder / f"model-{9 - epoch}.keras", progress)
     (folder / "notes.txt").write_text("x")
     return folder
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Callable[..., str]:
+    """A function that writes a `.keras` with a config that Keras would not write."""
+    import io
+    import json
+    import zipfile
+
+    import h5py
+
+    def write(config: Any, tensors: Any = None, version: str = "3.10.0") -> str:
+        path = tmp_path / "forged.keras"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+            text = config if isinstance(config, str) else json.dumps(config)
+            archive.writestr("config.json", text)
+            weights = io.BytesIO()
+            with h5py.File(weights, "w") as file:
+                file.create_group("vars")
+                for name, value in (tensors or {}).items():
+                    file[name] = value
+            archive.writestr("model.weights.h5", weights.getvalue())
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def chain() -> Callable[..., dict[str, Any]]:
+    """A function that returns the config of a model of these layers, after an input of four."""
+
+    def config(*layers: dict[str, Any], **more: Any) -> dict[str, Any]:
+        first = {
+            "module": "keras.layers",
+            "class_name": "InputLayer",
+            "config": {"batch_shape": [None, 4], "dtype": "float32", "name": "in"},
+            "registered_name": None,
+        }
+        return {
+            "module": "keras",
+            "class_name": "Sequential",
+            "config": {"name": "net", "layers": [first, *layers]},
+            "registered_name": None,
+            **more,
+        }
+
+    return config
+
+
+@pytest.fixture
+def layer() -> Callable[..., dict[str, Any]]:
+    """A function that returns the config of one layer of Keras' own."""
+
+    def config(class_name: str, module: str = "keras.layers", **arguments: Any) -> dict[str, Any]:
+        return {
+            "module": module,
+            "class_name": class_name,
+            "config": arguments,
+            "registered_name": None,
+        }
+
+    return config

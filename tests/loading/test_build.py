@@ -209,11 +209,7 @@ def test_unbuilt_subclassed_model_says_what_to_do(names, tmp_path):
         kct.safe_load_model(tmp_path / "unbuilt.keras", registry=names)
 
 
-def test_config_of_a_layer_is_no_model(save, names, tmp_path):
+def test_config_of_a_layer_is_no_model(forge, layer, names):
     """What comes out is a model, or an error."""
-    layer = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 1}}
-    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
-        archive.writestr("config.json", json.dumps(layer))
-        archive.writestr("model.weights.h5", b"")
     with pytest.raises(ArtefactKindError, match="holds a Dense, not a model"):
-        kct.safe_load_model(tmp_path / "a.keras", registry=names)
+        kct.safe_load_model(forge(layer("Dense", units=1)), registry=names)

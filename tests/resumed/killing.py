@@ -116,7 +116,7 @@ def differences(one: Whole, other: Whole) -> list[str]:
         if repr(one.trained.get(batch)) != repr(other.trained.get(batch))
     ]
     found += [
-        f"file {name}: {one.files.get(name)} and {other.files.get(name)}"
+        f"{name}: {one.files.get(name)} and {other.files.get(name)}"
         for name in sorted({**one.files, **other.files})
         if one.files.get(name) != other.files.get(name)
     ]
@@ -273,25 +273,30 @@ def files_of(case: Case, directory: Path) -> dict[str, Any]:
     """Return what is in each file of a run, but for when it was written.
 
     The numbers of checkpoints count saves: where a signal has made one more, they are left out.
+
+    Returns:
+        By file, and for what has parts also by part.
     """
     found: dict[str, Any] = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
         name = str(path.relative_to(directory))
         if path.name.startswith("ckpt-") and case.signals:
             name = f"checkpoint {sum(n.startswith('checkpoint') for n in found)}"
-        found[name] = _content(path)
+        content = _content(path)
+        found[name] = sorted(content)
+        found |= {f"{name}: {part}": each for part, each in content.items()}
     return found
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path) -> dict[str, Any]:
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
             weights = io.BytesIO(archive.read("model.weights.h5"))
             config = hashlib.sha256(archive.read("config.json")).hexdigest()
-        return config, _tensors(weights), _progress(path)
+        return {"config": config} | _tensors(weights) | _progress(path)
     if path.suffix == ".h5":
-        return _tensors(path), _progress(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        return _tensors(path) | _progress(path)
+    return {"bytes": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _tensors(file: Any) -> dict[str, str]:

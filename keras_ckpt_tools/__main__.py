@@ -1,0 +1,8 @@
+"""`python -m keras_ckpt_tools`: the command line where its script is not on the path."""
+
+from __future__ import annotations
+
+from keras_ckpt_tools.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="python -m keras_ckpt_tools")

@@ -1,0 +1,42 @@
+"""The command line: paths -> *command* -> reports -> exit status.
+
+One module for each command, imported when it is called: a hook that runs over a folder of models
+pays for what it uses. `COMMANDS` says where each is; the module has it under the name `command`.
+Nothing here imports Keras or TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from keras_ckpt_tools._version import __version__
+
+__all__ = ["main"]
+
+COMMANDS = {"inspect": "inspecting", "verify": "verifying"}
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name]}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="keras-ckpt")
+def main() -> None:
+    """Look at Keras models, weights and checkpoints without opening them in Keras.
+
+    The exit status is 0 where all is good, 1 where there are problems, and 2 where something
+    cannot be read.
+    """

@@ -1,0 +1,98 @@
+"""`keras-ckpt inspect`: what files are and what they need, with the verdicts of a load.
+
+A name that this process lacks is a problem here as it is for `safe_load_model`, but a shell has no
+`custom_objects=`: `--trusted` says which names the program that will load the file provides.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from keras_ckpt_tools.cli.places import artefacts_at
+from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
+from keras_ckpt_tools.errors import ArgumentError, CkptError
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.source import READABLE
+from keras_ckpt_tools.loading.inspect import Inspection, inspect
+from keras_ckpt_tools.loading.trust import Trust
+
+__all__ = ["command"]
+
+_READ = READABLE | {Kind.CHECKPOINT_DIR}
+
+
+@click.command("inspect")
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--trusted",
+    multiple=True,
+    metavar="NAME",
+    help='A name that may be used, "my_package>Scale" or "my_package>*"; repeat it for more.',
+)
+def command(paths: tuple[str, ...], as_json: bool, trusted: tuple[str, ...]) -> None:
+    """Say what files are and what they need, without running any of it.
+
+    PATHS are files or folders; of a folder, all models in it and below.
+    """
+    try:
+        trust = Trust.of(trusted)
+    except ArgumentError as error:
+        raise click.BadParameter(str(error), param_hint="--trusted") from error
+    sys.exit(answer(_answers(paths, trusted, trust), as_json=as_json))
+
+
+def _answers(paths: tuple[str, ...], trusted: tuple[str, ...], trust: Trust) -> Iterator[Answer]:
+    for path in artefacts_at(paths):
+        try:
+            report = inspect(path, trusted=trusted)
+        except CkptError as error:
+            yield Answer(UNREADABLE, f"{path}: {error}", facts={"path": path, "error": str(error)})
+            continue
+        caption = str(report).partition("\n")[0]
+        yield Answer(_status(report, trust), caption, report.rows(), _facts(report))
+
+
+def _status(report: Inspection, trust: Trust) -> int:
+    if report.kind not in _READ:
+        return UNREADABLE
+    refused = any(
+        not use.usable and not trust.allows(use.registered_name) for use in report.objects
+    )
+    errors = any(problem.severity == "error" for problem in report.problems)
+    return PROBLEMS if errors or refused else GOOD
+
+
+def _facts(report: Inspection) -> dict[str, Any]:
+    return {
+        "path": report.path,
+        "kind": str(report.kind),
+        "size": report.size,
+        "versions": dict(report.versions),
+        "progress": report.progress.to_json(),
+        "problems": [
+            {"severity": problem.severity, "what": problem.what, "remedy": problem.remedy}
+            for problem in report.problems
+        ],
+        "objects": [
+            {
+                "where": use.where,
+                "role": use.role,
+                "name": use.registered_name,
+                "class_name": use.class_name,
+                "module": use.module,
+                "part": use.part,
+                "verdict": use.verdict,
+                "note": use.note,
+            }
+            for use in report.objects
+        ],
+        "tensors": [
+            {"path": t.path, "shape": list(t.shape), "dtype": t.dtype, "nbytes": t.nbytes}
+            for t in report.tensors
+        ],
+    }

@@ -1,0 +1,52 @@
+"""Which artefacts a path on the command line means: paths -> *artefacts* -> reports.
+
+A file is itself, whatever it is called. A folder is one artefact if it is one by its content (an
+unzipped model, a SavedModel); otherwise it stands for the files in it and below that are called
+like models, which is what a hook over a folder means. A file of that name that turns out to be
+something else is a problem worth reporting, so content is not asked before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from keras_ckpt_tools.formats.kinds import Kind, tell
+
+__all__ = ["artefacts_at"]
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+_FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
+
+
+def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the path of each artefact that is meant, in order.
+
+    A folder in which there is none is yielded itself, so that whoever asks is told.
+    """
+    for path in paths:
+        if os.path.isdir(path) and tell(path).kind in _FOLDERS:
+            found = False
+            for inner in _below(path):
+                found = True
+                yield inner
+            if not found:
+                yield path
+        else:
+            yield path
+
+
+def _below(folder: str) -> Iterator[str]:
+    # Links to folders are not followed: one that leads upwards would have no end.
+    for place, folders, names in os.walk(folder):
+        for name in sorted(folders):
+            inner = os.path.join(place, name)
+            if name.startswith(".") or os.path.islink(inner):
+                folders.remove(name)
+            elif tell(inner).kind is Kind.KERAS_DIR:
+                folders.remove(name)
+                yield inner
+        folders.sort()
+        for name in sorted(names):
+            if name.endswith(_SUFFIXES) and not name.startswith("."):
+                yield os.path.join(place, name)

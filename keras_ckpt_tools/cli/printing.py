@@ -1,0 +1,93 @@
+"""How a command answers: reports -> *text or JSON, and an exit status*.
+
+On a terminal a table is drawn with rich, in colours. Anywhere else (a pipe, a log of CI) it is
+plain text in columns that no width cuts, and rich is not imported: it would take a third of the
+time of a whole call. What a file says about itself is made harmless in both.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_ckpt_tools.loading.tables import as_text, printable
+
+__all__ = ["GOOD", "PROBLEMS", "UNREADABLE", "Answer", "answer"]
+
+GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
+
+_COLOURS = {GOOD: "green", PROBLEMS: "yellow", UNREADABLE: "red"}
+_WORDS = {GOOD: "good", PROBLEMS: "problems", UNREADABLE: "unreadable"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command says about one artefact.
+
+    Attributes:
+        status: `GOOD`, `PROBLEMS` or `UNREADABLE`.
+        caption: One line about it.
+        rows: What there is to say about it, in columns.
+        facts: The same and more, for programs.
+    """
+
+    status: int
+    caption: str
+    rows: Sequence[Sequence[str]] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
+    """Print what was found, each as soon as it is known; return the exit status, the worst of all.
+
+    With `as_json` it is one JSON object: `status`, and `files` with one object for each.
+    """
+    worst = GOOD
+    files = []
+    show = _on_terminal() if sys.stdout.isatty() and not as_json else _as_plain_text
+    for one in answers:
+        worst = max(worst, one.status)
+        if as_json:
+            files.append({"status": _WORDS[one.status], **one.facts})
+        else:
+            show(one)
+    if as_json:
+        _write(json.dumps({"status": _WORDS[worst], "files": files}, indent=2))
+    return worst
+
+
+def _as_plain_text(one: Answer) -> None:
+    _write(as_text(f"{_WORDS[one.status]}: {one.caption}", one.rows))
+
+
+def _write(text: str) -> None:
+    # A file's name may have bytes that are no text in any encoding; a log must not fail on them.
+    data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.flush()
+
+
+def _on_terminal() -> Any:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+
+    def show(one: Answer) -> None:
+        console.print(Text.assemble(
+            (f" {_WORDS[one.status]} ", f"reverse {_COLOURS[one.status]}"),
+            f" {printable(one.caption)}",
+        ))  # fmt: skip
+        if one.rows:
+            table = Table(box=box.SIMPLE, show_header=False)
+            for row in one.rows:
+                table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
+            console.print(table)
+
+    return show

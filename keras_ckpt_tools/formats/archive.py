@@ -1,0 +1,182 @@
+"""Open a zip that somebody else made: descriptor -> *members*, within limits.
+
+A zip says the same thing several times: in its table of contents, before each member, and in the
+data itself. Readers differ in what they believe, and a hostile file makes use of that. So the
+statements are held against each other before any member is read: names once each and inside the
+archive, no links, no two statements about one member that differ (`archive_layout`), nothing that
+unpacks to more than it may.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Iterable
+from typing import IO, BinaryIO
+
+from keras_ckpt_tools.errors import DamagedArtefactError, UnsafeArtefactError
+from keras_ckpt_tools.formats.archive_layout import contradictions
+from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER
+from keras_ckpt_tools.formats.limits import Limits, over_budget
+
+__all__ = ["copy_member", "directory_bytes", "extract", "open_archive", "read_member"]
+
+_END = struct.Struct("<4s4H2IH")
+_END_64_AT = struct.Struct("<4sIQI")
+_END_64 = struct.Struct("<4sQ2H2I4Q")
+_COMMENT = 1 << 16
+_CHUNK = 1 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_SMALL = 1 << 20
+_NAME = 255
+
+
+def directory_bytes(descriptor: int) -> int:
+    """Return the length that a zip gives its table of contents; 0 where there is none."""
+    size = os.fstat(descriptor).st_size
+    start = max(size - _COMMENT - _END.size, 0)
+    tail = os.pread(descriptor, size - start, start)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + _END.size:
+        return 0
+    length = _END.unpack_from(tail, at)[5]
+    if start + at >= _END_64_AT.size:
+        place = os.pread(descriptor, _END_64_AT.size, start + at - _END_64_AT.size)
+        mark, _, offset, _ = _END_64_AT.unpack(place)
+        if mark == b"PK\x06\x07":
+            found = os.pread(descriptor, _END_64.size, offset) if offset < size else b""
+            if len(found) == _END_64.size:
+                length = max(length if length != 0xFFFFFFFF else 0, _END_64.unpack(found)[8])
+    return int(length)
+
+
+def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
+    """Open a zip and check all that it says about its members.
+
+    Raises:
+        DamagedArtefactError: it contradicts itself.
+        UnsafeArtefactError: it has links, or names that lead out of it.
+        OverBudgetError: it has too many members, or they unpack to too much.
+        zipfile.BadZipFile: it is no zip.
+    """
+    length = directory_bytes(file.fileno())
+    if length > limits.directory_bytes:
+        what = "its table of contents takes"
+        raise over_budget(path, what, "directory_bytes", length, limits.directory_bytes)
+    archive = zipfile.ZipFile(file)
+    members = archive.infolist()
+    if len(members) > limits.members:
+        raise over_budget(path, "it has", "members", len(members), limits.members)
+    unsafe = [f"{m.filename[:100]!r} {bad}" for m in members if (bad := _unsafe(m))]
+    if unsafe:
+        raise UnsafeArtefactError(
+            f"Refused, because members of the archive lead out of it: {'; '.join(unsafe[:20])}.",
+            received=f"path={path!r}",
+            remedy="Ask whoever gave it to you for the file as Keras saved it.",
+            path=path,
+        )
+    problems = [*_twins(members), *_wrong(members), *contradictions(file.fileno(), archive)]
+    if problems:
+        raise DamagedArtefactError(
+            f"The file is damaged: {'; '.join(problems[:20])}.",
+            received=f"path={path!r}",
+            remedy="Fetch or copy it again, or ask for the file as Keras saved it.",
+            path=path,
+        )
+    _hold(members, path, limits)
+    return archive
+
+
+def _unsafe(member: zipfile.ZipInfo) -> str | None:
+    # `zipfile` cuts a name off at a zero byte; what stands in the file is in `orig_filename`.
+    name = member.orig_filename
+    if "\0" in name or "\\" in name or name.startswith("/") or name[1:2] == ":":
+        return "has a name that is no path within an archive"
+    parts = name.removesuffix("/").split("/")
+    if ".." in parts:
+        return "names a place outside"
+    if "." in parts or "" in parts or not name.isprintable():
+        return "has a name that can be read in two ways"
+    if any(len(part.encode("utf-8", "replace")) > _NAME for part in parts):
+        return "has a name that is too long for a file"
+    mode = member.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    return None
+
+
+def _twins(members: Iterable[zipfile.ZipInfo]) -> list[str]:
+    names: set[str] = set()
+    twins = []
+    for member in members:
+        if member.filename in names:
+            twins.append(f"two members of the archive have the same name {member.filename!r}")
+        names.add(member.filename)
+    return twins
+
+
+def _wrong(members: Iterable[zipfile.ZipInfo]) -> list[str]:
+    problems = []
+    for member in members:
+        if member.flag_bits & 0x41:
+            problems.append(f"its member {member.filename!r} is encrypted")
+        elif member.compress_type not in _METHODS:
+            method = member.compress_type
+            problems.append(f"its member {member.filename!r} is packed by method {method}")
+        elif not member.compress_type and member.compress_size != member.file_size:
+            problems.append(f"its member {member.filename!r} is stored, and has two lengths")
+    return problems
+
+
+def _hold(members: Iterable[zipfile.ZipInfo], path: str, limits: Limits) -> None:
+    total = 0
+    for member in members:
+        total += member.file_size
+        allowed = max(member.compress_size * limits.expansion, _SMALL)
+        # Weights that are all zeros pack as tight as anything can; `max_bytes` bounds them.
+        if member.file_size > allowed and member.filename != WEIGHTS_MEMBER:
+            what = f"its member {member.filename!r} unpacks to"
+            raise over_budget(path, what, "expansion_bytes", member.file_size, allowed)
+    if total > limits.max_bytes:
+        raise over_budget(path, "its members unpack to", "max_bytes", total, limits.max_bytes)
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """Return a member's bytes: no more than it declares, and no more than a limit.
+
+    Raises:
+        zipfile.BadZipFile: it has more or fewer, or its checksum is wrong.
+    """
+    info = archive.getinfo(name)
+    if info.file_size > limit:
+        raise zipfile.BadZipFile(f"{name} has {info.file_size:,} bytes")
+    with archive.open(info) as member:
+        data = member.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise zipfile.BadZipFile(f"{name} has not the length that it declares")
+    return data
+
+
+def extract(archive: zipfile.ZipFile, names: Iterable[str], directory: str) -> None:
+    """Write members into a directory of our own, in pieces.
+
+    Raises:
+        zipfile.BadZipFile: a member is not what the archive says.
+        OSError: it cannot be written; two names may be one on this file system.
+    """
+    for name in names:
+        place = os.path.join(directory, *name.split("/"))
+        if name.endswith("/"):
+            os.makedirs(place, exist_ok=True)
+            continue
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with archive.open(name) as member, open(place, "xb") as file:
+            copy_member(member, file)
+
+
+def copy_member(member: IO[bytes], file: IO[bytes]) -> None:
+    """Copy an open member; `zipfile` stops it at the length that it declares."""
+    while data := member.read(_CHUNK):
+        file.write(data)

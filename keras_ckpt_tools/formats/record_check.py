@@ -1,0 +1,118 @@
+"""Hold what a record says against its file: record -> *checked* -> source.
+
+A digest finds what has changed by chance. It does not keep anybody from writing a record of his
+own, digests and all. So before a reader goes by a record, each tensor has to lie in the file, apart
+from all others, and be as long as its shape and type say: then nothing is made or read of a size
+that the file does not have.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+
+from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.metadata import Record, TensorInfo
+
+__all__ = ["check_record"]
+
+_TYPES = re.compile(
+    r"(?P<one>bool|u?int[248]|float[468]_\w+)|\|?S(?P<text>\d+)|bfloat(?P<brain>16)"
+    r"|(?:u?int|float|complex)(?P<bits>16|32|64|128)"
+)
+
+
+def check_types(record: Record) -> None:
+    """Refuse a record whose values are not what others go by.
+
+    Raises:
+        TypeError: one is something else; the message says which.
+    """
+    progress, best = record.progress, record.progress.best
+    numbers = (progress.started_at, progress.saved_at, progress.elapsed_s, *progress.logs.values())
+    series = (*progress.history.values(), *progress.history_epochs.values())
+    texts = (record.kind, record.skeleton_digest, progress.run_id, *record.versions.values())
+    objects = [(o.registered_name, o.module or "", o.qualname or "") for o in record.objects]
+    judged = () if best is None else (best.value or 0, best.epoch or 0)
+    tests = {
+        "kind, versions or run_id": (texts, str),
+        "size": ((record.size, record.format_version), int),
+        "progress": ((*numbers, *judged), int | float),
+        "history": ([n for values in series for n in values], int | float),
+        "objects": ([text for names in objects for text in names], str),
+        "versions of objects": ([o.version for o in record.objects], int),
+        "best": (() if best is None else (best.monitor, best.mode), str),
+        "tracked": ([tracked.kind for tracked in record.tracked.values()], str),
+    }
+    for name, (values, kind) in tests.items():
+        if not all(isinstance(value, kind) for value in values):
+            raise TypeError(f"its {name} are of another type")
+
+
+def check_record(record: Record, block: int, length: int, path: str) -> None:
+    """Refuse a record that contradicts itself.
+
+    Args:
+        record: The record.
+        block: Length of the user block that it stands in.
+        length: Length of the HDF5 file.
+        path: Name of the file, for messages.
+
+    Raises:
+        DamagedArtefactError: it does.
+    """
+    counts = (record.size, record.progress.epochs_completed, record.progress.batches_completed)
+    placed = [info for info in record.tensors if info.offset is not None]
+    if not all(isinstance(n, int) and n >= 0 for n in (*counts, record.progress.step)):
+        raise _damaged(path, "its counts are no numbers")
+    for info in record.tensors:
+        if not _is_sound(info):
+            raise _damaged(path, f"its record contradicts itself about {str(info.path)[:100]!r}")
+    end = min(length, record.size)
+    places = sorted((info.offset or 0, info.nbytes) for info in placed if info.nbytes)
+    if places and (places[0][0] < block or max(o + n for o, n in places) > end):
+        # A file that was cut off is told as such, by whoever compares lengths.
+        if record.size <= length:
+            raise _damaged(path, "its record names tensors outside the file")
+    for (offset, nbytes), (following, _) in pairwise(places):
+        if offset + nbytes > following:
+            raise _damaged(path, "its record names tensors that overlap")
+
+
+def _is_sound(info: TensorInfo) -> bool:
+    if not isinstance(info.path, str) or not isinstance(info.digest, str):
+        return False
+    if not all(isinstance(n, int) and n >= 0 for n in (*info.shape, info.nbytes)):
+        return False
+    if not isinstance(info.offset, int | None) or (info.offset or 0) < 0:
+        return False
+    if info.offset is None and info.nbytes:
+        return False
+    size = _itemsize(info.dtype)
+    return size is not None and size * math.prod(info.shape) == info.nbytes
+
+
+def _itemsize(dtype: object) -> int | None:
+    """Return the length of one element, `None` where that is no type of a tensor of ours.
+
+    >>> _itemsize("bfloat16"), _itemsize("int4"), _itemsize("|S7"), _itemsize("object")
+    (2, 1, 7, None)
+    """
+    match = _TYPES.fullmatch(dtype) if isinstance(dtype, str) else None
+    if match is None:
+        return None
+    if match["one"]:
+        return 1
+    if match["text"]:
+        return int(match["text"])
+    return int(match["brain"] or match["bits"]) // 8
+
+
+def _damaged(path: str, how: str) -> DamagedArtefactError:
+    return DamagedArtefactError(
+        f"The file is damaged: {how}.",
+        received=f"path={path!r}",
+        remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
+        path=path,
+    )

@@ -1,0 +1,83 @@
+"""Count what Keras makes while it builds a model: build -> *budget*.
+
+What a config will build can be estimated, but only Keras knows. Every variable that it makes goes
+through one constructor, with its shape, before there is any memory for it; so for the time of a
+load that constructor counts first, and refuses. Only what the loading thread makes is counted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.errors import OverBudgetError
+from keras_ckpt_tools.formats.limits import over_budget
+
+__all__ = ["counted_variables"]
+
+_LONGEST_ELEMENT = 8
+_counting = threading.RLock()
+
+
+@contextmanager
+def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
+    """Refuse variables that together take more than they may, before they are made.
+
+    Args:
+        path: The artefact whose model is built, for messages.
+        held: Bytes of the tensors in it, for messages.
+        max_bytes: What the variables may take.
+
+    Raises:
+        OverBudgetError: they would take more.
+    """
+    kind = internals.Variable
+    thread, total = threading.get_ident(), 0
+    refusals: list[OverBudgetError] = []
+    signature = inspect.signature(kind.__init__)
+
+    def count(self: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal total
+        if threading.get_ident() == thread:
+            given = signature.bind(self, *args, **kwargs).arguments
+            total += _bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype"))
+            if total > max_bytes:
+                what = f"the file holds tensors of {held:,} bytes, and building its model takes"
+                refusals.append(over_budget(path, what, "max_bytes", total, max_bytes))
+                raise refusals[0]
+        original(self, *args, **kwargs)
+
+    with _counting:
+        original = kind.__init__
+        kind.__init__ = count
+        try:
+            yield
+        except Exception as error:
+            if refusals and error is not refusals[0]:
+                raise refusals[0] from error
+            raise
+        finally:
+            kind.__init__ = original
+        if refusals:
+            raise refusals[0]  # Keras catches some errors, and goes on with half a model.
+
+
+def _bytes_of(initializer: Any, shape: Any, dtype: Any) -> int:
+    if not callable(initializer):
+        shape = getattr(initializer, "shape", ())
+    try:
+        number = math.prod(int(n) for n in shape or ())
+    except (TypeError, ValueError):
+        return 0  # Keras says what is wrong with it.
+    return number * _itemsize(dtype)
+
+
+def _itemsize(dtype: Any) -> int:
+    name = dtype if isinstance(dtype, str) else str(getattr(dtype, "name", ""))
+    digits = "".join(c for c in name.partition("_")[0] if c.isdigit())
+    return min(max(int(digits) // 8, 1), _LONGEST_ELEMENT) if digits else 4

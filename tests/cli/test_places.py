@@ -1,0 +1,37 @@
+"""Which artefacts a path means."""
+
+from __future__ import annotations
+
+import os
+
+from hostile.parts import members, written, zipped
+
+
+def _places(*paths):
+    from keras_ckpt_tools.cli.places import artefacts_at
+
+    return list(artefacts_at(map(str, paths)))
+
+
+def test_file_is_itself_whatever_it_is_called(tmp_path):
+    """Who names a file means it."""
+    path = written(tmp_path / "notes.txt", "x")
+    assert _places(path, path) == [str(path), str(path)]
+
+
+def test_folder_is_read_in_order_and_to_the_bottom(tmp_path):
+    """By name, files of a folder before those below it."""
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("z.keras", "a.h5", "b/c/m.hdf5", "b/x.py"):
+        written(tmp_path / name, zipped(members()))
+    found = [os.path.relpath(place, tmp_path) for place in _places(tmp_path)]
+    assert found == ["a.h5", "z.keras", "b/c/m.hdf5"]
+
+
+def test_link_that_leads_upwards_has_an_end(tmp_path):
+    """Links to folders are not followed, links to files are."""
+    (tmp_path / "in").mkdir()
+    os.symlink(tmp_path, tmp_path / "in" / "up")
+    written(tmp_path / "blob", zipped(members()))
+    os.symlink(tmp_path / "blob", tmp_path / "in" / "model.keras")
+    assert _places(tmp_path) == [str(tmp_path / "in" / "model.keras")]

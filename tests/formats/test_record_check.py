@@ -1,0 +1,61 @@
+"""A record that contradicts its file is refused, its digests notwithstanding."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.formats.record_check import check_record
+from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+
+GOOD = (
+    TensorInfo("a", (2, 3), "float32", 600, 24),
+    TensorInfo("b", (), "bfloat16", 624, 2),
+    TensorInfo("c", (0, 7), "int8", None, 0),
+    TensorInfo("d", (2,), "|S5", 640, 10),
+)
+
+
+def check(tensors=GOOD, **changed):
+    """Check a record of a file of 1,000 bytes, the first 512 of them the record."""
+    record = Record(tensors=tuple(tensors), size=1000)
+    check_record(dataclasses.replace(record, **changed), 512, 1000, "a.keras")
+
+
+def test_what_we_write_passes():
+    """Tensors of any type, without elements, and side by side."""
+    check()
+    check(())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        TensorInfo("x", (10**12,), "float32", 700, 4 * 10**12),
+        TensorInfo("x", (10**12,), "float32", None, 4),
+        TensorInfo("x", (2,), "float32", 700, 4),
+        TensorInfo("x", (-1,), "float32", 700, -4),
+        TensorInfo("x", (1,), "float32", -8, 4),
+        TensorInfo("x", (1,), "float32", 998, 4),
+        TensorInfo("x", (1,), "float32", 100, 4),
+        TensorInfo("x", (1,), "float32", 602, 4),
+        TensorInfo("x", (1,), "object", 700, 8),
+        TensorInfo("x", (1,), "finfo", 700, 8),
+        TensorInfo("x", (1,), "i4,f8", 700, 12),
+        TensorInfo("x", ("1",), "float32", 700, 4),  # type: ignore[arg-type]
+        TensorInfo("x", (1,), 5, 700, 4),  # type: ignore[arg-type]
+    ],
+    ids=repr,
+)
+def test_a_tensor_that_is_not_where_and_what_it_says_is_damage(wrong):
+    """Too long, outside, over another, of a type that is none."""
+    with pytest.raises(DamagedArtefactError, match="its record"):
+        check([*GOOD, wrong])
+
+
+def test_counts_that_are_no_numbers_are_damage():
+    """They would fail much later, where they are counted on."""
+    with pytest.raises(DamagedArtefactError, match="counts"):
+        check(progress=TrainingProgress(epochs_completed="many"))  # type: ignore[arg-type]

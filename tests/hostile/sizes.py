@@ -1,0 +1,113 @@
+"""Small files that ask for a machine's whole memory, or for hours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hostile.parts import (
+    archive,
+    dense,
+    h5_model,
+    hostile,
+    legacy,
+    node,
+    sequential,
+    weights,
+    written,
+)
+
+_SAYS = "bytes|memory|GB|TB|large|fit|budget|max_bytes|shape|missing|deep"
+
+
+def _built(layer: dict[str, Any], *shape: int) -> dict[str, Any]:
+    return {**layer, "build_config": {"input_shape": [None, *shape]}}
+
+
+def _wrapped(levels: int) -> dict[str, Any]:
+    layer = dense(1000)
+    for level in range(levels):
+        layer = node("TimeDistributed", name=f"t{level}", layer=layer)
+    return layer
+
+
+# Nothing of that size is built: the estimate stops at the layer, or the weights are not there.
+_AT_LOAD = ("tokens", "upsampling", "not-in-the-file")
+
+
+def _model(name: str, what: str, config: Any, values: Any = None, says: str = _SAYS) -> None:
+    def make(folder: Path) -> Path:
+        return archive(folder, config() if callable(config) else config, weights(values))
+
+    hostile("size", says, inspected=name not in _AT_LOAD, name=name, what=what)(make)
+
+
+_LARGE = 10**12
+for _name, _what, _layers, _shape in (
+    ("dense", "A `Dense` layer of 10**12 units: 16 TB from 2 kB.", [dense(_LARGE)], (4,)),
+    ("dense-float", "Units that are 1e12.", [dense(1e12)], (4,)),
+    ("dense-beyond-64-bits", "Units that are 10**30.", [dense(10**30)], (4,)),
+    ("wide-input", "An input of 10**13 numbers.", [dense()], (10**13,)),
+    ("embedding", "An `Embedding` of 10**11 rows.",
+     [node("Embedding", name="e", input_dim=10**11, output_dim=512)], (4,)),
+    ("conv", "A convolution whose kernel is 10**6 wide, high and deep.",
+     [node("Conv3D", name="c", filters=1000, kernel_size=[10**6] * 3)], (8, 8, 8, 1)),
+    ("lstm", "An LSTM of 10**7 units.", [node("LSTM", name="r", units=10**7)], (4, 4)),
+    ("heads", "Attention of 10**6 heads of 10**6.",
+     [node("GroupQueryAttention", name="a", head_dim=10**6, num_query_heads=10**6,
+           num_key_value_heads=10**6)], (4, 4)),
+    ("two-large", "Two `Dense` layers of 10**8 units, one on the other.",
+     [dense(10**8), {**dense(10**8), "config": {"name": "b", "units": 10**8}}], (4,)),
+    ("bidirectional", "A wrapped LSTM of 10**7 units.",
+     [node("Bidirectional", name="b", layer=node("LSTM", name="r", units=10**7))], (4, 4)),
+    ("wrapped", "A `Dense` layer in 300 wrappers.", [_wrapped(300)], (4, 4)),
+    ("separable", "A depthwise convolution with a multiplier of 10**12.",
+     [node("DepthwiseConv2D", name="d", kernel_size=3, depth_multiplier=_LARGE)], (8, 8, 3)),
+    ("tokens", "A `CategoryEncoding` of 10**13 tokens.",
+     [node("CategoryEncoding", name="k", num_tokens=10**13), dense()], (4,)),
+    ("hashing-bins", "A `Dense` layer on a `Flatten` of 10**13 numbers.",
+     [node("Flatten", name="f"), dense()], (10**6, 10**7)),
+    ("upsampling", "A `Dense` layer on 10**12 times upsampled images.",
+     [node("UpSampling2D", name="u", size=[10**6, 10**6]), node("Flatten", name="f"), dense()],
+     (8, 8, 1)),
+    ("constant", "An initializer of 10**10 numbers in a config of a line.",
+     [_built(node("Dense", name="dense", units=10**10,
+                  kernel_initializer=node("Identity", "keras.initializers")), 4)], (4,)),
+    ("peephole-of-cells", "A thousand stacked cells of 10**5 units.",
+     [node("RNN", name="r", cell=node("StackedRNNCells", cells=[
+         node("LSTMCell", name=f"c{i}", units=10**5) for i in range(1000)]))], (4, 4)),
+):  # fmt: skip
+    _model(_name, _what, sequential(*_layers, shape=_shape))
+
+_model(
+    "large-batch",
+    "An input whose batch is 10**12: every call would be that large.",
+    sequential(dense(10**11), shape=(4,)),
+)
+_model(
+    "not-in-the-file",
+    "A model of 1 GB whose file has none of its weights.",
+    sequential(dense(60_000_000), shape=(4,)),
+    {},
+)
+
+
+@hostile("size", "layers|nodes|too many|missing|bytes|values|objects")
+def many_layers(folder: Path) -> Path:
+    """A model of 100,000 layers without weights."""
+    layers = [node("ReLU", name=f"r{index}") for index in range(100_000)]
+    return archive(folder, sequential(*layers), weights({}))
+
+
+@hostile("size", _SAYS)
+def h5_dense(folder: Path) -> Path:
+    """The `Dense` layer of 10**12 units in an `.h5` file."""
+    return written(folder / "model.h5", h5_model(legacy(sequential(dense(_LARGE)))))
+
+
+@hostile("size", f"{_SAYS}|build", inspected=False)
+def vocabulary(folder: Path) -> Path:
+    """A vocabulary of 400,000 words inside the config, for a lookup that makes tables of it."""
+    words = [f"w{index}" for index in range(400_000)]
+    layer = node("StringLookup", name="lookup", vocabulary=words, max_tokens=5)
+    return archive(folder, sequential(layer, shape=(1,), dtype="string"), weights({}))
