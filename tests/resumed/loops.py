@@ -186,4 +186,5 @@ def accumulating_steps(stage: Stage) -> dict[str, Any]:
         optimizer=optimizer.variables,
         sums=sums,
         noise=[noise.state],
+        what_comes_next=[part for _ in range(BATCHES) for part in next(batches)],
     )
