@@ -41,7 +41,8 @@ def main() -> int:
     for row in ROWS:
         if options.rows and row.key not in options.rows:
             continue
-        for case in [""] if row.key == "import" else [case.name for case in chosen]:
+        names = [case.name for case in chosen if case.quick or row.key != "resume"]
+        for case in [""] if row.key == "import" else names:
             found = measured.setdefault(row.key, {}).setdefault(case, {})
             for one in memory.NAMES if row.key == "memory" else [""]:
                 print(f"{row.title}: {case} {one}".strip(), flush=True)

@@ -18,8 +18,8 @@ class Part:
     """A measurement.
 
     Attributes:
-        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"weights"`, `"model"`,
-            `"inspection"`, `"memory"` or `"import"`.
+        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"resume"`, `"weights"`,
+            `"model"`, `"inspection"`, `"memory"` or `"import"`.
         case: Name of the case; empty for `"import"`.
         rounds: How often.
         directory: Where files may be put.
@@ -39,7 +39,7 @@ def measure(part: Part) -> dict[str, Any]:
 
     if part.row == "import":
         return _as_json(measure_import(part.rounds))
-    from benchmarks import loading, memory, saving
+    from benchmarks import loading, memory, resuming, saving
     from benchmarks.cases import case_named
 
     case = case_named(part.case)
@@ -52,6 +52,7 @@ def measure(part: Part) -> dict[str, Any]:
             "pause": saving.measure_pause,
             "steps": saving.measure_steps,
             "durable": saving.measure_durable,
+            "resume": resuming.measure_resume,
             "weights": loading.measure_weights,
             "model": loading.measure_model,
             "inspection": loading.measure_inspection,

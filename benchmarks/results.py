@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.importing import IMPORT
 from benchmarks.loading import OURS_INSPECT, OURS_MODEL, RAW_MODEL, RAW_READ
+from benchmarks.resuming import NO_BACKUP, OURS_IN_BACKGROUND, name_of
 from benchmarks.saving import BY_REFERENCE, NO_SAVE, RAW_WRITE
 
 OURS = "**ours**"
@@ -71,6 +72,14 @@ ROWS = (
         RAW_WRITE,
         "at most 1.2 times raw write + fsync from 100 MB up, 2 times for 6,000 variables",
         lambda ours, floor, size: ours <= (1.2 if size > 50 * 10**6 else 2.0) * floor,
+    ),
+    Row(
+        "resume",
+        "Training step of a `fit()` with a backup",
+        name_of(OURS_IN_BACKGROUND, "every 10 steps"),
+        NO_BACKUP,
+        "at most 1.5 times a step without, with a backup every 10 steps in the background",
+        _times(1.5),
     ),
     Row(
         "weights",

@@ -52,13 +52,27 @@ def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
     return _start_and_wait(function, arguments)[1]
 
 
-def _start_and_wait(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[int, Any]:
+def start(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    """Begin to call a function of a module in a process of its own, and do not wait for it.
+
+    Args:
+        function: Gets the end of a pipe that it may send to, and then the arguments.
+        *arguments: What can be pickled.
+
+    Returns:
+        The process, and the end of the pipe to receive from.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(there, function, arguments))
+    process = context.Process(target=function, args=(there, *arguments), daemon=True)
     process.start()
     there.close()
+    return process, here
+
+
+def _start_and_wait(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[int, Any]:
+    process, here = start(_answer, function, arguments)
     try:
         answer = here.recv() if here.poll(_PATIENCE_S) else "no answer in time"
     except EOFError:

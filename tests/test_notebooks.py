@@ -20,7 +20,7 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 def test_the_notebooks_are_there():
     """The tests below have something to run."""
-    assert {path.stem for path in NOTEBOOKS} >= {"quickstart", "manual_loop"}
+    assert {path.stem for path in NOTEBOOKS} >= {"quickstart", "manual_loop", "resume"}
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.storage.retention import KeepLast
+from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
@@ -177,7 +178,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             progress = dataclasses.replace(progress, batches_completed=0)
         self._batch = progress.batches_completed
         run.resume(progress)
-        self._cadence.starts_at(self._batch, progress.step)
+        self._cadence.goes_on(found.beside.get(CADENCE), self._batch, progress.step)
         self.model._initial_epoch = progress.epochs_completed
         if stopped and self.params:
             # A callback had stopped training: nothing is left to do.
@@ -241,9 +242,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """Delete the checkpoints, unless they are to stay."""
         self._forget_initial_epoch()
         self._signals.end()
-        if self._checkpoints is not None:
-            self._checkpoints.wait()
-        if self.delete_checkpoint and self._checkpoints is not None:
+        if self._checkpoints is None:
+            return
+        self._checkpoints.tidy()
+        if self.delete_checkpoint:
             self._checkpoints.delete_all()
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
@@ -252,7 +254,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         progress = self._run().progress(getattr(self.model, "optimizer", None))
-        checkpoints.save(progress, self._state.take(self.model, in_epoch=in_epoch))
+        beside = self._state.take(self.model, in_epoch=in_epoch)
+        checkpoints.save(progress, beside | {CADENCE: self._cadence.get_state()})
 
     def _forget_initial_epoch(self) -> None:
         # Left on the model, it would shift every later `fit()` that has nothing to resume.

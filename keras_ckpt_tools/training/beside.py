@@ -20,6 +20,7 @@ RANDOM = "_random"
 CALLBACKS = "_callbacks"
 METRICS = "_metrics"
 FIT = "_fit"
+CADENCE = "_cadence"
 LOOP = "_loop"
 
 

@@ -76,6 +76,21 @@ class Cadence:
         """Return whether to save now that an epoch has ended."""
         return self.save_freq == "epoch"
 
+    def goes_on(self, state: Mapping[str, Any] | None, batch: int, step: int) -> None:
+        """Begin to count after a restart, so that saves fall where they would have fallen.
+
+        Args:
+            state: What `get_state` returned at the save; `None` where it was not saved, and the
+                count is told by the place.
+            batch: How many batches of the epoch are done.
+            step: How many of the run are.
+        """
+        if state is None:
+            self.starts_at(batch, step)
+        else:
+            self.set_state(state)
+        self.saved()
+
     def starts_at(self, batch: int, step: int) -> None:
         """Begin to count in the middle of a run, so that saves fall where they would have fallen.
 

@@ -214,6 +214,16 @@ class Checkpoints:
         # What was resumed from has done its part once something newer is committed.
         self._pinned = None
 
+    def tidy(self) -> None:
+        """Wait, and delete what stays behind an interruption where no later save clears it up.
+
+        At the end of a run that was interrupted just before, that is what it was resumed from, and
+        what a process that was killed in its last save has left.
+        """
+        self.wait()
+        if self.saved and (self._pinned or self._number):
+            self._keep()
+
     def delete_all(self) -> None:
         """Delete every checkpoint of the run."""
         self.wait()

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-
 from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
 from keras_ckpt_tools.training.replaying import Replay, replay_of
@@ -44,11 +42,6 @@ class FitData:
         """Batches of an epoch, as far as known."""
         return self._iterator.num_batches or None
 
-    def example(self) -> Any:
-        """Return what a batch is like: its structure, with the shape and dtype of each part."""
-        dataset = self._iterator._get_iterator()
-        return keras.tree.map_structure(_like, dataset.element_spec)
-
     def facts(self) -> dict[str, Any]:
         """Return what has to be the same after a restart: counted in batches and samples."""
         return {
@@ -58,6 +51,16 @@ class FitData:
             ),
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
         }
+
+    def build_metrics(self, model: Any) -> None:
+        """Build the metrics of `compile()`, which TensorFlow's `fit()` does in its first batch.
+
+        No batch is read for it: its iterator would count.
+        """
+        metrics = getattr(model, "_compile_metrics", None)
+        dataset = getattr(self._iterator, "_distributed_dataset", None)
+        if metrics is not None and not metrics.built and dataset is not None:
+            model._symbolic_build(data_batch=dataset.element_spec)
 
     def place(self, epoch: int, batch: int, first_epoch: int) -> None:
         """Let the epoch that begins now begin at one of its batches, with the data of that place.
@@ -142,11 +145,6 @@ def _after(data: Any, position: int) -> Any:
     for _ in range(position):
         next(batches, None)
     return batches
-
-
-def _like(spec: Any) -> Any:
-    shape = tuple(1 if size is None else size for size in spec.shape)
-    return keras.KerasTensor(shape, spec.dtype.name)
 
 
 def _count(value: Any) -> int | None:

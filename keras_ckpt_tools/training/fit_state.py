@@ -88,8 +88,8 @@ class FitState:
             for name in there
             if name in here and there[name] != here[name]
         ]
-        if METRICS in restored.beside:
-            self._build_metrics()
+        if METRICS in restored.beside and self._data is not None:
+            self._data.build_metrics(self._model)
         metrics = [tuple(np.shape(value)) for value in restored.beside.get(METRICS, [])]
         present = [tuple(variable.shape) for variable in _metrics_of(self._model)]
         if METRICS in restored.beside and metrics != present:
@@ -99,11 +99,6 @@ class FitState:
             )
         state_of = restored.beside.get(CALLBACKS, {})
         return found + self._callbacks.differences(state_of)
-
-    def _build_metrics(self) -> None:
-        # Keras builds them when its step is traced, which is after they have to be put back.
-        if self._data is not None and hasattr(self._model, "_symbolic_build"):
-            self._model._symbolic_build(data_batch=self._data.example())
 
     def resume(self, restored: Restored) -> tuple[bool, bool]:
         """Go on from what was restored, when the first epoch begins.

@@ -101,8 +101,6 @@ class TrainingLoop(abc.ABC):
             Its batches.
         """
         done, self._batches_to_skip = self._batches_to_skip, 0
-        if done:
-            self._cadence.starts_at(done, self.progress.step)
         data = self._state.place(dataset, self._run.progress().epochs_completed, done)
         for index, batch in enumerate(data, done):
             self._state.batch_begins(index)
@@ -125,7 +123,6 @@ class TrainingLoop(abc.ABC):
         _check_total("steps", total)
         self._begin(None)
         done = self._run.progress().batches_completed
-        self._cadence.starts_at(done, self.progress.step)
         try:
             for index in range(done, total):
                 if self._state.stopped:
@@ -163,7 +160,7 @@ class TrainingLoop(abc.ABC):
         self.wait()
         if self._unsaved():
             self.save()
-            self.wait()
+        self._checkpoints.tidy()
 
     def _unsaved(self) -> bool:
         saved = self._checkpoints.saved

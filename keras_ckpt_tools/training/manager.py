@@ -17,6 +17,7 @@ import keras
 from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
+from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
 from keras_ckpt_tools.training.interruption import SignalWatch
@@ -194,7 +195,8 @@ class CheckpointManager(TrainingLoop):
         now = self._run.progress(self._counting_optimizer())
         best = self._best(self._checkpoints.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
-        path = self._checkpoints.save(progress, self._state.take())
+        beside = self._state.take() | {CADENCE: self._cadence.get_state()}
+        path = self._checkpoints.save(progress, beside)
         self._restored = True
         self._cadence.saved()
         return path
@@ -256,7 +258,9 @@ class CheckpointManager(TrainingLoop):
         self._run.resume(restored.progress)
         self._state.resume(restored)
         self._restored = True
-        self._batches_to_skip = restored.progress.batches_completed
+        done, step = restored.progress.batches_completed, restored.progress.step
+        self._batches_to_skip = done
+        self._cadence.goes_on(restored.beside.get(CADENCE), done, step)
 
     def _restore_once(self) -> None:
         if self._restored or self._resume == "never":

@@ -41,6 +41,27 @@ def test_counting_starts_in_the_middle_of_an_epoch() -> None:
     assert [cadence.batch_ends(batch) for batch in range(5, 9)] == [True, False, False, True]
 
 
+def test_counting_goes_on_where_the_place_does_not_tell_the_count() -> None:
+    """With `steps_per_execution=4` and epochs of 10 batches, it begins again at each save."""
+    whole = Cadence(4)
+    batches = [(epoch, batch) for epoch in range(3) for batch in (3, 7, 9)]
+    due = [whole.batch_ends(batch) for _, batch in batches]
+    for stop in range(1, len(batches)):
+        first = Cadence(4)
+        for _, batch in batches[:stop]:
+            first.batch_ends(batch)
+        resumed = Cadence(4)
+        resumed.goes_on(first.get_state(), 0, 0)
+        assert [resumed.batch_ends(batch) for _, batch in batches[stop:]] == due[stop:]
+
+
+def test_counting_goes_on_from_checkpoints_without_a_count() -> None:
+    """Those of earlier versions: the steps tell it."""
+    cadence = Cadence(3)
+    cadence.goes_on(None, 5, 5)
+    assert [cadence.batch_ends(batch) for batch in range(5, 9)] == [True, False, False, True]
+
+
 def test_a_save_by_hand_does_not_shift_the_others() -> None:
     """The files of a run do not depend on what else was saved."""
     cadence = Cadence(3)

@@ -83,6 +83,15 @@ def test_there_is_a_whole_checkpoint_after_a_kill_at_any_instant(tmp_path: Path)
         assert len(list(directory.iterdir())) == 1
 
 
+def test_what_was_resumed_from_goes_when_the_run_ends(tmp_path: Path) -> None:
+    """An uninterrupted run does not have it either; with one save after the restart, and none."""
+    directory = tmp_path / "run"
+    for total in (1, 2, 2):
+        model = constant_model(0.0)
+        list(kct.CheckpointManager(directory, max_to_keep=1, model=model).epochs(total))
+        assert [path.name for path in directory.iterdir()] == [f"ckpt-{total:08d}.weights.h5"]
+
+
 def test_a_kill_in_the_very_first_save_leaves_nothing_that_stays(tmp_path: Path) -> None:
     """What is left is cleared away by the next save."""
     calls = run(manage_twice, str(tmp_path / "whole"), None, True)
