@@ -111,6 +111,7 @@ def test_fit_goes_on_from_a_backup(version: str, tmp_path: Path) -> None:
     history = collection.numeric().fit(
         collection.NUMBERS,
         collection.TARGETS,
+        batch_size=1,
         epochs=3,
         verbose=0,
         callbacks=[kct.BackupAndRestore(tmp_path / "backup", resume="must")],
