@@ -238,6 +238,9 @@ class CheckpointManager(TrainingLoop):
     def restore_or_initialize(self) -> str | None:
         """Restore the newest good checkpoint, if there is one.
 
+        A backup of Keras' own `BackupAndRestore` in the directory is restored, too, where one model
+        and its optimizer are tracked; its files are left alone.
+
         Returns:
             Its path, or `None` where there is nothing to restore.
 
