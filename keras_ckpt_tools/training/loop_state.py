@@ -8,7 +8,8 @@ what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,6 +23,14 @@ from keras_ckpt_tools.training.checkpoints import Restored
 from keras_ckpt_tools.training.random_states import RandomStates
 from keras_ckpt_tools.training.replaying import Replay, replay_of_pipeline
 from keras_ckpt_tools.training.tracked import Adapter
+
+# How many iterators of a pipeline were made in this process. It is forgotten with the pipeline, so
+# a loop that makes its data anew in each epoch has none to make after a restart.
+_made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def _nothing() -> None:
+    return None
 
 
 class LoopState:
@@ -50,16 +59,18 @@ class LoopState:
         self._model = model
         self._random = RandomStates()
         self._restored: Restored | None = None
-        self._data: Any = None
-        self._iterators = 0
+        self._data: Callable[[], Any] = _nothing
+        self._owed = 0
 
     # Save and restore.
 
     def take(self) -> dict[str, Any]:
         """Return the state beside the tracked objects, now."""
+        data = self._data()
+        made = 0 if data is None else _made.get(data, 0)
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
-            LOOP: {"iterators": self._iterators, "stopped": self.stopped},
+            LOOP: {"iterators": made, "stopped": self.stopped},
         }
         if self._callbacks:
             taken[CALLBACKS] = self._states.get_state()
@@ -72,11 +83,13 @@ class LoopState:
     def resume(self, restored: Restored) -> None:
         """Go on from what was restored."""
         self._restored = restored
-        loop = restored.beside.get(LOOP, {})
-        in_epoch = restored.progress.batches_completed > 0
-        # The one under way is made again.
-        self._iterators = max(loop.get("iterators", 0) - in_epoch, 0)
-        self._data = None
+        made = restored.beside.get(LOOP, {}).get("iterators", 0)
+        progress = restored.progress
+        if progress.batches_completed:
+            made -= 1  # The one under way is made again.
+        elif made < progress.epochs_completed:
+            made = 0  # The loop makes its data anew in each epoch.
+        self._owed = max(made, 0)
         self._put_back_random()
 
     def _put_back_random(self) -> None:
@@ -192,12 +205,13 @@ class LoopState:
 
     def _make_earlier_iterators(self, dataset: Any, replay: Replay) -> None:
         # The order of a seeded `shuffle` depends on how many iterators of it were made before.
-        if self._data is None:
-            for _ in range(self._iterators if replay.counts_iterators else 0):
-                earlier = iter(dataset)
-                if replay.has_to_be_read:
-                    next(earlier, None)
-        elif self._data is not dataset:
-            self._iterators = 0
-        self._data = dataset
-        self._iterators += 1
+        owed, self._owed = self._owed, 0
+        if not replay.counts_iterators:
+            return
+        made = _made.get(dataset, 0)
+        for _ in range(owed - made):
+            earlier = iter(dataset)
+            if replay.has_to_be_read:
+                next(earlier, None)
+        _made[dataset] = max(owed, made) + 1
+        self._data = weakref.ref(dataset)

@@ -191,7 +191,11 @@ def number_in(path: str) -> int | None:
         with open_source(path) as source:
             if source.verify():
                 return None
-            weights = [source.read(name) for name in source.tensors if "optimizer" not in name]
+            weights = [
+                source.read(name)
+                for name in source.tensors
+                if not name.startswith(("optimizer", "_"))
+            ]
     except kct.errors.CkptError:
         return None
     values = {float(value) for array in weights for value in np.unique(array)}
