@@ -312,5 +312,15 @@ def build_like(saveable: Any, build_config: Mapping[str, Any] | None, name: str)
 
 def build_optimizer(optimizer: Any, variables: Iterable[Any]) -> None:
     """Make the state of an optimizer exist, so that it can be compared and restored."""
-    if isinstance(optimizer, keras.optimizers.Optimizer) and not optimizer.built:
-        optimizer.build(list(variables))
+    variables = list(variables)
+    if isinstance(optimizer, keras.optimizers.Optimizer) and not optimizer.built and variables:
+        optimizer.build(variables)
+
+
+def is_whole(model: Any) -> bool:
+    """Return whether a model and all its layers are built.
+
+    `build(input_shape)` of a subclassed model marks it as built and may leave its layers as they
+    are.
+    """
+    return bool(model.built) and all(layer.built for layer in model._flatten_layers())

@@ -44,6 +44,10 @@ _RANDOM = frozenset(
 )
 
 
+# Two threads that load at once would otherwise give back what the other one has put there.
+_one_at_a_time = threading.RLock()
+
+
 class PutOff:
     """Variables that are still to draw their random numbers."""
 
@@ -72,6 +76,8 @@ def random_numbers_put_off() -> Iterator[PutOff]:
         yield put_off
         return
     thread = threading.get_ident()
+    _one_at_a_time.acquire()
+    original = getattr(keras.Variable, _METHOD)
 
     def initialize(variable: Any, initializer: Any) -> None:
         if threading.get_ident() == thread and type(initializer) in _RANDOM:
@@ -88,6 +94,7 @@ def random_numbers_put_off() -> Iterator[PutOff]:
         yield put_off
     finally:
         setattr(keras.Variable, _METHOD, original)
+        _one_at_a_time.release()
 
 
 def _zeros(shape: Any, dtype: Any) -> Any:

@@ -26,11 +26,13 @@ class Saved:
         path: Its file.
         number: Its place in the order of saves, from 1.
         progress: Where training was.
+        holds: Names of what it holds beside tracked objects, which tell who wrote it.
     """
 
     path: str
     number: int
     progress: TrainingProgress
+    holds: frozenset[str] = frozenset()
 
 
 class Policy:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
-from keras_ckpt_tools.formats.state import build_optimizer
+from keras_ckpt_tools.formats.state import build_optimizer, is_whole
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
@@ -124,6 +125,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._state = FitState(self.callbacks)
         self._batch = 0
         self._told_first = False
+        self._first: FirstOfAll | None = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Restore the newest good checkpoint, and tell `fit()` where to go on."""
@@ -162,14 +164,24 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if called is None:
             return
         mine = {id(callback) for callback in self.callbacks}
-        others = [c for c in called.callbacks if not isinstance(c, FirstOfAll)]
+        others = [c for c in called.callbacks if c is not self._first]
+        unknown = [c for c in self.callbacks if not any(c is other for other in others)]
+        if unknown:
+            raise ArgumentError(
+                "The state of a callback is carried that is not called.",
+                received=f"callbacks={unknown!r}",
+                remedy="Pass it to `fit()` as well: `callbacks=[*carried, "
+                "BackupAndRestore(..., callbacks=carried)]`.",
+            )
         place = next(index for index, callback in enumerate(others) if callback is self)
         after = [c for c in others[place + 1 :] if id(c) not in mine]
         carried = [c for c in others[place + 1 :] if id(c) in mine]
-        first = FirstOfAll(self._first_of_all, self._state.before_batches, self._state.train_ends)
-        first.set_model(self.model)
+        self._first = FirstOfAll(
+            self._first_of_all, self._state.before_batches, self._state.train_ends
+        )
+        self._first.set_model(self.model)
         # A new list: Keras is iterating over the old one.
-        called.callbacks = [first, *others[:place], *carried, self, *after]
+        called.callbacks = [self._first, *others[:place], *carried, self, *after]
 
     def _go_on(self, found: Restored) -> None:
         run, progress = self._run(), found.progress
@@ -181,7 +193,14 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._cadence.goes_on(found.beside.get(CADENCE), self._batch, progress.step)
         self.model._initial_epoch = progress.epochs_completed
         if stopped and self.params:
-            # A callback had stopped training: nothing is left to do.
+            warnings.warn(
+                f"A callback had stopped the run of {self.backup_dir!r} after "
+                f"{progress.epochs_completed} epochs, so nothing is left to train. To train on, "
+                "begin with `resume='never'` from the weights that there are, or do not carry "
+                "that callback.",
+                UserWarning,
+                stacklevel=3,
+            )
             self.model._initial_epoch = self.params.get("epochs") or progress.epochs_completed
 
     def _first_of_all(self, epoch: int) -> None:
@@ -190,7 +209,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._state.epoch_begins(epoch, batch)
 
     def _begin(self) -> Checkpoints:
-        if self.model.built and self.model.optimizer is not None:
+        if self.model.optimizer is not None and is_whole(self.model):
             build_optimizer(self.model.optimizer, self.model.trainable_variables)
         self._checkpoints = Checkpoints(
             self.backup_dir,

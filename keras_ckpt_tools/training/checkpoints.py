@@ -29,11 +29,11 @@ from keras_ckpt_tools.formats.checkpoint_dir import (
 )
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.metadata import TrackedObject, TrainingProgress
+from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
-from keras_ckpt_tools.training.beside import Given, read_beside
+from keras_ckpt_tools.training.beside import FIT, LOOP, Given, read_beside
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
@@ -166,7 +166,8 @@ class Checkpoints:
                 self._saved = None
                 raise
             known = [item for item in self.saved if item.path != path]
-            self._saved = [*known, Saved(path, number, record.progress)]
+            holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
+            self._saved = [*known, Saved(path, number, record.progress, holds)]
             self._keep()
 
         self._writer.run(commit)
@@ -205,8 +206,7 @@ class Checkpoints:
     def _keep(self) -> None:
         best = self.best
         pinned = [self._pinned] if self._pinned else []
-        run_id = self.saved[-1].progress.run_id
-        mine = [item for item in self.saved if item.progress.run_id == run_id]
+        mine = self._mine(self.saved[-1])
         gone = to_delete(mine, self._policy, best=best.path if best else None, pinned=pinned)
         delete_checkpoints([item.path for item in gone])
         clear_leftovers(self.directory)
@@ -224,11 +224,25 @@ class Checkpoints:
         if self.saved and (self._pinned or self._number):
             self._keep()
 
+    def _mine(self, last: Saved) -> list[Saved]:
+        """Return the checkpoints of the run that the same kind of door wrote.
+
+        A run may go on in the other: then each has a policy of its own for its own files.
+        """
+        doors = {FIT, LOOP}
+        return [
+            item
+            for item in self.saved
+            if item.progress.run_id == last.progress.run_id
+            and item.holds & doors == last.holds & doors
+        ]
+
     def delete_all(self) -> None:
-        """Delete every checkpoint of the run."""
+        """Delete every checkpoint of the run, as far as this kind of door wrote them."""
         self.wait()
-        delete_checkpoints([item.path for item in self.saved])
-        self._saved = []
+        gone = self._mine(self.saved[-1]) if self.saved else []
+        delete_checkpoints([item.path for item in gone])
+        self._saved = [item for item in self.saved if item not in gone]
         self.close()
 
     def close(self) -> None:
@@ -295,7 +309,8 @@ class Checkpoints:
                     kind=str(source.kind),
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
-            restore_all(self._adapters, source, record, differences(restored))
+            found = [*_other_keras(record), *differences(restored)]
+            restore_all(self._adapters, source, record, found)
         self._pinned = path
         return restored
 
@@ -343,6 +358,13 @@ class Checkpoints:
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
         return Restored(*picked, {}) if picked else None
+
+
+def _other_keras(record: Record) -> list[str]:
+    saved = record.versions.get("keras", "")
+    if saved.partition(".")[0] in ("", keras.__version__.partition(".")[0]):
+        return []
+    return [f"major version of Keras: expected that of {saved}, found {keras.__version__}"]
 
 
 def with_optimizer(objects: Mapping[str, Any]) -> dict[str, Any]:

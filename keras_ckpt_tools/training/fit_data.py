@@ -9,10 +9,13 @@ and the message says what would make the resume exact.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
+from keras_ckpt_tools.formats.state import is_whole
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
 from keras_ckpt_tools.training.replaying import Replay, replay_of
 
@@ -50,17 +53,21 @@ class FitData:
                 self._adapter.batch_size or getattr(self._positioned, "batch_size", None)
             ),
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
+            **facts_of(self._positioned),
+            **({"global seed": internals.eager_seed()} if self.replay.counts_iterators else {}),
         }
 
-    def build_metrics(self, model: Any) -> None:
-        """Build the metrics of `compile()`, which TensorFlow's `fit()` does in its first batch.
+    def build(self, model: Any) -> None:
+        """Build what `fit()` builds in its first batch: metrics of `compile()`, unbuilt layers.
 
-        No batch is read for it: its iterator would count.
+        No batch is read for it: its iterator would count. What cannot be built so is left as it is.
         """
         metrics = getattr(model, "_compile_metrics", None)
         dataset = getattr(self._iterator, "_distributed_dataset", None)
-        if metrics is not None and not metrics.built and dataset is not None:
-            model._symbolic_build(data_batch=dataset.element_spec)
+        whole = is_whole(model) and (metrics is None or metrics.built)
+        if dataset is not None and not whole:
+            with contextlib.suppress(Exception):
+                model._symbolic_build(data_batch=dataset.element_spec)
 
     def place(self, epoch: int, batch: int, first_epoch: int) -> None:
         """Let the epoch that begins now begin at one of its batches, with the data of that place.
@@ -83,6 +90,8 @@ class FitData:
         if self._positioned is not None:
             self._positioned.start(number, position)
             position_in_source = 0
+        elif not self.replay.exact:
+            return  # What it would give is not what was given: nothing to pass over.
         else:
             self._make_earlier_iterators(number - (0 if persists else first_epoch), persists)
             position_in_source = position
@@ -133,6 +142,17 @@ class FitData:
             return (step for step in iterator._enumerate_iterator() if step[0] >= batch)
 
         iterator._enumerate_iterator = enumerate_iterator
+
+
+def facts_of(positioned: Any) -> dict[str, int | None]:
+    """Return what data of ours says of itself that has to be the same after a restart."""
+    found = {"samples": "num_samples", "seed of the data": "seed"}
+    return {
+        name: getattr(positioned, attribute)
+        for name, attribute in found.items()
+        if isinstance(getattr(positioned, attribute, None), (int, type(None)))
+        and hasattr(positioned, attribute)
+    }
 
 
 def _after(data: Any, position: int) -> Any:

@@ -9,6 +9,7 @@ middle of one, once more before its first batch.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -36,12 +37,20 @@ class FitState:
     """
 
     def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
-        self._callbacks = CallbackStates(callbacks)
+        self._given = list(callbacks)
+        self._callbacks = CallbackStates(self._given)
         self._random = RandomStates()
+        self._model: Any = None
         self._begin_anew()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> FitState:
+        # Tuners copy callbacks; what one `fit()` has to do with its data stays with it.
+        return FitState(copy.deepcopy(self._given, memo))
+
     def _begin_anew(self) -> None:
-        self._model: Any = None
+        if self._model is not None and _LOGS in vars(self._model):
+            delattr(self._model, _LOGS)
+        self._model = None
         self._data: FitData | None = None
         self._first_epoch: int | None = None
         self._begun = False
@@ -68,7 +77,9 @@ class FitState:
             FIT: {
                 "data": self._data.facts() if self._data else {},
                 "first epoch": self._first_epoch or 0,
-                "stopped": bool(getattr(model, "stop_training", False)),
+                "replayable": self._data is not None and self._data.replay.exact,
+                # By a callback that comes back with its reasons; others may have had theirs.
+                "stopped": bool(self._given and not in_epoch and model.stop_training),
             },
         }
         if self._callbacks.names:
@@ -88,17 +99,20 @@ class FitState:
             for name in there
             if name in here and there[name] != here[name]
         ]
-        if METRICS in restored.beside and self._data is not None:
-            self._data.build_metrics(self._model)
+        if self._data is not None:
+            self._data.build(self._model)
         metrics = [tuple(np.shape(value)) for value in restored.beside.get(METRICS, [])]
         present = [tuple(variable.shape) for variable in _metrics_of(self._model)]
-        if METRICS in restored.beside and metrics != present:
+        if METRICS in restored.beside and metrics != present and self._metrics_are_built():
             found.append(
                 f"metrics: expected {len(metrics)} variables of shapes {metrics}, found "
                 f"{len(present)} of shapes {present}"
             )
         state_of = restored.beside.get(CALLBACKS, {})
         return found + self._callbacks.differences(state_of)
+
+    def _metrics_are_built(self) -> bool:
+        return all(getattr(metric, "built", True) for metric in self._model.metrics)
 
     def resume(self, restored: Restored) -> tuple[bool, bool]:
         """Go on from what was restored, when the first epoch begins.
@@ -119,6 +133,10 @@ class FitState:
         replay = self._data.replay if self._data else Replay("its data are not known")
         if METRICS not in restored.beside:
             replay = Replay("a loop saved it, and its metrics are not those of `fit()`")
+        elif replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
+            replay = Replay("its data could not be replayed when it was saved")
+        elif len(restored.beside[METRICS]) != len(_metrics_of(self._model)):
+            replay = Replay("its metrics have no variables yet that could be restored")
         if replay.exact:
             return True
         remedy = f" {replay.remedy}." if replay.remedy else ""
@@ -153,7 +171,7 @@ class FitState:
         if batch:
             self._undo_epoch_begin = state.remember(self._model)
             self._put_back_metrics()
-            self._say_metrics_where_no_batch_is_left(batch)
+            self._give_logs_where_no_batch_is_left()
         self._put_back(epoch, batch)
 
     def before_batches(self) -> None:
@@ -170,7 +188,7 @@ class FitState:
         if self._restored is not None and not self._begun:
             self._callbacks.begin()
             self._put_back(self._restored.progress.epochs_completed, 0)
-        self._restored = None
+        self._begin_anew()
 
     def _put_back(self, epoch: int, batch: int) -> None:
         assert self._restored is not None
@@ -190,18 +208,17 @@ class FitState:
         ):
             variable.assign(value)
 
-    def _say_metrics_where_no_batch_is_left(self, batch: int) -> None:
-        """Let the epoch's logs be its metrics where all its batches are done.
+    def _give_logs_where_no_batch_is_left(self) -> None:
+        """Let the logs of the epoch be those of the save, if all its batches were done by then.
 
-        `fit()` takes them from its last batch, and there is none any more.
+        `fit()` has them from its last batch, and there may be none any more.
         """
-        model = self._model
-        if self._data is None or self._data.steps is None or batch < self._data.steps:
-            return
+        assert self._restored is not None
+        model, saved = self._model, dict(self._restored.progress.logs)
 
-        def logs(_: Any) -> Any:
+        def logs(given: Any) -> Any:
             delattr(model, _LOGS)
-            return model.get_metrics_result()
+            return getattr(model, _LOGS)(given or saved)
 
         setattr(model, _LOGS, logs)
 

@@ -101,7 +101,10 @@ class TrainingLoop(abc.ABC):
             Its batches.
         """
         done, self._batches_to_skip = self._batches_to_skip, 0
-        data = self._state.place(dataset, self._run.progress().epochs_completed, done)
+        tracked = any(dataset is item for item in self._checkpoints.objects.values())
+        data: Iterable[Batch] = dataset  # Where it is tracked, it is at its place already.
+        if not tracked:
+            data = self._state.place(dataset, self._run.progress().epochs_completed, done)
         for index, batch in enumerate(data, done):
             self._state.batch_begins(index)
             yield batch

@@ -16,10 +16,11 @@ import keras
 import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
-from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.training.beside import CALLBACKS, LOOP, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates
 from keras_ckpt_tools.training.checkpoints import Restored
+from keras_ckpt_tools.training.fit_data import facts_of
 from keras_ckpt_tools.training.random_states import RandomStates
 from keras_ckpt_tools.training.replaying import Replay, replay_of_pipeline
 from keras_ckpt_tools.training.tracked import Adapter
@@ -61,6 +62,8 @@ class LoopState:
         self._restored: Restored | None = None
         self._data: Callable[[], Any] = _nothing
         self._owed = 0
+        self._facts: dict[str, int | None] = {}
+        self._expected: Mapping[str, int | None] = {}
 
     # Save and restore.
 
@@ -70,7 +73,7 @@ class LoopState:
         made = 0 if data is None else _made.get(data, 0)
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
-            LOOP: {"iterators": made, "stopped": self.stopped},
+            LOOP: {"iterators": made, "stopped": self.stopped, "data": self._facts},
         }
         if self._callbacks:
             taken[CALLBACKS] = self._states.get_state()
@@ -90,6 +93,7 @@ class LoopState:
         elif made < progress.epochs_completed:
             made = 0  # The loop makes its data anew in each epoch.
         self._owed = max(made, 0)
+        self._expected = restored.beside.get(LOOP, {}).get("data", {})
         self._put_back_random()
 
     def _put_back_random(self) -> None:
@@ -117,6 +121,9 @@ class LoopState:
     def train_begins(self, epochs: int | None) -> None:
         """Note that the loop begins; what callbacks have set back is put back."""
         if not self._callbacks:
+            # What was drawn between an earlier `restore` and the loop, the loop had not drawn.
+            self._put_back_random()
+            self._restored = None
             return
         self._model.stop_training = False
         self._called = keras.callbacks.CallbackList(
@@ -167,7 +174,7 @@ class LoopState:
 
     def train_ends(self, logs: Mapping[str, float]) -> None:
         """Note that the loop has ended."""
-        called, self._called = self._called, None
+        called, self._called, self._restored = self._called, None, None
         if called is not None:
             called.on_train_end(dict(logs))
 
@@ -182,6 +189,7 @@ class LoopState:
             done: How many batches of it are done.
         """
         if is_positioned(dataset):
+            self._compare(dataset)
             dataset.start(epoch, done)
             return dataset
         pipeline = isinstance(dataset, tf.data.Dataset)
@@ -202,6 +210,23 @@ class LoopState:
         for _ in range(done):
             next(batches, None)
         return batches
+
+    def _compare(self, dataset: Any) -> None:
+        expected, self._expected = self._expected, {}
+        self._facts = {"batch size": getattr(dataset, "batch_size", None), **facts_of(dataset)}
+        other = [
+            f"{name}: expected {expected[name]}, found {value}"
+            for name, value in self._facts.items()
+            if name in expected and expected[name] != value
+        ]
+        if other:
+            raise ResumeError(
+                f"The data are not those of the run that goes on: {'; '.join(other)}.",
+                received=f"dataset={dataset!r}",
+                remedy="Make them as they were when the run was saved, or begin another run, in a "
+                "directory of its own or with `resume='never'`.",
+                path="",
+            )
 
     def _make_earlier_iterators(self, dataset: Any, replay: Replay) -> None:
         # The order of a seeded `shuffle` depends on how many iterators of it were made before.

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from keras_ckpt_tools import _keras_internals as internals
 
 _OURS = (
@@ -47,18 +49,17 @@ def replay_of(adapter: Any, positioned: Any) -> Replay:
         return Replay()
     kind = type(adapter).__name__
     if kind == "ArrayDataAdapter":
-        if not adapter._shuffle or internals.eager_seed() is not None:
-            return Replay(counts_iterators=True)
+        if not adapter._shuffle:
+            return Replay()
+        if internals.eager_seed() is not None:
+            return Replay(counts_iterators=True)  # And each gives the same order.
         return Replay("arrays are shuffled in an order that is never the same again", _OURS)
     if kind == "TFDatasetAdapter":
         return replay_of_pipeline(adapter._dataset)
     if kind == "PyDatasetAdapter":
-        if not adapter.shuffle:
-            return Replay()
-        return Replay(
-            "Keras shuffles the batches of a `PyDataset` anew",
-            "Pass `fit(shuffle=False)`, or give it a method `start(epoch, batch)`",
-        )
+        return _of_py_dataset(adapter)
+    if kind == "GrainDatasetAdapter":
+        return Replay()  # Keras begins it anew in each epoch, in the same order.
     if kind == "GeneratorDataAdapter":
         return Replay("what a Python generator gave is gone", _OURS)
     return Replay(f"it is not known how to go on in the middle of this data ({kind})", _OURS)
@@ -68,16 +69,45 @@ def replay_of_pipeline(dataset: Any) -> Replay:
     """Return how far a tf.data pipeline can be replayed, by its stages."""
     stages = list(_stages(dataset))
     names = [type(stage).__name__ for stage in stages]
-    shuffles = [stage for stage in stages if "Shuffle" in type(stage).__name__]
-    if any(_is_unseeded(stage) for stage in shuffles):
+    shuffles = [index for index, name in enumerate(names) if "Shuffle" in name]
+    if any(_is_unseeded(stages[index]) for index in shuffles):
         return Replay(
             "its `shuffle` has no seed",
             "Give it one, `shuffle(..., seed=...)`; better still, pass "
             "`kct.data.resumable(lambda epoch: ...)`",
         )
-    if shuffles and any("Cache" in name for name in names[: names.index("_ShuffleDataset")]):
-        return Replay("its `cache` comes after its `shuffle`", "Let `cache` come before `shuffle`")
+    for index in shuffles:
+        if any("Cache" in name for name in names[:index]):
+            return Replay(
+                "its `cache` comes after a `shuffle`", "Let `cache` come before `shuffle`"
+            )
+        if any(map(_repeats_a_few_times, stages[: index + 1])):
+            return Replay(
+                "its `repeat` comes after a `shuffle`",
+                "Leave out `repeat`, or let it have no end and pass `steps_per_epoch`",
+            )
     return Replay(counts_iterators=bool(shuffles), has_to_be_read=len(shuffles) > 1)
+
+
+def _of_py_dataset(adapter: Any) -> Replay:
+    kind = type(adapter.py_dataset)
+    if adapter.shuffle:
+        return Replay(
+            "Keras shuffles the batches of a `PyDataset` anew",
+            "Pass `fit(shuffle=False)`, or give it a method `start(epoch, batch)`",
+        )
+    own = ("on_epoch_begin", "on_epoch_end")
+    if any(getattr(kind, name) is not getattr(keras.utils.PyDataset, name) for name in own):
+        return Replay(
+            f"what {kind.__name__} does at the end of each epoch may change its batches",
+            "Give it a method `start(epoch, batch)`",
+        )
+    return Replay()
+
+
+def _repeats_a_few_times(stage: Any) -> bool:
+    count = getattr(stage, "_count", None)
+    return "Repeat" in type(stage).__name__ and count is not None and int(count) >= 0
 
 
 def _stages(dataset: Any) -> Iterator[Any]:

@@ -212,7 +212,7 @@ class OptimizerAdapter(KerasAdapter):
 def build_compiled_optimizer(target: Any) -> None:
     """Build the optimizer that a model was compiled with, so that its state can be saved."""
     optimizer = getattr(target, "optimizer", None)
-    if optimizer is not None and target.built:
+    if optimizer is not None and state.is_whole(target):
         state.build_optimizer(optimizer, target.trainable_variables)
 
 

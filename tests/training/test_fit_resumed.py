@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +226,8 @@ def test_a_run_that_had_stopped_itself_stays_so(tmp_path: Path) -> None:
     second = stopping()
     model = make_model()
     backup = kct.BackupAndRestore(tmp_path, callbacks=[second])
-    history = model.fit(make_data(), epochs=9, verbose=0, callbacks=[second, backup])
+    with pytest.warns(UserWarning, match="had stopped the run of .* after 2 epochs"):
+        history = model.fit(make_data(), epochs=9, verbose=0, callbacks=[second, backup])
     assert history.epoch == [0, 1]
     assert second.best_weights is not None
     assert all(map(np.array_equal, second.best_weights, model.get_weights()))
@@ -271,3 +274,147 @@ def test_nothing_of_it_stays_on_the_model(tmp_path: Path) -> None:
     assert model._initial_epoch is None
     assert "_get_metrics_result_or_logs" not in vars(model)
     assert model.fit(make_data(), epochs=1, verbose=0).epoch == [0]
+
+
+class Steps(keras.Model):
+    """A subclassed model whose own step tells other logs than its metrics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs: Any) -> Any:
+        return self.dense(inputs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return {"mine": super().train_step(data)["loss"]}
+
+
+def make_steps() -> keras.Model:
+    """Return one."""
+    keras.utils.set_random_seed(4)
+    model = Steps()
+    model.build((None, 4))
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called:UserWarning")
+@pytest.mark.parametrize("step", [2, 4])
+def test_logs_of_a_step_of_its_own_are_kept(step: int, tmp_path: Path) -> None:
+    """Also where all batches of the epoch were done; and `build` has left its layers unbuilt."""
+
+    def run(directory: Path, *callbacks: Any) -> Any:
+        backup = kct.BackupAndRestore(directory, save_freq=1)
+        return make_steps().fit(make_data(), epochs=2, verbose=0, callbacks=[backup, *callbacks])
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", InterruptAt(step))
+    assert run(tmp_path / "cut").history == run(tmp_path / "whole").history
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+def test_an_epoch_of_unknown_length_keeps_its_logs(tmp_path: Path) -> None:
+    """Interrupted after its last batch."""
+
+    def data() -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((X, Y)).filter(lambda x, y: True).batch(4)
+
+    interrupted(tmp_path, 4, x=data(), shuffle=False)
+    assert same(resumed(tmp_path, x=data(), shuffle=False), whole(x=data(), shuffle=False))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda d: d.shuffle(9, seed=1).cache().shuffle(9, seed=2).batch(4),
+        lambda d: d.shuffle(9, seed=1).batch(4).repeat(2),
+        lambda d: d.apply(tf.data.experimental.shuffle_and_repeat(9, 1)).batch(4),
+    ],
+    ids=["cache", "repeat", "shuffle_and_repeat"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_pipeline_that_cannot_be_replayed_says_so(
+    make: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    """Its epoch begins again."""
+
+    def data() -> tf.data.Dataset:
+        tf.random.set_seed(4)
+        return make(tf.data.Dataset.from_tensor_slices((X, Y)))
+
+    interrupted(tmp_path, 2, x=data(), shuffle=False)
+    with pytest.warns(UserWarning, match="begins again from its first one, because its `"):
+        resumed(tmp_path, x=data(), shuffle=False)
+
+
+class Reshuffled(keras.utils.PyDataset):
+    """Shuffles itself at the end of each epoch, as many do."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        return X[index * 4 : index * 4 + 4], Y[index * 4 : index * 4 + 4]
+
+    def on_epoch_end(self) -> None:
+        pass
+
+
+def test_a_dataset_that_changes_at_the_end_of_epochs_is_not_taken_for_replayable(
+    tmp_path: Path,
+) -> None:
+    """What it does there cannot be known."""
+    interrupted(tmp_path, 2, x=Reshuffled(), shuffle=False)
+    with pytest.warns(UserWarning, match="Reshuffled does at the end of each epoch"):
+        resumed(tmp_path, x=Reshuffled(), shuffle=False)
+
+
+def test_another_seed_of_the_data_is_a_difference(tmp_path: Path) -> None:
+    """Rows would be trained twice, and others never."""
+    interrupted(tmp_path, 2)
+    other = kct.data.ArrayDataset(X, Y, batch_size=4, shuffle=True, seed=3)
+    with pytest.raises(RestoreError, match="seed of the data: expected 2, found 3"):
+        resumed(tmp_path, x=other)
+
+
+def test_a_callback_that_is_carried_and_not_called_is_refused(tmp_path: Path) -> None:
+    """It would have no effect, and nobody would know."""
+    backup = kct.BackupAndRestore(tmp_path, callbacks=[keras.callbacks.EarlyStopping("loss")])
+    with pytest.raises(kct.errors.ArgumentError, match="carried that is not called"):
+        make_model().fit(make_data(), verbose=0, callbacks=[backup])
+
+
+def test_two_backups_of_one_run_both_know_where_it_is(tmp_path: Path) -> None:
+    """One here and one elsewhere."""
+
+    def backups() -> list[Any]:
+        return [kct.BackupAndRestore(tmp_path / name, save_freq=1) for name in "ab"]
+
+    with pytest.raises(Interrupted):
+        make_model().fit(make_data(), epochs=3, verbose=0, callbacks=[*backups(), InterruptAt(6)])
+    model = make_model()
+    history = model.fit(make_data(), epochs=3, verbose=0, callbacks=backups())
+    assert same((history, model), whole())
+
+
+def test_a_callback_that_has_trained_can_be_copied(tmp_path: Path) -> None:
+    """Tuners do."""
+    backup = kct.BackupAndRestore(tmp_path, save_freq=1)
+    with pytest.raises(Interrupted):
+        make_model().fit(make_data(), verbose=0, callbacks=[backup, InterruptAt(2)])
+    copied = copy.copy(backup)
+    copied._state = copy.deepcopy(backup._state)
+    assert copied._state._model is None
+
+
+def test_checkpoints_of_a_loop_are_left_alone(tmp_path: Path) -> None:
+    """Those that a manager keeps, and its best, are no backups."""
+    model = make_model()
+    manager = kct.CheckpointManager(tmp_path, model=model, monitor="loss", max_to_keep=5)
+    for epoch in manager.epochs(3):
+        manager.log(loss=[0.3, 0.1, 0.2][epoch])
+    kept = set(manager.checkpoints)
+    again = make_model()
+    again.fit(make_data(), epochs=5, verbose=0, callbacks=[kct.BackupAndRestore(tmp_path)])
+    assert {str(path) for path in tmp_path.iterdir()} == kept

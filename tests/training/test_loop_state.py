@@ -240,3 +240,68 @@ def test_generators_of_python_and_numpy_can_be_tracked(
     kct.CheckpointManager(tmp_path, noise=generator).save()
     kct.CheckpointManager(tmp_path, noise=again).restore_or_initialize()
     assert again.random() == generator.random()
+
+
+def test_an_iterator_that_is_tracked_is_not_skipped_twice(tmp_path: Path) -> None:
+    """It is at its place already."""
+
+    def run(path: Path, stop: int | None = None) -> list[int]:
+        iterator = iter(tf.data.Dataset.range(6))
+        manager = kct.CheckpointManager(path, save_freq=1, iterator=iterator)
+        seen = []
+        for _ in manager.epochs(1):
+            for batch in manager.batches(iterator):
+                if len(seen) == stop:
+                    return seen
+                seen.append(int(batch))
+        return seen
+
+    assert run(tmp_path, 3) + run(tmp_path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_is_drawn_before_the_loop_changes_nothing_in_it(tmp_path: Path) -> None:
+    """A program draws its fixed noise first, each time that it starts."""
+
+    def run(path: Path, epochs: int) -> list[float]:
+        keras.utils.set_random_seed(2)
+        manager = kct.CheckpointManager(path, weight=tf.Variable(0.0))
+        manager.restore_or_initialize()
+        np.random.random()
+        return [np.random.random() for _ in manager.epochs(epochs)]
+
+    whole = run(tmp_path / "whole", 4)
+    assert run(tmp_path / "cut", 2) + run(tmp_path / "cut", 4) == whole
+
+
+def test_data_made_anew_in_each_epoch_keep_their_order(tmp_path: Path) -> None:
+    """Nothing is made up for that was not there."""
+
+    def run(path: Path, epochs: int) -> list[Any]:
+        tf.random.set_seed(3)
+        manager = kct.CheckpointManager(path, weight=tf.Variable(0.0))
+        return [
+            batch.numpy().tolist()
+            for epoch in manager.epochs(epochs)
+            for batch in manager.batches(tf.data.Dataset.range(8).shuffle(8, seed=epoch).batch(2))
+        ]
+
+    whole = run(tmp_path / "whole", 3)
+    for cut in (1, 2):
+        path = tmp_path / str(cut)
+        assert run(path, cut) + run(path, 3) == whole
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    """Another batch size would train samples twice."""
+
+    def run(batch_size: int, until: int) -> None:
+        data = kct.data.ArrayDataset(np.arange(8), batch_size=batch_size)
+        manager = kct.CheckpointManager(tmp_path, save_freq=1, weight=tf.Variable(0.0))
+        for _ in manager.epochs(1):
+            for index, _ in enumerate(manager.batches(data)):
+                if index == until:
+                    return
+
+    run(2, 2)
+    with pytest.raises(kct.errors.ResumeError, match="batch size: expected 2, found 1"):
+        run(1, 9)
