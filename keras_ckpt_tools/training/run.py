@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_ckpt_tools.errors import ArgumentError, PathInUseError
 from keras_ckpt_tools.formats.attached import attached_progress
@@ -65,7 +64,7 @@ def join_run(model: Any, run: Run) -> None:
 def optimizer_step(optimizer: Any) -> int | None:
     """Return how many updates an optimizer has made, or `None` where it does not count."""
     iterations = getattr(optimizer, "iterations", None)
-    return None if iterations is None else int(ops.convert_to_numpy(iterations))
+    return None if iterations is None else int(to_numpy(iterations))
 
 
 def plain_logs(logs: Mapping[str, Any] | None) -> dict[str, float]:
