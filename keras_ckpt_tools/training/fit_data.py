@@ -96,10 +96,10 @@ class FitData:
             self._make_earlier_iterators(number - (0 if persists else first_epoch), persists)
             position_in_source = position
         if persists:
-            iterator._current_iterator = iter(_after(iterator._get_iterator(), position_in_source))
+            iterator._current_iterator = iter(after(iterator._get_iterator(), position_in_source))
             iterator._steps_seen = position - batch
         elif position_in_source:
-            self._begin_once_after(position_in_source)
+            self._begin_onceafter(position_in_source)
         if batch:
             self._enumerate_once_from(batch)
 
@@ -119,7 +119,7 @@ class FitData:
             if unused:
                 iter(self._iterator._get_iterator())
 
-    def _begin_once_after(self, position: int) -> None:
+    def _begin_onceafter(self, position: int) -> None:
         iterator = self._iterator
 
         def get_iterator() -> Any:
@@ -130,7 +130,7 @@ class FitData:
                 used = iter(data)
                 next(used, None)
                 return used
-            return _after(data, position)
+            return after(data, position)
 
         iterator._get_iterator = get_iterator
 
@@ -155,7 +155,7 @@ def facts_of(positioned: Any) -> dict[str, int | None]:
     }
 
 
-def _after(data: Any, position: int) -> Any:
+def after(data: Any, position: int) -> Any:
     """Return data without its first batches."""
     if not position:
         return data

@@ -20,7 +20,7 @@ from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.training.beside import CALLBACKS, LOOP, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates
 from keras_ckpt_tools.training.checkpoints import Restored
-from keras_ckpt_tools.training.fit_data import facts_of
+from keras_ckpt_tools.training.fit_data import after, facts_of
 from keras_ckpt_tools.training.random_states import RandomStates
 from keras_ckpt_tools.training.replaying import Replay, replay_of_pipeline
 from keras_ckpt_tools.training.tracked import Adapter
@@ -202,14 +202,7 @@ class LoopState:
                 stacklevel=4,
             )
         self._make_earlier_iterators(dataset, replay)
-        if not done:
-            return dataset
-        if hasattr(dataset, "skip"):
-            return dataset.skip(done)
-        batches = iter(dataset)
-        for _ in range(done):
-            next(batches, None)
-        return batches
+        return after(dataset, done)
 
     def _compare(self, dataset: Any) -> None:
         expected, self._expected = self._expected, {}
