@@ -418,3 +418,13 @@ def test_checkpoints_of_a_loop_are_left_alone(tmp_path: Path) -> None:
     again = make_model()
     again.fit(make_data(), epochs=5, verbose=0, callbacks=[kct.BackupAndRestore(tmp_path)])
     assert {str(path) for path in tmp_path.iterdir()} == kept
+
+
+def test_another_major_version_of_keras_is_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its layers do may have changed."""
+    interrupted(tmp_path, 6)
+    monkeypatch.setattr(keras, "__version__", "4.0.0")
+    with pytest.raises(RestoreError, match=r"major version of Keras: expected that of 3\.\d+"):
+        resumed(tmp_path)
