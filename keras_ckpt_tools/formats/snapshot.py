@@ -19,7 +19,7 @@ the same time, but a function is traced first, and with 6,000 variables that too
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ import tensorflow as tf
 from keras_ckpt_tools.formats.sharing import Handle, as_array, handle_of, read
 from keras_ckpt_tools.formats.state import to_numpy
 from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,19 @@ class Part:
     Attributes:
         group: Where its tensors stand in the file, `""` for the root.
         capture: Walks it.
-        variables: All its variables. The walk is repeated when they are others than before.
-        keeps: Whether the walk is the same for as long as they, and the structure, are.
-        structure: What else the walk depends on; see `state.structure_of`.
+        structure: What the walk depends on. It is repeated when that is not what it was.
     """
 
     group: str
     capture: Callable[[], Captured]
-    variables: Sequence[Any]
-    keeps: bool = True
-    structure: Sequence[int | str] = ()
+    structure: Structure
 
 
 class Snapshots:
     """Takes snapshots of the same objects again and again."""
 
     def __init__(self) -> None:
-        self._walked: dict[str, tuple[Sequence[Any], Sequence[int | str], Captured]] = {}
+        self._walked: dict[str, tuple[Structure, Captured]] = {}
         self._handles: dict[str, tuple[Any, Handle | None]] = {}
 
     def take(self, parts: Iterable[Part]) -> Snapshot:
@@ -86,13 +83,13 @@ class Snapshots:
     def walk(self, part: Part) -> Captured:
         """Return what a part is made of, by full path; walked anew only where it has changed."""
         known = self._walked.get(part.group)
-        if known and known[1] == part.structure and _identical(known[0], part.variables):
-            return known[2]
+        if known and _same(known[0], part.structure):
+            return known[1]
         captured = part.capture()
         if part.group:
             captured = captured.under(part.group)
-        if part.keeps and all(map(_is_variable, captured.values.values())):
-            self._walked[part.group] = (tuple(part.variables), part.structure, captured)
+        if part.structure.keeps and all(map(_is_variable, captured.values.values())):
+            self._walked[part.group] = (part.structure, captured)
         else:
             self._walked.pop(part.group, None)
         return captured
@@ -129,8 +126,12 @@ class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
         return len(self._taken)
 
 
-def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    return len(one) == len(other) and all(map(operator.is_, one, other))
+def _same(one: Structure, other: Structure) -> bool:
+    return (
+        one.marks == other.marks
+        and len(one.variables) == len(other.variables)
+        and all(map(operator.is_, one.variables, other.variables))
+    )
 
 
 def _is_variable(value: Any) -> bool:

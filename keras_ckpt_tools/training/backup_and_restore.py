@@ -16,7 +16,8 @@ from typing import Any, Literal
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
-from keras_ckpt_tools.formats.state import build_optimizer, is_whole
+from keras_ckpt_tools.formats.state import build_optimizer
+from keras_ckpt_tools.formats.structure import is_whole
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq

@@ -19,7 +19,6 @@ from keras_ckpt_tools.errors import (
     CommitError,
     DamagedArtefactError,
 )
-from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.checkpoint_dir import (
     checkpoint_path,
     clear_leftovers,
@@ -148,14 +147,15 @@ class Checkpoints:
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]
         adapters = [*self._adapters, *given]
-        snapshot = self._snapshots.take(self._part(adapter) for adapter in adapters)
+        parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
+        snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
         self._number = number
         path = checkpoint_path(self.directory, number)
         models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
         write = prepare_checkpoint(
-            path, snapshot, self._describe(adapters), objects_of(*models), progress
+            path, snapshot, self._describe(adapters, parts), objects_of(*models), progress
         )
 
         def commit() -> None:
@@ -256,21 +256,14 @@ class Checkpoints:
         finally:
             self._occupancy.release()
 
-    def _part(self, adapter: Adapter) -> Part:
-        return Part(
-            adapter.name,
-            adapter.captured,
-            adapter.present(),
-            adapter.keeps_structure(),
-            state.structure_of(adapter.target),
-        )
-
-    def _describe(self, adapters: Sequence[Adapter]) -> dict[str, TrackedObject]:
+    def _describe(
+        self, adapters: Sequence[Adapter], parts: Sequence[Part]
+    ) -> dict[str, TrackedObject]:
         paths: dict[int, str] = {}
-        for adapter in self._adapters:
+        for adapter, part in zip(adapters, parts, strict=True):
             # No optimizer is built on the state of others, and state is asked for once a save.
             if adapter.kind not in ("optimizer", "state", "run"):
-                captured = self._snapshots.walk(self._part(adapter))
+                captured = self._snapshots.walk(part)
                 paths |= {id(value): path for path, value in captured.values.items()}
         return {adapter.name: adapter.described(paths) for adapter in adapters}
 

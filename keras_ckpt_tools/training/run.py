@@ -199,6 +199,11 @@ class Run:
         """Count one update, for a loop whose optimizer does not."""
         self._set(step=self._progress.step + 1)
 
+    @property
+    def best(self) -> Best | None:
+        """The best value so far."""
+        return self._progress.best
+
     def set_best(self, best: Best) -> None:
         """Note the best value so far."""
         self._set(best=best)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
-from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.structure import variables_of
 
 
 def is_variable(item: Any) -> bool:
@@ -87,7 +87,7 @@ def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
                 "it is restored.",
                 name=path.rstrip("/"),
             )
-        return ((str(index), child) for index, child in enumerate(state.variables_of(item)))
+        return ((str(index), child) for index, child in enumerate(variables_of(item)))
     return None
 
 

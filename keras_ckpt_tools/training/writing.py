@@ -24,6 +24,7 @@ from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
 from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
 from keras_ckpt_tools.formats.documents import Describer, Documents
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
+from keras_ckpt_tools.formats.structure import structure_of
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.registry import registry
@@ -172,13 +173,7 @@ def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
 
 
 def _part(group: str, model: Any) -> Part:
-    return Part(
-        group,
-        lambda: state.capture(model),
-        state.variables_of(model),
-        state.keeps_structure(model),
-        state.structure_of(model),
-    )
+    return Part(group, lambda: state.capture(model), structure_of(model))
 
 
 def _record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
