@@ -60,4 +60,4 @@ def _wrong(code: str, namespace: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]))) + "\n")

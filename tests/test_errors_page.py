@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import errors_page
+import pytest
 
 _PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
 _TITLES = list(errors_page.sections(_PAGE.read_text(encoding="utf-8")))

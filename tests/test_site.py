@@ -17,4 +17,5 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "reference.html").read_text(encoding="utf-8")
-    assert "background" in reference and "max_to_keep" in reference
+    assert "background" in reference
+    assert "max_to_keep" in reference
