@@ -16,9 +16,13 @@ FRAMEWORKS = ("jax", "keras", "tensorflow", "torch")
 FRAMEWORK_FREE = [
     "keras_ckpt_tools",
     "keras_ckpt_tools.cli",
+    "keras_ckpt_tools.cli.completing",
     "keras_ckpt_tools.cli.inspecting",
+    "keras_ckpt_tools.cli.listing",
     "keras_ckpt_tools.cli.places",
     "keras_ckpt_tools.cli.printing",
+    "keras_ckpt_tools.cli.pruning",
+    "keras_ckpt_tools.cli.resuming",
     "keras_ckpt_tools.cli.verifying",
     "keras_ckpt_tools.data",
     "keras_ckpt_tools.data.orders",
