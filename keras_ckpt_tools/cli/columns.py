@@ -136,6 +136,9 @@ def _laid_out(
     for row in cells:
         parts = []
         for cell, width, column in zip(row, widths, columns, strict=True):
+            if len(cell) <= width and cell.isascii():
+                parts.append(cell.rjust(width) if column.right else cell.ljust(width))
+                continue
             text = _shortened(cell, width)
             padding = " " * (width - _width(text))
             parts.append(padding + text if column.right else text + padding)

@@ -26,6 +26,7 @@ __all__ = ["Listing", "command", "facts_of", "list_runs", "table_of"]
 
 _MOST_METRICS = 4
 _EVERY_S = 2
+_STOCK = "latest.weights.h5"
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _ORDERS = {
     "saved": lambda one: one.saved_at,
@@ -245,6 +246,8 @@ def _notes(run: Run) -> list[str]:
     foreign = sum(one.state is State.FOREIGN for one in run.checkpoints)
     if foreign:
         notes.append(f"{plural(foreign, 'file')} of others: {'; '.join(sorted(later))}")
+    if any(one.name.startswith(_STOCK) and one.state is State.FOREIGN for one in run.checkpoints):
+        notes.append("A backup of Keras' own: `keras-ckpt resume-info` says where it is")
     monitored = run.best and (run.best.progress.best or run.progress.best)
     if monitored:
         notes.append(f"* the best {monitored.monitor} ({monitored.mode}) that is there")

@@ -293,8 +293,8 @@ def _of_backup(
     notes = [f"It says {backup.place.told} itself."]
     if place.batches:
         notes.append(
-            f"Epoch {place.epoch} was interrupted after {place.batches:,} batches and begins again "
-            "from its first one."
+            f"Epoch {place.epoch} was interrupted after {place.batches:,} of its batches and "
+            "begins again from its first one."
         )
     if backup.place.doubt:
         notes.append(
