@@ -10,6 +10,7 @@
 #   make bench          speed and memory beside the peers, into benchmarks/RESULTS.md (an hour);
 #                       make bench BENCH=--quick takes a few minutes
 #   make check-install  build the wheel, install it into an empty environment, run the README there
+#   make release-check  the same, after a look at what would be published; leaves it in dist/
 #   make clean          remove environments, builds and caches
 
 # The first of these that is new enough and can make environments; `make PYTHON=...` overrides.
@@ -28,7 +29,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest torture fuzz bench check-install clean
+.PHONY: demo test lint test-oldest torture fuzz bench check-install release-check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -54,6 +55,9 @@ fuzz: $(VENV)/.installed
 
 check-install: $(VENV)/.installed
 	@.ci/check_install $(BIN)/python
+
+release-check: $(VENV)/.installed
+	@.ci/release_check $(BIN)/python
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -20,7 +20,6 @@ holds would have two names.
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -66,9 +65,6 @@ __all__ = [
     "training_progress",
     "verify",
 ]
-
-# What happens is said through `logging`; whether anybody hears it, the program decides.
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Where each name lives; `None` for what is itself a module of this package.
 _HOMES: dict[str, str | None] = {

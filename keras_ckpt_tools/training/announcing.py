@@ -29,6 +29,10 @@ from keras_ckpt_tools.showing.tables import size_of
 if TYPE_CHECKING:
     from keras_ckpt_tools.training.trail import SaveTrail
 
+# Whether anybody hears what is logged, the program decides. It stands here, and not at the front
+# door, because nothing else logs and `logging` would double the time of the import.
+logging.getLogger(__package__.partition(".")[0]).addHandler(logging.NullHandler())
+
 
 @dataclass
 class Save:

@@ -100,5 +100,6 @@ def test_levels_tell_what_was_done_from_what_was_decided(
 
 def test_a_program_that_asks_for_nothing_hears_nothing() -> None:
     """The package's logger has a handler, so Python does not print for want of one."""
+    assert kct.CheckpointManager
     handlers = logging.getLogger("keras_ckpt_tools").handlers
     assert [type(handler) for handler in handlers] == [logging.NullHandler]
