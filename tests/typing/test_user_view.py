@@ -51,7 +51,7 @@ def errors_of(checker: str, path: Path, tmp_path: Path) -> list[tuple[str, int]]
 
 def _mypy(path: Path, tmp_path: Path) -> list[tuple[str, int]]:
     config = tmp_path / "mypy.ini"
-    config.write_text(MYPY.format(cache=path.parent / "cache"))
+    config.write_text(MYPY.format(cache=tmp_path / "cache"))
     command = [sys.executable, "-m", "mypy", "--config-file", str(config), "--no-error-summary"]
     done = subprocess.run(
         [*command, str(path)], capture_output=True, text=True, check=False, cwd=ROOT, timeout=300
