@@ -6,8 +6,6 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-import pytest
-
 import keras_ckpt_tools as kct
 
 ROOT = Path(kct.__file__).parents[1]
@@ -17,12 +15,11 @@ TEXTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def declared() -> ConfigParser:
-    """What `setup.cfg` says."""
+def declared(key: str) -> str:
+    """Return what `setup.cfg` says of the package under a key."""
     parser = ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
-    return parser
+    return parser["metadata"][key]
 
 
 def cited(key: str) -> str:
@@ -32,28 +29,28 @@ def cited(key: str) -> str:
     return found[1]
 
 
-def test_the_version_is_the_same_everywhere(declared: ConfigParser) -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     """It is in `_version.py`; what cannot ask there repeats it."""
-    assert declared["metadata"]["version"] == "attr: keras_ckpt_tools._version.__version__"
+    assert declared("version") == "attr: keras_ckpt_tools._version.__version__"
     assert cited("version") == kct.__version__
     newest = re.search(r"^## \[(.+?)\]", TEXTS["CHANGELOG.md"], re.MULTILINE)
     assert newest
     assert newest[1] in (kct.__version__, "Unreleased")
 
 
-def test_the_package_is_described_in_the_same_words(declared: ConfigParser) -> None:
+def test_the_package_is_described_in_the_same_words() -> None:
     """On its page, where it is cited, and where it is installed from."""
-    description = declared["metadata"]["description"]
+    description = declared("description")
     assert cited("abstract") == description
-    assert cited("title") == declared["metadata"]["name"] == kct.__name__
+    assert cited("title") == declared("name") == kct.__name__
     title, _, line, *_ = TEXTS["README.md"].splitlines()
     assert title == f"# {kct.__name__}"
     assert line == description.replace("Keras custom objects", "Custom objects")
 
 
-def test_the_license_is_the_same_everywhere(declared: ConfigParser) -> None:
+def test_the_license_is_the_same_everywhere() -> None:
     """A package with two licenses has none that anybody can rely on."""
-    assert cited("license") == declared["metadata"]["license"] == "Apache-2.0"
+    assert cited("license") == declared("license") == "Apache-2.0"
     assert "\nApache-2.0." in TEXTS["README.md"]
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
 

@@ -33,10 +33,9 @@ def mistakes() -> list[int]:
     return [number for number, line in enumerate(lines, 1) if "# type: ignore[" in line]
 
 
-@pytest.fixture(scope="module")
-def unsilenced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program without the comments that silence its mistakes."""
-    path = tmp_path_factory.mktemp("typing") / "program.py"
+def unsilenced(folder: Path) -> Path:
+    """Return the program without the comments that silence its mistakes."""
+    path = folder / "program.py"
     text = PROGRAM.read_text(encoding="utf-8")
     path.write_text(re.sub(r"  # (type|pyright): ignore\[.*", "", text), encoding="utf-8")
     return path
@@ -94,9 +93,9 @@ def test_a_program_of_a_user_is_typed(checker: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("checker", ["mypy", "basedpyright"])
-def test_a_mistake_of_a_user_is_found(checker: str, unsilenced: Path, tmp_path: Path) -> None:
+def test_a_mistake_of_a_user_is_found(checker: str, tmp_path: Path) -> None:
     """Each line that is wrong is an error, and no other one."""
-    found = errors_of(checker, unsilenced, tmp_path)
+    found = errors_of(checker, unsilenced(tmp_path), tmp_path)
     assert sorted({line for _, line in found}) == mistakes()
 
 
