@@ -9,8 +9,9 @@
 #   make fuzz           damaged and hostile files, a million mutants of them; KCT_FUZZ=20000 for fewer
 #   make bench          speed and memory beside the peers, into benchmarks/RESULTS.md (an hour);
 #                       make bench BENCH=--quick takes a few minutes
-#   make docs          the documentation as a site, into build/docs
+#   make docs           the documentation as a site, into build/docs
 #   make check-install  build the wheel, install it into an empty environment, run the README there
+#   make release-check  the same, after a look at what would be published; leaves it in dist/
 #   make clean          remove environments, builds and caches
 
 # The first of these that is new enough and can make environments; `make PYTHON=...` overrides.
@@ -29,7 +30,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest torture fuzz bench docs check-install clean
+.PHONY: demo test lint test-oldest torture fuzz bench docs check-install release-check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -58,6 +59,9 @@ check-install: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --config-file .mkdocs.yml
+
+release-check: $(VENV)/.installed
+	@.ci/release_check $(BIN)/python
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -91,13 +91,17 @@ _HOMES: dict[str, str | None] = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def _load(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
     module = importlib.import_module(f"{__name__}.{home or name}")
     value = globals()[name] = module if home is None else getattr(module, name)
     return value
+
+
+if not TYPE_CHECKING:  # Type checkers take a module that has this for one that has every name.
+    __getattr__ = _load
 
 
 def __dir__() -> list[str]:

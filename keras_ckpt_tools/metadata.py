@@ -11,11 +11,13 @@ earlier one did not know (every field has a default): a record outlives the vers
 from __future__ import annotations
 
 import dataclasses
-import html
+import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
+
+from keras_ckpt_tools.showing.tables import as_text, facts_as_html
 
 __all__ = [
     "FORMAT_VERSION",
@@ -139,8 +141,9 @@ class TrainingProgress(_Value):
     batches_completed: int = 0
     step: int = 0
     logs: Mapping[str, float] = field(default_factory=dict)
-    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    history_epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    # A thousand epochs of them would push all the rest off the screen.
+    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    history_epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     best: Best | None = None
     run_id: str = ""
     started_at: float = 0.0
@@ -170,12 +173,11 @@ class TrainingProgress(_Value):
             }
         )
 
+    def __str__(self) -> str:
+        return as_text("Training progress", self._facts().items())
+
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._facts().items()
-        )
-        return f"<table><caption>Training progress</caption>{rows}</table>"
+        return facts_as_html("Training progress", self._facts())
 
     def _facts(self) -> dict[str, str]:
         facts = {
@@ -187,6 +189,10 @@ class TrainingProgress(_Value):
         if self.best and self.best.value is not None:
             epoch = "?" if self.best.epoch is None else str(self.best.epoch)
             facts[f"best {self.best.monitor}"] = f"{self.best.value:.4g} (epoch index {epoch})"
+        if self.elapsed_s:
+            facts["time in training"] = f"{datetime.timedelta(seconds=round(self.elapsed_s))}"
+        if self.run_id:
+            facts["run"] = self.run_id
         return facts
 
 

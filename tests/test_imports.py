@@ -38,6 +38,8 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.loading.runs",
     "keras_ckpt_tools.metadata",
     "keras_ckpt_tools.registry",
+    "keras_ckpt_tools.showing.bars",
+    "keras_ckpt_tools.showing.tables",
     "keras_ckpt_tools.storage",
     "keras_ckpt_tools.storage.commit",
     "keras_ckpt_tools.storage.retention",
@@ -65,7 +67,7 @@ def test_module_is_imported_without_a_framework(module):
 def test_inspecting_a_file_of_ours_needs_no_numpy_either():
     """What reads a record is the standard library and a digest."""
     loaded = loaded_after("import keras_ckpt_tools as kct; kct.inspect, kct.verify")
-    assert not loaded & {*FRAMEWORKS, "h5py", "ml_dtypes", "numpy"}
+    assert not loaded & {*FRAMEWORKS, "h5py", "ml_dtypes", "numpy", "rich"}
 
 
 def test_names_that_need_no_framework_load_none():

@@ -178,7 +178,7 @@ class Source(Opened):
         if self._has_weights:
             self._foreign.begin()
         try:
-            bad = self._archive.testzip()
+            bad = archive.first_bad_member(self._archive)
         except (*BAD_ZIP, OSError) as error:
             return [f"its zip structure cannot be read ({error})"]
         return [f"the checksum of its member {bad} is wrong"] if bad else []

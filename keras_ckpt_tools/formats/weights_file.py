@@ -27,6 +27,7 @@ from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
 from keras_ckpt_tools.formats.snapshot import Snapshot
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.showing.byte_counts import counted
 
 Write = Callable[[Any], Any]
 
@@ -77,6 +78,7 @@ def write_weights(
         size=layout.size,
     )
     write(encode(record, block))
+    write = counted(write)
     for piece in _gathered(_pieces(layout, arrays)):
         write(piece)
     return record

@@ -47,6 +47,7 @@ from keras_ckpt_tools.loading.trust import Trust
 from keras_ckpt_tools.loading.versions import writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
+from keras_ckpt_tools.showing.bars import bar_for_file
 
 __all__ = ["safe_load_model"]
 
@@ -129,9 +130,10 @@ def safe_load_model(
     resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
     limits = Limits.of(max_bytes)
     artefact = tell(path, limits)
-    if artefact.kind in _FOLDERS:
-        return _load_from_directory(artefact, resolver, compile, which, limits)
-    return _load(artefact, resolver, compile, limits)
+    with bar_for_file("Loading", path):
+        if artefact.kind in _FOLDERS:
+            return _load_from_directory(artefact, resolver, compile, which, limits)
+        return _load(artefact, resolver, compile, limits)
 
 
 def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Limits) -> Any:

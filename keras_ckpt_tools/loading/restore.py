@@ -27,6 +27,7 @@ from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.showing.bars import bar_for_file
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
 
@@ -92,7 +93,8 @@ def load_weights(
     limits = Limits.of(max_bytes)
     for artefact in weights_at(path, bad, limits):
         try:
-            report = _load(model, artefact, strict, limits)
+            with bar_for_file("Loading", artefact.path):
+                report = _load(model, artefact, strict, limits)
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise

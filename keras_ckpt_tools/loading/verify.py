@@ -14,6 +14,7 @@ from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.loading.remedies import wrong_kind
 from keras_ckpt_tools.loading.tables import as_html, as_text
+from keras_ckpt_tools.showing.bars import bar_for_file
 
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 
@@ -117,6 +118,11 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     >>> bool(report), report.problems
     (False, ('model.keras: empty: it has no bytes',))
     """
+    with bar_for_file("Verifying", path):
+        return _verify(path)
+
+
+def _verify(path: str | os.PathLike[str]) -> VerifyReport:
     artefact = tell(path)
     if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
         return VerifyReport(artefact.path, (_check(artefact),))

@@ -7,6 +7,7 @@ file, finds the newest good checkpoint again, and restores all objects or none (
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +34,15 @@ from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 class Restored(NamedTuple):
@@ -73,6 +77,7 @@ class Checkpoints:
         monitor: Metric by which the best checkpoint is known, or `None`.
         mode: `"min"` or `"max"`.
         background: Whether files are written in a thread, while training goes on.
+        announcer: Tells people of saves.
     """
 
     def __init__(
@@ -83,13 +88,14 @@ class Checkpoints:
         monitor: str | None = None,
         mode: str = "min",
         background: bool = False,
+        announcer: Announcer | None = None,
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self._given = dict(objects)
         self.objects = with_optimizer(objects)
         self.monitor = monitor
         self.mode = mode
-        self._policy = policy
+        self.policy = policy
         self._pinned: str | None = None
         self._saved: list[Saved] | None = None
         self._number = 0
@@ -97,6 +103,7 @@ class Checkpoints:
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
+        self._announcer = announcer or Announcer(_log, self.directory)
         self._adapters = adapters_of(self.objects)
 
     @property
@@ -142,6 +149,7 @@ class Checkpoints:
         Returns:
             Path of the new file.
         """
+        save = self._announcer.begins(progress)
         self.follow_compile()
         self._occupancy.take()
         self._notice_other_run(progress)
@@ -167,12 +175,15 @@ class Checkpoints:
                 # It may be in place all the same: look again what is there.
                 self._saved = None
                 raise
+            self._announcer.committed(save)
             known = [item for item in self.saved if item.path != path]
             holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
             self._saved = [*known, Saved(path, number, record.progress, holds)]
             self._keep()
 
-        self._writer.run(commit)
+        with save.to(path):
+            self._writer.run(commit)
+        self._announcer.settle()
         return path
 
     def follow_compile(self) -> None:
@@ -203,13 +214,16 @@ class Checkpoints:
         Raises:
             CommitError: a save in the background failed.
         """
-        self._writer.wait()
+        try:
+            self._writer.wait()
+        finally:
+            self._announcer.settle()
 
     def _keep(self) -> None:
         best = self.best
         pinned = [self._pinned] if self._pinned else []
         mine = self._mine(self.saved[-1])
-        gone = to_delete(mine, self._policy, best=best.path if best else None, pinned=pinned)
+        gone = to_delete(mine, self.policy, best=best.path if best else None, pinned=pinned)
         delete_checkpoints([item.path for item in gone])
         clear_leftovers(self.directory)
         self._saved = [item for item in self.saved if item not in gone]

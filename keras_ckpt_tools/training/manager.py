@@ -8,6 +8,7 @@ engine that serves `fit()`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
@@ -17,15 +18,19 @@ import keras
 from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
+from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState
+from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
 from keras_ckpt_tools.training.writing import check_directory
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointManager(TrainingLoop):
@@ -53,6 +58,11 @@ class CheckpointManager(TrainingLoop):
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
             `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
             `model`, or to the first one, and their state is carried over a restart.
+        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
+            when, where to, how large, how long each took and how long training stood still.
+        verbose: 1 to print a line at each save and where a run goes on, with a bar on a terminal
+            while a save or restore takes long. With 0 it goes to `logging` instead, under the name
+            `keras_ckpt_tools.training.manager`.
         **objects: What is tracked, by names of your choice and any number of them: Keras models,
             optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
             `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
@@ -102,19 +112,25 @@ class CheckpointManager(TrainingLoop):
         background: bool = False,
         save_on_signal: bool = False,
         callbacks: Iterable[keras.callbacks.Callback] = (),
+        tensorboard: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
         **objects: Any,
     ):
         policy = policy_from(max_to_keep, keep)
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
         self._mode = direction(monitor, mode)
+        self._announcer = Announcer(
+            _log, check_directory(directory, "directory"), verbose, tensorboard
+        )
         self._checkpoints = Checkpoints(
-            check_directory(directory, "directory"),
+            os.fspath(directory),
             objects,
             policy,
             monitor,
             self._mode,
             background,
+            self._announcer,
         )
         if resume == "never":
             self._checkpoints.expect_another_run()
@@ -196,7 +212,8 @@ class CheckpointManager(TrainingLoop):
         best = self._best(self._checkpoints.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
         beside = self._state.take() | {CADENCE: self._cadence.get_state()}
-        path = self._checkpoints.save(progress, beside)
+        with self._announcer.bar("Saving"):
+            path = self._checkpoints.save(progress, beside)
         self._restored = True
         self._cadence.saved()
         return path
@@ -231,7 +248,8 @@ class CheckpointManager(TrainingLoop):
             NotBuiltError: a tracked object has no variables, and cannot be built from what is
                 known.
         """
-        restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
+        with self._announcer.bar("Restoring"):
+            restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
         self._go_on(restored)
         return restored.progress
 
@@ -250,7 +268,8 @@ class CheckpointManager(TrainingLoop):
                 known.
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
-        found = self._checkpoints.restore_newest(self._state.differences)
+        with self._announcer.bar("Restoring"):
+            found = self._checkpoints.restore_newest(self._state.differences)
         self._restored = True
         if found is None:
             return None
@@ -258,6 +277,7 @@ class CheckpointManager(TrainingLoop):
         return found.path
 
     def _go_on(self, restored: Restored) -> None:
+        self._announcer.goes_on(restored.path, restored.progress)
         self._run.resume(restored.progress)
         self._state.resume(restored)
         self._restored = True
@@ -280,16 +300,23 @@ class CheckpointManager(TrainingLoop):
         names = ", ".join(self._checkpoints.objects)
         return f"<CheckpointManager {self.directory!r}: {names}; {len(self.checkpoints)} saved>"
 
-    def _repr_html_(self) -> str:
-        import html
+    def __str__(self) -> str:
+        return self._view().as_text()
 
-        rows = "".join(
-            f"<tr><td>{html.escape(os.path.basename(item.path))}</td>"
-            f"<td>{item.progress.epochs_completed}</td><td>{item.progress.step}</td></tr>"
-            for item in self._checkpoints.saved
+    def _repr_html_(self) -> str:
+        return self._view().as_html()
+
+    def _view(self) -> ManagerView:
+        checkpoints = self._checkpoints
+        return ManagerView(
+            checkpoints.directory,
+            self.progress,
+            checkpoints.objects,
+            tuple(checkpoints.saved),
+            self.best_checkpoint,
+            checkpoints.policy,
+            self._cadence.next_save,
         )
-        head = "<tr><th>checkpoint</th><th>epochs completed</th><th>step</th></tr>"
-        return f"<table><caption>{html.escape(self.directory)}</caption>{head}{rows}</table>"
 
 
 def _one_model(objects: Mapping[str, Any]) -> Any:

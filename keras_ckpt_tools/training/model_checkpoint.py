@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import keras
 
-from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
+from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
 from keras_ckpt_tools.training.fit_frames import call_in_turn
@@ -53,7 +53,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             `{batch}` (one-based) and names in the logs, with formats: `"{epoch:02d}.keras"`. It
             ends in `.keras` or `.h5` for a whole model, in `.weights.h5` for weights only.
         monitor: Name of the metric in the logs. Defaults to `"val_loss"`.
-        verbose: 0, or 1 to print a line at each save.
+        verbose: 1 to print what happens, as Keras does. With 0 it goes to `logging` instead, under
+            the name `keras_ckpt_tools.training.model_checkpoint`.
         save_best_only: Whether only a model better than all before is saved. The best value is kept
             in the file itself, so a run that starts again never overwrites a better model.
         save_weights_only: Whether only weights (and the optimizer's state) are saved.
@@ -73,6 +74,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             goes on. One that another callback raises is not seen: Keras tells no callback of it.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
             end of the batch under way, and do after that what they would have done.
+        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
+            when, where to, how large, how long each took and how long training stood still.
 
     Raises:
         ArgumentError: an argument cannot work.
@@ -117,6 +120,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         on_missing_metric: Literal["warn", "error", "save"] = "warn",
         save_on_exception: bool = False,
         save_on_signal: bool = False,
+        tensorboard: str | os.PathLike[str] | None = None,
     ):
         path = check_pattern(filepath)
         self._format = format_of(path, weights_only=save_weights_only)
@@ -157,6 +161,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.save_on_exception = save_on_exception
         self.save_on_signal = save_on_signal
         self._signals = SignalWatch()
+        self._announcer = Announcer(_log, path, verbose, tensorboard, in_fit=True)
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -231,11 +236,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             )
         verdict = self._judge(epoch, logs, path)
         if verdict.message:
-            self._say(epoch, verdict.message)
+            self._say(epoch, verdict.message, logging.DEBUG)
         if verdict.warning:
             self._warn_once(verdict.warning)
         if verdict.save:
-            self._commit(epoch, path, verdict.best)
+            self._commit(path, verdict.best)
 
     def _save_interrupted(self) -> None:
         batch, logs = self._last
@@ -269,10 +274,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             return known
         return Best(self.monitor, mode, self.best, self._best_epoch)
 
-    def _commit(self, epoch: int, path: str, best: Best | None) -> None:
+    def _commit(self, path: str, best: Best | None) -> None:
         progress = self._run().progress(getattr(self.model, "optimizer", None), best)
         mode = direction_of(self.model, self.monitor, self.mode) or "min"
         note = {PATTERN: os.path.basename(self.filepath)}
+        save = self._announcer.begins(progress)
         write = prepare_model(path, self.model, progress, self._format, note)
         self._candidate = best
 
@@ -286,10 +292,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 raise
             # It counts, also if an old file cannot be deleted.
             self._outcomes.append((best, True))
+            self._announcer.committed(save)
             self._files.add(path, record, self.monitor, mode)
-            self._say(epoch, f"finished saving model to {path}")
 
-        self._writer.run(commit)
+        with save.to(path):
+            self._writer.run(commit)
         self._settle()
 
     def _settle(self) -> None:
@@ -301,6 +308,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 self._run().set_best(best)
             if self._candidate is best:
                 self._candidate = None
+        self._announcer.verbose = self.verbose  # Keras' own attribute, which may be changed.
+        self._announcer.settle(lambda save: f"{save.epoch}: finished saving model to {save.path}")
 
     def _get_file_path(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> str:
         return fill_pattern(self.filepath, epoch, batch, logs)
@@ -319,20 +328,17 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 self.best, self._best_epoch = best.value, best.epoch
                 self._say_plainly(f"best {self.monitor} before the restart: {shown(best.value)}")
                 if record.progress.run_id != run_id:
-                    _log.warning(
-                        "%s holds a model with %s=%s from an earlier run; only a better one "
-                        "replaces it. Delete it to start over.",
-                        path,
-                        self.monitor,
-                        shown(best.value),
+                    self._warn_once(
+                        f"{path!r} holds a model with {self.monitor}={shown(best.value)} from "
+                        "another run; only a better one replaces it. Delete it to start over."
                     )
 
-    def _say(self, epoch: int, message: str) -> None:
-        self._say_plainly(f"Epoch {epoch + 1}: {message}")
+    def _say(self, epoch: int, message: str, level: int = logging.INFO) -> None:
+        self._say_plainly(f"Epoch {epoch + 1}: {message}", level)
 
-    def _say_plainly(self, message: str) -> None:
-        if self.verbose > 0:
-            internals.print_msg(f"\n{message}")
+    def _say_plainly(self, message: str, level: int = logging.INFO) -> None:
+        self._announcer.verbose = self.verbose
+        self._announcer.say(message, level)
 
     def _warn_once(self, message: str) -> None:
         kind = message.split(":", maxsplit=1)[0]
