@@ -26,6 +26,7 @@ from keras_ckpt_tools.errors import (
     CkptError,
     DamagedArtefactError,
 )
+from keras_ckpt_tools.formats import archive
 from keras_ckpt_tools.formats.container_seal import BAD_ZIP, container_digest, sealed_digest
 from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5
 from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
