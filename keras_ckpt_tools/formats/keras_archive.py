@@ -22,8 +22,7 @@ from keras_ckpt_tools.formats.container_seal import (
     member_range,
     seal_comment,
 )
-from keras_ckpt_tools.formats.documents import Documents
-from keras_ckpt_tools.formats.snapshot import Snapshot
+from keras_ckpt_tools.formats.contents import Documents, Snapshot
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.write_behind import WriteBehind, in_pieces
