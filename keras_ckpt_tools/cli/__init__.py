@@ -15,7 +15,7 @@ from keras_ckpt_tools._version import __version__
 
 __all__ = ["main"]
 
-COMMANDS = {"inspect": "inspecting", "verify": "verifying"}
+COMMANDS = {"diff": "diffing", "inspect": "inspecting", "verify": "verifying"}
 
 
 class _Commands(click.Group):

@@ -15,7 +15,7 @@ from typing import Any
 
 from keras_ckpt_tools.loading.tables import as_text, printable
 
-__all__ = ["GOOD", "PROBLEMS", "UNREADABLE", "Answer", "answer"]
+__all__ = ["GOOD", "PROBLEMS", "UNREADABLE", "Answer", "answer", "answer_one"]
 
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
 
@@ -32,12 +32,19 @@ class Answer:
         caption: One line about it.
         rows: What there is to say about it, in columns.
         facts: The same and more, for programs.
+        word: What the status is called, where it is not one of a file: `"different"`.
     """
 
     status: int
     caption: str
     rows: Sequence[Sequence[str]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    word: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The status in a word."""
+        return self.word or _WORDS[self.status]
 
 
 def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
@@ -51,7 +58,7 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     for one in answers:
         worst = max(worst, one.status)
         if as_json:
-            files.append({"status": _WORDS[one.status], **one.facts})
+            files.append({"status": one.verdict, **one.facts})
         else:
             show(one)
     if as_json:
@@ -59,8 +66,19 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     return worst
 
 
+def answer_one(one: Answer, *, as_json: bool) -> int:
+    """Print the one answer of a command that has no more; return its exit status.
+
+    With `as_json` it is one JSON object: `status`, and the facts beside it.
+    """
+    if not as_json:
+        return answer([one], as_json=False)
+    _write(json.dumps({"status": one.verdict, **one.facts}, indent=2))
+    return one.status
+
+
 def _as_plain_text(one: Answer) -> None:
-    _write(as_text(f"{_WORDS[one.status]}: {one.caption}", one.rows))
+    _write(as_text(f"{one.verdict}: {one.caption}", one.rows))
 
 
 def _write(text: str) -> None:
@@ -81,7 +99,7 @@ def _on_terminal() -> Any:
 
     def show(one: Answer) -> None:
         console.print(Text.assemble(
-            (f" {_WORDS[one.status]} ", f"reverse {_COLOURS[one.status]}"),
+            (f" {one.verdict} ", f"reverse {_COLOURS[one.status]}"),
             f" {printable(one.caption)}",
         ))  # fmt: skip
         if one.rows:

@@ -30,7 +30,13 @@ from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
 
-_WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
+_WEIGHTS = (
+    Kind.KERAS,
+    Kind.KERAS_DIR,
+    Kind.H5_WEIGHTS,
+    Kind.CHECKPOINT,
+    Kind.SAFETENSORS,
+)
 
 
 def load_weights(

@@ -18,7 +18,7 @@ from keras_ckpt_tools.loading.tables import as_html, as_text
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 
 # In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
-_SUFFIXES = (".keras", ".h5", ".hdf5")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
 
 
 @dataclass(frozen=True)
