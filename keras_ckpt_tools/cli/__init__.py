@@ -15,7 +15,12 @@ from keras_ckpt_tools._version import __version__
 
 __all__ = ["main"]
 
-COMMANDS = {"diff": "diffing", "inspect": "inspecting", "verify": "verifying"}
+COMMANDS = {
+    "diff": "diffing",
+    "export": "exporting",
+    "inspect": "inspecting",
+    "verify": "verifying",
+}
 
 
 class _Commands(click.Group):

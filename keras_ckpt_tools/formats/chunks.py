@@ -22,7 +22,7 @@ from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["TOGETHER", "in_batches", "pieces"]
+__all__ = ["TOGETHER", "in_batches", "nbytes_of", "pieces"]
 
 TOGETHER = 32 << 20
 """Bytes that are read together, and of which a large tensor's pieces are at most."""
