@@ -122,6 +122,7 @@ def test_structure_shapes_and_dtypes_are_told_apart(tmp_path):
     ("dtype", "first", "second", "l2"),
     [
         ("float64", [1e200, 0], [1e200, 3e199], 3e199),
+        ("float64", [0, 0], [3, 4], 5.0),
         ("float64", [1e-200, 0], [2e-200, 0], 1e-200),
         ("int64", [2**62 + 1, 5], [2**62, 5], 1.0),
         ("int64", [-(2**63)], [2**63 - 1], float(2**64 - 1)),

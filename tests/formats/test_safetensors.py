@@ -101,6 +101,17 @@ def test_the_library_reads_what_we_write(dtype):
     assert bytes(told["data"]) == one.tobytes()
 
 
+def test_each_tensor_lies_at_a_multiple_of_its_width(tmp_path):
+    """Whoever maps the file into memory need not copy, however long its names are."""
+    path = tmp_path / "a.safetensors"
+    for extra in range(8):
+        arrays = {"a" + "x" * extra: np.ones(3, "i1"), "b": np.ones(2), "c": np.ones(1, "f4")}
+        path.write_bytes(_written(arrays))
+        with open_source(path) as source:
+            for name, array in arrays.items():
+                assert source.tensors[name].offset % array.dtype.itemsize == 0
+
+
 def test_we_read_what_the_library_writes(tmp_path):
     """With its metadata, its padding and its order."""
     arrays = {"b": np.arange(5, dtype="i2"), "a": np.eye(3), "s": np.array(2.5, "f2")}
@@ -113,6 +124,7 @@ HOSTILE = {
     "no-json": _raw(b"{" + b"x" * 20),
     "a-name-twice": _raw(b'{"a":%b,"a":%b}' % ((json.dumps(_F4).encode(),) * 2), bytes(8)),
     "overlap": _raw({"a": _F4, "b": _F4}, bytes(8)),
+    "overlap-and-hole": _raw({"a": _F4, "b": _F4}, bytes(16)),
     "hole": _raw({"a": {**_F4, "data_offsets": [4, 12]}}, bytes(12)),
     "behind-the-end": _raw({"a": {**_F4, "data_offsets": [0, 8]}}, bytes(4)),
     "too-long": _raw({"a": _F4}, bytes(9)),
