@@ -31,7 +31,7 @@ _ALIGNMENT = 8
 def write_safetensors(
     write: Callable[[Any], Any],
     tensors: Mapping[str, TensorInfo],
-    batches: Callable[[list[str]], Iterable[Mapping[str, np.ndarray[Any, Any]]]],
+    arrays: Callable[[list[str]], Iterable[np.ndarray[Any, Any]]],
     noted: Mapping[str, str],
 ) -> None:
     """Write tensors as one file.
@@ -39,7 +39,7 @@ def write_safetensors(
     Args:
         write: Takes the next bytes of the file.
         tensors: What there is, by name; each of a dtype in `NAMES`.
-        batches: Returns the arrays of these names, some at a time, in that order.
+        arrays: Returns the arrays of these names in that order; a large one in pieces.
         noted: Texts for `__metadata__`.
     """
     # As the library orders them: the widest first, so that each lies at a multiple of its width.
@@ -58,9 +58,8 @@ def write_safetensors(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT)
     write(len(text).to_bytes(8, "little") + text)
-    for arrays in batches(order):
-        for array in arrays.values():
-            write(raw_bytes(in_native_order(array)))
+    for array in arrays(order):
+        write(raw_bytes(in_native_order(array)))
 
 
 def _nbytes(info: TensorInfo) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.chunks import in_batches
+from keras_ckpt_tools.formats.chunks import in_batches, pieces
 from keras_ckpt_tools.formats.comparison import RANDOM_GROUP
 from keras_ckpt_tools.formats.contents import Snapshot
 from keras_ckpt_tools.formats.tensor_source import read_from
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["check_storable", "is_keras_path", "write"]
 
 _NAMED = 5
+_ELEMENTS = 4 << 20
 
 
 def check_storable(material: Material, places: Places, format: Format) -> None:
@@ -111,15 +112,19 @@ def _write_safetensors(path: str, material: Material, places: Places) -> None:
 
     tensors = {name: material.weights.tensors[place] for name, place in places.items()}
 
-    def batches(order: list[str]) -> Iterator[Mapping[str, np.ndarray[Any, Any]]]:
+    def arrays(order: list[str]) -> Iterator[np.ndarray[Any, Any]]:
         for batch in in_batches(tensors, order):
-            yield read_from(material.weights, {name: places[name] for name in batch})
+            if len(batch) == 1:
+                yield from pieces(material.weights, places[batch[0]], _ELEMENTS)
+                continue
+            found = read_from(material.weights, {name: places[name] for name in batch})
+            yield from (found[name] for name in batch)
 
     documents = material.documents
     config = documents.config if documents else None
     metadata = json.loads(documents.metadata) if documents else {}
     with staged(path) as file:
-        write_safetensors(file.write, tensors, batches, notes(material.record, config, metadata))
+        write_safetensors(file.write, tensors, arrays, notes(material.record, config, metadata))
 
 
 def _write_hdf5(path: str, format: Format, material: Material, places: Places) -> None:

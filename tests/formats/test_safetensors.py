@@ -32,7 +32,7 @@ def _written(arrays: dict[str, np.ndarray], noted: dict[str, str] | None = None)
     stream = io.BytesIO()
     infos = {n: TensorInfo(n, a.shape, a.dtype.name, None, a.nbytes) for n, a in arrays.items()}
     write_safetensors(
-        stream.write, infos, lambda order: ({name: arrays[name]} for name in order), noted or {}
+        stream.write, infos, lambda order: (arrays[name] for name in order), noted or {}
     )
     return stream.getvalue()
 
