@@ -17,6 +17,8 @@ __all__ = ["main"]
 
 COMMANDS = {
     "completion": "completing",
+    "diff": "diffing",
+    "export": "exporting",
     "inspect": "inspecting",
     "ls": "listing",
     "prune": "pruning",

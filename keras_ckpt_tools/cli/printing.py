@@ -22,6 +22,7 @@ __all__ = [
     "UNREADABLE",
     "Answer",
     "answer",
+    "answer_one",
     "word_of",
     "write",
     "write_json",
@@ -45,12 +46,19 @@ class Answer:
         caption: One line about it.
         rows: What there is to say about it, in columns.
         facts: The same and more, for programs.
+        word: What the status is called, where it is not one of a file: `"different"`.
     """
 
     status: int
     caption: str
     rows: Sequence[Sequence[str]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    word: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The status in a word."""
+        return self.word or _WORDS[self.status]
 
 
 def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
@@ -64,7 +72,7 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     for one in answers:
         worst = max(worst, one.status)
         if as_json:
-            files.append({"status": _WORDS[one.status], **one.facts})
+            files.append({"status": one.verdict, **one.facts})
         else:
             show(one)
     if as_json:
@@ -72,13 +80,14 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     return worst
 
 
-def write_json(status: int, **facts: Any) -> None:
+def write_json(status: int | str, **facts: Any) -> None:
     """Print what a command has to say as one JSON object.
 
-    Every command's has `format` and `status` (`"good"`, `"problems"`, `"unreadable"`) in front. It
-    is indented for a person at a terminal, and one line for a program.
+    Every command's has `format` and `status` (`"good"`, `"problems"`, `"unreadable"`, or what it
+    has instead) in front. It is indented for a person at a terminal, and one line for a program.
     """
-    document = {"format": JSON_FORMAT, "status": word_of(status), **facts}
+    word = status if isinstance(status, str) else word_of(status)
+    document = {"format": JSON_FORMAT, "status": word, **facts}
     write(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
 
 
@@ -91,8 +100,16 @@ def word_of(status: int) -> str:
     return _WORDS[status]
 
 
+def answer_one(one: Answer, *, as_json: bool) -> int:
+    """Print the one answer of a command that has no more; return its exit status."""
+    if as_json:
+        write_json(one.verdict, **one.facts)
+        return one.status
+    return answer([one], as_json=False)
+
+
 def _as_plain_text(one: Answer) -> None:
-    write(as_text(f"{_WORDS[one.status]}: {one.caption}", one.rows))
+    write(as_text(f"{one.verdict}: {one.caption}", one.rows))
 
 
 def write(text: str) -> None:
@@ -114,7 +131,7 @@ def _on_terminal() -> Any:
 
     def show(one: Answer) -> None:
         console.print(Text.assemble(
-            (f" {_WORDS[one.status]} ", f"reverse {_COLOURS[one.status]}"),
+            (f" {one.verdict} ", f"reverse {_COLOURS[one.status]}"),
             f" {printable(one.caption)}",
         ))  # fmt: skip
         if one.rows:

@@ -112,6 +112,17 @@ class ForeignHdf5:
         descriptor, start, _ = self._place
         return hdf5_tensors.read_plain(descriptor, start, info, layout)
 
+    def place_of(self, info: TensorInfo) -> tuple[int, int, str] | None:
+        """Return descriptor, offset and NumPy's type of a tensor whose bytes lie there as they are.
+
+        `None` where it is packed, or of a type that needs converting.
+        """
+        layout = self.survey.plain.get(info.path)
+        if layout is None or info.offset is None:
+            return None
+        descriptor, start, _ = self._place
+        return descriptor, start + info.offset, layout
+
 
 def unpacked(opened: zipfile.ZipFile, name: str, path: str, stack: ExitStack) -> Place:
     """Return where a packed member is, in a copy of our own that goes with its descriptor.

@@ -20,8 +20,7 @@ from keras_ckpt_tools.formats.container_seal import (
     container_digest,
     seal_comment,
 )
-from keras_ckpt_tools.formats.documents import Documents
-from keras_ckpt_tools.formats.snapshot import Snapshot
+from keras_ckpt_tools.formats.contents import Documents, Snapshot
 from keras_ckpt_tools.formats.stored_zip import Member, StoredZip
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record

@@ -20,32 +20,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ckpt_tools.formats.contents import Snapshot
 from keras_ckpt_tools.formats.sharing import Handle, as_array, handle_of, read
 from keras_ckpt_tools.formats.state import to_numpy
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.formats.structure import Structure
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The tensors of one moment, ready to be written.
-
-    Attributes:
-        arrays: Tensors by HDF5 path. They may share memory with the variables' old values.
-        names: Names of objects by the path of their group (HDF5 attributes, as Keras sets them).
-        links: Second paths of groups: `(path, target)`.
-    """
-
-    arrays: Mapping[str, np.ndarray[Any, Any]]
-    names: Mapping[str, str] = field(default_factory=dict)
-    links: tuple[tuple[str, str], ...] = ()
+__all__ = ["Part", "Snapshot", "Snapshots"]
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ READABLE = frozenset(
         Kind.H5_WEIGHTS,
         Kind.H5_WEIGHTS_LEGACY,
         Kind.CHECKPOINT,
+        Kind.SAFETENSORS,
     }
 )
 
@@ -146,6 +147,22 @@ class Source(Opened):
         if changed := [path for path in found if path not in arrays]:
             raise self._damaged(f"the bytes of {', '.join(changed)} have changed")
         return arrays
+
+    def place_of(self, path: str) -> tuple[int, int, str] | None:
+        """Return where a tensor lies whose bytes are in the file as they are, else `None`.
+
+        Returns:
+            An open descriptor, the offset in it, and NumPy's type of the elements there.
+        """
+        info = self.tensors[path]
+        self.check()
+        if self.record is not None:
+            from keras_ckpt_tools.formats.dtypes import hdf5_dtype, numpy_dtype
+
+            layout = hdf5_dtype(numpy_dtype(info.dtype)).str
+            return None if info.offset is None else (self._fd, self._base + info.offset, layout)
+        self.check_unchanged()
+        return self._foreign.place_of(info)
 
     def check_others(self, paths: Iterable[str]) -> None:
         """Check what a load of these tensors leaves unread: a changed byte is found all the same.
@@ -265,6 +282,10 @@ def open_source(
         artefact = artefact or tell(path, limits)
         _require_readable(artefact)
         try:
+            if artefact.kind is Kind.SAFETENSORS:
+                from keras_ckpt_tools.formats.safetensors_file import SafetensorsSource
+
+                return SafetensorsSource(artefact, limits)
             return Source(artefact, limits)
         except ReplacedError:
             artefact = None  # Somebody put another file in its place; that one is looked at.
@@ -299,7 +320,7 @@ def _require_readable(artefact: Artefact) -> None:
         raise ArtefactKindError(
             f"This is a {artefact.kind}; it holds no Keras model or weights that could be read.",
             received=f"path={artefact.path!r}",
-            remedy="Pass a `.keras`, `.weights.h5` or `.h5` file.",
+            remedy="Pass a `.keras`, `.weights.h5`, `.h5` or `.safetensors` file.",
             path=artefact.path,
             kind=str(artefact.kind),
         )

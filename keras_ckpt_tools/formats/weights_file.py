@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.formats.contents import Snapshot
 from keras_ckpt_tools.formats.dtypes import (
     dtype_name,
     hdf5_dtype,
@@ -24,7 +25,6 @@ from keras_ckpt_tools.formats.dtypes import (
     raw_bytes,
 )
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
-from keras_ckpt_tools.formats.snapshot import Snapshot
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.byte_counts import counted

@@ -144,7 +144,8 @@ def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
         ),
         Kind.SAFETENSORS: (
             "This is a safetensors file: it holds tensors, but not what the model is.",
-            f"Read it with `safetensors.numpy.load_file({path!r})`.",
+            f"Build the model and call `kct.load_weights(model, {path!r})`; where the names in it "
+            "are not Keras', rename them first with `keras-ckpt export --rename`.",
         ),
         Kind.NPZ: (
             "This file holds NumPy arrays, not a Keras model.",

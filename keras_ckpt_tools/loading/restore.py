@@ -31,7 +31,13 @@ from keras_ckpt_tools.showing.bars import bar_for_file
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
 
-_WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
+_WEIGHTS = (
+    Kind.KERAS,
+    Kind.KERAS_DIR,
+    Kind.H5_WEIGHTS,
+    Kind.CHECKPOINT,
+    Kind.SAFETENSORS,
+)
 
 
 def load_weights(

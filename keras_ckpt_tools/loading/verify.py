@@ -19,7 +19,7 @@ from keras_ckpt_tools.showing.bars import bar_for_file
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 
 # In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
-_SUFFIXES = (".keras", ".h5", ".hdf5")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,6 @@ def npz() -> bytes:
 FOREIGN = {
     "pickle": (pickle.dumps([1, 2]), "never opened here"),
     "arrays": (npz(), "numpy.load("),
-    "safetensors": ((2).to_bytes(8, "little") + b"{}", "safetensors.numpy.load_file("),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull --include="),
     "page": (b"<!doctype html>", "download the file again"),
     "text": (b"hello", "Pass a `.keras` or `.h5` file"),
