@@ -25,6 +25,7 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.data.parallel",
     "keras_ckpt_tools.data.positions",
     "keras_ckpt_tools.errors",
+    "keras_ckpt_tools.formats.comparison",
     "keras_ckpt_tools.formats.kinds",
     "keras_ckpt_tools.formats.report",
     "keras_ckpt_tools.formats.source",

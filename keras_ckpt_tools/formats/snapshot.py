@@ -27,9 +27,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ckpt_tools.formats.naming import names_above
 from keras_ckpt_tools.formats.sharing import Handle, as_array, handle_of, read
 from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.stores import Captured, built_on
+from keras_ckpt_tools.metadata import OptimizerState
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,15 @@ class Snapshot:
         arrays: Tensors by HDF5 path. They may share memory with the variables' old values.
         names: Names of objects by the path of their group (HDF5 attributes, as Keras sets them).
         links: Second paths of groups: `(path, target)`.
+        called: What layers and optimizers are called, by group, where there are tensors below.
+        optimizers: What optimizers they are, and of which variables, by group.
     """
 
     arrays: Mapping[str, np.ndarray[Any, Any]]
     names: Mapping[str, str] = field(default_factory=dict)
     links: tuple[tuple[str, str], ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
+    optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,16 +78,40 @@ class Snapshots:
     def __init__(self) -> None:
         self._walked: dict[str, tuple[Sequence[Any], Sequence[int | str], Captured]] = {}
         self._handles: dict[str, tuple[Any, Handle | None]] = {}
+        self._told: tuple[Sequence[Captured], Mapping[str, str], Mapping[str, OptimizerState]] = (
+            (),
+            {},
+            {},
+        )
 
     def take(self, parts: Iterable[Part]) -> Snapshot:
         """Take a snapshot of all parts, now."""
         values: dict[str, Any] = {}
         names: dict[str, str] = {}
-        for part in parts:
-            captured = self.walk(part)
+        walked = [self.walk(part) for part in parts]
+        for captured in walked:
             values |= captured.values
             names |= captured.names
-        return Snapshot(self._arrays(values), names)
+        called, optimizers = self._described(walked, values)
+        return Snapshot(self._arrays(values), names, (), called, optimizers)
+
+    def _described(
+        self, walked: Sequence[Captured], values: Mapping[str, Any]
+    ) -> tuple[Mapping[str, str], Mapping[str, OptimizerState]]:
+        """Return what the record says of names; made anew only where something was walked anew."""
+        telling = [captured for captured in walked if captured.names or captured.optimizers]
+        if not _identical(self._told[0], telling):
+            names: dict[str, str] = {}
+            optimizers: dict[str, tuple[str, list[Any]]] = {}
+            for captured in telling:
+                names |= captured.called()
+                optimizers |= captured.optimizers
+            told = names_above(names, values), built_on(optimizers, values)
+            kept = {id(captured) for _, _, captured in self._walked.values()}
+            # What is walked anew each time may hold arrays of the user's.
+            self._told = (telling if all(id(c) in kept for c in telling) else (), *told)
+            return told
+        return self._told[1:]
 
     def walk(self, part: Part) -> Captured:
         """Return what a part is made of, by full path; walked anew only where it has changed."""

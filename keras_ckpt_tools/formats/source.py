@@ -51,11 +51,16 @@ from keras_ckpt_tools.formats.handles import (
 from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.naming import (
+    names_from_config,
+    optimizers_from_config,
+    optimizers_from_record,
+)
 from keras_ckpt_tools.formats.quarantine import Survey
 from keras_ckpt_tools.formats.record_check import check_record
 from keras_ckpt_tools.formats.strict_json import parse_object
 from keras_ckpt_tools.formats.userblock import decode
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 
 if TYPE_CHECKING:
     import h5py
@@ -279,6 +284,20 @@ class Source:
         if self._fd < 0 or (self._archive and WEIGHTS_MEMBER not in self._archive.namelist()):
             return {}
         return self.survey.tensors
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What its layers and optimizers were called, by group, as far as it says."""
+        if self.record is not None:
+            return self.record.names
+        return {**names_from_config(self.config), **(self.survey.names if self.tensors else {})}
+
+    @cached_property
+    def optimizers(self) -> Mapping[str, OptimizerState]:
+        """Its optimizers by group, as far as it says."""
+        if self.record is not None:
+            return optimizers_from_record(self.record)
+        return optimizers_from_config(self.config)
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Return one tensor; see `read_all`."""

@@ -6,10 +6,11 @@ taken by its name; a directory of checkpoints stands for its newest whole one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +22,9 @@ from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
@@ -34,25 +36,44 @@ _WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
 
 
 def load_weights(
-    model: Any,
+    target: Any,
     path: str | os.PathLike[str],
     *,
     strict: bool = True,
+    rename: Rename | None = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    by_name: bool = False,
     max_bytes: int | None = None,
 ) -> RestoreReport:
     """Load weights into a model, all or nothing.
 
     Reach for it where the model is built by your code and the file has its weights. A compiled
-    model gets the optimizer's state as well, where the file has it.
+    model gets the optimizer's state as well, where the file has it, and where it is the same
+    optimizer's.
+
+    Layers in lists are matched by the names that you gave them, as far as the file says names, and
+    by their place where you gave none. Two that are called otherwise are no match, whatever their
+    shapes: then the report says what to pass as `rename=`.
 
     Args:
-        model: A Keras model. One that is not built yet is built where the file says for what shape.
+        target: A Keras model. One that is not built yet is built where the file says for what
+            shape.
         path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
             TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
             `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
+        rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
+            `*` stands for any text (`"layers/dense/*": "layers/dense_1/*"`), or a function from the
+            one to the other, which returns `None` for what is to be left out. Whoever renames has
+            the last word: names of layers, and the kind of an optimizer, are not asked for these.
+        include: A pattern, or several, of the paths in the model that are meant. Default: all.
+            What is not meant is neither missing nor unexpected.
+        exclude: Likewise, of those that are not: `"optimizer/*"` leaves the optimizer as it is.
+        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone. Files of
+            Keras 3 are matched by names in any case.
         max_bytes: What the tensors in the file, and a model that is built for the shape that the
             file gives, may take. Default: the memory that this machine has left.
 
@@ -68,7 +89,7 @@ def load_weights(
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
         OverBudgetError: it would take more than it may.
-        ArgumentError: an argument cannot work.
+        ArgumentError: an argument cannot work, or does not fit the paths that there are.
 
     Example:
 
@@ -81,18 +102,22 @@ def load_weights(
     >>> print(kct.load_weights(model, path).summary)
     2 matched
     """
-    require_model(model)
-    if not isinstance(strict, bool):
-        raise ArgumentError(
-            "`strict` is True or False.",
-            received=f"strict={strict!r}",
-            remedy="Pass True to load all or nothing, False to load what fits.",
-        )
+    require_model(target)
+    for name, value in (("strict", strict), ("by_name", by_name)):
+        if not isinstance(value, bool):
+            raise ArgumentError(
+                f"`{name}` is True or False.",
+                received=f"{name}={value!r}",
+                remedy="Pass `strict=True` to load all or nothing, False to load what fits."
+                if name == "strict"
+                else "Pass `by_name=True` for files of Keras 1 and 2 that are matched by names.",
+            )
+    selection = Selection.of(rename, include, exclude)
     bad: list[str] = []
     limits = Limits.of(max_bytes)
     for artefact in weights_at(path, bad, limits):
         try:
-            report = _load(model, artefact, strict, limits)
+            report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise
@@ -113,30 +138,95 @@ def load_weights(
     )
 
 
-def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
-    if artefact.kind is Kind.TF_CHECKPOINT:
-        return state.fill(model, tensorflow_weights(artefact, model), strict=strict)
-    with open_weights(artefact, limits) as source:
-        held = sum(info.nbytes for info in source.tensors.values())
-        with counted_variables(source.path, held, limits.max_bytes):
-            state.build_like(model, _build_config(source), "model")
-        weights = weights_in(source, model)
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and _has_optimizer(weights):
-            state.build_optimizer(optimizer, model.trainable_variables)
-        report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
+def _load(
+    target: Any, artefact: Artefact, wanted: Wanted, strict: bool, selection: Selection
+) -> RestoreReport:
+    with tensors_for(target, artefact, wanted) as opened:
+        report = state.fill(target, opened.tensors, strict=strict, selection=selection)
+        source = opened.source
+        if source is None:
+            return report
         source.check_unchanged()
-        if report and source.record is not None:
-            attach_progress(model, source.record.progress)
+        if report and selection.is_all and source.record is not None:
+            attach_progress(target, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
 
-def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """How an artefact is to be opened.
+
+    Attributes:
+        limits: What it may take.
+        build: Whether the target, and its optimizer, may be built; not to compare.
+        by_name: Whether files of Keras 1 and 2 are matched by the names of layers alone.
+    """
+
+    limits: Limits
+    build: bool = True
+    by_name: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Tensors under the paths of a target, and the open file behind them where it is one of Keras.
+
+    Attributes:
+        tensors: What is compared and filled in.
+        source: The file.
+    """
+
+    tensors: TensorSource
+    source: Source | None = None
+
+
+@contextmanager
+def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    """Open any kind of artefact as tensors under the paths of a target.
+
+    What is not built yet is built here. Everything behind it, which tensors are meant and whether
+    they fit, is the same for every kind.
+
+    Args:
+        target: What they are for.
+        artefact: What is to be opened.
+        wanted: How.
+    """
+    opener = _OPENERS.get(artefact.kind, _open_keras)
+    with opener(target, artefact, wanted) as opened:
+        yield opened
+
+
+@contextmanager
+def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    with open_weights(artefact, wanted.limits) as source:
+        held = sum(info.nbytes for info in source.tensors.values())
+        with counted_variables(source.path, held, wanted.limits.max_bytes):
+            state.build_like(target, _build_config(source) if wanted.build else None, "model")
+        weights = weights_in(source, target)
+        optimizer = getattr(target, "optimizer", None)
+        if wanted.build and optimizer is not None and _has_optimizer(weights):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        yield Opened(with_fresh_optimizer(weights, target), source)
+
+
+@contextmanager
+def _open_tensorflow(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    yield Opened(tensorflow_weights(artefact, target, build=wanted.build))
+
+
+_OPENERS: dict[
+    Kind, Callable[[Any, Artefact, Wanted], contextlib.AbstractContextManager[Opened]]
+] = {Kind.TF_CHECKPOINT: _open_tensorflow}
+
+
+def tensorflow_weights(artefact: Artefact, model: Any, *, build: bool = True) -> TensorSource:
     """Return the tensors of a TensorFlow checkpoint under the paths of a Keras 3 model.
 
     Args:
         artefact: A prefix, one of its files, or a directory.
-        model: The model that they are for. Its optimizer is built if the checkpoint has one.
+        model: The model that they are for.
+        build: Whether its optimizer is built if the checkpoint has one.
 
     Raises:
         ArtefactNotFoundError: the checkpoint that is named is not there.
@@ -150,7 +240,7 @@ def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
     # `save_weights` of Keras 2 saves the model, `tf.train.Checkpoint(model=...)` an object with it.
     node = checkpoint.root.children.get("model", checkpoint.root)
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and "optimizer" in node.children:
+    if build and optimizer is not None and "optimizer" in node.children:
         state.build_optimizer(optimizer, model.trainable_variables)
     return match_model(checkpoint, node, model, optimizer)
 
@@ -205,27 +295,28 @@ def weights_in(source: Source, model: Any) -> TensorSource:
     return _WithOptimizer(source, name, _optimizer_group(source, name, model))
 
 
-class _WithOptimizer:
+class _WithOptimizer(Relabelled):
     """A model in a checkpoint, with the optimizer that a manager tracks beside it."""
 
     def __init__(self, source: Source, name: str, optimizer: str | None):
-        self.path = source.path
-        self._source = source
         groups = [(f"{name}/", "")]
         if optimizer is not None:
             groups.append((f"{optimizer}/", comparison.OPTIMIZER_GROUP))
-        self._places = {
-            f"{ours}{path.removeprefix(theirs)}": path
-            for theirs, ours in groups
-            for path in source.tensors
-            if path.startswith(theirs)
-        }
-        self.tensors = {path: source.tensors[place] for path, place in self._places.items()}
+        self._checked = source
+        super().__init__(
+            source,
+            {
+                f"{ours}{path.removeprefix(theirs)}": path
+                for theirs, ours in groups
+                for path in source.tensors
+                if path.startswith(theirs)
+            },
+        )
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        places = {path: self._places[path] for path in paths}
-        self._source.check_others(places.values())
-        return read_from(self._source, places)
+        paths = list(paths)
+        self._checked.check_others(self._paths[path] for path in paths)
+        return super().read_all(paths)
 
 
 def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
@@ -282,6 +373,6 @@ def require_model(model: Any) -> None:
     if not hasattr(model, "variables") or isinstance(model, type):
         raise ArgumentError(
             "The first argument is a Keras model, the second a path.",
-            received=f"model={model!r}",
+            received=f"target={model!r}",
             remedy="Call `kct.load_weights(model, path)`.",
         )

@@ -38,7 +38,8 @@ def test_a_renamed_layer_is_suggested() -> None:
     report = compare_tensors(
         "x", _tensors(layers__conv_b__vars__0=(3, 3)), _tensors(layers__conv_a__vars__0=(3, 3))
     )
-    assert report.suggestions == {"layers/conv_b/vars/0": "layers/conv_a/vars/0"}
+    assert report.nearest == {"layers/conv_b/vars/0": "layers/conv_a/vars/0"}
+    assert report.suggestions == {"layers/conv_a/*": "layers/conv_b/*"}
     assert "renamed from layers/conv_a/vars/0?" in str(report)
 
 
