@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_ckpt_tools.errors import RestoreError
 from keras_ckpt_tools.formats.optimizer_kinds import why_not
-from keras_ckpt_tools.formats.pairing import Pairing, pair
+from keras_ckpt_tools.formats.pairing import Pairing, given_name, pair
 from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
 from keras_ckpt_tools.formats.suggestions import nearest
@@ -182,6 +182,10 @@ def compare_source(
             for group, why in differs.items()
         ),
         left_out=(*sorted_out.left_out, *renamed.left_out),
+        names={
+            **_given(needed.names, {p: p for p in sorted_out.missing}),
+            **_given(names, {p: there(p) for p in sorted_out.unexpected}),
+        },
     )
     return Comparison(report, source, pairing.paths)
 
@@ -279,7 +283,7 @@ def _set_optimizers_apart(
     expected: Mapping[str, TensorInfo],
     found: Mapping[str, TensorInfo],
     groups: Iterable[str],
-    differs: Mapping[str, str],
+    differs: dict[str, str],
     optimizer_may_differ: bool,
 ) -> None:
     everything = (*expected, *found)
@@ -295,11 +299,24 @@ def _set_optimizers_apart(
         result.skipped += [p for p in everything if p in unwanted]
         result.without(unwanted)
     unfit = [*result.missing, *result.unexpected, *result.shape, *result.dtype]
-    for prefix in prefixes:
-        if any(p.startswith(prefix) for p in unfit):
-            whole = {p for p in result.matched if p.startswith(prefix)}
+    for prefix in sorted(prefixes):
+        count = sum(p.startswith(prefix) for p in unfit)
+        whole = {p for p in result.matched if p.startswith(prefix)}
+        if count and whole:
             result.skipped += [p for p in result.matched if p in whole]
             result.matched = [p for p in result.matched if p not in whole]
+            differs[prefix.rstrip("/")] = f"{count} of its tensors do not fit"
+
+
+def _given(names: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that users gave to the layers of paths, by what the paths are shown as."""
+    found = {}
+    for path, shown in paths.items():
+        group = path.partition("/vars/")[0]
+        name = given_name(names.get(group), group.rpartition("/")[2])
+        if name is not None:
+            found[shown] = name
+    return found
 
 
 def _is_about(group: str, paths: Iterable[str]) -> bool:

@@ -72,10 +72,8 @@ def why_not(
     doubtful = [p for p in here.built_on if p and (p in moved or p not in pairs)]
     if not doubtful:
         return None
-    return (
-        "the checkpoint does not say which variables it was built on, and "
-        f"{doubtful[0]} is not where it was"
-    )
+    what = "stands in another place" if doubtful[0] in moved else "is not in it"
+    return f"the checkpoint does not say which variables it was built on, and {doubtful[0]} {what}"
 
 
 def _kind_by_name(here: str | None, there: str | None) -> str | None:

@@ -7,7 +7,8 @@ called, so layers in lists are paired by their names first. Only the rest goes b
 never a layer whose user called it something else than it is called there.
 
 A name that Keras made up (`dense_3` of a `Dense`) says nothing: it counts all layers that the
-process has made. Attributes (`self.encoder`) are names of their own, and pair as they are.
+process has made. Where Keras' path has an attribute in it (`encoder` of `self.encoder`), that is a
+name of its own, and pairs as it is.
 
 Works on paths, shapes and names alone.
 """
@@ -160,16 +161,16 @@ class _Pairs:
 
 def _children(tree: _Tree, group: str, names: Mapping[str, str]) -> dict[str, _Child]:
     return {
-        segment: _Child(segment, inner, _given(names.get(f"{group}{segment}"), segment))
+        segment: _Child(segment, inner, given_name(names.get(f"{group}{segment}"), segment))
         for segment, inner in tree.items()
         if isinstance(inner, dict)
     }
 
 
-def _given(name: str | None, segment: str) -> str | None:
+def given_name(name: str | None, segment: str) -> str | None:
     """Return the name that a user gave; `None` for one that Keras made up.
 
-    >>> _given("dense_7", "dense_1"), _given("head", "dense_1")
+    >>> given_name("dense_7", "dense_1"), given_name("head", "dense_1")
     (None, 'head')
     """
     made_up = name is None or _NUMBER.sub("", name) == _NUMBER.sub("", segment)

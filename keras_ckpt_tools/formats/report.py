@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from keras_ckpt_tools.formats.suggestions import as_rename
 
 __all__ = ["Mismatch", "Misnamed", "RestoreReport"]
 
+# Rows of one kind that are shown.
+_MOST = 30
 _HEADER = ("what", "in the checkpoint", "in the model", "")
 # Borders in the colour of the text, so that it is seen on light and on dark paper.
 _STYLE = "border-collapse:collapse;color:inherit;background:transparent"
@@ -88,6 +91,8 @@ class RestoreReport:
         misnamed: Layers that would have been matched by position against their names.
         optimizer_differs: Why the state of an optimizer was left, as sentences.
         left_out: Paths that `include=`, `exclude=` or `rename=` leave out. They do not count.
+        names: For missing and unexpected paths, what users called their layers, where they did and
+            the side says so.
 
     `bool(report)` is "everything matched".
 
@@ -113,6 +118,7 @@ class RestoreReport:
     misnamed: tuple[Misnamed, ...] = ()
     optimizer_differs: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return not (
@@ -137,12 +143,12 @@ class RestoreReport:
     def summary(self) -> str:
         """One line with the counts."""
         counts = [
+            (len(self.renamed), "renamed"),
             (len(self.missing), "missing in the checkpoint"),
             (len(self.unexpected), "unexpected in the checkpoint"),
             (len(self.shape_mismatch), "of another shape"),
             (len(self.dtype_mismatch), "of another dtype"),
             (len(self.skipped_optimizer), self._about_skipped()),
-            (len(self.renamed), "of them renamed"),
             (len(self.left_out), "left out"),
             (len(self.not_finite), "with NaN or infinity"),
         ]
@@ -150,7 +156,7 @@ class RestoreReport:
         return ", ".join(parts)
 
     def _about_skipped(self) -> str:
-        if self:
+        if not self.optimizer_differs:
             return "of an optimizer that only one side has"
         return "of an optimizer that does not fit as a whole"
 
@@ -164,11 +170,11 @@ class RestoreReport:
         rows += [
             ("missing", "", path, f"renamed from {self.nearest[path]}?")
             if path in self.nearest
-            else ("missing", "", path, "in the model, not in the checkpoint")
+            else ("missing", "", path, f"{self._whose(path)}in the model, not in the checkpoint")
             for path in self.missing
         ]
         rows += [
-            ("unexpected", path, "", "in the checkpoint, not in the model")
+            ("unexpected", path, "", f"{self._whose(path)}in the checkpoint, not in the model")
             for path in self.unexpected
         ]
         for what, found in (("shape", self.shape_mismatch), ("dtype", self.dtype_mismatch)):
@@ -187,6 +193,9 @@ class RestoreReport:
         # The paths are somebody else's text; in a terminal it could move the cursor.
         return [(what, _printable(a), _printable(b), _printable(c)) for what, a, b, c in rows]
 
+    def _whose(self, path: str) -> str:
+        return f"of {self.names[path]!r}, " if path in self.names else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it.
 
@@ -203,7 +212,7 @@ class RestoreReport:
 
     def __str__(self) -> str:
         lines = [f"{_printable(self.path)}: {self.summary}"]
-        rows = self.rows()
+        rows = _shortened(self.rows())
         if rows:
             cells = [_HEADER, *rows]
             widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -212,9 +221,23 @@ class RestoreReport:
 
     def _repr_html_(self) -> str:
         head = _row(_HEADER, "th")
-        body = "".join(_row(row, "td") for row in self.rows())
+        body = "".join(_row(row, "td") for row in _shortened(self.rows()))
         caption = html.escape(_printable(f"{self.path}: {self.summary}"))
         return f'<table style="{_STYLE}"><caption>{caption}</caption>{head}{body}</table>'
+
+
+def _shortened(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """Leave rows away where one kind has very many; `rows` and `to_dict` have them all."""
+    number = Counter(row[0] for row in rows)
+    shown: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        shown[row[0]] += 1
+        if shown[row[0]] <= _MOST:
+            kept.append(row)
+        elif shown[row[0]] == number[row[0]]:
+            kept.append((row[0], "", "", f"... and {number[row[0]] - _MOST:,} more"))
+    return kept
 
 
 def _row(cells: Iterable[str], tag: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource, places_of
 
 __all__ = ["ALL", "Rename", "Selection"]
 
@@ -106,7 +106,9 @@ class Selection:
                 if not isinstance(new, str | None) or new == ""
             ]
         else:
-            new_paths, touched, unused = _translated(self.rename, source.tensors)
+            places = places_of(source)
+            known = {path: places.get(path, path) for path in source.tensors}
+            new_paths, touched, unused = _translated(self.rename, known)
             wrong += [f"{pattern!r} is no path in the checkpoint" for pattern in unused]
         paths: dict[str, str] = {}
         for path, new in new_paths.items():
@@ -191,17 +193,22 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _translated(
-    rename: Mapping[str, str], paths: Iterable[str]
+    rename: Mapping[str, str], paths: Mapping[str, str]
 ) -> tuple[dict[str, str | None], set[str], list[str]]:
-    """Return the new path of each, which of them a pattern was about, and idle patterns."""
+    """Return the new path of each, which of them a pattern was about, and idle patterns.
+
+    Args:
+        rename: Old patterns and new ones.
+        paths: Each path, and what it is called in the file itself. A pattern may be about either.
+    """
     rules = [(old, new, _compiled(old)) for old, new in rename.items()]
     idle = dict.fromkeys(rename)
     translated: dict[str, str | None] = {}
     touched: set[str] = set()
-    for path in paths:
+    for path, place in paths.items():
         translated[path] = path
         for old, new, compiled in rules:
-            found = compiled.fullmatch(path)
+            found = compiled.fullmatch(place) or compiled.fullmatch(path)
             if found is None:
                 continue
             idle.pop(old, None)
