@@ -259,6 +259,10 @@ class OptimizerState(_Value):
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return super().from_json({**data, "built_on": tuple(data.get("built_on") or ())})
 
+    def to_json(self) -> dict[str, Any]:
+        # There may be thousands of paths, at each save.
+        return {"class_name": self.class_name, "built_on": self.built_on}
+
 
 @dataclass(frozen=True)
 class TrackedObject(_Value):

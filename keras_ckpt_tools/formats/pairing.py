@@ -151,7 +151,7 @@ class _Pairs:
             if one.segment != other.segment:
                 moved |= {one.kind, other.kind}
         for one, other in _same_places(mine, its, moved):
-            if one.name is None or other.name is None:
+            if one.name is None or other.name in (None, one.name):
                 yield one.segment, other.segment
             elif one.shapes == other.shapes:
                 self.found.misnamed.append(

@@ -219,7 +219,7 @@ def _read(answer: dict[str, Any], size: int, path: str) -> Survey:
         tensors=tensors,
         plain=plain,
         not_finite=tuple(map(str, answer["not_finite"])),
-        names={str(group): str(name) for group, name in answer["names"].items()},
+        names={str(group): str(name) for group, name in dict(answer["names"]).items()},
     )
 
 
