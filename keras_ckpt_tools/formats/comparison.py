@@ -20,6 +20,7 @@ from keras_ckpt_tools.formats.optimizer_kinds import why_not
 from keras_ckpt_tools.formats.pairing import Pairing, given_name, pair
 from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
+from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP, set_optimizers_apart, sort
 from keras_ckpt_tools.formats.suggestions import nearest
 from keras_ckpt_tools.formats.tensor_source import (
     TensorSource,
@@ -30,7 +31,16 @@ from keras_ckpt_tools.formats.tensor_source import (
 )
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
-OPTIMIZER_GROUP = "optimizer/"
+__all__ = [
+    "OPTIMIZER_GROUP",
+    "RANDOM_GROUP",
+    "Comparison",
+    "Needed",
+    "compare_source",
+    "compare_tensors",
+    "misfit",
+]
+
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass
 # over the group.
 RANDOM_GROUP = "random_state/"
@@ -136,8 +146,8 @@ def compare_source(
     unpaired = found.keys() - pairing.paths.values()
     chosen = selection.chosen((*expected, *unpaired), (*expected, *found))
     differs = _other_optimizers(needed, source, pairing, renamed.settled, chosen)
-    sorted_out = _sort(expected, found, pairing, chosen)
-    _set_optimizers_apart(
+    sorted_out = sort(expected, found, pairing, chosen)
+    set_optimizers_apart(
         sorted_out, expected, found, needed.optimizers, differs, optimizer_may_differ
     )
     places = places_of(source)
@@ -190,50 +200,6 @@ def compare_source(
     return Comparison(report, source, pairing.paths)
 
 
-@dataclass
-class _Sorted:
-    matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    shape: dict[str, str] = field(default_factory=dict)
-    dtype: dict[str, str] = field(default_factory=dict)
-
-    def without(self, unwanted: set[str]) -> None:
-        for name in ("matched", "missing", "unexpected"):
-            setattr(self, name, [p for p in getattr(self, name) if p not in unwanted])
-        self.shape = {p: o for p, o in self.shape.items() if p not in unwanted}
-        self.dtype = {p: o for p, o in self.dtype.items() if p not in unwanted}
-
-
-def _sort(
-    expected: Mapping[str, TensorInfo],
-    found: Mapping[str, TensorInfo],
-    pairing: Pairing,
-    chosen: set[str],
-) -> _Sorted:
-    result = _Sorted()
-    for path, ours in expected.items():
-        other = pairing.paths.get(path)
-        if path not in chosen:
-            result.left_out.append(path)
-        elif other is None:
-            result.missing.append(path)
-        elif ours.shape != found[other].shape:
-            result.shape[path] = other
-        elif ours.dtype != found[other].dtype:
-            result.dtype[path] = other
-        else:
-            result.matched.append(path)
-    taken = set(pairing.paths.values())
-    for path in found:
-        if path not in taken:
-            (result.unexpected if path in chosen else result.left_out).append(path)
-    result.left_out = list(dict.fromkeys(result.left_out))
-    return result
-
-
 def _other_optimizers(
     needed: Needed,
     source: TensorSource,
@@ -278,36 +244,6 @@ def _of_tensors(
     return OptimizerState(optimizer.class_name, known)
 
 
-def _set_optimizers_apart(
-    result: _Sorted,
-    expected: Mapping[str, TensorInfo],
-    found: Mapping[str, TensorInfo],
-    groups: Iterable[str],
-    differs: dict[str, str],
-    optimizer_may_differ: bool,
-) -> None:
-    everything = (*expected, *found)
-    left_out = set(result.left_out)
-    prefixes = {OPTIMIZER_GROUP, *(f"{group}/" if group else "" for group in groups)}
-    for group in differs:
-        prefix = f"{group}/" if group else ""
-        unwanted = {p for p in everything if p.startswith(prefix)} - left_out
-        result.skipped += [p for p in everything if p in unwanted]
-        result.without(unwanted)
-    if optimizer_may_differ and _only_on_one_side(OPTIMIZER_GROUP, expected, found):
-        unwanted = {p for p in everything if p.startswith(OPTIMIZER_GROUP)} - left_out
-        result.skipped += [p for p in everything if p in unwanted]
-        result.without(unwanted)
-    unfit = [*result.missing, *result.unexpected, *result.shape, *result.dtype]
-    for prefix in sorted(prefixes):
-        count = sum(p.startswith(prefix) for p in unfit)
-        whole = {p for p in result.matched if p.startswith(prefix)}
-        if count and whole:
-            result.skipped += [p for p in result.matched if p in whole]
-            result.matched = [p for p in result.matched if p not in whole]
-            differs[prefix.rstrip("/")] = f"{count} of its tensors do not fit"
-
-
 def _given(names: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
     """Return the names that users gave to the layers of paths, by what the paths are shown as."""
     found = {}
@@ -321,10 +257,6 @@ def _given(names: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]
 
 def _is_about(group: str, paths: Iterable[str]) -> bool:
     return any(path.startswith(f"{group}/") for path in paths)
-
-
-def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> bool:
-    return any(p.startswith(prefix) for p in one) != any(p.startswith(prefix) for p in other)
 
 
 def misfit(

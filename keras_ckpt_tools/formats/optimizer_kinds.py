@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from keras_ckpt_tools.formats.naming import group_name
 from keras_ckpt_tools.metadata import OptimizerState
 
 __all__ = ["why_not"]
@@ -36,7 +35,8 @@ _OF_KERAS = (
     "SGD",
     "ScheduleFreeAdamW",
 )
-_BY_NAME = {group_name(kind): kind for kind in _OF_KERAS}
+# Keras 3.10 calls `AdamW` "adamw", and a later one "adam_w".
+_BY_NAME = {kind.lower(): kind for kind in _OF_KERAS}
 
 
 def why_not(
@@ -78,10 +78,12 @@ def why_not(
 
 def _kind_by_name(here: str | None, there: str | None) -> str | None:
     """Return the class that a name of Keras' making stands for; `None` where it may be the same."""
-    plain = re.sub(r"_\d+$", "", there or "")
-    if here is not None and re.sub(r"_\d+$", "", here) == plain:
-        return None
-    return _BY_NAME.get(plain)
+    plain = _plain(there)
+    return None if _plain(here) == plain else _BY_NAME.get(plain)
+
+
+def _plain(name: str | None) -> str:
+    return re.sub(r"_\d+$", "", name or "").replace("_", "").lower()
 
 
 def _other_variables(

@@ -14,9 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
@@ -24,13 +22,14 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
+from keras_ckpt_tools.loading.one_model import build_config, weights_in
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 
-__all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
+__all__ = ["load_weights", "open_weights", "require_model", "tensors_for"]
 
 _WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
 
@@ -202,7 +201,7 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
     with open_weights(artefact, wanted.limits) as source:
         held = sum(info.nbytes for info in source.tensors.values())
         with counted_variables(source.path, held, wanted.limits.max_bytes):
-            state.build_like(target, _build_config(source) if wanted.build else None, "model")
+            state.build_like(target, build_config(source) if wanted.build else None, "model")
         weights = weights_in(source, target)
         optimizer = getattr(target, "optimizer", None)
         if wanted.build and optimizer is not None and _has_optimizer(weights):
@@ -280,88 +279,6 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
         yield source
-
-
-def weights_in(source: Source, model: Any) -> TensorSource:
-    """Return the tensors of the one model in a source, under the paths that Keras gives them.
-
-    Args:
-        source: What was opened.
-        model: The model that they are for, built.
-    """
-    name = _model_name(source)
-    if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
-        return source
-    return _WithOptimizer(source, name, _optimizer_group(source, name, model))
-
-
-class _WithOptimizer(Relabelled):
-    """A model in a checkpoint, with the optimizer that a manager tracks beside it."""
-
-    def __init__(self, source: Source, name: str, optimizer: str | None):
-        groups = [(f"{name}/", "")]
-        if optimizer is not None:
-            groups.append((f"{optimizer}/", comparison.OPTIMIZER_GROUP))
-        self._checked = source
-        super().__init__(
-            source,
-            {
-                f"{ours}{path.removeprefix(theirs)}": path
-                for theirs, ours in groups
-                for path in source.tensors
-                if path.startswith(theirs)
-            },
-        )
-
-    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        paths = list(paths)
-        self._checked.check_others(self._paths[path] for path in paths)
-        return super().read_all(paths)
-
-
-def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
-    """Return the tracked optimizer that was built on this model's variables, in their order."""
-    if source.record is None or getattr(model, "optimizer", None) is None:
-        return None
-    paths = {id(value): path for path, value in state.capture(model).values.items()}
-    trained = tuple(f"{name}/{paths.get(id(v))}" for v in model.trainable_variables)
-    for other, tracked in source.record.tracked.items():
-        if tracked.kind == "optimizer" and tracked.built_on == trained:
-            return other
-    return None
-
-
-def _model_name(source: Source) -> str | None:
-    if source.record is None or not source.record.tracked:
-        return None
-    tracked = source.record.objects_tracked
-    models = [name for name, one in tracked.items() if one.kind == "model"]
-    if "model" in models:
-        return "model"
-    if len(models) == 1:
-        return models[0]
-    held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
-    arguments = ", ".join(f"{name}={name}" for name in tracked)
-    folder = os.path.dirname(source.path) or "."
-    number = f"{len(models)} models" if models else "no model"
-    raise ArtefactKindError(
-        f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",
-        received=f"path={source.path!r}",
-        remedy="Restore all of it with "
-        f"`kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
-        path=source.path,
-        kind=str(source.kind),
-    )
-
-
-def _build_config(source: Source) -> dict[str, Any] | None:
-    if source.config is not None:
-        config = source.config.get("build_config")
-    else:
-        name = _model_name(source)
-        tracked = source.record.tracked.get(name) if source.record and name else None
-        config = tracked.build_config if tracked else None
-    return dict(config) if config else None
 
 
 def require_model(model: Any) -> None:

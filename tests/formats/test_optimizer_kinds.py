@@ -20,7 +20,8 @@ NOBODY: frozenset[str] = frozenset()
         ("adam", "rmsprop_of_mine", None),
         ("adam", "adam_w_2", "it is of AdamW, and the model has Adam"),
         ("adam", None, None),
-        ("sgd", "sgd", None),
+        ("sgd", "SGD", None),
+        ("adam", "adamw", "it is of AdamW, and the model has Adam"),
     ],
 )
 def test_a_name_that_keras_made_tells_the_class(name_here, name_there, verdict) -> None:

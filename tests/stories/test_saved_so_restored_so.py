@@ -541,6 +541,14 @@ ROWS = [
         optimizer="it was built on 4 variables, and the model's on 2",
     ),
     Row(
+        "layers changed places",
+        "manager",
+        sequential("4 a", "4 b", optimizer="adam"),
+        sequential("4 b", "4 a", optimizer="adam"),
+        renamed=SWAPPED,
+        optimizer="the variables it was built on are in another order",
+    ),
+    Row(
         "layers changed places, and the file does not say whose state it is",
         "stock",
         sequential("4 a", "4 b", optimizer="adam"),
