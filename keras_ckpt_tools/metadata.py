@@ -23,6 +23,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Best",
     "CustomObject",
+    "OptimizerState",
     "Record",
     "TensorInfo",
     "TrackedObject",
@@ -260,6 +261,27 @@ class CustomObject(_Value):
 
 
 @dataclass(frozen=True)
+class OptimizerState(_Value):
+    """Whose state it is that a file has for an optimizer.
+
+    Attributes:
+        class_name: Name of its class, `"Adam"` for example; empty where unknown.
+        built_on: Paths of the variables it was built on, in order; empty where unknown.
+    """
+
+    class_name: str = ""
+    built_on: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return super().from_json({**data, "built_on": tuple(data.get("built_on") or ())})
+
+    def to_json(self) -> dict[str, Any]:
+        # There may be thousands of paths, at each save.
+        return {"class_name": self.class_name, "built_on": self.built_on}
+
+
+@dataclass(frozen=True)
 class TrackedObject(_Value):
     """One object of a manager's checkpoint, by the name it was given.
 
@@ -295,6 +317,9 @@ class Record(_Value):
         objects: The custom objects that the file needs.
         tracked: For a checkpoint, the tracked objects by name.
         state: Further JSON state, by the name of what it belongs to.
+        names: What layers and optimizers were called, by the path of their group
+            (`"layers/dense_1"`); the empty path is the model itself.
+        optimizers: Whose state it is that a group holds, by its path.
         tensors: Every tensor, in the order of the file.
         skeleton_digest: XXH3 (128 bits) of all bytes of the HDF5 file behind the record that
             belong to no tensor.
@@ -308,6 +333,8 @@ class Record(_Value):
     objects: tuple[CustomObject, ...] = ()
     tracked: Mapping[str, TrackedObject] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
     tensors: tuple[TensorInfo, ...] = ()
     skeleton_digest: str = ""
     size: int = 0
@@ -329,6 +356,11 @@ class Record(_Value):
                 "progress": TrainingProgress.from_json(data.get("progress") or {}),
                 "objects": tuple(CustomObject.from_json(o) for o in data.get("objects") or ()),
                 "tracked": {name: TrackedObject.from_json(o) for name, o in tracked.items()},
+                "names": data.get("names") or {},
+                "optimizers": {
+                    group: OptimizerState.from_json(o)
+                    for group, o in (data.get("optimizers") or {}).items()
+                },
                 "tensors": tuple(TensorInfo.from_json(t) for t in data.get("tensors") or ()),
             }
         )

@@ -34,6 +34,7 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.formats.chunks",
     "keras_ckpt_tools.formats.contents",
     "keras_ckpt_tools.formats.distance",
+    "keras_ckpt_tools.formats.comparison",
     "keras_ckpt_tools.formats.kinds",
     "keras_ckpt_tools.formats.report",
     "keras_ckpt_tools.formats.safetensors_file",

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from keras_ckpt_tools.metadata import OptimizerState
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,11 +26,15 @@ class Snapshot:
         arrays: Tensors by HDF5 path. They may share memory with the variables' old values.
         names: Names of objects by the path of their group (HDF5 attributes, as Keras sets them).
         links: Second paths of groups: `(path, target)`.
+        called: What layers and optimizers are called, by group, where there are tensors below.
+        optimizers: What optimizers they are, and of which variables, by group.
     """
 
     arrays: Mapping[str, np.ndarray[Any, Any]]
     names: Mapping[str, str] = field(default_factory=dict)
     links: tuple[tuple[str, str], ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
+    optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Survey:
         self._refused: list[str] = []
         self._not_finite: list[str] = []
         self._vars: set[str] = set()
+        self._names: dict[str, str] = {}
 
     def run(self) -> dict[str, Any]:
         root = self._file.id
@@ -56,6 +57,7 @@ class Survey:
             "attributes": attributes,
             "members": members,
             "with_vars": sorted(self._vars),
+            "names": self._names,
             "tensors": self._tensors,
             "refused": self._refused,
             "not_finite": self._not_finite,
@@ -95,7 +97,9 @@ class Survey:
                 if info.addr in above:
                     self._refuse(path, "a group that contains itself")
                     continue
-                self._attributes(inner, path)
+                called = self._attributes(inner, path).get("name")
+                if name == "vars" and isinstance(called, str):
+                    self._names[prefix.rstrip("/")] = called
                 self._group(inner, f"{path}/", level + 1, (*above, info.addr))
             elif info.type == h5.h5o.TYPE_DATASET:
                 self._dataset(h5.h5d.open(group, raw), path)
@@ -121,7 +125,7 @@ class Survey:
             value = h5.AttributeManager(_Holder(obj))[attribute.name] if size else ""
             self._attribute_bytes += _length_of_strings(value)
             self._hold("attribute_bytes", "its attributes take", self._attribute_bytes)
-            if keep or name == "dtype":
+            if keep or name in ("dtype", "name"):
                 kept[name] = _as_text(value)
         return kept
 

@@ -43,6 +43,11 @@ def check_types(record: Record) -> None:
         "objects": ([text for names in objects for text in names], str),
         "versions of objects": ([o.version for o in record.objects], int),
         "best": (() if best is None else (best.monitor, best.mode), str),
+        "names": ([*record.names, *record.names.values()], str),
+        "optimizers": (
+            [t for one in record.optimizers.values() for t in (one.class_name, *one.built_on)],
+            str,
+        ),
         "tracked": ([tracked.kind for tracked in record.tracked.values()], str),
     }
     for name, (values, kind) in tests.items():

@@ -19,7 +19,7 @@ the same time, but a function is traced first, and with 6,000 variables that too
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ckpt_tools.formats.contents import Snapshot
+from keras_ckpt_tools.formats.naming import names_above
 from keras_ckpt_tools.formats.sharing import Handle, as_array, handle_of, read
 from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.stores import Captured, built_on
 from keras_ckpt_tools.formats.structure import Structure
+from keras_ckpt_tools.metadata import OptimizerState
 
 __all__ = ["Part", "Snapshot", "Snapshots"]
 
@@ -57,16 +59,40 @@ class Snapshots:
     def __init__(self) -> None:
         self._walked: dict[str, tuple[Structure, Captured]] = {}
         self._handles: dict[str, tuple[Any, Handle | None]] = {}
+        self._told: tuple[Sequence[Captured], Mapping[str, str], Mapping[str, OptimizerState]] = (
+            (),
+            {},
+            {},
+        )
 
     def take(self, parts: Iterable[Part]) -> Snapshot:
         """Take a snapshot of all parts, now."""
         values: dict[str, Any] = {}
         names: dict[str, str] = {}
-        for part in parts:
-            captured = self.walk(part)
+        walked = [self.walk(part) for part in parts]
+        for captured in walked:
             values |= captured.values
             names |= captured.names
-        return Snapshot(self._arrays(values), names)
+        called, optimizers = self._described(walked, values)
+        return Snapshot(self._arrays(values), names, (), called, optimizers)
+
+    def _described(
+        self, walked: Sequence[Captured], values: Mapping[str, Any]
+    ) -> tuple[Mapping[str, str], Mapping[str, OptimizerState]]:
+        """Return what the record says of names; made anew only where something was walked anew."""
+        telling = [captured for captured in walked if captured.names or captured.optimizers]
+        if not _identical(self._told[0], telling):
+            names: dict[str, str] = {}
+            optimizers: dict[str, tuple[str, list[Any]]] = {}
+            for captured in telling:
+                names |= captured.called()
+                optimizers |= captured.optimizers
+            told = names_above(names, values), built_on(optimizers, values)
+            kept = {id(captured) for _, captured in self._walked.values()}
+            # What is walked anew each time may hold arrays of the user's.
+            self._told = (telling if all(id(c) in kept for c in telling) else (), *told)
+            return told
+        return self._told[1:]
 
     def walk(self, part: Part) -> Captured:
         """Return what a part is made of, by full path; walked anew only where it has changed."""
@@ -115,11 +141,11 @@ class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
 
 
 def _same(one: Structure, other: Structure) -> bool:
-    return (
-        one.marks == other.marks
-        and len(one.variables) == len(other.variables)
-        and all(map(operator.is_, one.variables, other.variables))
-    )
+    return one.marks == other.marks and _identical(one.variables, other.variables)
+
+
+def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
 def _is_variable(value: Any) -> bool:

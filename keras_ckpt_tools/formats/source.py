@@ -32,9 +32,14 @@ from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5
 from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.naming import (
+    names_from_config,
+    optimizers_from_config,
+    optimizers_from_record,
+)
 from keras_ckpt_tools.formats.opened import Opened, ReplacedError
 from keras_ckpt_tools.formats.quarantine import Survey
-from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 if TYPE_CHECKING:
     import h5py
@@ -121,6 +126,20 @@ class Source(Opened):
         if self.record is not None:
             return {info.path: info for info in self.record.tensors}
         return self.survey.tensors if self._has_weights else {}
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What its layers and optimizers were called, by group, as far as it says."""
+        if self.record is not None:
+            return self.record.names
+        return {**names_from_config(self.config), **(self.survey.names if self.tensors else {})}
+
+    @cached_property
+    def optimizers(self) -> Mapping[str, OptimizerState]:
+        """Its optimizers by group, as far as it says."""
+        if self.record is not None:
+            return optimizers_from_record(self.record)
+        return optimizers_from_config(self.config)
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Return one tensor; see `read_all`."""

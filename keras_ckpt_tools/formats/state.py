@@ -25,11 +25,12 @@ from keras_ckpt_tools.errors import NotBuiltError
 from keras_ckpt_tools.formats.comparison import (
     OPTIMIZER_GROUP,
     RANDOM_GROUP,
-    compare_tensors,
+    compare_source,
     misfit,
 )
 from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.selection import ALL, Selection
 from keras_ckpt_tools.formats.sharing import as_array, as_tensor, assign, handle_of, read
 from keras_ckpt_tools.formats.stores import AssetsProbe, Captured, CaptureStore, FillStore
 from keras_ckpt_tools.formats.structure import parts_of, saves_as_keras, variables_of
@@ -53,6 +54,11 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
             own = store.make(group.rstrip("/"), {"name": optimizer.name})
             own.update((str(index), v) for index, v in enumerate(optimizer.variables))
             visited.add(id(optimizer))
+    store.captured.optimizers.update(
+        (group.rstrip("/"), (type(one).__name__, _trained_by(one)))
+        for group, one in _optimizers(saveable)
+        if all(one is not item for item in skip)
+    )
     probe = AssetsProbe()
     with _silent_until_filled(saveable, store.captured):
         save_state(saveable, weights_store=store, assets_store=probe, visited_saveables=visited)
@@ -88,6 +94,11 @@ def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
     while isinstance(saveable, keras.optimizers.Optimizer):
         yield group, saveable
         saveable, group = getattr(saveable, "inner_optimizer", None), f"{group}inner_optimizer/"
+
+
+def _trained_by(optimizer: Any) -> list[Any]:
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(inner, "_trainable_variables", ()))
 
 
 def _hands_out_copies(optimizer: Any) -> bool:
@@ -127,6 +138,7 @@ def fill(
     strict: bool = True,
     assets: str | None = None,
     optimizer_may_differ: bool = True,
+    selection: Selection = ALL,
 ) -> RestoreReport:
     """Restore the state of a Keras object from named tensors.
 
@@ -135,7 +147,8 @@ def fill(
         source: Where the tensors come from.
         strict: Whether everything has to match. If not, what matches is loaded.
         assets: Directory of files that layers saved (vocabularies), or `None`.
-        optimizer_may_differ: See `compare_tensors`.
+        optimizer_may_differ: See `compare_source`.
+        selection: Which tensors are meant, and what they are called.
 
     Returns:
         The report.
@@ -147,15 +160,13 @@ def fill(
     captured = capture(saveable)
     unknown = tuple(captured.unknown)
     taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
-    report = compare_tensors(
-        source.path,
-        captured.infos() | taken_as_they_are,
-        source.tensors,
-        optimizer_may_differ=optimizer_may_differ,
-    )
+    needed = captured.needed()
+    needed = dataclasses.replace(needed, tensors={**needed.tensors, **taken_as_they_are})
+    compared = compare_source(needed, source, selection, optimizer_may_differ=optimizer_may_differ)
+    report = compared.report
     if strict and not report:
         raise misfit(report)
-    arrays: dict[str, Any] = source.read_all(report.matched)
+    arrays: dict[str, Any] = compared.read()
     handles = None if assets else handles_of(saveable, captured)
     undo = remember(saveable)
     try:

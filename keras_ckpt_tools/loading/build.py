@@ -25,11 +25,16 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import (
+    TensorSource,
+    names_of,
+    optimizers_of,
+    places_of,
+)
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
-from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 __all__ = ["Plan", "build_model", "with_fresh_optimizer"]
 
@@ -122,6 +127,13 @@ class _WithFreshOptimizer:
 
     def __init__(self, source: TensorSource, fresh: Mapping[str, Any]):
         self.path = source.path
+        self.names = names_of(source)
+        self.optimizers = {
+            # It was built on no variables yet, so on no others.
+            group: OptimizerState(one.class_name)
+            for group, one in optimizers_of(source).items()
+        }
+        self.places = places_of(source)
         self._source = source
         self._fresh = fresh
         infos = {
@@ -150,7 +162,9 @@ def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
     unbuilt = type(optimizer).from_config(optimizer.get_config())
     if saved != {f"{group}{path}" for path in state.capture(unbuilt).values}:
         return source
-    present = state.capture(model).values
-    return _WithFreshOptimizer(
-        source, {path: value for path, value in present.items() if path.startswith(group)}
-    )
+    if int(optimizer.iterations) > 0:
+        # The state that it has by now is no fresh one.
+        unbuilt.build(model.trainable_variables)
+        optimizer = unbuilt
+    fresh = state.capture(optimizer).values
+    return _WithFreshOptimizer(source, {f"{group}{path}": value for path, value in fresh.items()})

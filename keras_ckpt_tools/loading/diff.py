@@ -20,7 +20,7 @@ import numpy as np
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.chunks import TOGETHER, in_batches, nbytes_of, pieces
 from keras_ckpt_tools.formats.distance import Distance, Meter
-from keras_ckpt_tools.formats.report import suggest_renames
+from keras_ckpt_tools.formats.suggestions import nearest
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.loading.config_changes import ConfigChange, config_changes
 from keras_ckpt_tools.loading.difference import (
@@ -237,7 +237,7 @@ def _nearest(ours: dict[str, TensorInfo], theirs: dict[str, TensorInfo]) -> dict
     new = {name: info.shape for name, info in theirs.items() if name not in ours}
     if len(gone) * len(new) > _MOST_PAIRS:
         return {}
-    found = suggest_renames(gone, new)
+    found = nearest(gone, new)
     return {**found, **{there: here for here, there in found.items()}}
 
 

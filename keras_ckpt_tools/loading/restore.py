@@ -6,30 +6,31 @@ taken by its name; a directory of checkpoints stands for its newest whole one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
+from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
+from keras_ckpt_tools.loading.one_model import build_config, weights_in
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.showing.bars import bar_for_file
 
-__all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
+__all__ = ["load_weights", "open_weights", "require_model", "tensors_for"]
 
 _WEIGHTS = (
     Kind.KERAS,
@@ -41,25 +42,44 @@ _WEIGHTS = (
 
 
 def load_weights(
-    model: Any,
+    target: Any,
     path: str | os.PathLike[str],
     *,
     strict: bool = True,
+    rename: Rename | None = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    by_name: bool = False,
     max_bytes: int | None = None,
 ) -> RestoreReport:
     """Load weights into a model, all or nothing.
 
     Reach for it where the model is built by your code and the file has its weights. A compiled
-    model gets the optimizer's state as well, where the file has it.
+    model gets the optimizer's state as well, where the file has it, and where it is the same
+    optimizer's.
+
+    Layers in lists are matched by the names that you gave them, as far as the file says names, and
+    by their place where you gave none. Two that are called otherwise are no match, whatever their
+    shapes: then the report says what to pass as `rename=`.
 
     Args:
-        model: A Keras model. One that is not built yet is built where the file says for what shape.
+        target: A Keras model. One that is not built yet is built where the file says for what
+            shape.
         path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
             TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
             `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
+        rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
+            `*` stands for any text (`"layers/dense/*": "layers/dense_1/*"`), or a function from the
+            one to the other, which returns `None` for what is to be left out. Whoever renames has
+            the last word: names of layers, and the kind of an optimizer, are not asked for these.
+        include: A pattern, or several, of the paths in the model that are meant. Default: all.
+            What is not meant is neither missing nor unexpected.
+        exclude: Likewise, of those that are not: `"optimizer/*"` leaves the optimizer as it is.
+        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone. Files of
+            Keras 3 are matched by names in any case.
         max_bytes: What the tensors in the file, and a model that is built for the shape that the
             file gives, may take. Default: the memory that this machine has left.
 
@@ -75,7 +95,7 @@ def load_weights(
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
         OverBudgetError: it would take more than it may.
-        ArgumentError: an argument cannot work.
+        ArgumentError: an argument cannot work, or does not fit the paths that there are.
 
     Example:
 
@@ -88,19 +108,23 @@ def load_weights(
     >>> print(kct.load_weights(model, path).summary)
     2 matched
     """
-    require_model(model)
-    if not isinstance(strict, bool):
-        raise ArgumentError(
-            "`strict` is True or False.",
-            received=f"strict={strict!r}",
-            remedy="Pass True to load all or nothing, False to load what fits.",
-        )
+    require_model(target)
+    for name, value in (("strict", strict), ("by_name", by_name)):
+        if not isinstance(value, bool):
+            raise ArgumentError(
+                f"`{name}` is True or False.",
+                received=f"{name}={value!r}",
+                remedy="Pass `strict=True` to load all or nothing, False to load what fits."
+                if name == "strict"
+                else "Pass `by_name=True` for files of Keras 1 and 2 that are matched by names.",
+            )
+    selection = Selection.of(rename, include, exclude)
     bad: list[str] = []
     limits = Limits.of(max_bytes)
     for artefact in weights_at(path, bad, limits):
         try:
             with bar_for_file("Loading", artefact.path):
-                report = _load(model, artefact, strict, limits)
+                report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise
@@ -121,30 +145,95 @@ def load_weights(
     )
 
 
-def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
-    if artefact.kind is Kind.TF_CHECKPOINT:
-        return state.fill(model, tensorflow_weights(artefact, model), strict=strict)
-    with open_weights(artefact, limits) as source:
-        held = sum(info.nbytes for info in source.tensors.values())
-        with counted_variables(source.path, held, limits.max_bytes):
-            state.build_like(model, _build_config(source), "model")
-        weights = weights_in(source, model)
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and _has_optimizer(weights):
-            state.build_optimizer(optimizer, model.trainable_variables)
-        report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
+def _load(
+    target: Any, artefact: Artefact, wanted: Wanted, strict: bool, selection: Selection
+) -> RestoreReport:
+    with tensors_for(target, artefact, wanted) as opened:
+        report = state.fill(target, opened.tensors, strict=strict, selection=selection)
+        source = opened.source
+        if source is None:
+            return report
         source.check_unchanged()
-        if report and source.record is not None:
-            attach_progress(model, source.record.progress)
+        if report and selection.is_all and source.record is not None:
+            attach_progress(target, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
 
-def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """How an artefact is to be opened.
+
+    Attributes:
+        limits: What it may take.
+        build: Whether the target, and its optimizer, may be built; not to compare.
+        by_name: Whether files of Keras 1 and 2 are matched by the names of layers alone.
+    """
+
+    limits: Limits
+    build: bool = True
+    by_name: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Tensors under the paths of a target, and the open file behind them where it is one of Keras.
+
+    Attributes:
+        tensors: What is compared and filled in.
+        source: The file.
+    """
+
+    tensors: TensorSource
+    source: Source | None = None
+
+
+@contextmanager
+def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    """Open any kind of artefact as tensors under the paths of a target.
+
+    What is not built yet is built here. Everything behind it, which tensors are meant and whether
+    they fit, is the same for every kind.
+
+    Args:
+        target: What they are for.
+        artefact: What is to be opened.
+        wanted: How.
+    """
+    opener = _OPENERS.get(artefact.kind, _open_keras)
+    with opener(target, artefact, wanted) as opened:
+        yield opened
+
+
+@contextmanager
+def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    with open_weights(artefact, wanted.limits) as source:
+        held = sum(info.nbytes for info in source.tensors.values())
+        with counted_variables(source.path, held, wanted.limits.max_bytes):
+            state.build_like(target, build_config(source) if wanted.build else None, "model")
+        weights = weights_in(source, target)
+        optimizer = getattr(target, "optimizer", None)
+        if wanted.build and optimizer is not None and _has_optimizer(weights):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        yield Opened(with_fresh_optimizer(weights, target), source)
+
+
+@contextmanager
+def _open_tensorflow(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    yield Opened(tensorflow_weights(artefact, target, build=wanted.build))
+
+
+_OPENERS: dict[
+    Kind, Callable[[Any, Artefact, Wanted], contextlib.AbstractContextManager[Opened]]
+] = {Kind.TF_CHECKPOINT: _open_tensorflow}
+
+
+def tensorflow_weights(artefact: Artefact, model: Any, *, build: bool = True) -> TensorSource:
     """Return the tensors of a TensorFlow checkpoint under the paths of a Keras 3 model.
 
     Args:
         artefact: A prefix, one of its files, or a directory.
-        model: The model that they are for. Its optimizer is built if the checkpoint has one.
+        model: The model that they are for.
+        build: Whether its optimizer is built if the checkpoint has one.
 
     Raises:
         ArtefactNotFoundError: the checkpoint that is named is not there.
@@ -158,7 +247,7 @@ def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
     # `save_weights` of Keras 2 saves the model, `tf.train.Checkpoint(model=...)` an object with it.
     node = checkpoint.root.children.get("model", checkpoint.root)
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and "optimizer" in node.children:
+    if build and optimizer is not None and "optimizer" in node.children:
         state.build_optimizer(optimizer, model.trainable_variables)
     return match_model(checkpoint, node, model, optimizer)
 
@@ -200,87 +289,6 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
         yield source
 
 
-def weights_in(source: Source, model: Any) -> TensorSource:
-    """Return the tensors of the one model in a source, under the paths that Keras gives them.
-
-    Args:
-        source: What was opened.
-        model: The model that they are for, built.
-    """
-    name = _model_name(source)
-    if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
-        return source
-    return _WithOptimizer(source, name, _optimizer_group(source, name, model))
-
-
-class _WithOptimizer:
-    """A model in a checkpoint, with the optimizer that a manager tracks beside it."""
-
-    def __init__(self, source: Source, name: str, optimizer: str | None):
-        self.path = source.path
-        self._source = source
-        groups = [(f"{name}/", "")]
-        if optimizer is not None:
-            groups.append((f"{optimizer}/", comparison.OPTIMIZER_GROUP))
-        self._places = {
-            f"{ours}{path.removeprefix(theirs)}": path
-            for theirs, ours in groups
-            for path in source.tensors
-            if path.startswith(theirs)
-        }
-        self.tensors = {path: source.tensors[place] for path, place in self._places.items()}
-
-    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        places = {path: self._places[path] for path in paths}
-        self._source.check_others(places.values())
-        return read_from(self._source, places)
-
-
-def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
-    """Return the tracked optimizer that was built on this model's variables, in their order."""
-    if source.record is None or getattr(model, "optimizer", None) is None:
-        return None
-    paths = {id(value): path for path, value in state.capture(model).values.items()}
-    trained = tuple(f"{name}/{paths.get(id(v))}" for v in model.trainable_variables)
-    for other, tracked in source.record.tracked.items():
-        if tracked.kind == "optimizer" and tracked.built_on == trained:
-            return other
-    return None
-
-
-def _model_name(source: Source) -> str | None:
-    if source.record is None or not source.record.tracked:
-        return None
-    tracked = source.record.objects_tracked
-    models = [name for name, one in tracked.items() if one.kind == "model"]
-    if "model" in models:
-        return "model"
-    if len(models) == 1:
-        return models[0]
-    held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
-    arguments = ", ".join(f"{name}={name}" for name in tracked)
-    folder = os.path.dirname(source.path) or "."
-    number = f"{len(models)} models" if models else "no model"
-    raise ArtefactKindError(
-        f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",
-        received=f"path={source.path!r}",
-        remedy="Restore all of it with "
-        f"`kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
-        path=source.path,
-        kind=str(source.kind),
-    )
-
-
-def _build_config(source: Source) -> dict[str, Any] | None:
-    if source.config is not None:
-        config = source.config.get("build_config")
-    else:
-        name = _model_name(source)
-        tracked = source.record.tracked.get(name) if source.record and name else None
-        config = tracked.build_config if tracked else None
-    return dict(config) if config else None
-
-
 def require_model(model: Any) -> None:
     """Refuse what has no variables to restore into.
 
@@ -290,6 +298,6 @@ def require_model(model: Any) -> None:
     if not hasattr(model, "variables") or isinstance(model, type):
         raise ArgumentError(
             "The first argument is a Keras model, the second a path.",
-            received=f"model={model!r}",
+            received=f"target={model!r}",
             remedy="Call `kct.load_weights(model, path)`.",
         )

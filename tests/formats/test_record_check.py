@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError
-from keras_ckpt_tools.formats.record_check import check_record
-from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+from keras_ckpt_tools.formats.record_check import check_record, check_types
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo, TrainingProgress
 
 GOOD = (
     TensorInfo("a", (2, 3), "float32", 600, 24),
@@ -59,3 +59,17 @@ def test_counts_that_are_no_numbers_are_damage():
     """They would fail much later, where they are counted on."""
     with pytest.raises(DamagedArtefactError, match="counts"):
         check(progress=TrainingProgress(epochs_completed="many"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(names={"layers/dense": 3}),
+        Record(optimizers={"optimizer": OptimizerState(3)}),
+        Record(optimizers={"optimizer": OptimizerState("Adam", (3,))}),
+    ],
+)
+def test_names_are_text(record: Record) -> None:
+    """Layers are paired by them."""
+    with pytest.raises(TypeError, match="another type"):
+        check_types(record)

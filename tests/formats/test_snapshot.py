@@ -407,3 +407,21 @@ def test_an_array_that_a_layer_hands_out_is_copied() -> None:
     (array,) = Snapshots().take([part]).arrays.values()
     kept[:] = 7
     assert array.tolist() == [0, 0, 0]
+
+
+def test_names_are_made_once_for_each_structure() -> None:
+    """A save of the same model again passes over no layers and no paths."""
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2, name="head")])
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    snapshots = Snapshots()
+    part = Part("model", lambda: state.capture(model), state.variables_of(model))
+    first, second = snapshots.take([part]), snapshots.take([part])
+    assert first.called["model/layers/dense"] == "head"
+    assert first.optimizers["model/optimizer"].class_name == "Adam"
+    assert first.optimizers["model/optimizer"].built_on == (
+        "model/layers/dense/vars/0",
+        "model/layers/dense/vars/1",
+    )
+    assert second.called is first.called
+    assert second.optimizers is first.optimizers
