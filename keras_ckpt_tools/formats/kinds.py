@@ -34,11 +34,14 @@ from keras_ckpt_tools.formats.handles import Identity, identity_of, open_regular
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.nearby import not_found
 from keras_ckpt_tools.formats.quarantine import Survey
+from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 
 __all__ = ["Artefact", "Kind", "plain_path", "tell"]
 
 _HEAD = 4096
+# What has one of these in its name is no prefix of a TensorFlow checkpoint.
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".index", ".safetensors", ".pkl", ".zip")
 
 
 class Kind(enum.StrEnum):
@@ -139,6 +142,8 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
             raise _remote(name) from error
+        if not name.endswith(_SUFFIXES) and has_prefixes(os.path.dirname(name)):
+            raise missing(name) from error
         raise not_found(name) from error
     except OSError as error:
         raise _unreadable(name, error) from error

@@ -9,11 +9,15 @@ import os
 from typing import Any
 
 from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.kinds import tell
+from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
-from keras_ckpt_tools.loading.restore import open_weights, require_model, weights_at, weights_in
+from keras_ckpt_tools.loading.restore import open_weights, require_target, weights_at, weights_in
+from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow
+from keras_ckpt_tools.loading.tracked_objects import open_tracked
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["compare"]
@@ -23,7 +27,8 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
     """Compare a model, or a file, with the tensors in a file. Nothing is changed.
 
     Args:
-        model_or_path: A built Keras model, or a second file in its place.
+        model_or_path: A built Keras model, or what else `kct.load_weights` takes; or a second file
+            in its place.
         path: As for `kct.load_weights`.
 
     Returns:
@@ -51,10 +56,17 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
     if isinstance(model_or_path, (str, bytes, os.PathLike)):
         with open_source(model_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
             return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
-    require_model(model_or_path)
+    require_target(model_or_path)
+    found = next(weights_at(path, []), None) or tell(path)
+    if found.kind is Kind.TF_CHECKPOINT:
+        parts, tensors = open_tensorflow(found, model_or_path, Limits.of(), build=False)
+        return parts.compare(tensors)
+    if is_several(model_or_path):
+        with open_weights(found) as source:
+            parts, tensors = open_tracked(source, model_or_path, build=False)
+            return parts.compare(tensors)
     state.build_like(model_or_path, None, "model")
-    found = next(weights_at(path, []), None)
-    with open_weights(found or tell(path)) as source:
+    with open_weights(found) as source:
         weights = with_fresh_optimizer(weights_in(source, model_or_path), model_or_path)
         return comparison.compare_tensors(weights.path, _expected(model_or_path), weights.tensors)
 

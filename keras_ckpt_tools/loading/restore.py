@@ -22,11 +22,14 @@ from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.loading.tensorflow_objects import load_tensorflow
+from keras_ckpt_tools.loading.tracked_objects import open_tracked
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
 
@@ -47,10 +50,14 @@ def load_weights(
 
     Args:
         model: A Keras model. One that is not built yet is built where the file says for what shape.
+            From a checkpoint of a `kct.CheckpointManager` or of TensorFlow, also an optimizer, a
+            `tf.Module`, a variable, or a list or dict of such:
+            `{"model": model, "optimizer": optimizer, "step": step}`, by the names that they were
+            saved under.
         path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
-            TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
-            `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
+            TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
+            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         max_bytes: What the tensors in the file, and a model that is built for the shape that the
@@ -81,7 +88,7 @@ def load_weights(
     >>> print(kct.load_weights(model, path).summary)
     2 matched
     """
-    require_model(model)
+    require_target(model)
     if not isinstance(strict, bool):
         raise ArgumentError(
             "`strict` is True or False.",
@@ -115,8 +122,13 @@ def load_weights(
 
 def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
     if artefact.kind is Kind.TF_CHECKPOINT:
-        return state.fill(model, tensorflow_weights(artefact, model), strict=strict)
+        return load_tensorflow(artefact, model, limits, strict=strict)
     with open_weights(artefact, limits) as source:
+        if is_several(model):
+            parts, weights = open_tracked(source, model)
+            report = parts.fill(weights, strict=strict)
+            source.check_unchanged()
+            return report
         held = sum(info.nbytes for info in source.tensors.values())
         with counted_variables(source.path, held, limits.max_bytes):
             state.build_like(model, _build_config(source), "model")
@@ -129,30 +141,6 @@ def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> Resto
         if report and source.record is not None:
             attach_progress(model, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
-
-
-def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
-    """Return the tensors of a TensorFlow checkpoint under the paths of a Keras 3 model.
-
-    Args:
-        artefact: A prefix, one of its files, or a directory.
-        model: The model that they are for. Its optimizer is built if the checkpoint has one.
-
-    Raises:
-        ArtefactNotFoundError: the checkpoint that is named is not there.
-        DamagedArtefactError: it cannot be read.
-    """
-    from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, prefix_of
-    from keras_ckpt_tools.formats.tf_objects import match_model
-
-    state.build_like(model, None, "model")
-    checkpoint = TfCheckpoint(prefix_of(artefact.path))
-    # `save_weights` of Keras 2 saves the model, `tf.train.Checkpoint(model=...)` an object with it.
-    node = checkpoint.root.children.get("model", checkpoint.root)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and "optimizer" in node.children:
-        state.build_optimizer(optimizer, model.trainable_variables)
-    return match_model(checkpoint, node, model, optimizer)
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
@@ -271,6 +259,16 @@ def _build_config(source: Source) -> dict[str, Any] | None:
         tracked = source.record.tracked.get(name) if source.record and name else None
         config = tracked.build_config if tracked else None
     return dict(config) if config else None
+
+
+def require_target(target: Any) -> None:
+    """Refuse what has no variables to restore into.
+
+    Raises:
+        ArgumentError: it is nothing that is restored.
+    """
+    if not is_several(target):
+        require_model(target)
 
 
 def require_model(model: Any) -> None:

@@ -1,0 +1,56 @@
+"""TensorFlow checkpoints into live objects: artefact -> source -> compare -> *fill*.
+
+What `load_weights` and `compare` do where they are handed one. Nothing is ever put off until an
+object happens to have variables, as TensorFlow's own `restore` does in silence: what is not built is
+built where the checkpoint says enough for that, or refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.kinds import Artefact
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.targets import Target
+from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, prefix_of
+from keras_ckpt_tools.formats.tf_match import match_target
+
+
+def open_tensorflow(
+    artefact: Artefact, target: Any, limits: Limits, *, build: bool = True
+) -> tuple[Target, TensorSource]:
+    """Match a TensorFlow checkpoint with live objects.
+
+    Args:
+        artefact: A prefix, one of its files, or a directory.
+        target: What it is for: a model, optimizer, module, variable, or a list or dict of these.
+        limits: What it may take.
+        build: Whether optimizers without state are built on what they were built on.
+
+    Returns:
+        The target, and the tensors that belong to it by its paths.
+
+    Raises:
+        NotBuiltError: something has no variables yet.
+        ArgumentError: the target has something that cannot be restored.
+        ArtefactNotFoundError: the checkpoint that is named is not there.
+        ArtefactKindError: there are several objects in it that may be meant.
+        DamagedArtefactError: it cannot be read.
+        OverBudgetError: it takes more than it may.
+    """
+    checkpoint = TfCheckpoint(prefix_of(artefact.path), limits)
+    parts = Target(target)
+    return parts, match_target(checkpoint, parts, build=build)
+
+
+def load_tensorflow(
+    artefact: Artefact, target: Any, limits: Limits, *, strict: bool
+) -> RestoreReport:
+    """Fill live objects from a TensorFlow checkpoint; see `load_weights`."""
+    parts, source = open_tensorflow(artefact, target, limits)
+    if parts.is_plain_model:
+        return state.fill(target, source, strict=strict)
+    return parts.fill(source, strict=strict)
