@@ -35,6 +35,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.nearby import not_found
 from keras_ckpt_tools.formats.quarantine import Survey
 from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
+from keras_ckpt_tools.formats.tf_run import STATE as TENSORFLOW
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 
 __all__ = ["Artefact", "Kind", "plain_path", "tell"]
@@ -220,6 +221,10 @@ def _tell_ours(path: str, file: BinaryIO, identity: Identity) -> Artefact:
         return Artefact(path, Kind.CHECKPOINT, size, error.what)
     assert found is not None  # The magic is there.
     record, _ = found
+    if TENSORFLOW in record.state:
+        # It stands beside the files that it is about.
+        prefix = path.removesuffix(".record")
+        return Artefact(prefix, Kind.TF_CHECKPOINT, _size_of_prefix(prefix))
     kinds = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS}
     damage = None
     if record.size > size:

@@ -187,7 +187,7 @@ class Bundle:
         memory = aligned_memory(entry.size)
         at = 0
         while at < entry.size:
-            part = memoryview(memory)[at : at + _CHUNK]
+            part = memoryview(memory.data)[at : at + _CHUNK]
             got = os.preadv(self._shards[entry.shard], [part], entry.offset + at)
             if not got:
                 raise damaged(self.path, f"{key!r} ends before its end")

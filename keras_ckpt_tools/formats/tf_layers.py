@@ -1,4 +1,4 @@
-"""Which layer is which, where a TensorFlow checkpoint knows them by number: nodes + layers -> pairs.
+"""Which layer is which, where a TensorFlow checkpoint has numbers: nodes + layers -> *pairs*.
 
 Sequential and functional models are saved so: `layer_with_weights-2` by Keras 2, the third of
 `_operations` by Keras 3. A number alone says little, as the model may have changed since. So layers

@@ -18,7 +18,9 @@ from keras_ckpt_tools.formats.nearby import not_found
 _STATE = "checkpoint"
 _MOST_BYTES = 1 << 24
 _LISTED = 8
-_PATH = re.compile(rb'^\s*(model_checkpoint_path|all_model_checkpoint_paths):\s*"((?:[^"\\]|\\.)*)"')
+_PATH = re.compile(
+    rb'^\s*(model_checkpoint_path|all_model_checkpoint_paths):\s*"((?:[^"\\]|\\.)*)"'
+)
 
 
 def prefix_of(path: str) -> str:

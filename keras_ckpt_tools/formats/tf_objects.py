@@ -272,9 +272,7 @@ def _walk(
             _walk(child, value, found, seen, path)
 
 
-def _walk_operations(
-    node: Node, target: Any, found: _Found, seen: set[int], trail: str
-) -> None:
+def _walk_operations(node: Node, target: Any, found: _Found, seen: set[int], trail: str) -> None:
     """Walk the layers of a functional model of Keras 3, which are known by their places only."""
     numbered = {int(n): child for n, child in node.children.items() if n.isdigit()}
     saved = [numbered[n] for n in sorted(numbered)]

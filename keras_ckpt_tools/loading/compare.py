@@ -16,7 +16,7 @@ from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.restore import open_weights, require_target, weights_at, weights_in
-from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow
+from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
 from keras_ckpt_tools.metadata import TensorInfo
 
@@ -58,7 +58,7 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
             return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
     require_target(model_or_path)
     found = next(weights_at(path, []), None) or tell(path)
-    if found.kind is Kind.TF_CHECKPOINT:
+    if found.kind is Kind.TF_CHECKPOINT and run_prefix(found) is None:
         parts, tensors = open_tensorflow(found, model_or_path, Limits.of(), build=False)
         return parts.compare(tensors)
     if is_several(model_or_path):

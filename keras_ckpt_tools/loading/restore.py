@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,11 +24,13 @@ from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
+from keras_ckpt_tools.formats.tf_run import list_prefixes
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
-from keras_ckpt_tools.loading.tensorflow_objects import load_tensorflow
+from keras_ckpt_tools.loading.tensorflow_objects import load_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
@@ -121,7 +123,7 @@ def load_weights(
 
 
 def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
-    if artefact.kind is Kind.TF_CHECKPOINT:
+    if artefact.kind is Kind.TF_CHECKPOINT and run_prefix(artefact) is None:
         return load_tensorflow(artefact, model, limits, strict=strict)
     with open_weights(artefact, limits) as source:
         if is_several(model):
@@ -158,13 +160,21 @@ def weights_at(
         limits: What it may take.
     """
     artefact = tell(path, limits)
-    if artefact.kind is not Kind.CHECKPOINT_DIR:
+    kinds = (Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT)
+    if artefact.kind not in kinds or not os.path.isdir(artefact.path):
         yield artefact
         return
     found = directories.look_into(artefact.path, {Kind.CHECKPOINT})
+    runs, damaged_runs = list_prefixes(artefact.path)
+    if artefact.kind is Kind.TF_CHECKPOINT and not runs:
+        yield artefact
+        return
     bad.extend(f"{one.name}: {one.damage}" for one in found if one.damage)
-    for one in directories.latest_first(found):
-        yield tell(one.path, limits)
+    bad.extend(f"{os.path.basename(prefix)}: it is not whole" for prefix in damaged_runs)
+    whole = [(one.progress.saved_at, one.path) for one in directories.latest_first(found)]
+    whole += [(one.progress.saved_at, one.path) for one in reversed(runs)]
+    for _, place in sorted(whole, key=lambda pair: pair[0], reverse=True):
+        yield tell(place, limits)
 
 
 @contextmanager
@@ -172,6 +182,10 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
     """Open what holds weights in Keras 3's layout, or say what it is instead."""
     if artefact.refusal is not None:
         raise artefact.refusal
+    if (prefix := run_prefix(artefact)) is not None:
+        with open_run(prefix, limits) as run:
+            yield cast(Source, run)
+        return
     if artefact.kind not in _WEIGHTS:
         raise wrong_kind(artefact, "weights")
     if artefact.damage:

@@ -1,8 +1,8 @@
 """TensorFlow checkpoints into live objects: artefact -> source -> compare -> *fill*.
 
 What `load_weights` and `compare` do where they are handed one. Nothing is ever put off until an
-object happens to have variables, as TensorFlow's own `restore` does in silence: what is not built is
-built where the checkpoint says enough for that, or refused.
+object happens to have variables, as TensorFlow's own `restore` does in silence: what is not built
+is built where the checkpoint says enough for that, or refused.
 """
 
 from __future__ import annotations
@@ -10,13 +10,22 @@ from __future__ import annotations
 from typing import Any
 
 from keras_ckpt_tools.formats import state
-from keras_ckpt_tools.formats.kinds import Artefact
+from keras_ckpt_tools.formats.kinds import Artefact, Kind
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.targets import Target
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, prefix_of
 from keras_ckpt_tools.formats.tf_match import match_target
+from keras_ckpt_tools.formats.tf_run import is_prefix
+
+
+def run_prefix(artefact: Artefact) -> str | None:
+    """Return the prefix of a TensorFlow checkpoint that one of our runs wrote, `None` of others."""
+    if artefact.kind is not Kind.TF_CHECKPOINT:
+        return None
+    prefix = prefix_of(artefact.path)
+    return prefix if is_prefix(prefix) else None
 
 
 def open_tensorflow(

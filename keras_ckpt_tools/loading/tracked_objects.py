@@ -39,9 +39,7 @@ class _Groups:
         return read_from(self._source, places)
 
 
-def open_tracked(
-    source: Source, target: Any, *, build: bool = True
-) -> tuple[Target, TensorSource]:
+def open_tracked(source: Source, target: Any, *, build: bool = True) -> tuple[Target, TensorSource]:
     """Match a run's checkpoint with live objects.
 
     Args:

@@ -10,11 +10,12 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import keras
 
 from keras_ckpt_tools.errors import (
+    ArgumentError,
     ArtefactKindError,
     CommitError,
     DamagedArtefactError,
@@ -29,6 +30,8 @@ from keras_ckpt_tools.formats.checkpoint_dir import (
 )
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_run import is_prefix, prefix_path
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
@@ -38,6 +41,8 @@ from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
+
+Format = Literal["h5", "tf"]
 
 
 class Restored(NamedTuple):
@@ -72,6 +77,7 @@ class Checkpoints:
         monitor: Metric by which the best checkpoint is known, or `None`.
         mode: `"min"` or `"max"`.
         background: Whether files are written in a thread, while training goes on.
+        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Checkpoints:
         monitor: str | None = None,
         mode: str = "min",
         background: bool = False,
+        format: Format = "h5",
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self._given = dict(objects)
@@ -89,6 +96,7 @@ class Checkpoints:
         self.monitor = monitor
         self.mode = mode
         self._policy = policy
+        self._format = format
         self._pinned: str | None = None
         self._saved: list[Saved] | None = None
         self._number = 0
@@ -152,11 +160,7 @@ class Checkpoints:
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
         self._number = number
-        path = checkpoint_path(self.directory, number)
-        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
-        write = prepare_checkpoint(
-            path, snapshot, self._describe(adapters), objects_of(*models), progress
-        )
+        path, write = self._prepare(number, snapshot, adapters, progress)
 
         def commit() -> None:
             try:
@@ -172,6 +176,22 @@ class Checkpoints:
 
         self._writer.run(commit)
         return path
+
+    def _prepare(
+        self, number: int, snapshot: Snapshot, adapters: Sequence[Adapter], progress: Any
+    ) -> tuple[str, Callable[[], Record]]:
+        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
+        described, objects = self._describe(adapters), objects_of(*models)
+        if self._format == "tf":
+            from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
+
+            path = prefix_path(self.directory, number)
+            told = (described, objects, progress)
+            return path, prepare_tf_checkpoint(
+                path, number, self.objects, self._paths(everything=True), snapshot, *told
+            )
+        path = checkpoint_path(self.directory, number)
+        return path, prepare_checkpoint(path, snapshot, described, objects, progress)
 
     def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""
@@ -266,13 +286,18 @@ class Checkpoints:
         )
 
     def _describe(self, adapters: Sequence[Adapter]) -> dict[str, TrackedObject]:
+        paths = self._paths()
+        return {adapter.name: adapter.described(paths) for adapter in adapters}
+
+    def _paths(self, everything: bool = False) -> dict[int, str]:
+        """Return the path of each variable, by its `id`."""
         paths: dict[int, str] = {}
         for adapter in self._adapters:
             # No optimizer is built on the state of others, and state is asked for once a save.
-            if adapter.kind not in ("optimizer", "state", "run"):
+            if adapter.kind not in ("state", "run", *(() if everything else ("optimizer",))):
                 captured = self._snapshots.walk(self._part(adapter))
                 paths |= {id(value): path for path, value in captured.values.items()}
-        return {adapter.name: adapter.described(paths) for adapter in adapters}
+        return paths
 
     def _links(self, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Return second paths under which stock Keras finds the weights of `model`."""
@@ -297,7 +322,7 @@ class Checkpoints:
         """
         self.wait()
         self.follow_compile()
-        with open_source(path) as source:
+        with open_run(path) if is_prefix(path) else open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
                 raise ArtefactKindError(
@@ -358,6 +383,21 @@ class Checkpoints:
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
         return Restored(*picked, {}) if picked else None
+
+
+def check_format(format: Format) -> Format:
+    """Return a format, if it is one.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if format in get_args(Format):
+        return format
+    raise ArgumentError(
+        "`format` is not one of its values.",
+        received=f"format={format!r}",
+        remedy='Pass "h5" (Keras\' own weights file) or "tf" (a TensorFlow checkpoint).',
+    )
 
 
 def _other_keras(record: Record) -> list[str]:

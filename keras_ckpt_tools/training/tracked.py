@@ -26,10 +26,10 @@ from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.random_states import state_access
 from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
-from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
