@@ -113,7 +113,7 @@ def _nodes_of(checkpoint: TfCheckpoint, target: Target) -> dict[str, Node]:
 
 def _agree(checkpoint: TfCheckpoint, node: Node, target: Target) -> int:
     return sum(
-        _score(checkpoint, node.children[part.name], part)
+        _score(checkpoint, node.children[part.name], part)[0]
         for part in target.parts
         if part.name in node.children
     )
@@ -137,8 +137,11 @@ def _node_of(checkpoint: TfCheckpoint, part: Part) -> Node:
     return best[0] if best else root
 
 
-def _score(checkpoint: TfCheckpoint, node: Node, part: Part) -> int:
-    return Matching(checkpoint).match_object(node, part.target, part.captured().values)
+def _score(checkpoint: TfCheckpoint, node: Node, part: Part) -> tuple[int, int]:
+    """Return how many variables of a saved object are found in a live one, and how few are not."""
+    matching = Matching(checkpoint)
+    found = matching.match_object(node, part.target, part.captured().values, extra={})
+    return found, found - len(matching.source().tensors)
 
 
 def _distinct(root: Node) -> list[Node]:

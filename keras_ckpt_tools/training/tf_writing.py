@@ -16,17 +16,12 @@ import numpy as np
 
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.snapshot import Snapshot
-from keras_ckpt_tools.formats.tf_bundle_writer import storable, write_bundle
-from keras_ckpt_tools.formats.tf_checkpoint import GRAPH, SUFFIX
-from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD, STATE, SUFFIXES, write_state
+from keras_ckpt_tools.formats.tf_bundle_writer import storable
+from keras_ckpt_tools.formats.tf_checkpoint import SUFFIX
+from keras_ckpt_tools.formats.tf_run_writer import commit_run
 from keras_ckpt_tools.formats.tf_save_graph import COUNTER, OWN, graph_of
-from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
-from keras_ckpt_tools.storage.commit_set import staged_set
 from keras_ckpt_tools.training.writing import new_record
-
-# What is nobody's that is tracked stands in the record under a name that these cannot have.
-_OTHERS = "_tensorflow/"
 
 
 def prepare_tf_checkpoint(
@@ -71,24 +66,7 @@ def prepare_tf_checkpoint(
 
     def write() -> Record:
         arrays = {key: storable(snapshot.arrays[path]) for path, key in keys.items()} | beside
-        with staged_set(final, SUFFIXES) as files:
-            data = files[DATA]
-            index, infos, text = write_bundle(data.write, arrays, graph.message, GRAPH)
-            files[INDEX].write(index)
-            names = {key: path for path, key in keys.items()}
-            tensors = tuple(
-                dataclasses.replace(info, path=names.get(key, f"{_OTHERS}{key}"))
-                for key, info in infos.items()
-            )
-            written = dataclasses.replace(
-                record,
-                tensors=tensors,
-                skeleton_digest=digest_of(text),
-                size=data.tell(),
-                state={STATE: {"index": digest_of(index)}},
-            )
-            files[RECORD].write(encode(written, block_size(len(encode_json(written)))))
-        write_state(os.path.dirname(final))
-        return written
+        names = {key: path for path, key in keys.items()}
+        return commit_run(final, arrays, names, graph.message, record)
 
     return write
