@@ -16,13 +16,8 @@ import re
 from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.tf_run import (
-    clear_prefixes,
-    delete_prefixes,
-    is_prefix,
-    list_prefixes,
-    numbers_in,
-)
+from keras_ckpt_tools.formats.tf_run import is_prefix, list_prefixes, numbers_in
+from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefixes
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of

@@ -34,13 +34,13 @@ from keras_ckpt_tools.formats.handles import Identity, identity_of, open_regular
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.nearby import not_found
 from keras_ckpt_tools.formats.quarantine import Survey
-from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
-from keras_ckpt_tools.formats.tf_run import STATE as TENSORFLOW
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 
 __all__ = ["Artefact", "Kind", "plain_path", "tell"]
 
 _HEAD = 4096
+# In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
+TENSORFLOW = "tensorflow"
 # What has one of these in its name is no prefix of a TensorFlow checkpoint.
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".index", ".safetensors", ".pkl", ".zip")
 
@@ -143,6 +143,9 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
             raise _remote(name) from error
+        # Rarely needed, and what only looks at a file of ours is to start at once.
+        from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
+
         if not name.endswith(_SUFFIXES) and has_prefixes(os.path.dirname(name)):
             raise missing(name) from error
         raise not_found(name) from error

@@ -35,6 +35,7 @@ _RENAMED = {"depthwise_kernel": "kernel"}
 # Bookkeeping of TensorFlow and Keras 2, which no model of Keras 3 has.
 _NO_STATE = ("keras_api", "save_counter", "train_counter")
 _OPERATIONS = "_operations"
+_ALL_LAYERS = "_layers"
 
 
 class MatchedSource:
@@ -254,7 +255,10 @@ def _walk(
     """Walk what is saved and what is live side by side, by names."""
     seen.add(id(node))
     layers = layers_by_number(node, target)
-    for name, child in node.children.items():
+    # By the names of attributes before places in a list of all, which have changed more easily.
+    for name, child in sorted(node.children.items(), key=lambda item: item[0] == _ALL_LAYERS):
+        if name == _ALL_LAYERS and _OPERATIONS in node.children:
+            continue
         if not child.holds_values or id(child) in seen or (top and name == "optimizer"):
             continue
         if name in _NO_STATE or trail.count("/") > _DEEPEST:

@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.tf_names import state_of_directory, state_text
+from keras_ckpt_tools.formats.kinds import TENSORFLOW
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.storage.commit import remove_files, staged
-from keras_ckpt_tools.storage.commit_set import remove_abandoned, remove_set
 from keras_ckpt_tools.storage.retention import Saved
 
 DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".record"
 SUFFIXES = (DATA, INDEX, RECORD)
 # What the record of such a checkpoint says of its other files.
-STATE = "tensorflow"
-_NAME = re.compile(r"ckpt-(\d{8,})")
+STATE = TENSORFLOW
 _FILE = re.compile(r"(ckpt-(\d{8,}))(\.index|\.data-\d+-of-\d+|\.record)")
 
 
@@ -90,56 +86,8 @@ def numbers_in(names: list[str]) -> list[int]:
     return [int(found[2]) for name in names if (found := _FILE.fullmatch(name))]
 
 
-def delete_prefixes(prefixes: list[str]) -> None:
-    """Delete checkpoints that we wrote; others, and those that are gone already, are left alone.
-
-    Raises:
-        CommitError: the operating system refused.
-    """
-    for prefix in prefixes:
-        if is_prefix(prefix):
-            remove_set(prefix, SUFFIXES)
-    for directory in {os.path.dirname(prefix) for prefix in prefixes}:
-        write_state(directory)
-
-
-def clear_prefixes(directory: str | os.PathLike[str]) -> None:
-    """Remove what killed runs left of writing or deleting checkpoints."""
-    remove_abandoned(directory, _NAME.fullmatch, SUFFIXES)
-
-
-def write_state(directory: str) -> None:
-    """Let the file `checkpoint` name the checkpoints that are there, the newest as such.
-
-    What others have written in the same directory stays named.
-
-    Raises:
-        CommitError: the operating system refused.
-    """
-    path = os.path.join(directory, "checkpoint")
-    before = state_of_directory(directory)
-    own = sorted(
-        match[1]
-        for name in os.listdir(directory)
-        if (match := _FILE.fullmatch(name)) and match[3] == RECORD
-    )
-    own = [name for name in own if is_prefix(os.path.join(directory, name))]
-    others = [name for name in dict.fromkeys(before[1:]) if not _NAME.fullmatch(name)]
-    if own:
-        text = state_text(max(own, key=_number), [*others, *sorted(own, key=_number)])
-        if not _reads(path, text):
-            with staged(path) as file:
-                file.write(text)
-    elif before and not others and all(map(_NAME.fullmatch, before)):
-        remove_files([path])
-
-
-def _reads(path: str, text: bytes) -> bool:
-    try:
-        return Path(path).read_bytes() == text
-    except OSError:
-        return False
-
-
-def _number(name: str) -> int:
-    return int(name.rpartition("-")[2])
+def records_in(directory: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the checkpoints of ours in a directory, in the order of their numbers."""
+    found = [m for name in os.listdir(directory) if (m := _FILE.fullmatch(name)) and m[3] == RECORD]
+    ours = {m[1]: int(m[2]) for m in found if is_prefix(os.path.join(directory, m[1]))}
+    return sorted(ours, key=ours.__getitem__)

@@ -15,7 +15,8 @@ import numpy as np
 
 from keras_ckpt_tools.formats.tf_bundle_writer import write_bundle
 from keras_ckpt_tools.formats.tf_checkpoint import GRAPH
-from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD, STATE, SUFFIXES, write_state
+from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD, STATE, SUFFIXES
+from keras_ckpt_tools.formats.tf_run_keeping import write_state
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit_set import staged_set

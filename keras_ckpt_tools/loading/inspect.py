@@ -31,7 +31,6 @@ from keras_ckpt_tools.loading.estimate import (
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
-from keras_ckpt_tools.loading.tensorflow_files import inspect_tensorflow
 from keras_ckpt_tools.loading.trust import Trust
 from keras_ckpt_tools.loading.versions import newer_than_here
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
@@ -109,6 +108,9 @@ def inspect(
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
         return _with_problem(artefact, damaged(artefact))
     if artefact.kind is Kind.TF_CHECKPOINT:
+        # Only where one is met: looking at a file of ours is to be quick.
+        from keras_ckpt_tools.loading.tensorflow_files import inspect_tensorflow
+
         return inspect_tensorflow(artefact, limits)
     if artefact.kind not in READABLE:
         return _with_problem(artefact, wrong_kind(artefact, "model"))

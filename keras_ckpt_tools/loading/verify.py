@@ -13,16 +13,8 @@ from dataclasses import dataclass
 from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.source import READABLE, open_source
-from keras_ckpt_tools.formats.tf_names import has_prefixes
-from keras_ckpt_tools.formats.tf_run import RECORD
 from keras_ckpt_tools.loading.remedies import wrong_kind
 from keras_ckpt_tools.loading.tables import as_html, as_text
-from keras_ckpt_tools.loading.tensorflow_files import (
-    gone_from,
-    prefixes_to_verify,
-    problems_of_prefix,
-    size_of_prefix,
-)
 
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 
@@ -136,7 +128,7 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         for name in sorted(os.listdir(artefact.path))
         if (inner := _tell_member(os.path.join(artefact.path, name))) is not None
     )
-    if has_prefixes(artefact.path):
+    if any(name.endswith((".index", ".record")) for name in os.listdir(artefact.path)):
         checks += tuple(_check_tensorflow(artefact))
     if not checks:
         raise wrong_kind(artefact, "model")
@@ -145,13 +137,21 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
 
 def _tell_member(path: str) -> Artefact | None:
     name = os.path.basename(path)
-    if name.startswith(".") or name.endswith(RECORD) or not os.path.isfile(path):
+    if name.startswith(".") or name.endswith(".record") or not os.path.isfile(path):
         return None
     artefact = tell(path)
     return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
 
 
 def _check_tensorflow(artefact: Artefact) -> Iterator[FileCheck]:
+    # Only where one is met: looking at a file of ours is to be quick.
+    from keras_ckpt_tools.loading.tensorflow_files import (
+        gone_from,
+        prefixes_to_verify,
+        problems_of_prefix,
+        size_of_prefix,
+    )
+
     kind = Kind.TF_CHECKPOINT
     try:
         prefixes = prefixes_to_verify(artefact)

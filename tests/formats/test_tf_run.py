@@ -15,11 +15,11 @@ from keras_ckpt_tools.errors import CommitError, DamagedArtefactError, NewerForm
 from keras_ckpt_tools.formats.checkpoint_dir import clear_leftovers, list_checkpoints, next_number
 from keras_ckpt_tools.formats.tf_run import (
     SUFFIXES,
-    delete_prefixes,
     is_prefix,
     list_prefixes,
     prefix_path,
 )
+from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.storage.commit_set import staged_set
 
