@@ -18,7 +18,9 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
+from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.sharing import as_tensor, assign
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
@@ -103,10 +105,16 @@ class Part:
             if path in arrays:
                 variable.assign(arrays[path])
         if self.is_keras:
-            values = self.captured().values
-            present = {p: state.to_numpy(v) for p, v in values.items() if p not in arrays}
-            inside = {p: a for p, a in (present | dict(arrays)).items() if p not in self.extra}
-            state.pour(self.target, inside, skip=self._skip)
+            captured = state.capture(self.target, skip=self._skip)
+            inside = {path: a for path, a in arrays.items() if path not in self.extra}
+            handles = handles_of(self.target, captured)
+            if handles is not None:
+                for path, array in inside.items():
+                    assign(handles[path], as_tensor(array))
+                return
+            values = captured.values
+            present = {p: state.to_numpy(v) for p, v in values.items() if p not in inside}
+            state.pour(self.target, inside | present, skip=self._skip)
 
 
 class Target:
