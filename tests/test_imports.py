@@ -40,6 +40,10 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.formats.safetensors_file",
     "keras_ckpt_tools.formats.safetensors_writer",
     "keras_ckpt_tools.formats.source",
+    "keras_ckpt_tools.formats.tf_bundle_writer",
+    "keras_ckpt_tools.formats.tf_checkpoint",
+    "keras_ckpt_tools.formats.tf_run",
+    "keras_ckpt_tools.formats.tf_run_source",
     "keras_ckpt_tools.formats.userblock",
     "keras_ckpt_tools.loading",
     "keras_ckpt_tools.loading.diff",
@@ -52,6 +56,7 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.showing.tables",
     "keras_ckpt_tools.storage",
     "keras_ckpt_tools.storage.commit",
+    "keras_ckpt_tools.storage.commit_set",
     "keras_ckpt_tools.storage.retention",
     "keras_ckpt_tools.training",
 ]

@@ -16,7 +16,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.loading.restore import Wanted, require_model, tensors_for, weights_at
+from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
 
 __all__ = ["compare"]
 
@@ -33,7 +33,8 @@ def compare(
     """Compare a model, or a file, with the tensors in a file. Nothing is changed.
 
     Args:
-        target_or_path: A built Keras model, or a second file in its place.
+        target_or_path: A built Keras model, or what else `kct.load_weights` takes; or a second file
+            in its place.
         path: As for `kct.load_weights`.
         rename: Likewise.
         include: Likewise.
@@ -66,11 +67,12 @@ def compare(
     if isinstance(target_or_path, (str, bytes, os.PathLike)):
         with open_source(target_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
             return compare_source(Needed.by(first), second, selection).report
-    require_model(target_or_path)
-    state.build_like(target_or_path, None, "model")
+    require_target(target_or_path)
     found = next(weights_at(path, []), None)
     wanted = Wanted(Limits.of(), build=False, by_name=by_name)
     with tensors_for(target_or_path, found or tell(path), wanted) as opened:
+        if opened.parts is not None:
+            return opened.parts.compare(opened.tensors, selection).report
         return compare_source(_needed(target_or_path), opened.tensors, selection).report
 
 

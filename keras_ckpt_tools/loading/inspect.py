@@ -107,6 +107,11 @@ def inspect(
         return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
         return _with_problem(artefact, damaged(artefact))
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        # Only where one is met: looking at a file of ours is to be quick.
+        from keras_ckpt_tools.loading.tensorflow_files import inspect_tensorflow
+
+        return inspect_tensorflow(artefact, limits)
     if artefact.kind not in READABLE:
         return _with_problem(artefact, wrong_kind(artefact, "model"))
     try:

@@ -104,16 +104,10 @@ def _explain_directory(path: str) -> tuple[str, str]:
 
 
 def _explain_tensorflow(path: str, kind: Kind) -> tuple[str, str]:
-    if os.path.isdir(path) or os.path.basename(path) == "checkpoint":
-        folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-        prefix = f"tf.train.latest_checkpoint({folder!r})"
-    else:
-        prefix = repr(path.removesuffix(".index").rpartition(".data-")[0] or path)
-        prefix = repr(path.removesuffix(".index")) if ".data-" not in path else prefix
     return (
         f"This is a {kind}: it holds the values of variables, but not what the model is.",
-        "Build the objects that it was made of and call "
-        f"`tf.train.Checkpoint(model=model).restore({prefix}).assert_consumed()`.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`; for other objects that are "
+        f'in it, `kct.load_weights({{"model": model, "optimizer": optimizer}}, {path!r})`.',
     )
 
 

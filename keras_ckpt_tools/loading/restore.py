@@ -6,13 +6,12 @@ taken by its name; a directory of checkpoints stands for its newest whole one.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
@@ -22,15 +21,20 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.targets import Target, is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tf_run import list_prefixes
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.one_model import build_config, weights_in
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
+from keras_ckpt_tools.loading.tracked_objects import open_tracked
 from keras_ckpt_tools.showing.bars import bar_for_file
 
-__all__ = ["load_weights", "open_weights", "require_model", "tensors_for"]
+__all__ = ["load_weights", "open_weights", "require_target", "tensors_for"]
 
 _WEIGHTS = (
     Kind.KERAS,
@@ -64,11 +68,14 @@ def load_weights(
 
     Args:
         target: A Keras model. One that is not built yet is built where the file says for what
-            shape.
+            shape. From a checkpoint of a `kct.CheckpointManager` or of TensorFlow, also an
+            optimizer, a `tf.Module`, a variable, or a list or dict of such:
+            `{"model": model, "optimizer": optimizer, "step": step}`, by the names that they were
+            saved under.
         path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
-            TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
-            `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
+            TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
+            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
@@ -108,7 +115,7 @@ def load_weights(
     >>> print(kct.load_weights(model, path).summary)
     2 matched
     """
-    require_model(target)
+    require_target(target)
     for name, value in (("strict", strict), ("by_name", by_name)):
         if not isinstance(value, bool):
             raise ArgumentError(
@@ -149,12 +156,16 @@ def _load(
     target: Any, artefact: Artefact, wanted: Wanted, strict: bool, selection: Selection
 ) -> RestoreReport:
     with tensors_for(target, artefact, wanted) as opened:
-        report = state.fill(target, opened.tensors, strict=strict, selection=selection)
+        parts = opened.parts
+        if parts is None or parts.is_plain_model:
+            report = state.fill(target, opened.tensors, strict=strict, selection=selection)
+        else:
+            report = parts.fill(opened.tensors, strict=strict, selection=selection)
         source = opened.source
         if source is None:
             return report
         source.check_unchanged()
-        if report and selection.is_all and source.record is not None:
+        if parts is None and report and selection.is_all and source.record is not None:
             attach_progress(target, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
@@ -181,10 +192,12 @@ class Opened:
     Attributes:
         tensors: What is compared and filled in.
         source: The file.
+        parts: The target, where it is not one model or layer, or may have more than Keras restores.
     """
 
     tensors: TensorSource
     source: Source | None = None
+    parts: Target | None = None
 
 
 @contextmanager
@@ -199,7 +212,10 @@ def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
         artefact: What is to be opened.
         wanted: How.
     """
-    opener = _OPENERS.get(artefact.kind, _open_keras)
+    if artefact.kind is Kind.TF_CHECKPOINT and run_prefix(artefact) is None:
+        opener = _open_tensorflow
+    else:
+        opener = _open_tracked if is_several(target) else _open_keras
     with opener(target, artefact, wanted) as opened:
         yield opened
 
@@ -219,37 +235,15 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
 
 @contextmanager
 def _open_tensorflow(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
-    yield Opened(tensorflow_weights(artefact, target, build=wanted.build))
+    parts, tensors = open_tensorflow(artefact, target, wanted.limits, build=wanted.build)
+    yield Opened(tensors, parts=parts)
 
 
-_OPENERS: dict[
-    Kind, Callable[[Any, Artefact, Wanted], contextlib.AbstractContextManager[Opened]]
-] = {Kind.TF_CHECKPOINT: _open_tensorflow}
-
-
-def tensorflow_weights(artefact: Artefact, model: Any, *, build: bool = True) -> TensorSource:
-    """Return the tensors of a TensorFlow checkpoint under the paths of a Keras 3 model.
-
-    Args:
-        artefact: A prefix, one of its files, or a directory.
-        model: The model that they are for.
-        build: Whether its optimizer is built if the checkpoint has one.
-
-    Raises:
-        ArtefactNotFoundError: the checkpoint that is named is not there.
-        DamagedArtefactError: it cannot be read.
-    """
-    from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, prefix_of
-    from keras_ckpt_tools.formats.tf_objects import match_model
-
-    state.build_like(model, None, "model")
-    checkpoint = TfCheckpoint(prefix_of(artefact.path))
-    # `save_weights` of Keras 2 saves the model, `tf.train.Checkpoint(model=...)` an object with it.
-    node = checkpoint.root.children.get("model", checkpoint.root)
-    optimizer = getattr(model, "optimizer", None)
-    if build and optimizer is not None and "optimizer" in node.children:
-        state.build_optimizer(optimizer, model.trainable_variables)
-    return match_model(checkpoint, node, model, optimizer)
+@contextmanager
+def _open_tracked(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    with open_weights(artefact, wanted.limits) as source:
+        parts, tensors = open_tracked(source, target, build=wanted.build)
+        yield Opened(tensors, source, parts)
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
@@ -267,13 +261,21 @@ def weights_at(
         limits: What it may take.
     """
     artefact = tell(path, limits)
-    if artefact.kind is not Kind.CHECKPOINT_DIR:
+    kinds = (Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT)
+    if artefact.kind not in kinds or not os.path.isdir(artefact.path):
         yield artefact
         return
     found = directories.look_into(artefact.path, {Kind.CHECKPOINT})
+    runs, damaged_runs = list_prefixes(artefact.path)
+    if artefact.kind is Kind.TF_CHECKPOINT and not runs:
+        yield artefact
+        return
     bad.extend(f"{one.name}: {one.damage}" for one in found if one.damage)
-    for one in directories.latest_first(found):
-        yield tell(one.path, limits)
+    bad.extend(f"{os.path.basename(prefix)}: it is not whole" for prefix in damaged_runs)
+    whole = [(one.progress.saved_at, one.path) for one in directories.latest_first(found)]
+    whole += [(one.progress.saved_at, one.path) for one in reversed(runs)]
+    for _, place in sorted(whole, key=lambda pair: pair[0], reverse=True):
+        yield tell(place, limits)
 
 
 @contextmanager
@@ -281,12 +283,26 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
     """Open what holds weights in Keras 3's layout, or say what it is instead."""
     if artefact.refusal is not None:
         raise artefact.refusal
+    if (prefix := run_prefix(artefact)) is not None:
+        with open_run(prefix, limits) as run:
+            yield cast(Source, run)
+        return
     if artefact.kind not in _WEIGHTS:
         raise wrong_kind(artefact, "weights")
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
         yield source
+
+
+def require_target(target: Any) -> None:
+    """Refuse what has no variables to restore into.
+
+    Raises:
+        ArgumentError: it is nothing that is restored.
+    """
+    if not is_several(target):
+        require_model(target)
 
 
 def require_model(model: Any) -> None:

@@ -96,7 +96,7 @@ def write(path: str, format: Format, material: Material, places: Places, *, obje
 
 
 def _write_tensorflow(path: str, material: Material, places: Places, objects: bool) -> None:
-    from keras_ckpt_tools.formats.tf_bundle import write_arrays, write_objects
+    from keras_ckpt_tools.formats.tf_export import write_arrays, write_objects
 
     model = material.model
     if model is None or not objects:

@@ -11,11 +11,12 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import keras
 
 from keras_ckpt_tools.errors import (
+    ArgumentError,
     ArtefactKindError,
     CommitError,
     DamagedArtefactError,
@@ -30,6 +31,8 @@ from keras_ckpt_tools.formats.checkpoint_dir import (
 )
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_run import is_prefix, prefix_path
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
@@ -43,6 +46,7 @@ from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
 
 _log = logging.getLogger(__name__)
+Format = Literal["h5", "tf"]
 
 
 class Restored(NamedTuple):
@@ -78,6 +82,7 @@ class Checkpoints:
         mode: `"min"` or `"max"`.
         background: Whether files are written in a thread, while training goes on.
         announcer: Tells people of saves.
+        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Checkpoints:
         mode: str = "min",
         background: bool = False,
         announcer: Announcer | None = None,
+        format: Format = "h5",
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self._given = dict(objects)
@@ -96,6 +102,7 @@ class Checkpoints:
         self.monitor = monitor
         self.mode = mode
         self.policy = policy
+        self._format = format
         self._pinned: str | None = None
         self._saved: list[Saved] | None = None
         self._number = 0
@@ -162,11 +169,7 @@ class Checkpoints:
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
         self._number = number
-        path = checkpoint_path(self.directory, number)
-        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
-        write = prepare_checkpoint(
-            path, snapshot, self._describe(adapters, parts), objects_of(*models), progress
-        )
+        path, write = self._prepare(number, snapshot, (adapters, parts), progress)
 
         def commit() -> None:
             try:
@@ -185,6 +188,26 @@ class Checkpoints:
             self._writer.run(commit)
         self._announcer.settle()
         return path
+
+    def _prepare(
+        self,
+        number: int,
+        snapshot: Snapshot,
+        taken: tuple[Sequence[Adapter], Sequence[Part]],
+        progress: TrainingProgress,
+    ) -> tuple[str, Callable[[], Record]]:
+        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
+        described, objects = self._describe(*taken), objects_of(*models)
+        if self._format == "tf":
+            from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
+
+            path = prefix_path(self.directory, number)
+            told = (described, objects, progress)
+            return path, prepare_tf_checkpoint(
+                path, number, self.objects, self._paths(taken[1], everything=True), snapshot, *told
+            )
+        path = checkpoint_path(self.directory, number)
+        return path, prepare_checkpoint(path, snapshot, described, objects, progress)
 
     def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""
@@ -274,13 +297,18 @@ class Checkpoints:
     def _describe(
         self, adapters: Sequence[Adapter], parts: Sequence[Part]
     ) -> dict[str, TrackedObject]:
+        paths = self._paths(parts)
+        return {adapter.name: adapter.described(paths) for adapter in adapters}
+
+    def _paths(self, parts: Sequence[Part], everything: bool = False) -> dict[int, str]:
+        """Return the path of each variable, by its `id`."""
         paths: dict[int, str] = {}
-        for adapter, part in zip(adapters, parts, strict=True):
+        for adapter, part in zip(self._adapters, parts, strict=False):
             # No optimizer is built on the state of others, and state is asked for once a save.
-            if adapter.kind not in ("optimizer", "state", "run"):
+            if adapter.kind not in ("state", "run", *(() if everything else ("optimizer",))):
                 captured = self._snapshots.walk(part)
                 paths |= {id(value): path for path, value in captured.values.items()}
-        return {adapter.name: adapter.described(paths) for adapter in adapters}
+        return paths
 
     def _links(self, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Return second paths under which stock Keras finds the weights of `model`."""
@@ -305,7 +333,7 @@ class Checkpoints:
         """
         self.wait()
         self.follow_compile()
-        with open_source(path) as source:
+        with open_run(path) if is_prefix(path) else open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
                 raise ArtefactKindError(
@@ -360,6 +388,21 @@ class Checkpoints:
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
         return Restored(*picked, {}) if picked else None
+
+
+def check_format(format: Format) -> Format:
+    """Return a format, if it is one.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if format in get_args(Format):
+        return format
+    raise ArgumentError(
+        "`format` is not one of its values.",
+        received=f"format={format!r}",
+        remedy='Pass "h5" (Keras\' own weights file) or "tf" (a TensorFlow checkpoint).',
+    )
 
 
 def _other_keras(record: Record) -> list[str]:

@@ -21,7 +21,7 @@ from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
+from keras_ckpt_tools.training.checkpoints import Checkpoints, Format, Restored, check_format
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState
@@ -53,6 +53,9 @@ class CheckpointManager(TrainingLoop):
         background: Whether files are written in a thread, while training goes on. What is saved is
             the state at the moment of the save. An error is raised at the next save, at `wait`, or
             when the loop ends.
+        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints, which stock
+            `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
+            A directory may have both; a run goes on from the newest, whichever it is.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
             under way, and do after that what they would have done.
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
@@ -76,7 +79,8 @@ class CheckpointManager(TrainingLoop):
 
     What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
     visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
-    is tracked under the name `model`.
+    is tracked under the name `model`. With `format="tf"` it is `directory/ckpt-00000001.index`,
+    `.data-00000-of-00001` and `.record`, and the file `checkpoint`, which names one that is whole.
 
     Example:
 
@@ -110,6 +114,7 @@ class CheckpointManager(TrainingLoop):
         mode: Literal["auto", "min", "max"] = "auto",
         resume: Literal["auto", "never", "must"] = "auto",
         background: bool = False,
+        format: Format = "h5",
         save_on_signal: bool = False,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         tensorboard: str | os.PathLike[str] | None = None,
@@ -131,6 +136,7 @@ class CheckpointManager(TrainingLoop):
             self._mode,
             background,
             self._announcer,
+            check_format(format),
         )
         if resume == "never":
             self._checkpoints.expect_another_run()

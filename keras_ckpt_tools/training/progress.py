@@ -14,6 +14,7 @@ from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.attached import attached_progress
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_run import is_prefix, record_of
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.training.stock_backups import progress_of_stock
 
@@ -67,6 +68,8 @@ def _of_path(path: str) -> TrainingProgress:
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
+    if is_prefix(path):
+        return record_of(path)[0].progress
     with open_source(path) as opened:
         return opened.record.progress if opened.record else TrainingProgress()
 

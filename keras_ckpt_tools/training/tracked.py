@@ -27,10 +27,10 @@ from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.formats.structure import Structure, is_whole, structure_of
+from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.random_states import state_access
 from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
-from keras_ckpt_tools.training.variable_trees import collect_variables, is_variable
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

@@ -116,7 +116,7 @@ def prepare_model(
             name=str(model.name),
         )
     path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
-    record = _record("weights" if format == ".weights.h5" else "model", progress, state_of)
+    record = new_record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
     if format == ".h5":
         record = dataclasses.replace(record, objects=objects_of(model))
@@ -161,7 +161,7 @@ def prepare_checkpoint(
         progress: Where training is.
     """
     record = dataclasses.replace(
-        _record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
+        new_record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
     )
     path = os.path.abspath(path)
     return lambda: _write_weights(path, snapshot, record)
@@ -176,7 +176,8 @@ def _part(group: str, model: Any) -> Part:
     return Part(group, lambda: state.capture(model), structure_of(model))
 
 
-def _record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
+def new_record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
+    """Return a record of now, without tensors."""
     saved = dataclasses.replace(progress, saved_at=time.time())
     return Record(kind=kind, versions=versions(), progress=saved, state=dict(state_of))
 
