@@ -31,6 +31,7 @@ def check_types(record: Record) -> None:
     """
     progress, best = record.progress, record.progress.best
     numbers = (progress.started_at, progress.saved_at, progress.elapsed_s, *progress.logs.values())
+    marks = (*progress.restarts, *progress.saves)
     series = (*progress.history.values(), *progress.history_epochs.values())
     texts = (record.kind, record.skeleton_digest, progress.run_id, *record.versions.values())
     objects = [(o.registered_name, o.module or "", o.qualname or "") for o in record.objects]
@@ -40,6 +41,7 @@ def check_types(record: Record) -> None:
         "size": ((record.size, record.format_version), int),
         "progress": ((*numbers, *judged), int | float),
         "history": ([n for values in series for n in values], int | float),
+        "restarts or saves": ([n for mark in marks for n in mark], int | float),
         "objects": ([text for names in objects for text in names], str),
         "versions of objects": ([o.version for o in record.objects], int),
         "best": (() if best is None else (best.monitor, best.mode), str),
@@ -48,6 +50,8 @@ def check_types(record: Record) -> None:
     for name, (values, kind) in tests.items():
         if not all(isinstance(value, kind) for value in values):
             raise TypeError(f"its {name} are of another type")
+    if {*map(len, progress.restarts)} - {4} or {*map(len, progress.saves)} - {3, 7}:
+        raise TypeError("its restarts or saves are not as long as they should be")
 
 
 def check_record(record: Record, block: int, length: int, path: str) -> None:
