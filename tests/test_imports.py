@@ -31,6 +31,7 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.formats.userblock",
     "keras_ckpt_tools.loading",
     "keras_ckpt_tools.loading.inspect",
+    "keras_ckpt_tools.loading.runs",
     "keras_ckpt_tools.metadata",
     "keras_ckpt_tools.registry",
     "keras_ckpt_tools.storage",
