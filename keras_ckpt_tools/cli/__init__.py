@@ -15,7 +15,12 @@ from keras_ckpt_tools._version import __version__
 
 __all__ = ["main"]
 
-COMMANDS = {"inspect": "inspecting", "verify": "verifying"}
+COMMANDS = {
+    "inspect": "inspecting",
+    "plot": "plotting",
+    "report": "reporting",
+    "verify": "verifying",
+}
 
 
 class _Commands(click.Group):

@@ -31,7 +31,6 @@ def check_types(record: Record) -> None:
     """
     progress, best = record.progress, record.progress.best
     numbers = (progress.started_at, progress.saved_at, progress.elapsed_s, *progress.logs.values())
-    marks = (*progress.restarts, *progress.saves)
     series = (*progress.history.values(), *progress.history_epochs.values())
     texts = (record.kind, record.skeleton_digest, progress.run_id, *record.versions.values())
     objects = [(o.registered_name, o.module or "", o.qualname or "") for o in record.objects]
@@ -41,7 +40,8 @@ def check_types(record: Record) -> None:
         "size": ((record.size, record.format_version), int),
         "progress": ((*numbers, *judged), int | float),
         "history": ([n for values in series for n in values], int | float),
-        "restarts or saves": ([n for mark in marks for n in mark], int | float),
+        "restarts": ([n for one in progress.restarts for n in one], int | float),
+        "saves": ([n for one in progress.saves for n in one], int),
         "objects": ([text for names in objects for text in names], str),
         "versions of objects": ([o.version for o in record.objects], int),
         "best": (() if best is None else (best.monitor, best.mode), str),
