@@ -57,7 +57,7 @@ def report_page(path: str | os.PathLike[str], *, title: str | None = None) -> st
     assert story.run is not None
     body = "".join(
         (
-            _header(story, story.run.path),
+            _header(story, os.fspath(path)),
             _figures(story, curves),
             _curves(curves, panels, by),
             "<section><h2>Checkpoints</h2>",
@@ -85,9 +85,9 @@ def _header(story: Story, path: str) -> str:
     began = f"Began {moment(progress.started_at)}" if progress.started_at else ""
     saved = f"last saved {moment(progress.saved_at)}" if progress.saved_at else ""
     said = ", ".join(part for part in (began, saved) if part)
-    where = os.path.abspath(path)
+    # As it was given: where it lies on somebody's disk is nothing to send around.
     return (
-        f'<header><h1>{_text(story.name)}</h1><p class="path">{_text(where)}</p>'
+        f'<header><h1>{_text(story.name)}</h1><p class="path">{_text(path)}</p>'
         f'<p class="soft">{_text(said + "." if said else "")}</p></header>'
     )
 
