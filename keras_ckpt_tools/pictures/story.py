@@ -144,8 +144,7 @@ def _progress_of_history(history: Any) -> TrainingProgress:
         str(name): tuple(float(value) for value in values)
         for name, values in history.history.items()
     }
-    # Keras says no more of a metric that was not computed in each epoch; then it was in the last.
-    known = {name: tuple(epochs[-len(values) :]) for name, values in series.items() if values}
+    known = {name: _epochs_of(len(values), epochs) for name, values in series.items() if values}
     done = epochs[-1] + 1 if epochs else 0
     return TrainingProgress(
         epochs_completed=done,
@@ -153,6 +152,17 @@ def _progress_of_history(history: Any) -> TrainingProgress:
         history={name: series[name][-len(known[name]) :] for name in known},
         history_epochs=known,
     )
+
+
+def _epochs_of(values: int, epochs: Sequence[int]) -> tuple[int, ...]:
+    """Return the epochs that a metric has values of; Keras only says how many there are.
+
+    >>> _epochs_of(2, [0, 1, 2, 3, 4]), _epochs_of(1, [0, 1, 2])
+    ((1, 3), (2,))
+    """
+    every = max(len(epochs) // values, 1)
+    spaced = tuple(epoch for epoch in epochs if (epoch + 1) % every == 0)  # `validation_freq`
+    return spaced if len(spaced) == values else tuple(epochs[-values:])
 
 
 def story_of_directory(path: str | os.PathLike[str], name: str) -> Story:
