@@ -27,7 +27,7 @@ import chromium  # noqa: E402 (the path to it is set above)
 
 from keras_ckpt_tools.cli import COMMANDS  # noqa: E402
 
-WIDTH = 100
+WIDTH = 112
 # What is shown of the shell, as far as the command is there.
 SHELL = {
     "ls": "runs/digits",
@@ -138,7 +138,8 @@ def as_svg(command: str, said: str) -> str:
     from rich.text import Text
 
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{said.rstrip()}"))
+    # The last line of all is cut as well, so it is an empty one.
+    console.print(Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{said.rstrip()}\n "))
     drawn = console.export_svg(title=command.partition(" ")[0])
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     # Lines are cut at the height of rich's own font, which takes the underscores off others.

@@ -15,9 +15,22 @@ from typing import Any
 
 from keras_ckpt_tools.loading.tables import as_text, printable
 
-__all__ = ["GOOD", "PROBLEMS", "UNREADABLE", "Answer", "answer"]
+__all__ = [
+    "GOOD",
+    "JSON_FORMAT",
+    "PROBLEMS",
+    "UNREADABLE",
+    "Answer",
+    "answer",
+    "word_of",
+    "write",
+    "write_json",
+]
 
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
+
+# Grows when a key changes its meaning or goes; new keys may come at any time.
+JSON_FORMAT = 1
 
 _COLOURS = {GOOD: "green", PROBLEMS: "yellow", UNREADABLE: "red"}
 _WORDS = {GOOD: "good", PROBLEMS: "problems", UNREADABLE: "unreadable"}
@@ -43,7 +56,7 @@ class Answer:
 def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     """Print what was found, each as soon as it is known; return the exit status, the worst of all.
 
-    With `as_json` it is one JSON object: `status`, and `files` with one object for each.
+    With `as_json` it is one JSON object: `format`, `status`, and `files` with one object for each.
     """
     worst = GOOD
     files = []
@@ -55,15 +68,35 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
         else:
             show(one)
     if as_json:
-        _write(json.dumps({"status": _WORDS[worst], "files": files}, indent=2))
+        write_json(worst, files=files)
     return worst
 
 
+def write_json(status: int, **facts: Any) -> None:
+    """Print what a command has to say as one JSON object.
+
+    Every command's has `format` and `status` (`"good"`, `"problems"`, `"unreadable"`) in front. It
+    is indented for a person at a terminal, and one line for a program.
+    """
+    document = {"format": JSON_FORMAT, "status": word_of(status), **facts}
+    write(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+
+
+def word_of(status: int) -> str:
+    """Return an exit status as a word.
+
+    >>> word_of(GOOD), word_of(PROBLEMS)
+    ('good', 'problems')
+    """
+    return _WORDS[status]
+
+
 def _as_plain_text(one: Answer) -> None:
-    _write(as_text(f"{_WORDS[one.status]}: {one.caption}", one.rows))
+    write(as_text(f"{_WORDS[one.status]}: {one.caption}", one.rows))
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Print a text, whatever its characters and the encoding of standard output are."""
     # A file's name may have bytes that are no text in any encoding; a log must not fail on them.
     data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     sys.stdout.flush()

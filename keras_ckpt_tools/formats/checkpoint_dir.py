@@ -19,6 +19,10 @@ from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftov
 from keras_ckpt_tools.storage.retention import Saved
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+# What tells who wrote a checkpoint, among the names of what it holds beside tracked objects: each
+# kind of door has a policy of its own, for its own files.
+DOORS = frozenset({"_fit", "_loop"})
+
 _NAME = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
 
 

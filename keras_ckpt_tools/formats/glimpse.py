@@ -145,7 +145,9 @@ def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, boo
             break
     else:
         return None, False, f"truncated at {size:,} bytes, before its end"
-    *_, count, extent, begin, _ = _END.unpack_from(tail, place)
+    *_, count, extent, begin, comment = _END.unpack_from(tail, place)
+    if place + _END.size + comment > len(tail):
+        return None, False, f"truncated at {size:,} bytes, within its last ones"
     if sealed_digest(tail[place + _END.size :]) is None:
         return None, False, ""
     if begin == _ELSEWHERE:

@@ -21,6 +21,7 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.checkpoint_dir import (
+    DOORS,
     checkpoint_path,
     clear_leftovers,
     delete_checkpoints,
@@ -34,7 +35,8 @@ from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 from keras_ckpt_tools.storage.trail import Trail
-from keras_ckpt_tools.training.beside import FIT, LOOP, Given, read_beside
+from keras_ckpt_tools.training.beside import Given, read_beside
+from keras_ckpt_tools.training.choosing import choose_newest, other_major
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
@@ -232,12 +234,11 @@ class Checkpoints:
 
         A run may go on in the other: then each has a policy of its own for its own files.
         """
-        doors = {FIT, LOOP}
         return [
             item
             for item in self.saved
             if item.progress.run_id == last.progress.run_id
-            and item.holds & doors == last.holds & doors
+            and item.holds & DOORS == last.holds & DOORS
         ]
 
     def delete_all(self) -> None:
@@ -333,24 +334,18 @@ class Checkpoints:
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        saved, damaged = list_checkpoints(self.directory)
-        self._saved = saved
-        passed = [f"{path}: its record is damaged" for path in damaged]
-        for item in reversed(saved):
-            try:
-                restored = self.restore(item.path, differences)
-            except DamagedArtefactError as error:
-                passed.append(f"{item.path}: {error.what}")
-                self._saved = [other for other in self.saved if other is not item]
-                continue
+        chosen = choose_newest(self.directory, lambda path: self.restore(path, differences))
+        self._saved = chosen.saved
+        passed = [f"{path}: {why}" for path, why in chosen.passed]
+        if chosen.result is not None:
             if passed:
                 warnings.warn(
-                    f"Resuming from {item.path}; passed over damaged checkpoints:\n  "
+                    f"Resuming from {chosen.result.path}; passed over damaged checkpoints:\n  "
                     + "\n  ".join(passed),
                     UserWarning,
                     stacklevel=3,
                 )
-            return restored
+            return chosen.result
         if passed:
             raise DamagedArtefactError(
                 "None of the checkpoints is whole:\n  " + "\n  ".join(passed) + "\n",
@@ -365,7 +360,7 @@ class Checkpoints:
 
 def _other_keras(record: Record) -> list[str]:
     saved = record.versions.get("keras", "")
-    if saved.partition(".")[0] in ("", keras.__version__.partition(".")[0]):
+    if not other_major(saved, keras.__version__):
         return []
     return [f"major version of Keras: expected that of {saved}, found {keras.__version__}"]
 

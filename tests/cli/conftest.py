@@ -32,3 +32,18 @@ def keras_ckpt() -> Callable[..., Any]:
         )
 
     return run
+
+
+@pytest.fixture
+def cli() -> Callable[..., Any]:
+    """A function that calls `keras-ckpt` with arguments in this process, without a terminal."""
+    from click.testing import CliRunner
+
+    from keras_ckpt_tools.cli import main
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        done = CliRunner().invoke(main, [str(one) for one in arguments], **options)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done
+
+    return call
