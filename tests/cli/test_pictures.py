@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hostile.records import our_weights
 
+ROOT = Path(__file__).parents[2]
 RECORD = {
     "epochs_completed": 2,
     "step": 8,
@@ -58,3 +63,23 @@ def test_what_cannot_be_drawn_exits_with_2(keras_ckpt, command, run, tmp_path):
         assert (done.returncode, done.stderr) == (2, ""), done
         assert done.stdout.startswith("unreadable: "), done
     assert [path.name for path in tmp_path.iterdir()] == [run.name]
+
+
+@pytest.mark.parametrize(("command", "loaded"), [("plot", ["numpy"]), ("report", [])])
+def test_no_framework_is_imported(command, loaded, run, tmp_path):
+    """A page needs none of what is heavy, a figure only what Matplotlib needs."""
+    code = (
+        "import sys\nfrom keras_ckpt_tools.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'keras', 'tensorflow', 'h5py', 'rich', 'numpy', 'matplotlib.pyplot'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, str(run)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == repr(loaded)
