@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keras_ckpt_tools.loading.restore import load_weights
     from keras_ckpt_tools.loading.verify import verify
     from keras_ckpt_tools.metadata import TrainingProgress
+    from keras_ckpt_tools.pictures.plot import plot
     from keras_ckpt_tools.registry import check_serializable, register, registry, scope
     from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast
     from keras_ckpt_tools.training.backup_and_restore import BackupAndRestore
@@ -58,6 +59,7 @@ __all__ = [
     "errors",
     "inspect",
     "load_weights",
+    "plot",
     "register",
     "registry",
     "safe_load_model",
@@ -82,6 +84,7 @@ _HOMES: dict[str, str | None] = {
     "errors": None,
     "inspect": "loading.inspect",
     "load_weights": "loading.restore",
+    "plot": "pictures.plot",
     "register": "registry",
     "registry": "registry",
     "safe_load_model": "loading.model",

@@ -12,6 +12,7 @@
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
     │   ├── OverBudgetError       (MemoryError)  it would take more than it may
     │   └── NewerFormatError      (ValueError)   written by a later version of this package
+    ├── MissingPackageError       (ImportError)  an extra of this package is not installed
     ├── CommitError               (OSError)      a save failed; what was there before is untouched
     ├── RegistryError             (ValueError)
     │   ├── DuplicateNameError                   another object already has that name
@@ -42,6 +43,7 @@ __all__ = [
     "DamagedArtefactError",
     "DuplicateNameError",
     "FilepathKeyError",
+    "MissingPackageError",
     "MonitorError",
     "NewerFormatError",
     "NotBuiltError",
@@ -179,6 +181,12 @@ class CommitError(CkptError, OSError):
     """A save failed. What stood at the path before is as it was. Attributes: `path`, `errno`."""
 
     path: str
+
+
+class MissingPackageError(CkptError, ImportError):
+    """Something optional is asked for, and its package is not installed. Attribute: `package`."""
+
+    package: str
 
 
 class RegistryError(CkptError, ValueError):

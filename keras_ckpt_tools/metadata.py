@@ -128,6 +128,9 @@ class TrainingProgress(_Value):
         started_at: When the run began, in seconds since 1970 (UTC); 0.0 if it never did.
         saved_at: When this record was written, likewise; 0.0 if it never was.
         elapsed_s: Seconds of training, restarts not counted.
+        restarts: Where and when the run was gone on with: epochs completed, batches, step, and
+            seconds since 1970 (UTC). Those count after which something was saved.
+        saves: Where its saves were, as progressions; see `storage.trail`.
 
     Example:
 
@@ -150,6 +153,8 @@ class TrainingProgress(_Value):
     started_at: float = 0.0
     saved_at: float = 0.0
     elapsed_s: float = 0.0
+    restarts: tuple[tuple[int, int, int, float], ...] = ()
+    saves: tuple[tuple[int, ...], ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -171,6 +176,8 @@ class TrainingProgress(_Value):
                     for name, values in history.items()
                 },
                 "best": Best.from_json(best) if best else None,
+                "restarts": tuple(tuple(one) for one in data.get("restarts") or ()),
+                "saves": tuple(tuple(one) for one in data.get("saves") or ()),
             }
         )
 

@@ -30,6 +30,7 @@ PUBLIC = {
     "errors": "0.1.0",
     "inspect": "0.1.0",
     "load_weights": "0.1.0",
+    "plot": "0.1.0",
     "register": "0.1.0",
     "registry": "0.1.0",
     "safe_load_model": "0.1.0",

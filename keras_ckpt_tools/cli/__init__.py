@@ -21,7 +21,9 @@ COMMANDS = {
     "export": "exporting",
     "inspect": "inspecting",
     "ls": "listing",
+    "plot": "plotting",
     "prune": "pruning",
+    "report": "reporting",
     "resume-info": "resuming",
     "verify": "verifying",
 }
@@ -56,5 +58,5 @@ one JSON object with "format" and "status" in front.
 def main() -> None:
     """Look at Keras models, weights and checkpoints without opening them in Keras.
 
-    None of the commands runs anything that a file holds, and none but prune changes a file.
+    None of the commands runs anything that a file holds, and none but prune changes what is there.
     """

@@ -40,6 +40,8 @@ def check_types(record: Record) -> None:
         "size": ((record.size, record.format_version), int),
         "progress": ((*numbers, *judged), int | float),
         "history": ([n for values in series for n in values], int | float),
+        "restarts": ([n for one in progress.restarts for n in one], int | float),
+        "saves": ([n for one in progress.saves for n in one], int),
         "objects": ([text for names in objects for text in names], str),
         "versions of objects": ([o.version for o in record.objects], int),
         "best": (() if best is None else (best.monitor, best.mode), str),
@@ -53,6 +55,8 @@ def check_types(record: Record) -> None:
     for name, (values, kind) in tests.items():
         if not all(isinstance(value, kind) for value in values):
             raise TypeError(f"its {name} are of another type")
+    if {*map(len, progress.restarts)} - {4} or {*map(len, progress.saves)} - {3, 7}:
+        raise TypeError("its restarts or saves are not as long as they should be")
 
 
 def check_record(record: Record, block: int, length: int, path: str) -> None:

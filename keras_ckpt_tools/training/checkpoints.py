@@ -37,6 +37,7 @@ from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
@@ -107,6 +108,7 @@ class Checkpoints:
         self._saved: list[Saved] | None = None
         self._number = 0
         self._noticed = False
+        self._trail = Trail()
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
@@ -160,6 +162,7 @@ class Checkpoints:
         self.follow_compile()
         self._occupancy.take()
         self._notice_other_run(progress)
+        progress = self._trail.extend(progress, lambda: [item.progress for item in self.saved])
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]

@@ -248,6 +248,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._writer.wait()
         self._say(self._current_epoch, f"interrupted, saving model to {path}")
         progress = self._run().progress(getattr(self.model, "optimizer", None))
+        progress = self._files.about_to_add(progress)
         prepare_model(path, self.model, progress, self._format, {})()
 
     def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
@@ -276,6 +277,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def _commit(self, path: str, best: Best | None) -> None:
         progress = self._run().progress(getattr(self.model, "optimizer", None), best)
+        progress = self._files.about_to_add(progress)
         mode = direction_of(self.model, self.monitor, self.mode) or "min"
         note = {PATTERN: os.path.basename(self.filepath)}
         save = self._announcer.begins(progress)

@@ -27,7 +27,7 @@ def test_script_is_printed(cli, shell):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["re"], ["resume-info"]),
+        (["res"], ["resume-info"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["prune", "--keep-l"], ["--keep-last"]),
         (["prune", "run", "--mode", ""], ["min", "max"]),

@@ -73,3 +73,23 @@ def test_names_are_text(record: Record) -> None:
     """Layers are paired by them."""
     with pytest.raises(TypeError, match="another type"):
         check_types(record)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"saves": ((1, 0, "4"),)},
+        {"saves": ((1, 0, 4.5),)},
+        {"saves": ((1, 0),)},
+        {"saves": ((1, 0, 4, 2),)},
+        {"restarts": ((1, 0, 4, "now"),)},
+        {"restarts": ((1, 0, 4),)},
+    ],
+    ids=repr,
+)
+def test_saves_and_restarts_are_numbers_and_as_many_as_they_should_be(wrong):
+    """Pictures and later saves count on it."""
+    good = TrainingProgress(saves=((1, 0, 4), (2, 0, 8, 3, 1, 0, 4)), restarts=((1, 0, 4, 1.5),))
+    check_types(Record(progress=good))
+    with pytest.raises(TypeError, match=r"saves|restarts"):
+        check_types(Record(progress=dataclasses.replace(good, **wrong)))
