@@ -11,7 +11,8 @@
     │   ├── DamagedArtefactError  (OSError)      empty, truncated, or bytes have changed
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
     │   ├── OverBudgetError       (MemoryError)  it would take more than it may
-    │   └── NewerFormatError      (ValueError)   written by a later version of this package
+    │   ├── NewerFormatError      (ValueError)   written by a later version of this package
+    │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it
     ├── CommitError               (OSError)      a save failed; what was there before is untouched
     ├── RegistryError             (ValueError)
     │   ├── DuplicateNameError                   another object already has that name
@@ -53,6 +54,7 @@ __all__ = [
     "RestoreError",
     "ResumeError",
     "UnsafeArtefactError",
+    "UntranslatableError",
 ]
 
 
@@ -173,6 +175,15 @@ class NewerFormatError(ArtefactError, ValueError):
 
     found: int
     supported: int
+
+
+class UntranslatableError(ArtefactError, ValueError):
+    """Keras 2 wrote a model that Keras 3 has no words for.
+
+    Attributes: `path`, `places` (each layer, what it has, and what to do, as sentences).
+    """
+
+    places: tuple[str, ...]
 
 
 class CommitError(CkptError, OSError):

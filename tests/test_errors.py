@@ -28,6 +28,7 @@ FACTS = {
     "nearby": ("b.keras",),
     "new": "b.py:7",
     "path": "a.keras",
+    "places": ("'gru' has time_major=True: save it without",),
     "report": {"missing": ("layers/dense/vars/0",)},
     "supported": 1,
     "untrusted": ("other>Thing",),
@@ -52,6 +53,7 @@ BUILTINS = {
     "RestoreError": ValueError,
     "ResumeError": RuntimeError,
     "UnsafeArtefactError": ValueError,
+    "UntranslatableError": ValueError,
 }
 
 

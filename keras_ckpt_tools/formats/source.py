@@ -48,7 +48,7 @@ from keras_ckpt_tools.formats.handles import (
     open_regular,
     regular_members,
 )
-from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
+from keras_ckpt_tools.formats.keras_2 import Untranslated, is_keras_2, translate
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.quarantine import Survey
@@ -88,6 +88,7 @@ class Source:
         config: The model's config, or `None` where there is none.
         training_config: The compile arguments of a whole-model `.h5`, or `None`.
         metadata: What else the writer noted: `keras_version`, `date_saved`.
+        untranslated: What a config of Keras 2 says that Keras 3 cannot.
         tensors: Every tensor, by HDF5 path.
         limits: What reading it may take.
         not_finite: Paths of tensors in which NaN or infinity was found, as far as they were read.
@@ -111,6 +112,7 @@ class Source:
         self.config: dict[str, Any] | None = None
         self.training_config: dict[str, Any] | None = None
         self.metadata: dict[str, Any] = {}
+        self.untranslated: tuple[Untranslated, ...] = ()
         try:
             self._open(artefact)
         except BaseException:
@@ -227,6 +229,7 @@ class Source:
         config, metadata = read(CONFIG_MEMBER), read(METADATA_MEMBER)
         self.config = None if config is None else self._parse(CONFIG_MEMBER, config)
         self.metadata = {} if metadata is None else self._parse(METADATA_MEMBER, metadata)
+        self._translate()
 
     def _read_attributes(self) -> None:
         attributes = self.survey.attributes
@@ -238,11 +241,18 @@ class Source:
             value = attributes.get(name)
             if value is not None:
                 self.metadata[name] = value
-        if is_keras_2(self.metadata.get("keras_version")):
-            for name in ("config", "training_config"):
-                config = getattr(self, name)
-                if config is not None:
-                    setattr(self, name, in_words_of_keras_3(config))
+        self._translate()
+
+    def _translate(self) -> None:
+        """Put what Keras 2 wrote into Keras 3's words."""
+        if not is_keras_2(self.metadata.get("keras_version")):
+            return
+        for name, part in (("config", "model"), ("training_config", "compile")):
+            config = getattr(self, name)
+            if config is not None:
+                translated, left = translate(config, "model" if part == "model" else "compile")
+                setattr(self, name, translated)
+                self.untranslated += left
 
     def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
         return parse_object(text, name, self.path, self.limits)

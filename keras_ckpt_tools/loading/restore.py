@@ -18,7 +18,10 @@ import numpy as np
 from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source, open_source
@@ -30,7 +33,8 @@ from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
 
-_WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
+_LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
+_WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT, *_LEGACY)
 
 
 def load_weights(
@@ -47,7 +51,8 @@ def load_weights(
 
     Args:
         model: A Keras model. One that is not built yet is built where the file says for what shape.
-        path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
+        path: A `.weights.h5`, a `.keras` archive or directory, an `.h5` or `.hdf5` of a whole model
+            or of weights, as Keras 1 and 2 laid them out, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
             TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
             `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
@@ -120,8 +125,10 @@ def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> Resto
         held = sum(info.nbytes for info in source.tensors.values())
         with counted_variables(source.path, held, limits.max_bytes):
             state.build_like(model, _build_config(source), "model")
-        weights = weights_in(source, model)
         optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and _has_optimizer(source):
+            state.build_optimizer(optimizer, model.trainable_variables)
+        weights = weights_in(source, model)
         if optimizer is not None and _has_optimizer(weights):
             state.build_optimizer(optimizer, model.trainable_variables)
         report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
@@ -156,7 +163,8 @@ def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
-    return any(path.startswith(comparison.OPTIMIZER_GROUP) for path in weights.tensors)
+    groups = (comparison.OPTIMIZER_GROUP, "optimizer_weights/")
+    return any(path.startswith(groups) for path in weights.tensors)
 
 
 def weights_at(
@@ -199,6 +207,10 @@ def weights_in(source: Source, model: Any) -> TensorSource:
         source: What was opened.
         model: The model that they are for, built.
     """
+    if source.kind in _LEGACY:
+        return legacy_weights(source, model)
+    if is_keras_2(source.metadata.get("keras_version")):
+        return in_places_of_keras_3(source, model)
     name = _model_name(source)
     if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
         return source
