@@ -168,8 +168,33 @@ def make_trained(folder):
         np.savez_compressed(folder / f"{name}.npz", **weights)
 
 
+def make_weights(folder):
+    """Make files of weights alone: what is frozen is listed after what is trained."""
+    folder.mkdir(exist_ok=True)
+    keras.utils.set_random_seed(1)
+    inner = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, name="frozen"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dense(3, name="trained"),
+        ],
+        name="inner",
+    )
+    inner.layers[0].trainable = False
+    model = keras.Sequential(
+        [keras.Input((4,)), inner, layers.Dense(3), layers.Dense(2, name="head")], name="net"
+    )
+    for weight in model.weights:
+        weight.assign(weight + np.random.default_rng(5).uniform(0.01, 0.1, weight.shape))
+    x = np.random.default_rng(6).normal(0, 1, (2, 4)).astype("float32")
+    model.save_weights(folder / "weights.hdf5", save_format="h5")
+    np.savez_compressed(folder / "weights.npz", x0=x, y0=model(x).numpy())
+
+
 def main():
     """Make them all."""
+    make_weights(HERE / "weights")
     make_zoo(HERE / "zoo")
     make_trained(HERE / "trained")
     keras.utils.set_random_seed(1)
