@@ -114,7 +114,9 @@ def arguments_of(node: Any) -> dict[str, Any]:
         item = todo.pop(0)
         if isinstance(item, list) and len(item) == 4 and isinstance(item[0], str):
             return dict(item[3]) if isinstance(item[3], dict) else {}
-        todo.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+        todo.extend(
+            item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        )
     return {}
 
 
@@ -144,7 +146,7 @@ def _translate_call(
             f"calls `tf.{function}`"
             + (f" with {_said(nodes)}" if nodes else "")
             + ", which no operation of Keras 3 is known to compute likewise",
-            f"write a layer that calls it, and build the model with that in place of `tf.{function}`",
+            "write a layer that calls it, and build the model with that",
         )
         return
     operation = dict(whole[0][0])
@@ -180,7 +182,9 @@ def _class(module: str, class_name: str, config: dict[str, Any]) -> dict[str, An
 
 def _said(nodes: list[Any]) -> str:
     arguments = {k: v for k, v in arguments_of(nodes[0]).items() if k != "name"}
-    return ", ".join(f"{key}={value!r}" for key, value in arguments.items())[:200] or "these tensors"
+    return (
+        ", ".join(f"{key}={value!r}" for key, value in arguments.items())[:200] or "these tensors"
+    )
 
 
 def _inner(layer: dict[str, Any]) -> dict[str, Any]:

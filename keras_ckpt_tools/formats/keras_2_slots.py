@@ -1,4 +1,4 @@
-"""The state of an optimizer in a Keras 2 model file, given to a Keras 3 one: file -> *slots* -> fill.
+"""The state of an optimizer in a file of Keras 2, given to one of Keras 3: file -> *slots* -> fill.
 
 A whole-model `.h5` has the name of each number (`Adam/m/dense/kernel:0`, or `Adam/dense/kernel/m:0`
 of the optimizers of before 2.11); a `.keras` has them by their order alone, which is that of the
@@ -16,6 +16,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 __all__ = ["Arranged", "arrange", "momentum_product"]
 
@@ -47,6 +49,8 @@ _SLOTS: dict[str, dict[str, str]] = {
 _AVERAGE = ("average", "_model_variables_moving_average")
 # Kept one after the other, each for all variables; all others are kept variable by variable.
 _APART = ("_velocity_hats", _AVERAGE[1])
+# From here on each step multiplies by the same; how many steps there were is a stranger's number.
+_SETTLED = 1000
 _ITERATION = ("iteration", "iter", "iterations")
 
 
@@ -91,12 +95,11 @@ def arrange(
         slots = getattr(optimizer, attribute, None) or ()
         if attribute == "momentums" and not slots and 0 <= index < len(trained):
             continue  # SGD without momentum: Keras 2 keeps zeros.
-        if not 0 <= index < len(slots) or tuple(slots[index].shape) != shapes[position]:
-            fits = False
-        elif id(slots[index]) in places:
-            fits = False
+        slot = slots[index] if 0 <= index < len(slots) else None
+        if slot is not None and tuple(slot.shape) == shapes[position] and id(slot) not in places:
+            places[id(slot)] = position
         else:
-            places[id(slots[index])] = position
+            fits = False
     needed = sum(len(getattr(optimizer, slot, None) or ()) for slot in _attributes(kind))
     return Arranged(places, fits and len(places) == needed + 1)
 
@@ -109,9 +112,11 @@ def momentum_product(optimizer: Any, steps: int) -> float:
     >>> round(momentum_product(Nadam, 1), 6)
     0.468
     """
-    return math.prod(
-        optimizer.beta_1 * (1.0 - 0.5 * math.pow(0.96, step)) for step in range(1, steps + 1)
-    )
+    beta, product = float(optimizer.beta_1), 1.0
+    for step in range(1, min(steps, _SETTLED) + 1):
+        product *= beta * (1.0 - 0.5 * math.pow(0.96, step))
+    with np.errstate(all="ignore"):
+        return product * float(np.power(beta, max(steps - _SETTLED, 0)))
 
 
 def _kind_of(optimizer: Any) -> str | None:

@@ -31,13 +31,15 @@ import numpy as np
 from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.keras_2_slots import arrange, momentum_product
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["LegacyWeights", "legacy_weights", "optimizer_places", "saved_layers"]
+__all__ = ["LegacyWeights", "legacy_weights", "saved_layers"]
 
+_VARS = f"{OPTIMIZER_GROUP}vars/"
 _MODEL, _OPTIMIZER, _TOP = "model_weights", "optimizer_weights", "top_level_model_weights"
 _ALIKE = {"depthwise_kernel": "kernel"}
 Saved = tuple[str, list[tuple[str, str]]]
@@ -58,14 +60,14 @@ class LegacyWeights:
         self,
         source: Source,
         places: Mapping[str, str],
-        rest: Iterable[str],
+        rest: Mapping[str, str],
         expected: Mapping[str, TensorInfo],
         made: Mapping[str, Any],
         left_alone: frozenset[str] = frozenset(),
     ):
         self.path, self.places, self.left_alone = source.path, dict(places), left_alone
         self._source, self._made = source, made
-        self._all = {**places, **{path: path for path in rest}}
+        self._all = {**places, **rest}
         self._dtypes: dict[str, str] = {}
         self.tensors: dict[str, TensorInfo] = {
             path: TensorInfo(path, tuple(value.shape), str(value.dtype))
@@ -124,55 +126,81 @@ def legacy_weights(source: Source, model: Any, *, by_name: bool = False) -> Tens
         kept = {id(v) for la in model.layers if la.name in theirs_too for v in la.weights}
         left_alone = frozenset(p for key, p in paths.items() if key not in kept) - places.keys()
         saved = [one for one in saved if one[0] in names]
-    rest = [place for _, listed in saved for _, place in listed if place not in taken]
+    rest = {place: place for _, listed in saved for _, place in listed if place not in taken}
     made: Mapping[str, Any] = {}
-    if optimizer is not None and _OPTIMIZER in source.hdf5:
-        slots, made, unused = optimizer_places(source, model, places)
+    if _OPTIMIZER in source.hdf5:
+        slots, made, unused = _optimizer_places(source, model, places)
         places |= slots
-        rest += unused
+        rest |= unused
     expected = state.capture(model).infos()
     return LegacyWeights(source, places, rest, expected, made, left_alone)
 
 
-def optimizer_places(
+def _optimizer_places(
     source: Source, model: Any, places: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, Any], list[str]]:
-    """Match the state of an optimizer in a whole-model `.h5` with that of a live model.
-
-    Args:
-        source: The file.
-        model: The model, its optimizer built.
-        places: The path in the file of each weight of the model.
+) -> tuple[dict[str, str], dict[str, Any], dict[str, str]]:
+    """Match the state of an optimizer in a whole model with that of a live one.
 
     Returns:
         The place of each value by the optimizer's paths; values that are made here, because Keras 2
-        has them elsewhere; and places of what matches nothing.
+        has them elsewhere; and what matches nothing.
     """
-    optimizer = model.optimizer
-    captured = state.capture(model, skip=[optimizer])
-    paths = {id(value): path for path, value in captured.values.items()}
     listed = _listed(source, _OPTIMIZER)
+    optimizer = getattr(model, "optimizer", None)
+    unused = {f"{OPTIMIZER_GROUP}{name}": place for name, place in listed}
+    if optimizer is None:
+        return {}, {}, unused
+    variables = {f"{_VARS}{index}": value for index, value in enumerate(optimizer.variables)}
+    if not is_keras_2(_writer(source)):
+        slots = _in_order_of_keras_3(source, listed, variables)
+        made = {p: v for p, v in variables.items() if p not in slots} if slots else {}
+        return slots, made, {} if slots else unused
+    paths = {id(v): p for p, v in state.capture(model, skip=[optimizer]).values.items()}
     names = {place: name for _, weights in saved_layers(source) for name, place in weights}
     trained = {
         names[places[path]]: index
         for index, variable in enumerate(getattr(optimizer, "_trainable_variables", ()))
-        if (path := paths.get(id(variable))) in places
+        if (path := paths.get(id(variable), "")) in places
     }
     shapes = [source.tensors[place].shape for _, place in listed]
     found = arrange(optimizer, shapes, [name for name, _ in listed], trained)
     if not found.fits:
-        return {}, {}, [place for _, place in listed]
-    slots, made = {}, {}
-    for index, variable in enumerate(optimizer.variables):
-        path = f"{OPTIMIZER_GROUP}vars/{index}"
-        if id(variable) in found.places:
-            slots[path] = listed[found.places[id(variable)]][1]
-        elif variable is getattr(optimizer, "_u_product", None):
+        return {}, {}, unused
+    slots = {
+        path: listed[found.places[id(variable)]][1]
+        for path, variable in variables.items()
+        if id(variable) in found.places
+    }
+    # The learning rate is in the config; of Nadam, Keras 2 does not save the product.
+    made = {path: variable for path, variable in variables.items() if path not in slots}
+    product = getattr(optimizer, "_u_product", None)
+    for path, variable in made.items():
+        if product is not None and variable is product:
             steps = int(source.read(listed[found.places[id(optimizer._iterations)]][1]))
             made[path] = np.asarray(momentum_product(optimizer, steps), str(variable.dtype))
-        else:
-            made[path] = variable  # The learning rate, which the config has.
-    return slots, made, []
+    return slots, made, {}
+
+
+def _writer(source: Source) -> str:
+    root = _group(source, _MODEL if _MODEL in source.hdf5 else "")
+    version = root.attrs.get("keras_version", source.metadata.get("keras_version", "1"))
+    return version.decode("utf-8", "replace") if isinstance(version, bytes) else str(version)
+
+
+def _in_order_of_keras_3(
+    source: Source, listed: Sequence[tuple[str, str]], variables: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the places of what Keras 3 saved of an optimizer; one not built has two values."""
+    pairs = list(zip(listed, variables.items(), strict=False))
+    alike = all(
+        source.tensors[place].shape == tuple(variable.shape)
+        and name.rpartition("_")[2].rpartition("/")[2]
+        == variable.path.rpartition("_")[2].rpartition("/")[2]
+        for (name, place), (_, variable) in pairs
+    )
+    if not alike or len(listed) not in (2, len(variables)):
+        return {}
+    return {path: place for (_, place), (path, _) in pairs}
 
 
 def saved_layers(source: Source) -> list[Saved]:
@@ -215,7 +243,9 @@ def _names(source: Source, path: str, attribute: str) -> list[str]:
             break
         pieces.append(f"{attribute}{len(pieces)}")
     listed = [item for piece in pieces for item in np.ravel(attributes[piece])]
-    names = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in listed]
+    names = [
+        item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in listed
+    ]
     if not all(isinstance(name, str) for name in names):
         raise _damaged(source.path, f"the {attribute} of {path or '/'} are no names")
     return [str(name) for name in names]
@@ -227,7 +257,7 @@ def _match_layers(
     live = [(layer, _weights_of(layer)) for layer in model.layers]
     live = [(layer, weights) for layer, weights in live if weights]
     theirs = {name: weights for name, weights in saved if name != _TOP}
-    order = [name for name in theirs]
+    order = list(theirs)
     given = {layer.name for layer, _ in live if not _is_automatic(layer)}
     alike = len(order) == len(live) and not by_name
     found = []

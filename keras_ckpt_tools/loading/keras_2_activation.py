@@ -15,7 +15,6 @@ from keras import ops
 __all__ = ["keras_2_hard_sigmoid"]
 
 
-@keras.saving.register_keras_serializable(package="keras_ckpt_tools")
 def keras_2_hard_sigmoid(x: Any) -> Any:
     """Return `max(0, min(1, 0.2 * x + 0.5))`, the `hard_sigmoid` of Keras 2.
 
@@ -26,3 +25,6 @@ def keras_2_hard_sigmoid(x: Any) -> Any:
     [0.0, 0.5, 0.699999988079071]
     """
     return ops.clip(x * 0.2 + 0.5, 0.0, 1.0)
+
+
+keras.saving.register_keras_serializable(package="keras_ckpt_tools")(keras_2_hard_sigmoid)

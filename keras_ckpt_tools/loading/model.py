@@ -153,7 +153,7 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
             raise ArtefactKindError(
                 "The file holds weights, but no config of a model.",
                 received=f"path={source.path!r}",
-                remedy=f"Build the model and call `model.load_weights({source.path!r})`.",
+                remedy=f"Build the model and call `kct.load_weights(model, {source.path!r})`.",
                 path=source.path,
                 kind=str(source.kind),
             )

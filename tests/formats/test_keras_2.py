@@ -135,7 +135,9 @@ def test_tensors_in_arguments_are_written_as_keras_3_writes_them():
 def test_sequential_of_the_oldest_files_gets_its_input():
     """A list of layers, of which the first says the shape."""
     dense = {"class_name": "Dense", "config": {"name": "d", "batch_input_shape": [None, 3]}}
-    layers = in_words_of_keras_3({"class_name": "Sequential", "config": [dense]})["config"]["layers"]
+    layers = in_words_of_keras_3({"class_name": "Sequential", "config": [dense]})["config"][
+        "layers"
+    ]
     assert [layer["class_name"] for layer in layers] == ["InputLayer", "Dense"]
     assert layers[0]["config"]["batch_shape"] == [None, 3]
     assert layers[1]["config"] == {"name": "d"}

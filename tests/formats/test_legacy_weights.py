@@ -31,7 +31,9 @@ def net(head: str = "head", units: int = 2, *, frozen: bool = False) -> keras.Mo
         name="inner",
     )
     inner.layers[0].trainable = not frozen
-    return keras.Sequential([keras.Input((4,)), inner, layers.Dense(3), layers.Dense(units, name=head)])
+    return keras.Sequential(
+        [keras.Input((4,)), inner, layers.Dense(3), layers.Dense(units, name=head)]
+    )
 
 
 def lay_out(path: Path, saved: dict[str, dict[str, np.ndarray]], **attributes: str) -> Path:
@@ -101,8 +103,33 @@ def test_whole_model_gives_its_weights_and_its_optimizers_state():
     assert int(model.optimizer.iterations) == 3
     other = keras.models.clone_model(saved)
     other.compile("sgd", "mse")
-    with pytest.raises(kct.errors.RestoreError, match="optimizer_weights/Adam"):
+    with pytest.raises(kct.errors.RestoreError, match="optimizer/Adam/first/kernel/m"):
         kct.load_weights(other, path)
+
+
+def test_whole_model_of_keras_3_gives_both_as_well(tmp_path):
+    """Before its optimizer had any state, too; without an optimizer here, that is passed over."""
+
+    def build(optimizer):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+        if optimizer:
+            model.compile(optimizer, "mse")
+        return model
+
+    for steps in (0, 1):
+        model = build("adam")
+        for _ in range(steps):
+            model.train_on_batch(np.ones((2, 4)), np.ones((2, 2)))
+        keras.saving.save_model(model, tmp_path / "model.h5")
+        again = build("adam")
+        assert kct.load_weights(again, tmp_path / "model.h5")
+        assert int(again.optimizer.iterations) == steps
+        np.testing.assert_array_equal(again.layers[0].kernel, model.layers[0].kernel)
+        report = kct.load_weights(build(None), tmp_path / "model.h5")
+        assert report
+        assert report.skipped_optimizer
+    with pytest.raises(kct.errors.RestoreError, match="unexpected  optimizer/"):
+        kct.load_weights(build("rmsprop"), tmp_path / "model.h5")
 
 
 def test_names_that_a_user_gave_decide_before_the_order(tmp_path):
@@ -198,15 +225,13 @@ def _names(value):
         (lambda f: f["a"].__setitem__("soft", h5py.SoftLink("/b")), "UnsafeArtefactError", "soft"),
         (lambda f: f["a"].__setitem__("far", h5py.ExternalLink("/etc/passwd", "/x")),
          "UnsafeArtefactError", "external"),
-        (lambda f: [f.attrs.__setitem__(f"layer_names{i}", np.full(60, b"x" * 1000))
-                    for i in range(1200)], "OverBudgetError", "attributes"),
     ],
-    ids="climbs absolute gone numbers parent tensor soft-link external-link huge".split(),
+    ids="climbs absolute gone numbers parent tensor soft-link external-link".split(),
 )  # fmt: skip
 def test_lists_of_a_stranger_reach_nothing_else(change, error, says, tmp_path):
-    """Names that lead elsewhere, links and lists without end: refused, and nothing is changed."""
+    """Names that lead elsewhere and links: refused, and nothing is changed."""
     path = lay_out(tmp_path / "w.h5", {"a": dense(1), "b": dense(2)}, keras_version="2.15.0")
-    with h5py.File(path, "r+", libver="latest") as file:
+    with h5py.File(path, "r+") as file:
         change(file)
     model = keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.Dense(3)])
     before = [weight.numpy() for weight in model.weights]

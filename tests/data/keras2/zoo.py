@@ -143,7 +143,8 @@ def arguments():
     x = keras.Input((5,), dtype="int32")
     y = layers.Embedding(
         9, 4, input_length=5, mask_zero=True, embeddings_regularizer=r.L1L2(0.1, 0.2),
-        embeddings_initializer=i.RandomUniform(-0.1, 0.1, seed=4), embeddings_constraint="unit_norm",
+        embeddings_initializer=i.RandomUniform(-0.1, 0.1, seed=4),
+        embeddings_constraint="unit_norm",
     )(x)  # fmt: skip
     y = layers.Dropout(0.3, noise_shape=(None, 1, 4), seed=7)(y)
     y = layers.SpatialDropout1D(0.2)(y)
@@ -156,7 +157,8 @@ def arguments():
     )(y)  # fmt: skip
     y = layers.ActivityRegularization(l1=0.1, l2=0.2)(y)
     y = layers.Dense(
-        4, kernel_initializer=i.TruncatedNormal(0, 0.1), kernel_regularizer=r.OrthogonalRegularizer(),
+        4, kernel_initializer=i.TruncatedNormal(0, 0.1),
+        kernel_regularizer=r.OrthogonalRegularizer(),
         kernel_constraint=c.MaxNorm(3, axis=[0]), bias_constraint=c.NonNeg(),
     )(y)  # fmt: skip
     y = layers.LSTM(3, kernel_initializer=i.Identity(0.5), unit_forget_bias=True)(
@@ -212,7 +214,8 @@ def words():
     """Preprocessing of text, with its vocabulary in the file."""
     x = keras.Input((1,), dtype="string")
     vectors = layers.TextVectorization(
-        vocabulary=["a", "b", "cat"], output_sequence_length=3, standardize="lower_and_strip_punctuation"
+        vocabulary=["a", "b", "cat"], output_sequence_length=3,
+        standardize="lower_and_strip_punctuation",
     )(x)  # fmt: skip
     looked_up = layers.StringLookup(vocabulary=["a", "b"], num_oov_indices=1)(x)
     both = layers.Concatenate()([vectors, looked_up])
@@ -237,7 +240,10 @@ def operations():
     first = tf.cast(y[:, :, 0], "float32")
     z = tf.stack([first, tf.nn.softmax(first), tf.exp(-first)], axis=1)
     z = tf.math.tanh(z) + tf.sigmoid(z) + tf.math.log(tf.math.subtract(z, -2.0))
-    return keras.Model([x, m], [z, layers.Dense(2)(first)], name="net"), [floats(4, 6), floats(6, 3)]
+    return keras.Model([x, m], [z, layers.Dense(2)(first)], name="net"), [
+        floats(4, 6),
+        floats(6, 3),
+    ]
 
 
 def residual():
