@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from keras_ckpt_tools.formats.keras_2_graph import translate_graph
 from keras_ckpt_tools.formats.keras_2_layers import translate_layer, translate_models_layers
-from keras_ckpt_tools.formats.keras_2_training import translate_training
+from keras_ckpt_tools.formats.keras_2_training import translate_compiled, translate_training
 
 __all__ = ["Untranslated", "in_words_of_keras_3", "is_keras_2", "translate"]
 
@@ -94,6 +94,7 @@ def _object(value: dict[str, Any], part: Part, found: list[Untranslated]) -> Non
 
     name, inner = value.get("class_name"), value.get("config")
     if part == "compile":
+        translate_compiled(value)
         translate_training(value, complain)
         return
     compiled = value.get("compile_config")

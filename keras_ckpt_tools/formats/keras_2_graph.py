@@ -153,7 +153,7 @@ def _translate_call(
     name = str(layer.get("name"))
     layer.clear()
     layer |= operation
-    layer["config"] = {"name": name, **operation["config"]}
+    # Its own name it gets from Keras, whose operations took none in 3.10.
     layer["name"] = name
     layer["inbound_nodes"] = [{"args": arguments, "kwargs": {}} for _, arguments in whole]
 

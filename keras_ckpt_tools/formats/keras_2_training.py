@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["OPTIMIZERS", "translate_training"]
+__all__ = ["OPTIMIZERS", "translate_compiled", "translate_training"]
 
 OPTIMIZERS = frozenset(
     "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD".split()
@@ -23,6 +23,14 @@ _GONE = ("jit_compile", "is_legacy_optimizer")
 _COMPILE = "load it with `compile=False`, and compile it yourself"
 
 Complain = Callable[[str, str, str], None]
+
+
+def translate_compiled(config: dict[str, Any]) -> None:
+    """Write the metrics of the one output of a model as a list, which is a list of lists there."""
+    for name in ("metrics", "weighted_metrics"):
+        metrics = config.get(name)
+        if isinstance(metrics, list) and len(metrics) == 1 and isinstance(metrics[0], list):
+            config[name] = metrics[0]
 
 
 def translate_training(node: dict[str, Any], complain: Complain) -> None:
