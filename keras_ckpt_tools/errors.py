@@ -11,7 +11,8 @@
     │   ├── DamagedArtefactError  (OSError)      empty, truncated, or bytes have changed
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
     │   ├── OverBudgetError       (MemoryError)  it would take more than it may
-    │   └── NewerFormatError      (ValueError)   written by a later version of this package
+    │   ├── NewerFormatError      (ValueError)   written by a later version of this package
+    │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it
     ├── MissingPackageError       (ImportError)  an extra of this package is not installed
     ├── CommitError               (OSError)      a save failed; what was there before is untouched
     ├── RegistryError             (ValueError)
@@ -55,6 +56,7 @@ __all__ = [
     "RestoreError",
     "ResumeError",
     "UnsafeArtefactError",
+    "UntranslatableError",
 ]
 
 
@@ -175,6 +177,15 @@ class NewerFormatError(ArtefactError, ValueError):
 
     found: int
     supported: int
+
+
+class UntranslatableError(ArtefactError, ValueError):
+    """Keras 2 wrote a model that Keras 3 has no words for.
+
+    Attributes: `path`, `places` (each layer, what it has, and what to do, as sentences).
+    """
+
+    places: tuple[str, ...]
 
 
 class CommitError(CkptError, OSError):

@@ -29,6 +29,7 @@ FACTS = {
     "new": "b.py:7",
     "package": "matplotlib",
     "path": "a.keras",
+    "places": ("'gru' has time_major=True: save it without",),
     "report": {"missing": ("layers/dense/vars/0",)},
     "supported": 1,
     "untrusted": ("other>Thing",),
@@ -54,6 +55,7 @@ BUILTINS = {
     "RestoreError": ValueError,
     "ResumeError": RuntimeError,
     "UnsafeArtefactError": ValueError,
+    "UntranslatableError": ValueError,
 }
 
 

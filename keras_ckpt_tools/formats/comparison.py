@@ -24,6 +24,7 @@ from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP, set_optimizers_apa
 from keras_ckpt_tools.formats.suggestions import nearest
 from keras_ckpt_tools.formats.tensor_source import (
     TensorSource,
+    left_alone_by,
     names_of,
     optimizers_of,
     places_of,
@@ -135,6 +136,7 @@ def compare_source(
     Raises:
         ArgumentError: the selection does not fit the paths.
     """
+    left_alone = left_alone_by(source)
     renamed = selection.renamed(source)
     source = renamed.source
     found = source.tensors
@@ -144,7 +146,7 @@ def compare_source(
     names = names_of(source)
     pairing = pair(expected, found, needed.names, names, renamed.settled)
     unpaired = found.keys() - pairing.paths.values()
-    chosen = selection.chosen((*expected, *unpaired), (*expected, *found))
+    chosen = selection.chosen((*expected, *unpaired), (*expected, *found)) - left_alone
     differs = _other_optimizers(needed, source, pairing, renamed.settled, chosen)
     sorted_out = sort(expected, found, pairing, chosen)
     set_optimizers_apart(

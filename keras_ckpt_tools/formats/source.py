@@ -29,7 +29,7 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats import archive
 from keras_ckpt_tools.formats.container_seal import BAD_ZIP, container_digest, sealed_digest
 from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5
-from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
+from keras_ckpt_tools.formats.keras_2 import Untranslated, is_keras_2, translate
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.naming import (
@@ -67,6 +67,7 @@ class Source(Opened):
 
     Attributes:
         training_config: The compile arguments of a whole-model `.h5`, or `None`.
+        untranslated: What a config of Keras 2 says that Keras 3 cannot.
         tensors: Every tensor, by HDF5 path.
         not_finite: Paths of tensors in which NaN or infinity was found, as far as they were read.
     """
@@ -74,6 +75,7 @@ class Source(Opened):
     def __init__(self, artefact: Artefact, limits: Limits):
         self.not_finite: list[str] = []
         self.training_config: dict[str, Any] | None = None
+        self.untranslated: tuple[Untranslated, ...] = ()
         self._checked = False
         super().__init__(artefact, limits)
 
@@ -85,6 +87,7 @@ class Source(Opened):
         if self.kind is Kind.H5_MODEL:
             self.check()  # libhdf5 gets to see what is as it was written.
             self._read_attributes()
+        self._translate()
 
     def _read_attributes(self) -> None:
         attributes = self.survey.attributes
@@ -96,11 +99,17 @@ class Source(Opened):
             value = attributes.get(name)
             if value is not None:
                 self.metadata[name] = value
-        if is_keras_2(self.metadata.get("keras_version")):
-            for name in ("config", "training_config"):
-                config = getattr(self, name)
-                if config is not None:
-                    setattr(self, name, in_words_of_keras_3(config))
+
+    def _translate(self) -> None:
+        """Put what Keras 2 wrote into Keras 3's words."""
+        if not is_keras_2(self.metadata.get("keras_version")):
+            return
+        for name, part in (("config", "model"), ("training_config", "compile")):
+            config = getattr(self, name)
+            if config is not None:
+                translated, left = translate(config, "model" if part == "model" else "compile")
+                setattr(self, name, translated)
+                self.untranslated += left
 
     @cached_property
     def _reader(self) -> RecordReader | None:

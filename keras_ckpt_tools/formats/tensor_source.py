@@ -51,6 +51,12 @@ def places_of(source: TensorSource) -> Mapping[str, str]:
     return places
 
 
+def left_alone_by(source: TensorSource) -> frozenset[str]:
+    """Return what of the model a source is not meant for, by path."""
+    paths: frozenset[str] = getattr(source, "left_alone", frozenset())
+    return paths
+
+
 def read_from(source: TensorSource, places: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
     """Return tensors of a source under other names.
 

@@ -24,6 +24,8 @@ from keras_ckpt_tools.errors import (
     NotBuiltError,
 )
 from keras_ckpt_tools.formats import comparison, state
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import (
     TensorSource,
@@ -82,8 +84,10 @@ def build_model(source: Source, plan: Plan) -> Any:
         model = _model_of(source, plan)
     optimizer = getattr(model, "optimizer", None)
     weights: TensorSource = source
+    if is_keras_2(source.metadata.get("keras_version")):
+        weights = in_places_of_keras_3(source, model)
     if plan.renamed:
-        weights = with_old_names(source, state.capture(model).values, plan.renamed)
+        weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
         state.fill(
             model,

@@ -29,6 +29,7 @@ from keras_ckpt_tools.loading.estimate import (
     repeats,
 )
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
+from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
 from keras_ckpt_tools.loading.trust import Trust
@@ -134,6 +135,7 @@ def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
     resolved = resolver.resolve(examine(source), source.record)
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
+    problems += _untranslated(source)
     tensors: tuple[TensorInfo, ...] = ()
     estimated = 0
     try:
@@ -158,6 +160,15 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
         problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
         estimated_bytes=estimated,
     )
+
+
+def _untranslated(source: Source) -> list[Problem]:
+    left = source.untranslated
+    problem = Problem.of(untranslatable(source.path, left)) if left else None
+    if problem and all(one.part == "compile" for one in left):
+        # The model loads without that.
+        return [Problem("warning", problem.what, problem.remedy)]
+    return [problem] if problem else []
 
 
 def not_finite(paths: Iterable[str]) -> list[Problem]:

@@ -40,7 +40,12 @@ from keras_ckpt_tools.loading.inspect import (
     versions_of,
 )
 from keras_ckpt_tools.loading.legacy import build_legacy
-from keras_ckpt_tools.loading.refusals import describe_refused, objects_not_found
+from keras_ckpt_tools.loading.refusals import (
+    describe_refused,
+    describe_untranslated,
+    objects_not_found,
+    untranslatable,
+)
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
 from keras_ckpt_tools.loading.trust import Trust
@@ -106,6 +111,7 @@ def safe_load_model(
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
         OverBudgetError: it would take more than it may.
         NewerFormatError: a later version of this package wrote it.
+        UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
         RestoreError: the model and the tensors in the file do not fit.
         NotBuiltError: the file does not say what shape to build the model for.
         ArgumentError: an argument cannot work.
@@ -149,7 +155,7 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
             raise ArtefactKindError(
                 "The file holds weights, but no config of a model.",
                 received=f"path={source.path!r}",
-                remedy=f"Build the model and call `model.load_weights({source.path!r})`.",
+                remedy=f"Build the model and call `kct.load_weights(model, {source.path!r})`.",
                 path=source.path,
                 kind=str(source.kind),
             )
@@ -167,11 +173,21 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
 def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
+    left = source.untranslated
+    if left and (compiled is True or any(one.part == "model" for one in left)):
+        raise untranslatable(source.path, left)
     resolved = _gate(source, resolver, compiled)
     if _migrate(resolved.entries, _versions(source)):
         # A migration may name objects that the old config did not.
         resolved = _gate(source, resolver, compiled)
-    if compiled is False or resolved.refused("compile"):
+    if left and compiled == "auto":
+        warnings.warn(
+            f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
+            f"what Keras 3 cannot say:\n{describe_untranslated(left)}",
+            UserWarning,
+            stacklevel=4,
+        )
+    if compiled is False or left or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
         resolved = resolver.resolve(_model_part(examine(source)), source.record)
     _say_exactly(examine(source))

@@ -14,19 +14,31 @@ import numpy as np
 
 from keras_ckpt_tools.errors import ArtefactKindError
 from keras_ckpt_tools.formats import comparison, state
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 
 __all__ = ["build_config", "weights_in"]
 
 
-def weights_in(source: Source, model: Any) -> TensorSource:
+_LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
+
+
+def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSource:
     """Return the tensors of the one model in a source, under the paths that Keras gives them.
 
     Args:
         source: What was opened.
         model: The model that they are for, built.
+        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone.
     """
+    if source.kind in _LEGACY:
+        return legacy_weights(source, model, by_name=by_name)
+    if is_keras_2(source.metadata.get("keras_version")):
+        return in_places_of_keras_3(source, model)
     name = _model_name(source)
     if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
         return source

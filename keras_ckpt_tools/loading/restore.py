@@ -42,6 +42,8 @@ _WEIGHTS = (
     Kind.H5_WEIGHTS,
     Kind.CHECKPOINT,
     Kind.SAFETENSORS,
+    Kind.H5_MODEL,
+    Kind.H5_WEIGHTS_LEGACY,
 )
 
 
@@ -72,7 +74,8 @@ def load_weights(
             optimizer, a `tf.Module`, a variable, or a list or dict of such:
             `{"model": model, "optimizer": optimizer, "step": step}`, by the names that they were
             saved under.
-        path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
+        path: A `.weights.h5`, a `.keras` archive or directory, an `.h5` or `.hdf5` of a whole model
+            or of weights, as Keras 1 and 2 laid them out, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
             TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
             `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory.
@@ -226,8 +229,10 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
         held = sum(info.nbytes for info in source.tensors.values())
         with counted_variables(source.path, held, wanted.limits.max_bytes):
             state.build_like(target, build_config(source) if wanted.build else None, "model")
-        weights = weights_in(source, target)
         optimizer = getattr(target, "optimizer", None)
+        if wanted.build and optimizer is not None and _has_optimizer(source):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        weights = weights_in(source, target, by_name=wanted.by_name)
         if wanted.build and optimizer is not None and _has_optimizer(weights):
             state.build_optimizer(optimizer, target.trainable_variables)
         yield Opened(with_fresh_optimizer(weights, target), source)
@@ -247,7 +252,8 @@ def _open_tracked(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[O
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
-    return any(path.startswith(comparison.OPTIMIZER_GROUP) for path in weights.tensors)
+    groups = (comparison.OPTIMIZER_GROUP, "optimizer_weights/")
+    return any(path.startswith(groups) for path in weights.tensors)
 
 
 def weights_at(
