@@ -19,6 +19,7 @@
     ├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
     ├── NotBuiltError             (ValueError)   there are no variables yet that could be restored
     ├── RestoreError              (ValueError)   a checkpoint and an object do not fit
+    ├── MigrationError            (ValueError)   older weights could not be made into newer ones
     └── ResumeError               (RuntimeError) a run cannot go on from what is there
 
 One message says three things: what happened, what was received, and the call that fixes it. The
@@ -42,6 +43,7 @@ __all__ = [
     "DamagedArtefactError",
     "DuplicateNameError",
     "FilepathKeyError",
+    "MigrationError",
     "MonitorError",
     "NewerFormatError",
     "NotBuiltError",
@@ -226,6 +228,18 @@ class RestoreError(CkptError, ValueError):
 
     path: str
     report: Any
+
+
+class MigrationError(CkptError, ValueError):
+    """A class's `migrate_weights` failed; nothing was changed.
+
+    Attributes: `path`, `name` (of the class), `from_version` and `to_version`.
+    """
+
+    path: str
+    name: str
+    from_version: int
+    to_version: int
 
 
 class ResumeError(CkptError, RuntimeError):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 __all__ = [
+    "BUILT_ON",
     "FORMAT_VERSION",
     "Best",
     "CustomObject",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+
+# Where the record of a model with custom objects says which variables its optimizer was built on.
+BUILT_ON = "optimizer_built_on"
 
 
 @dataclass(frozen=True)

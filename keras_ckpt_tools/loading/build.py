@@ -27,9 +27,11 @@ from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
+from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.registry import Registry
 
 __all__ = ["Plan", "build_model", "with_fresh_optimizer"]
 
@@ -44,6 +46,7 @@ class Plan:
         objects: What the names in them stand for.
         runs_code: Whether code in the file was trusted.
         renamed: What classes were called when the file was saved, by what they are called now.
+        registry: Where the versions of classes are known, or `None`.
     """
 
     config: dict[str, Any]
@@ -51,6 +54,7 @@ class Plan:
     objects: Mapping[str, Any]
     runs_code: bool
     renamed: Mapping[str, str] = field(default_factory=dict)
+    registry: Registry | None = None
 
     @contextmanager
     def room(self, path: str) -> Iterator[None]:
@@ -76,9 +80,10 @@ def build_model(source: Source, plan: Plan) -> Any:
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan)
     optimizer = getattr(model, "optimizer", None)
-    weights: TensorSource = source
+    weights = as_they_are_now(source, source.record, model, plan.registry)
+    warn_of_lost_state(weights)
     if plan.renamed:
-        weights = with_old_names(source, state.capture(model).values, plan.renamed)
+        weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
         state.fill(
             model,

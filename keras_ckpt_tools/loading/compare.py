@@ -13,7 +13,14 @@ from keras_ckpt_tools.formats.kinds import tell
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
-from keras_ckpt_tools.loading.restore import open_weights, require_model, weights_at, weights_in
+from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
+from keras_ckpt_tools.loading.restore import (
+    model_group,
+    open_weights,
+    require_model,
+    weights_at,
+    weights_in,
+)
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["compare"]
@@ -53,10 +60,14 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
             return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
     require_model(model_or_path)
     state.build_like(model_or_path, None, "model")
-    found = next(weights_at(path, []), None)
-    with open_weights(found or tell(path)) as source:
-        weights = with_fresh_optimizer(weights_in(source, model_or_path), model_or_path)
-        return comparison.compare_tensors(weights.path, _expected(model_or_path), weights.tensors)
+    artefact = next(weights_at(path, []), None)
+    with open_weights(artefact or tell(path)) as source:
+        weights = weights_in(source, model_or_path)
+        group = model_group(source)
+        weights = as_they_are_now(weights, source.record, model_or_path, group=group)
+        found = with_fresh_optimizer(weights, model_or_path).tensors
+        report = comparison.compare_tensors(weights.path, _expected(model_or_path), found)
+        return with_lost_state(report, weights)
 
 
 def _expected(model: Any) -> dict[str, TensorInfo]:

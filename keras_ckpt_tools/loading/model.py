@@ -7,6 +7,7 @@ before anything was built, and lists them all.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -177,7 +178,8 @@ def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
     if source.kind is Kind.H5_MODEL:
         # The legacy dialect writes functions as bare strings, anywhere.
         objects |= resolver.named_in(strings_of(config, training_config))
-    return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed)
+    known = resolver.registry
+    return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed, known)
 
 
 def _say_exactly(needs: Iterable[Need]) -> None:
@@ -256,7 +258,7 @@ def _build_in_its_format(source: Source, plan: Plan, compiled: Compile) -> Any:
         if compiled is True:
             raise
         warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=5)
-        without = Plan(plan.config, None, plan.objects, plan.runs_code)
+        without = dataclasses.replace(plan, training_config=None)
         return build_legacy(source, without)
 
 

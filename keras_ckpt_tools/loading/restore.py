@@ -26,6 +26,11 @@ from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
+from keras_ckpt_tools.loading.former_weights import (
+    as_they_are_now,
+    former_optimizer,
+    with_lost_state,
+)
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
@@ -124,7 +129,9 @@ def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> Resto
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and _has_optimizer(weights):
             state.build_optimizer(optimizer, model.trainable_variables)
+        weights = as_they_are_now(weights, source.record, model, group=model_group(source))
         report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
+        report = with_lost_state(report, weights)
         source.check_unchanged()
         if report and source.record is not None:
             attach_progress(model, source.record.progress)
@@ -199,7 +206,7 @@ def weights_in(source: Source, model: Any) -> TensorSource:
         source: What was opened.
         model: The model that they are for, built.
     """
-    name = _model_name(source)
+    name = model_group(source)
     if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
         return source
     return _WithOptimizer(source, name, _optimizer_group(source, name, model))
@@ -237,10 +244,11 @@ def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
     for other, tracked in source.record.tracked.items():
         if tracked.kind == "optimizer" and tracked.built_on == trained:
             return other
-    return None
+    return former_optimizer(source.record, name, model)
 
 
-def _model_name(source: Source) -> str | None:
+def model_group(source: Source) -> str | None:
+    """Return the group of the one model in a checkpoint; `None` where it is at the root."""
     if source.record is None or not source.record.tracked:
         return None
     tracked = source.record.objects_tracked
@@ -267,7 +275,7 @@ def _build_config(source: Source) -> dict[str, Any] | None:
     if source.config is not None:
         config = source.config.get("build_config")
     else:
-        name = _model_name(source)
+        name = model_group(source)
         tracked = source.record.tracked.get(name) if source.record and name else None
         config = tracked.build_config if tracked else None
     return dict(config) if config else None

@@ -184,7 +184,7 @@ class OptimizerAdapter(KerasAdapter):
         return state.capture(self.target)
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
-        variables = _built_on(self.target)
+        variables = built_on(self.target)
         if not variables:
             return TrackedObject(self.kind)
         # What is not tracked is named as Keras names it, so that a restore can say what it lacks.
@@ -216,7 +216,8 @@ def build_compiled_optimizer(target: Any) -> None:
         state.build_optimizer(optimizer, target.trainable_variables)
 
 
-def _built_on(optimizer: Any) -> list[Any]:
+def built_on(optimizer: Any) -> list[Any]:
+    """Return the variables that an optimizer was built on, in order."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return list(getattr(inner, "_trainable_variables", ()))
 

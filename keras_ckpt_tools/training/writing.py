@@ -25,9 +25,16 @@ from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
 from keras_ckpt_tools.formats.documents import Describer, Documents
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.weights_file import write_weights
-from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.metadata import (
+    BUILT_ON,
+    CustomObject,
+    Record,
+    TrackedObject,
+    TrainingProgress,
+)
 from keras_ckpt_tools.registry import registry
 from keras_ckpt_tools.storage.commit import staged
+from keras_ckpt_tools.training.tracked import built_on
 
 _kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
 
@@ -47,7 +54,10 @@ class _Kept:
         documents = self._describer.describe(model, has_assets=has_assets)
         if documents.config != self._named[0]:
             self._named = documents.config, _named_in(json.loads(documents.config))
-        return documents, _objects_of(self._named[1])
+        # Those in a config, and those that a layer makes for itself.
+        objects = {one.registered_name: one for one in objects_of(model)}
+        objects |= {one.registered_name: one for one in _objects_of(self._named[1])}
+        return documents, tuple(objects.values())
 
 
 Format = Literal[".weights.h5", ".keras", ".h5"]
@@ -127,15 +137,34 @@ def prepare_model(
     snapshot = kept.snapshots.take([part])
     if format == ".keras":
         documents, objects = kept.describe(model, has_assets=kept.snapshots.walk(part).has_assets)
-        record = dataclasses.replace(record, objects=objects)
+        record = _made_of(record, objects, model, kept.snapshots.walk(part).values)
 
         def write_archive() -> Record:
             with staged(path) as file:
                 return keras_archive.write_archive(file, documents, snapshot, record, directory)
 
         return write_archive
-    record = dataclasses.replace(record, objects=objects_of(model))
+    record = _made_of(record, objects_of(model), model, kept.snapshots.walk(part).values)
     return lambda: _write_weights(path, snapshot, record)
+
+
+def _made_of(
+    record: Record,
+    objects: tuple[CustomObject, ...],
+    model: Any,
+    values: Mapping[str, Any],
+) -> Record:
+    """Return the record with the custom objects of a model.
+
+    And, where there are any, with the variables that its optimizer was built on, in order: should
+    one of these classes have other weights some day, this tells whose state is which.
+    """
+    trained = built_on(getattr(model, "optimizer", None)) if objects else []
+    if not trained:
+        return dataclasses.replace(record, objects=objects)
+    paths = {id(value): path for path, value in values.items()}
+    known = [paths.get(id(variable), "") for variable in trained]
+    return dataclasses.replace(record, objects=objects, state={**record.state, BUILT_ON: known})
 
 
 def save_model(path: str, model: Any, progress: TrainingProgress, format: Format) -> Record:
