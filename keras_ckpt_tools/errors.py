@@ -20,7 +20,8 @@
     ├── NotBuiltError             (ValueError)   there are no variables yet that could be restored
     ├── RestoreError              (ValueError)   a checkpoint and an object do not fit
     ├── MigrationError            (ValueError)   older weights could not be made into newer ones
-    └── ResumeError               (RuntimeError) a run cannot go on from what is there
+    ├── ResumeError               (RuntimeError) a run cannot go on from what is there
+    └── UntrackedStateError       (ValueError)   a save would leave something out
 
 One message says three things: what happened, what was received, and the call that fixes it. The
 same facts are attributes, because a program that catches an error should not have to parse a
@@ -55,6 +56,7 @@ __all__ = [
     "RestoreError",
     "ResumeError",
     "UnsafeArtefactError",
+    "UntrackedStateError",
 ]
 
 
@@ -246,3 +248,12 @@ class ResumeError(CkptError, RuntimeError):
     """A run cannot go on from what is there. Attribute: `path`."""
 
     path: str
+
+
+class UntrackedStateError(CkptError, ValueError):
+    """A save would leave something out; nothing was written.
+
+    Attribute: `untracked` (for each: where it is, what it is, what to do about it).
+    """
+
+    untracked: tuple[tuple[str, str, str], ...]

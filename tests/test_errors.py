@@ -32,6 +32,7 @@ FACTS = {
     "path": "a.keras",
     "report": {"missing": ("layers/dense/vars/0",)},
     "supported": 1,
+    "untracked": (("layer 'a' (A).scale", "a tf.Variable", "track it"),),
     "untrusted": ("other>Thing",),
     "refused": ("keras>Thing",),
     "limit": "max_bytes",
@@ -55,6 +56,7 @@ BUILTINS = {
     "RestoreError": ValueError,
     "ResumeError": RuntimeError,
     "UnsafeArtefactError": ValueError,
+    "UntrackedStateError": ValueError,
 }
 
 

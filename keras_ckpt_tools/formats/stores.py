@@ -29,6 +29,7 @@ class Captured:
         asked: The group of each object that was asked for its state, whether it has any or not.
         has_assets: Whether one of them saves files beside tensors.
         unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
+        visited: The `id` of each object that was asked.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Captured:
     asked: list[str] = field(default_factory=list)
     has_assets: bool = False
     unknown: list[str] = field(default_factory=list)
+    visited: frozenset[int] = frozenset()
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
@@ -45,6 +47,7 @@ class Captured:
             [f"{prefix}/{path}" for path in self.asked],
             self.has_assets,
             [f"{prefix}/{path}" for path in self.unknown],
+            self.visited,
         )
 
     def infos(self) -> dict[str, TensorInfo]:

@@ -24,8 +24,9 @@ from keras_ckpt_tools.errors import (
     NotBuiltError,
 )
 from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_match import match_orbax
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
@@ -68,7 +69,7 @@ class Plan:
                 raise
 
 
-def build_model(source: Source, plan: Plan) -> Any:
+def build_model(source: ModelSource, plan: Plan) -> Any:
     """Build and fill a model from a `.keras` archive or directory.
 
     Raises:
@@ -80,8 +81,12 @@ def build_model(source: Source, plan: Plan) -> Any:
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan)
     optimizer = getattr(model, "optimizer", None)
-    weights = as_they_are_now(source, source.record, model, plan.registry)
-    warn_of_lost_state(weights)
+    weights: TensorSource
+    if isinstance(source, OrbaxCheckpoint):
+        weights = match_orbax(source, model)
+    else:
+        weights = as_they_are_now(source, source.record, model, plan.registry)
+        warn_of_lost_state(weights)
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
@@ -95,7 +100,7 @@ def build_model(source: Source, plan: Plan) -> Any:
     return model
 
 
-def _model_of(source: Source, plan: Plan) -> Any:
+def _model_of(source: ModelSource, plan: Plan) -> Any:
     with plan.room(source.path):
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
     if not isinstance(model, keras.Model):

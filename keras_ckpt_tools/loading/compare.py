@@ -9,11 +9,15 @@ import os
 from typing import Any
 
 from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.kinds import tell
+from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
+from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.restore import (
     model_group,
     open_weights,
@@ -60,14 +64,22 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
             return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
     require_model(model_or_path)
     state.build_like(model_or_path, None, "model")
-    artefact = next(weights_at(path, []), None)
-    with open_weights(artefact or tell(path)) as source:
+    artefact = next(weights_at(path, []), None) or tell(path)
+    if artefact.kind is Kind.ORBAX:
+        limits = Limits.of()
+        return with_step(artefact, "latest", limits, lambda step: _of_orbax(step, model_or_path))
+    with open_weights(artefact) as source:
         weights = weights_in(source, model_or_path)
         group = model_group(source)
         weights = as_they_are_now(weights, source.record, model_or_path, group=group)
         found = with_fresh_optimizer(weights, model_or_path).tensors
         report = comparison.compare_tensors(weights.path, _expected(model_or_path), found)
         return with_lost_state(report, weights)
+
+
+def _of_orbax(step: OrbaxCheckpoint, model: Any) -> RestoreReport:
+    weights = with_fresh_optimizer(match_orbax(step, model), model)
+    return comparison.compare_tensors(weights.path, _expected(model), weights.tensors)
 
 
 def _expected(model: Any) -> dict[str, TensorInfo]:

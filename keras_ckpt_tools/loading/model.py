@@ -27,7 +27,9 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
@@ -41,6 +43,7 @@ from keras_ckpt_tools.loading.inspect import (
     versions_of,
 )
 from keras_ckpt_tools.loading.legacy import build_legacy
+from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import describe_refused, objects_not_found
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
@@ -75,8 +78,9 @@ def safe_load_model(
     built.
 
     Args:
-        path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, or a directory
-            of models that `kct.ModelCheckpoint` wrote.
+        path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, a directory of
+            models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
+            wrote with a config (one step of it, or all).
         custom_objects: Classes and functions by name, qualified or bare. They win over all others.
         compile: `True`: the model is compiled, or it is an error. `False`: it is not. `"auto"`
             (default): where only the loss, metrics or optimizer cannot be found, it loads
@@ -88,7 +92,8 @@ def safe_load_model(
         registry: Where to look names up. Default: the registry of `@kct.register`.
         which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
             a zero-based epoch. A damaged file is passed over, with a warning, except where an
-            epoch was asked for.
+            epoch was asked for. Of an Orbax checkpoint: the newest step (it notes no metric; with
+            `save_best_only` the newest is the best), or the number of a step.
         max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
             variables that its config builds, each in total. Default: the memory that this machine
             has left. A file never builds more than eight times the tensors that it holds.
@@ -132,6 +137,8 @@ def safe_load_model(
     artefact = tell(path, limits)
     if artefact.kind in _FOLDERS:
         return _load_from_directory(artefact, resolver, compile, which, limits)
+    if artefact.kind is Kind.ORBAX:
+        return with_step(artefact, which, limits, lambda step: _load_open(step, resolver, compile))
     return _load(artefact, resolver, compile, limits)
 
 
@@ -143,27 +150,35 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
-        source.check()
-        if source.config is None:
-            raise ArtefactKindError(
-                "The file holds weights, but no config of a model.",
-                received=f"path={source.path!r}",
-                remedy=f"Build the model and call `model.load_weights({source.path!r})`.",
-                path=source.path,
-                kind=str(source.kind),
-            )
-        plan = _plan(source, resolver, compiled)
-        check_size(source)
-        model = _build(source, plan, compiled)
-        source.check_unchanged()
-        for problem in not_finite(source.not_finite):
-            warnings.warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=3)
-        if source.record is not None:
-            attach_progress(model, source.record.progress)
+        return _load_open(source, resolver, compiled)
+
+
+def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> Any:
+    source.check()
+    if source.config is None:
+        load = "kct" if source.kind is Kind.ORBAX else "model"
+        what = "model, " if source.kind is Kind.ORBAX else ""
+        raise ArtefactKindError(
+            "The file holds weights, but no config of a model.",
+            received=f"path={source.path!r}",
+            remedy=f"Build the model and call `{load}.load_weights({what}{source.path!r})`.",
+            path=source.path,
+            kind=str(source.kind),
+        )
+    plan = _plan(source, resolver, compiled)
+    check_size(source)
+    model = _build(source, plan, compiled)
+    source.check_unchanged()
+    for problem in not_finite(source.not_finite):
+        warnings.warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
+    if source.record is not None:
+        attach_progress(model, source.record.progress)
+    if isinstance(source, OrbaxCheckpoint):
+        attach_progress(model, source.progress)
     return model
 
 
-def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
+def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
     resolved = _gate(source, resolver, compiled)
@@ -197,7 +212,7 @@ def _say_exactly(needs: Iterable[Need]) -> None:
             need.node["registered_name"] = need.name
 
 
-def _gate(source: Source, resolver: Resolver, compiled: Compile) -> Resolved:
+def _gate(source: ModelSource, resolver: Resolver, compiled: Compile) -> Resolved:
     needs = examine(source)
     if compiled is False:
         needs = _model_part(needs)
@@ -220,7 +235,7 @@ def _model_part(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if need.part == "model"]
 
 
-def _versions(source: Source) -> dict[str, int]:
+def _versions(source: ModelSource) -> dict[str, int]:
     return {o.registered_name: o.version for o in source.record.objects} if source.record else {}
 
 
@@ -236,7 +251,7 @@ def _migrate(entries: Iterable[tuple[Need, Entry]], versions: Mapping[str, int])
     return migrated
 
 
-def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
+def _build(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
     held = sum(info.nbytes for info in source.tensors.values())
     with counted_variables(source.path, held, room_for(source).max_bytes):
         try:
@@ -249,9 +264,10 @@ def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
             raise _not_buildable(source, error) from error
 
 
-def _build_in_its_format(source: Source, plan: Plan, compiled: Compile) -> Any:
+def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
     if source.kind is not Kind.H5_MODEL:
         return build_model(source, plan)
+    assert isinstance(source, Source)  # Of HDF5 it is.
     try:
         return build_legacy(source, plan)
     except RestoreError as error:
@@ -274,7 +290,7 @@ def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
     return False
 
 
-def _not_buildable(source: Source, error: Exception) -> DamagedArtefactError:
+def _not_buildable(source: ModelSource, error: Exception) -> DamagedArtefactError:
     # Keras puts each error into the text of the next; the first one is what is wrong.
     said = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:500]
     return DamagedArtefactError(

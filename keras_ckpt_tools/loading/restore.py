@@ -20,6 +20,8 @@ from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
@@ -31,6 +33,7 @@ from keras_ckpt_tools.loading.former_weights import (
     former_optimizer,
     with_lost_state,
 )
+from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 
 __all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
@@ -55,7 +58,9 @@ def load_weights(
         path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
             TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
-            `tf.train.Checkpoint(model=model)` write: its prefix or its directory.
+            `tf.train.Checkpoint(model=model)` write: its prefix or its directory. What
+            `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest whole step is taken) or
+            one step.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         max_bytes: What the tensors in the file, and a model that is built for the shape that the
@@ -121,6 +126,8 @@ def load_weights(
 def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
     if artefact.kind is Kind.TF_CHECKPOINT:
         return state.fill(model, tensorflow_weights(artefact, model), strict=strict)
+    if artefact.kind is Kind.ORBAX:
+        return with_step(artefact, "latest", limits, lambda step: _fill_orbax(step, model, strict))
     with open_weights(artefact, limits) as source:
         held = sum(info.nbytes for info in source.tensors.values())
         with counted_variables(source.path, held, limits.max_bytes):
@@ -136,6 +143,31 @@ def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> Resto
         if report and source.record is not None:
             attach_progress(model, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
+
+
+def _fill_orbax(step: OrbaxCheckpoint, model: Any, strict: bool) -> RestoreReport:
+    weights = orbax_weights(step, model)
+    report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
+    if report:
+        attach_progress(model, step.progress)
+    return dataclasses.replace(report, not_finite=tuple(step.not_finite))
+
+
+def orbax_weights(step: OrbaxCheckpoint, model: Any) -> TensorSource:
+    """Return the tensors of an Orbax checkpoint under the paths of a model.
+
+    Args:
+        step: The checkpoint.
+        model: The model that they are for. It is built if the checkpoint has its config, its
+            optimizer if the checkpoint has one.
+    """
+    held = sum(info.nbytes for info in step.tensors.values())
+    with counted_variables(step.path, held, step.limits.max_bytes):
+        state.build_like(model, (step.config or {}).get("build_config"), "model")
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and has_optimizer(step):
+        state.build_optimizer(optimizer, model.trainable_variables)
+    return match_orbax(step, model)
 
 
 def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:

@@ -36,7 +36,8 @@ from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 from keras_ckpt_tools.training.beside import FIT, LOOP, Given, read_beside
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
-from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
+from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
+from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
 
 
@@ -72,6 +73,7 @@ class Checkpoints:
         monitor: Metric by which the best checkpoint is known, or `None`.
         mode: `"min"` or `"max"`.
         background: Whether files are written in a thread, while training goes on.
+        on_untracked: What to do about state that a save would leave out.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Checkpoints:
         monitor: str | None = None,
         mode: str = "min",
         background: bool = False,
+        on_untracked: OnUntracked = "warn",
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self._given = dict(objects)
@@ -96,6 +99,7 @@ class Checkpoints:
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
+        self._untracked = UntrackedWatch(on_untracked)
         self._adapters = adapters_of(self.objects)
 
     @property
@@ -142,13 +146,15 @@ class Checkpoints:
             Path of the new file.
         """
         self.follow_compile()
-        self._occupancy.take()
-        self._notice_other_run(progress)
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]
         adapters = [*self._adapters, *given]
-        snapshot = self._snapshots.take(self._part(adapter) for adapter in adapters)
+        parts = [self._part(adapter) for adapter in adapters]
+        self._look_for_untracked(parts)
+        self._occupancy.take()
+        self._notice_other_run(progress)
+        snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
         self._number = number
@@ -172,6 +178,20 @@ class Checkpoints:
 
         self._writer.run(commit)
         return path
+
+    def _look_for_untracked(self, parts: Sequence[Part]) -> None:
+        keras_parts = {
+            adapter.name: (adapter.target, part)
+            for adapter, part in zip(self._adapters, parts, strict=False)
+            if isinstance(adapter, KerasAdapter)
+        }
+        self._untracked.look(keras_parts, self._snapshots.walk, self._saved_beside)
+
+    def _saved_beside(self) -> list[Any]:
+        """Return what is saved that is no Keras object, and the variables in it."""
+        others = [a for a in self._adapters if not isinstance(a, KerasAdapter)]
+        variables = [v for adapter in others for v in adapter.present()]
+        return [*self.objects.values(), *variables]
 
     def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""

@@ -25,6 +25,7 @@ from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
+from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 
 
@@ -53,6 +54,9 @@ class CheckpointManager(TrainingLoop):
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
             `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
             `model`, or to the first one, and their state is carried over a restart.
+        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
+            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            anything is written, or `"ignore"` it. What is tracked here by name is no such state.
         **objects: What is tracked, by names of your choice and any number of them: Keras models,
             optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
             `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
@@ -102,6 +106,7 @@ class CheckpointManager(TrainingLoop):
         background: bool = False,
         save_on_signal: bool = False,
         callbacks: Iterable[keras.callbacks.Callback] = (),
+        on_untracked: OnUntracked = "warn",
         **objects: Any,
     ):
         policy = policy_from(max_to_keep, keep)
@@ -115,6 +120,7 @@ class CheckpointManager(TrainingLoop):
             monitor,
             self._mode,
             background,
+            check_on_untracked(on_untracked),
         )
         if resume == "never":
             self._checkpoints.expect_another_run()
@@ -190,6 +196,7 @@ class CheckpointManager(TrainingLoop):
             CommitError: the operating system refused; the checkpoints that were there stay. With
                 `background=True`, that may have been at an earlier save.
             NotBuiltError: a tracked object has no variables yet.
+            UntrackedStateError: something would be left out, and `on_untracked="error"`.
         """
         self._run.ensure_begun()
         now = self._run.progress(self._counting_optimizer())
