@@ -23,6 +23,9 @@ from keras_ckpt_tools.formats.tf_objects import MatchedSource
 
 __all__ = ["has_optimizer", "match_orbax"]
 
+# Generators stand beside the model, whatever its name.
+_GENERATOR = "seed_generator"
+
 
 def has_optimizer(checkpoint: OrbaxCheckpoint) -> bool:
     """Return whether the state of an optimizer is in it."""
@@ -45,7 +48,7 @@ def match_orbax(checkpoint: OrbaxCheckpoint, model: Any) -> TensorSource:
         if not name.startswith((OPTIMIZER, METRICS))
     }
     ours = {str(v.path): places[id(v)] for v in model.variables if id(v) in places}
-    named = _same_names(ours, weights)
+    named = _best_names(list(ours), list(weights))
     keys = {ours[path]: weights[theirs] for path, theirs in named.items()}
     keys |= _optimizer(checkpoint, getattr(model, "optimizer", None), named)
     taken = set(keys.values())
@@ -83,6 +86,37 @@ def _optimizer(
                 found[f"{group}vars/{index}"] = place
         group, level = f"{group}inner_optimizer/", getattr(level, "inner_optimizer", None)
     return found
+
+
+def _best_names(ours: list[str], theirs: list[str]) -> dict[str, str]:
+    """Return what each of our paths is in the file, with the name of the model or without it.
+
+    A `Sequential` that was made by a program has its own name in the paths of its variables, and
+    one that was made from its config has not.
+
+    >>> _best_names(["d/kernel", "seed_generator/s"], ["net/d/kernel", "seed_generator/s"])
+    {'d/kernel': 'net/d/kernel', 'seed_generator/s': 'seed_generator/s'}
+    """
+    best: dict[str, str] = {}
+    for here in (_as_they_are(ours), _below_the_top(ours)):
+        for there in (_as_they_are(theirs), _below_the_top(theirs)):
+            same = _same_names(here, there)
+            if len(same) > len(best):
+                best = {here[path]: there[other] for path, other in same.items()}
+    return best
+
+
+def _as_they_are(paths: Iterable[str]) -> dict[str, str]:
+    return {path: path for path in paths}
+
+
+def _below_the_top(paths: Iterable[str]) -> dict[str, str]:
+    """Return paths by what follows the one name that all of them begin with, if there is one."""
+    tops = {path.partition("/")[0] for path in paths if not path.startswith(_GENERATOR)}
+    if len(tops) != 1:
+        return _as_they_are(paths)
+    top = f"{tops.pop()}/"
+    return {path.removeprefix(top): path for path in paths}
 
 
 def _same_names(ours: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:
