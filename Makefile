@@ -9,7 +9,9 @@
 #   make fuzz           damaged and hostile files, a million mutants of them; KCT_FUZZ=20000 for fewer
 #   make bench          speed and memory beside the peers, into benchmarks/RESULTS.md (an hour);
 #                       make bench BENCH=--quick takes a few minutes
+#   make docs           the documentation as a site, into build/docs
 #   make check-install  build the wheel, install it into an empty environment, run the README there
+#   make release-check  the same, after a look at what would be published; leaves it in dist/
 #   make clean          remove environments, builds and caches
 
 # The first of these that is new enough and can make environments; `make PYTHON=...` overrides.
@@ -28,7 +30,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest torture fuzz bench check-install clean
+.PHONY: demo test lint test-oldest torture fuzz bench docs check-install release-check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -55,13 +57,19 @@ fuzz: $(VENV)/.installed
 check-install: $(VENV)/.installed
 	@.ci/check_install $(BIN)/python
 
+docs: $(VENV)/.installed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --config-file .mkdocs.yml
+
+release-check: $(VENV)/.installed
+	@.ci/release_check $(BIN)/python
+
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 # A stamp says that an installation went through to its end.
 $(VENV)/.installed: setup.cfg setup.py keras_ckpt_tools/_version.py | $(BIN)/python
 	@echo "Installing into $(VENV). TensorFlow is large: the first time takes some minutes."
-	@$(BIN)/python $(PIP) --editable '.[test,dev]'
+	@$(BIN)/python $(PIP) --editable '.[test,dev,docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keras_ckpt_tools.loading.restore import load_weights
     from keras_ckpt_tools.loading.verify import verify
     from keras_ckpt_tools.metadata import TrainingProgress
+    from keras_ckpt_tools.pictures.plot import plot
     from keras_ckpt_tools.registry import check_serializable, register, registry, scope
     from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast
     from keras_ckpt_tools.training.backup_and_restore import BackupAndRestore
@@ -58,6 +59,7 @@ __all__ = [
     "errors",
     "inspect",
     "load_weights",
+    "plot",
     "register",
     "registry",
     "safe_load_model",
@@ -82,6 +84,7 @@ _HOMES: dict[str, str | None] = {
     "errors": None,
     "inspect": "loading.inspect",
     "load_weights": "loading.restore",
+    "plot": "pictures.plot",
     "register": "registry",
     "registry": "registry",
     "safe_load_model": "loading.model",
@@ -91,13 +94,17 @@ _HOMES: dict[str, str | None] = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def _load(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
     module = importlib.import_module(f"{__name__}.{home or name}")
     value = globals()[name] = module if home is None else getattr(module, name)
     return value
+
+
+if not TYPE_CHECKING:  # Type checkers take a module that has this for one that has every name.
+    __getattr__ = _load
 
 
 def __dir__() -> list[str]:

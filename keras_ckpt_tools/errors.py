@@ -11,7 +11,9 @@
     │   ├── DamagedArtefactError  (OSError)      empty, truncated, or bytes have changed
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
     │   ├── OverBudgetError       (MemoryError)  it would take more than it may
-    │   └── NewerFormatError      (ValueError)   written by a later version of this package
+    │   ├── NewerFormatError      (ValueError)   written by a later version of this package
+    │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it
+    ├── MissingPackageError       (ImportError)  an extra of this package is not installed
     ├── CommitError               (OSError)      a save failed; what was there before is untouched
     ├── RegistryError             (ValueError)
     │   ├── DuplicateNameError                   another object already has that name
@@ -45,6 +47,7 @@ __all__ = [
     "DuplicateNameError",
     "FilepathKeyError",
     "MigrationError",
+    "MissingPackageError",
     "MonitorError",
     "NewerFormatError",
     "NotBuiltError",
@@ -57,6 +60,7 @@ __all__ = [
     "ResumeError",
     "UnsafeArtefactError",
     "UntrackedStateError",
+    "UntranslatableError",
 ]
 
 
@@ -179,10 +183,25 @@ class NewerFormatError(ArtefactError, ValueError):
     supported: int
 
 
+class UntranslatableError(ArtefactError, ValueError):
+    """Keras 2 wrote a model that Keras 3 has no words for.
+
+    Attributes: `path`, `places` (each layer, what it has, and what to do, as sentences).
+    """
+
+    places: tuple[str, ...]
+
+
 class CommitError(CkptError, OSError):
     """A save failed. What stood at the path before is as it was. Attributes: `path`, `errno`."""
 
     path: str
+
+
+class MissingPackageError(CkptError, ImportError):
+    """Something optional is asked for, and its package is not installed. Attribute: `package`."""
+
+    package: str
 
 
 class RegistryError(CkptError, ValueError):

@@ -11,17 +11,19 @@ earlier one did not know (every field has a default): a record outlives the vers
 from __future__ import annotations
 
 import dataclasses
-import html
+import datetime
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from keras_ckpt_tools.showing.tables import as_text, facts_as_html
+
 __all__ = [
-    "BUILT_ON",
     "FORMAT_VERSION",
     "Best",
     "CustomObject",
+    "OptimizerState",
     "Record",
     "TensorInfo",
     "TrackedObject",
@@ -30,9 +32,6 @@ __all__ = [
 
 FORMAT_VERSION = 1
 
-# Where the record of a model with custom objects says which variables its optimizer was built on.
-BUILT_ON = "optimizer_built_on"
-
 
 @dataclass(frozen=True)
 class _Value:
@@ -40,11 +39,22 @@ class _Value:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        known = {f.name for f in dataclasses.fields(cls)}
+        known = _names_of(cls)
         return cls(**{name: value for name, value in data.items() if name in known})
 
     def to_json(self) -> dict[str, Any]:
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {name: _plain(getattr(self, name)) for name in _names_of(type(self))}
+
+
+_names: dict[type[_Value], dict[str, None]] = {}
+
+
+def _names_of(kind: type[_Value]) -> dict[str, None]:
+    """Return the names of the fields in the order in which they are written."""
+    # Asked of each record of a directory with thousands.
+    if kind not in _names:
+        _names[kind] = dict.fromkeys(one.name for one in dataclasses.fields(kind))
+    return _names[kind]
 
 
 def _plain(value: Any) -> Any:
@@ -118,6 +128,9 @@ class TrainingProgress(_Value):
         started_at: When the run began, in seconds since 1970 (UTC); 0.0 if it never did.
         saved_at: When this record was written, likewise; 0.0 if it never was.
         elapsed_s: Seconds of training, restarts not counted.
+        restarts: Where and when the run was gone on with: epochs completed, batches, step, and
+            seconds since 1970 (UTC). Those count after which something was saved.
+        saves: Where its saves were, as progressions; see `storage.trail`.
 
     Example:
 
@@ -132,13 +145,16 @@ class TrainingProgress(_Value):
     batches_completed: int = 0
     step: int = 0
     logs: Mapping[str, float] = field(default_factory=dict)
-    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    history_epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    # A thousand epochs of them would push all the rest off the screen.
+    history: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    history_epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     best: Best | None = None
     run_id: str = ""
     started_at: float = 0.0
     saved_at: float = 0.0
     elapsed_s: float = 0.0
+    restarts: tuple[tuple[int, int, int, float], ...] = ()
+    saves: tuple[tuple[int, ...], ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -160,15 +176,16 @@ class TrainingProgress(_Value):
                     for name, values in history.items()
                 },
                 "best": Best.from_json(best) if best else None,
+                "restarts": tuple(tuple(one) for one in data.get("restarts") or ()),
+                "saves": tuple(tuple(one) for one in data.get("saves") or ()),
             }
         )
 
+    def __str__(self) -> str:
+        return as_text("Training progress", self._facts().items())
+
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._facts().items()
-        )
-        return f"<table><caption>Training progress</caption>{rows}</table>"
+        return facts_as_html("Training progress", self._facts())
 
     def _facts(self) -> dict[str, str]:
         facts = {
@@ -180,6 +197,10 @@ class TrainingProgress(_Value):
         if self.best and self.best.value is not None:
             epoch = "?" if self.best.epoch is None else str(self.best.epoch)
             facts[f"best {self.best.monitor}"] = f"{self.best.value:.4g} (epoch index {epoch})"
+        if self.elapsed_s:
+            facts["time in training"] = f"{datetime.timedelta(seconds=round(self.elapsed_s))}"
+        if self.run_id:
+            facts["run"] = self.run_id
         return facts
 
 
@@ -247,6 +268,27 @@ class CustomObject(_Value):
 
 
 @dataclass(frozen=True)
+class OptimizerState(_Value):
+    """Whose state it is that a file has for an optimizer.
+
+    Attributes:
+        class_name: Name of its class, `"Adam"` for example; empty where unknown.
+        built_on: Paths of the variables it was built on, in order; empty where unknown.
+    """
+
+    class_name: str = ""
+    built_on: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return super().from_json({**data, "built_on": tuple(data.get("built_on") or ())})
+
+    def to_json(self) -> dict[str, Any]:
+        # There may be thousands of paths, at each save.
+        return {"class_name": self.class_name, "built_on": self.built_on}
+
+
+@dataclass(frozen=True)
 class TrackedObject(_Value):
     """One object of a manager's checkpoint, by the name it was given.
 
@@ -282,6 +324,9 @@ class Record(_Value):
         objects: The custom objects that the file needs.
         tracked: For a checkpoint, the tracked objects by name.
         state: Further JSON state, by the name of what it belongs to.
+        names: What layers and optimizers were called, by the path of their group
+            (`"layers/dense_1"`); the empty path is the model itself.
+        optimizers: Whose state it is that a group holds, by its path.
         tensors: Every tensor, in the order of the file.
         skeleton_digest: XXH3 (128 bits) of all bytes of the HDF5 file behind the record that
             belong to no tensor.
@@ -295,6 +340,8 @@ class Record(_Value):
     objects: tuple[CustomObject, ...] = ()
     tracked: Mapping[str, TrackedObject] = field(default_factory=dict)
     state: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
     tensors: tuple[TensorInfo, ...] = ()
     skeleton_digest: str = ""
     size: int = 0
@@ -316,6 +363,11 @@ class Record(_Value):
                 "progress": TrainingProgress.from_json(data.get("progress") or {}),
                 "objects": tuple(CustomObject.from_json(o) for o in data.get("objects") or ()),
                 "tracked": {name: TrackedObject.from_json(o) for name, o in tracked.items()},
+                "names": data.get("names") or {},
+                "optimizers": {
+                    group: OptimizerState.from_json(o)
+                    for group, o in (data.get("optimizers") or {}).items()
+                },
                 "tensors": tuple(TensorInfo.from_json(t) for t in data.get("tensors") or ()),
             }
         )

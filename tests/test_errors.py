@@ -29,7 +29,9 @@ FACTS = {
     "name": "shop>Price",
     "nearby": ("b.keras",),
     "new": "b.py:7",
+    "package": "matplotlib",
     "path": "a.keras",
+    "places": ("'gru' has time_major=True: save it without",),
     "report": {"missing": ("layers/dense/vars/0",)},
     "supported": 1,
     "untracked": (("layer 'a' (A).scale", "a tf.Variable", "track it"),),
@@ -47,6 +49,7 @@ BUILTINS = {
     "DamagedArtefactError": OSError,
     "FilepathKeyError": KeyError,
     "MigrationError": ValueError,
+    "MissingPackageError": ImportError,
     "NewerFormatError": ValueError,
     "NotBuiltError": ValueError,
     "NotSerializableError": TypeError,
@@ -57,6 +60,7 @@ BUILTINS = {
     "ResumeError": RuntimeError,
     "UnsafeArtefactError": ValueError,
     "UntrackedStateError": ValueError,
+    "UntranslatableError": ValueError,
 }
 
 

@@ -63,6 +63,8 @@ def progresses_of_any_kind(draw: st.DrawFn) -> TrainingProgress:
         started_at=draw(times),
         saved_at=draw(times),
         elapsed_s=draw(times),
+        restarts=tuple(draw(st.lists(st.tuples(counts, counts, counts, times), max_size=2))),
+        saves=tuple(draw(st.lists(st.tuples(counts, counts, counts), max_size=2))),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import public_signatures
 import pytest
 
 import keras_ckpt_tools as kct
@@ -28,6 +30,7 @@ PUBLIC = {
     "errors": "0.1.0",
     "inspect": "0.1.0",
     "load_weights": "0.1.0",
+    "plot": "0.1.0",
     "register": "0.1.0",
     "registry": "0.1.0",
     "safe_load_model": "0.1.0",
@@ -133,3 +136,34 @@ def test_names_are_loaded_once():
     """The second look at a name finds the very same object."""
     assert kct.KeepLast is kct.KeepLast
     assert kct.errors is sys.modules["keras_ckpt_tools.errors"]
+
+
+def test_public_signatures_are_these():
+    """A parameter that goes breaks programs, and one that comes is a promise."""
+    before = json.loads(public_signatures.FILE.read_text(encoding="utf-8"))
+    changed = public_signatures.differences(before, public_signatures.signatures())
+    assert not changed, "\n" + "\n".join(changed)
+
+
+SIGNATURE = {"f": ["x", "y=1", "*", "z=None"]}
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({}, "kct.f is gone: programs that use it break"),
+        (SIGNATURE | {"g": []}, "kct.g is new: it is a promise"),
+        ({"f": ["x", "y=1"]}, "kct.f has lost `z`: programs that use it break"),
+        ({"f": ["x", "y=1", "*", "a", "z=None"]}, "kct.f has a new `a`: it is a promise"),
+        ({"f": ["x", "y=2", "*", "z=None"]}, "kct.f: `y=1` has become `y=2`: programs that rely"),
+        ({"f": ["y=1", "x", "*", "z=None"]}, "kct.f takes its positional arguments in another"),
+        ({"f": ["x", "*", "y=1", "z=None"]}, "kct.f takes its positional arguments in another"),
+    ],
+)
+def test_a_changed_signature_is_told_with_what_to_do(now, told):
+    """The guard above can fail, and each of its sentences ends with the next step."""
+    (sentence,) = public_signatures.differences(SIGNATURE, now)
+    assert sentence.startswith(told)
+    assert "CHANGELOG.md" in sentence
+    assert "`python tests/public_signatures.py`" in sentence
+    assert public_signatures.differences(SIGNATURE, SIGNATURE) == []

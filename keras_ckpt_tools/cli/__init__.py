@@ -15,7 +15,18 @@ from keras_ckpt_tools._version import __version__
 
 __all__ = ["main"]
 
-COMMANDS = {"inspect": "inspecting", "verify": "verifying"}
+COMMANDS = {
+    "completion": "completing",
+    "diff": "diffing",
+    "export": "exporting",
+    "inspect": "inspecting",
+    "ls": "listing",
+    "plot": "plotting",
+    "prune": "pruning",
+    "report": "reporting",
+    "resume-info": "resuming",
+    "verify": "verifying",
+}
 
 
 class _Commands(click.Group):
@@ -32,11 +43,20 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_STATUS = """
+The exit status is 0 where all is good, 1 where there are problems (damage, names that a load would
+refuse, nothing to go on from, or prune has not deleted what it could), and 2 where something cannot
+be read or the call is wrong. Of several files the worst counts. With --json every command prints
+one JSON object with "format" and "status" in front.
+"""
+
+
+@click.group(
+    cls=_Commands, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="keras-ckpt")
 def main() -> None:
     """Look at Keras models, weights and checkpoints without opening them in Keras.
 
-    The exit status is 0 where all is good, 1 where there are problems, and 2 where something
-    cannot be read.
+    None of the commands runs anything that a file holds, and none but prune changes what is there.
     """

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 
 from keras_ckpt_tools.formats.kinds import Kind, tell
 
-__all__ = ["artefacts_at"]
+__all__ = ["artefacts_at", "one_of_folder"]
 
-_SUFFIXES = (".keras", ".h5", ".hdf5")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
 
 
@@ -34,6 +34,19 @@ def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
                 yield path
         else:
             yield path
+
+
+def one_of_folder(path: str) -> tuple[str, str | int]:
+    """Read `FOLDER@3`, `FOLDER@best` or `FOLDER@latest`: the folder, and which file of it is meant.
+
+    What is there under the whole name is meant itself, whatever its name ends in.
+    """
+    folder, _, which = path.rpartition("@")
+    if os.path.lexists(path) or not os.path.isdir(folder):
+        return path, "latest"
+    if which in ("best", "latest"):
+        return folder, which
+    return (folder, int(which)) if which.isascii() and which.isdigit() else (path, "latest")
 
 
 def _below(folder: str) -> Iterator[str]:

@@ -15,9 +15,23 @@ from typing import Any
 
 from keras_ckpt_tools.loading.tables import as_text, printable
 
-__all__ = ["GOOD", "PROBLEMS", "UNREADABLE", "Answer", "answer"]
+__all__ = [
+    "GOOD",
+    "JSON_FORMAT",
+    "PROBLEMS",
+    "UNREADABLE",
+    "Answer",
+    "answer",
+    "answer_one",
+    "word_of",
+    "write",
+    "write_json",
+]
 
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
+
+# Grows when a key changes its meaning or goes; new keys may come at any time.
+JSON_FORMAT = 1
 
 _COLOURS = {GOOD: "green", PROBLEMS: "yellow", UNREADABLE: "red"}
 _WORDS = {GOOD: "good", PROBLEMS: "problems", UNREADABLE: "unreadable"}
@@ -32,18 +46,25 @@ class Answer:
         caption: One line about it.
         rows: What there is to say about it, in columns.
         facts: The same and more, for programs.
+        word: What the status is called, where it is not one of a file: `"different"`.
     """
 
     status: int
     caption: str
     rows: Sequence[Sequence[str]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    word: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The status in a word."""
+        return self.word or _WORDS[self.status]
 
 
 def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     """Print what was found, each as soon as it is known; return the exit status, the worst of all.
 
-    With `as_json` it is one JSON object: `status`, and `files` with one object for each.
+    With `as_json` it is one JSON object: `format`, `status`, and `files` with one object for each.
     """
     worst = GOOD
     files = []
@@ -51,19 +72,48 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
     for one in answers:
         worst = max(worst, one.status)
         if as_json:
-            files.append({"status": _WORDS[one.status], **one.facts})
+            files.append({"status": one.verdict, **one.facts})
         else:
             show(one)
     if as_json:
-        _write(json.dumps({"status": _WORDS[worst], "files": files}, indent=2))
+        write_json(worst, files=files)
     return worst
 
 
+def write_json(status: int | str, **facts: Any) -> None:
+    """Print what a command has to say as one JSON object.
+
+    Every command's has `format` and `status` (`"good"`, `"problems"`, `"unreadable"`, or what it
+    has instead) in front. It is indented for a person at a terminal, and one line for a program.
+    """
+    word = status if isinstance(status, str) else word_of(status)
+    document = {"format": JSON_FORMAT, "status": word, **facts}
+    write(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+
+
+def word_of(status: int) -> str:
+    """Return an exit status as a word.
+
+    >>> word_of(GOOD), word_of(PROBLEMS)
+    ('good', 'problems')
+    """
+    return _WORDS[status]
+
+
+def answer_one(one: Answer, *, as_json: bool) -> int:
+    """Print the one answer of a command that has no more; return its exit status."""
+    if as_json:
+        write_json(one.verdict, **one.facts)
+        return one.status
+    return answer([one], as_json=False)
+
+
 def _as_plain_text(one: Answer) -> None:
-    _write(as_text(f"{_WORDS[one.status]}: {one.caption}", one.rows))
+    write(as_text(f"{one.verdict}: {one.caption}", one.rows))
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Print a text, whatever its characters and the encoding of standard output are."""
     # A file's name may have bytes that are no text in any encoding; a log must not fail on them.
     data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     sys.stdout.flush()
@@ -81,7 +131,7 @@ def _on_terminal() -> Any:
 
     def show(one: Answer) -> None:
         console.print(Text.assemble(
-            (f" {_WORDS[one.status]} ", f"reverse {_COLOURS[one.status]}"),
+            (f" {one.verdict} ", f"reverse {_COLOURS[one.status]}"),
             f" {printable(one.caption)}",
         ))  # fmt: skip
         if one.rows:

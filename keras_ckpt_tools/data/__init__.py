@@ -32,12 +32,16 @@ __all__ = ["ArrayDataset", "resumable"]
 _HOMES = {"ArrayDataset": "array_dataset", "resumable": "resumable_dataset"}
 
 
-def __getattr__(name: str) -> Any:
+def _load(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # Type checkers take a module that has this for one that has every name.
+    __getattr__ = _load
 
 
 def __dir__() -> list[str]:

@@ -20,8 +20,16 @@ from keras_ckpt_tools.errors import DamagedArtefactError, UnsafeArtefactError
 from keras_ckpt_tools.formats.archive_layout import contradictions
 from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.showing.byte_counts import advance
 
-__all__ = ["copy_member", "directory_bytes", "extract", "open_archive", "read_member"]
+__all__ = [
+    "copy_member",
+    "directory_bytes",
+    "extract",
+    "first_bad_member",
+    "open_archive",
+    "read_member",
+]
 
 _END = struct.Struct("<4s4H2IH")
 _END_64_AT = struct.Struct("<4sIQI")
@@ -157,6 +165,18 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if len(data) != info.file_size:
         raise zipfile.BadZipFile(f"{name} has not the length that it declares")
     return data
+
+
+def first_bad_member(archive: zipfile.ZipFile) -> str | None:
+    """Return the first member whose checksum is wrong: `testzip`, which also says how far it is."""
+    for info in archive.infolist():
+        try:
+            with archive.open(info) as member:
+                while data := member.read(_CHUNK):
+                    advance(len(data))
+        except zipfile.BadZipFile:
+            return info.filename
+    return None
 
 
 def extract(archive: zipfile.ZipFile, names: Iterable[str], directory: str) -> None:

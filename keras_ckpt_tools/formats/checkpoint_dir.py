@@ -4,6 +4,9 @@ A directory holds `ckpt-00000001.weights.h5`, `ckpt-00000002.weights.h5`, ... in
 saves. There is no index beside them that could say something else than the files do: each file's
 record says where training was. A file counts only if it has both the name and a record of ours, so
 nobody else's file is ever listed, resumed from or deleted.
+
+Those of a run that saves as TensorFlow does are among them, by their prefix (see `tf_run`): a run
+may change its format, and goes on from whichever is the newest.
 """
 
 from __future__ import annotations
@@ -13,12 +16,18 @@ import re
 from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.formats.tf_run import is_prefix, list_prefixes, numbers_in
+from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefixes
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 from keras_ckpt_tools.storage.retention import Saved
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+# What tells who wrote a checkpoint, among the names of what it holds beside tracked objects: each
+# kind of door has a policy of its own, for its own files.
+DOORS = frozenset({"_fit", "_loop"})
+
 _NAME = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
 
 
@@ -51,7 +60,7 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
         names = os.listdir(directory)
     except FileNotFoundError:
         return [], []
-    saved, damaged = [], []
+    saved, damaged = list_prefixes(directory)
     for name in sorted(names):
         match = _NAME.fullmatch(name)
         path = os.path.join(directory, name)
@@ -91,7 +100,8 @@ def next_number(directory: str | os.PathLike[str]) -> int:
         return 1
     except OSError as error:
         raise refused(Path(directory), error) from error
-    return max((int(m[1]) for name in names if (m := _NAME.fullmatch(name))), default=0) + 1
+    used = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
+    return max([*used, *numbers_in(names)], default=0) + 1
 
 
 def delete_checkpoints(paths: list[str]) -> None:
@@ -100,7 +110,8 @@ def delete_checkpoints(paths: list[str]) -> None:
     Raises:
         CommitError: the operating system refused.
     """
-    remove_files(paths, _is_ours)
+    remove_files([path for path in paths if _NAME.fullmatch(os.path.basename(path))], _is_ours)
+    delete_prefixes([path for path in paths if is_prefix(path)])
 
 
 def clear_leftovers(directory: str | os.PathLike[str]) -> None:
@@ -111,6 +122,7 @@ def clear_leftovers(directory: str | os.PathLike[str]) -> None:
     """
     try:
         remove_leftovers_of(Path(directory), _NAME.fullmatch)
+        clear_prefixes(directory)
     except OSError as error:
         raise refused(Path(directory), error, committed=True) from error
 

@@ -9,20 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["old_groups", "place_name"]
+from keras_ckpt_tools.formats.naming import group_name
 
-
-def place_name(class_name: str) -> str:
-    """Return what Keras calls the group of an object of a class in a list.
-
-    Source: `keras/src/utils/naming.py`, `to_snake_case`.
-
-    >>> place_name("ResidualBlock"), place_name("Conv2DBlock")
-    ('residual_block', 'conv2d_block')
-    """
-    name = re.sub(r"\W+", "", class_name)
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+__all__ = ["old_groups"]
 
 
 def old_groups(group: str, former: Any) -> Iterator[str]:
@@ -39,8 +28,8 @@ def old_groups(group: str, former: Any) -> Iterator[str]:
     """
     yield group
     above, _, last = group.rpartition("/")
-    now = place_name(former.cls.__name__)
+    now = group_name(former.cls.__name__)
     found = re.fullmatch(rf"{re.escape(now)}(_\d+)?", last)
     if found:
         for name in former.called:
-            yield "/".join(filter(None, (above, f"{place_name(name)}{found[1] or ''}")))
+            yield "/".join(filter(None, (above, f"{group_name(name)}{found[1] or ''}")))

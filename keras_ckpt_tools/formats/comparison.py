@@ -1,26 +1,97 @@
 """Compare what an object needs with what a checkpoint has: source + model -> *report*.
 
-Works on names, shapes and dtypes alone, so it needs neither Keras nor the bytes of a tensor.
+The one comparison: of every format, of `compare`, of a load and of a run that goes on. It works on
+names, shapes and dtypes alone, so it needs neither Keras nor the bytes of a tensor.
+
+The state of an optimizer goes all or not at all, also where the rest is lenient: its arrays have
+numbers for names, so half of it could only be poured by position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from keras_ckpt_tools.errors import RestoreError
-from keras_ckpt_tools.formats.report import Mismatch, RestoreReport, suggest_renames
-from keras_ckpt_tools.metadata import TensorInfo
+import numpy as np
 
-OPTIMIZER_GROUP = "optimizer/"
+from keras_ckpt_tools.errors import RestoreError
+from keras_ckpt_tools.formats.optimizer_kinds import why_not
+from keras_ckpt_tools.formats.pairing import Pairing, given_name, pair
+from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
+from keras_ckpt_tools.formats.selection import ALL, Selection
+from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP, set_optimizers_apart, sort
+from keras_ckpt_tools.formats.suggestions import nearest
+from keras_ckpt_tools.formats.tensor_source import (
+    TensorSource,
+    left_alone_by,
+    names_of,
+    optimizers_of,
+    places_of,
+    read_from,
+)
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
+
+__all__ = [
+    "OPTIMIZER_GROUP",
+    "RANDOM_GROUP",
+    "Comparison",
+    "Needed",
+    "compare_source",
+    "compare_tensors",
+    "misfit",
+]
+
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass
 # over the group.
 RANDOM_GROUP = "random_state/"
+
+# Every optimizer has its step and its learning rate; more than that is about variables.
+_OF_NO_VARIABLE = 2
 
 _REMEDY = (
     "Build the model with the arguments it was saved with, or load what fits with "
     "`kct.load_weights(model, path, strict=False)`."
 )
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What an object needs.
+
+    Attributes:
+        tensors: Its tensors, by path.
+        names: What its layers and optimizers are called, by the path of their group.
+        optimizers: Its optimizers, by the path of their group.
+    """
+
+    tensors: Mapping[str, TensorInfo]
+    names: Mapping[str, str] = field(default_factory=dict)
+    optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
+
+    @classmethod
+    def by(cls, source: TensorSource) -> Needed:
+        """Return what another checkpoint has, to stand for an object."""
+        return cls(source.tensors, names_of(source), optimizers_of(source))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A report, and what it takes to act on it.
+
+    Attributes:
+        report: What fits.
+        source: The tensors, as the user has renamed them.
+        paths: The path in `source` of each tensor of the object that has a pair.
+    """
+
+    report: RestoreReport
+    source: TensorSource
+    paths: Mapping[str, str]
+
+    def read(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what fits, by its path in the object."""
+        return read_from(self.source, {path: self.paths[path] for path in self.report.matched})
 
 
 def compare_tensors(
@@ -30,57 +101,170 @@ def compare_tensors(
     *,
     optimizer_may_differ: bool = True,
 ) -> RestoreReport:
+    """Compare tensors by path alone. See `compare_source`."""
+    source = _Tensors(path, found)
+    return compare_source(
+        Needed(expected), source, optimizer_may_differ=optimizer_may_differ
+    ).report
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    path: str
+    tensors: Mapping[str, TensorInfo]
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        raise KeyError(*paths)
+
+
+def compare_source(
+    needed: Needed,
+    source: TensorSource,
+    selection: Selection = ALL,
+    *,
+    optimizer_may_differ: bool = True,
+) -> Comparison:
     """Compare what an object needs with what a checkpoint has.
 
     Args:
-        path: Name of the checkpoint, for the report.
-        expected: Tensors of the object.
-        found: Tensors of the checkpoint.
+        needed: Tensors of the object, and what is known about them.
+        source: Tensors of the checkpoint.
+        selection: Which are meant, and what they are called.
         optimizer_may_differ: Whether optimizer state that only one side has is set apart as
             skipped, as for a model that was compiled on one side only.
+
+    Raises:
+        ArgumentError: the selection does not fit the paths.
     """
+    left_alone = left_alone_by(source)
+    renamed = selection.renamed(source)
+    source = renamed.source
+    found = source.tensors
+    expected = needed.tensors
     if not any(p.startswith(RANDOM_GROUP) for p in found):
         expected = {p: info for p, info in expected.items() if not p.startswith(RANDOM_GROUP)}
-    missing = [p for p in expected if p not in found]
-    unexpected = [p for p in found if p not in expected]
-    skipped: list[str] = []
-    if optimizer_may_differ and _only_on_one_side(OPTIMIZER_GROUP, expected, found):
-        skipped = [p for p in (*missing, *unexpected) if p.startswith(OPTIMIZER_GROUP)]
-        missing = [p for p in missing if p not in skipped]
-        unexpected = [p for p in unexpected if p not in skipped]
-    shape, dtype, matched = [], [], []
-    for name in expected:
-        if name not in found:
-            continue
-        ours, theirs = expected[name], found[name]
-        if ours.shape != theirs.shape:
-            shape.append(Mismatch(name, str(theirs.shape), str(ours.shape)))
-        elif ours.dtype != theirs.dtype:
-            dtype.append(Mismatch(name, theirs.dtype, ours.dtype))
-        else:
-            matched.append(name)
-    return RestoreReport(
-        path=path,
-        matched=tuple(matched),
-        missing=tuple(missing),
-        unexpected=tuple(unexpected),
-        shape_mismatch=tuple(shape),
-        dtype_mismatch=tuple(dtype),
-        skipped_optimizer=tuple(skipped),
-        suggestions=suggest_renames(
-            {p: expected[p].shape for p in missing}, {p: found[p].shape for p in unexpected}
-        ),
+    names = names_of(source)
+    pairing = pair(expected, found, needed.names, names, renamed.settled)
+    unpaired = found.keys() - pairing.paths.values()
+    chosen = selection.chosen((*expected, *unpaired), (*expected, *found)) - left_alone
+    differs = _other_optimizers(needed, source, pairing, renamed.settled, chosen)
+    sorted_out = sort(expected, found, pairing, chosen)
+    set_optimizers_apart(
+        sorted_out, expected, found, needed.optimizers, differs, optimizer_may_differ
+    )
+    places = places_of(source)
+    near = nearest(
+        {p: expected[p].shape for p in sorted_out.missing},
+        {p: found[p].shape for p in sorted_out.unexpected},
+        needed.names,
+        names,
+        pairing.misnamed,
     )
 
+    def there(path: str) -> str:
+        return places.get(path, path)
 
-def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> bool:
-    return any(p.startswith(prefix) for p in one) != any(p.startswith(prefix) for p in other)
+    def mismatches(kind: str) -> tuple[Mismatch, ...]:
+        return tuple(
+            Mismatch(p, str(getattr(found[o], kind)), str(getattr(expected[p], kind)), there(o))
+            for p, o in getattr(sorted_out, kind).items()
+        )
+
+    report = RestoreReport(
+        path=source.path,
+        matched=tuple(sorted_out.matched),
+        missing=tuple(sorted_out.missing),
+        unexpected=tuple(there(p) for p in sorted_out.unexpected),
+        shape_mismatch=mismatches("shape"),
+        dtype_mismatch=mismatches("dtype"),
+        skipped_optimizer=tuple(
+            there(p) if p in unpaired else p for p in dict.fromkeys(sorted_out.skipped)
+        ),
+        nearest={ours: there(theirs) for ours, theirs in near.items()},
+        renamed=tuple(
+            (there(o), p)
+            for p, o in pairing.paths.items()
+            if there(o) != p and (p in renamed.settled or o != p) and p in chosen
+        ),
+        misnamed=tuple(
+            Misnamed(*one) for one in pairing.misnamed if _is_about(one[2], sorted_out.missing)
+        ),
+        optimizer_differs=tuple(
+            f"The state of {group or 'the optimizer'} is left: {why}."
+            for group, why in differs.items()
+        ),
+        left_out=(*sorted_out.left_out, *renamed.left_out),
+        names={
+            **_given(needed.names, {p: p for p in sorted_out.missing}),
+            **_given(names, {p: there(p) for p in sorted_out.unexpected}),
+        },
+    )
+    return Comparison(report, source, pairing.paths)
+
+
+def _other_optimizers(
+    needed: Needed,
+    source: TensorSource,
+    pairing: Pairing,
+    settled: frozenset[str],
+    chosen: set[str],
+) -> dict[str, str]:
+    """Return why state does not belong to the optimizer that it would go to, by group."""
+    theirs, names = optimizers_of(source), names_of(source)
+    moved = frozenset(p for p, o in pairing.paths.items() if o != p and p not in settled)
+    differs: dict[str, str] = {}
+    for group, here in needed.optimizers.items():
+        prefix = f"{group}/" if group else ""
+        if not any(path.startswith(prefix) for path in source.tensors):
+            continue
+        # What a user has renamed himself is his word that it belongs there, and what he has left
+        # out goes nowhere.
+        own = {p for p in (*needed.tensors, *source.tensors) if p.startswith(f"{prefix}vars/")}
+        if own & settled or not own & chosen or any(group.startswith(f"{g}/") for g in differs):
+            continue
+        saved = {p for p in source.tensors if p.startswith(f"{prefix}vars/")}
+        why = why_not(
+            _of_tensors(here, needed.tensors, len(saved)),
+            _of_tensors(theirs.get(group, OptimizerState()), source.tensors, len(saved)),
+            needed.names.get(group),
+            names.get(group),
+            pairing.paths,
+            moved,
+        )
+        if why is not None:
+            differs[group] = why
+    return differs
+
+
+def _of_tensors(
+    optimizer: OptimizerState, tensors: Mapping[str, TensorInfo], saved: int
+) -> OptimizerState:
+    """Leave the names of variables away that are not compared: nothing tells which they are."""
+    if saved <= _OF_NO_VARIABLE:
+        return OptimizerState(optimizer.class_name)
+    known = tuple(path if path in tensors else "" for path in optimizer.built_on)
+    return OptimizerState(optimizer.class_name, known)
+
+
+def _given(names: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that users gave to the layers of paths, by what the paths are shown as."""
+    found = {}
+    for path, shown in paths.items():
+        group = path.partition("/vars/")[0]
+        name = given_name(names.get(group), group.rpartition("/")[2])
+        if name is not None:
+            found[shown] = name
+    return found
+
+
+def _is_about(group: str, paths: Iterable[str]) -> bool:
+    return any(path.startswith(f"{group}/") for path in paths)
 
 
 def misfit(
     report: RestoreReport,
     refused: Iterable[tuple[Any, Exception]] = (),
-    remedy: str = _REMEDY,
+    remedy: str | None = None,
     differences: Iterable[str] = (),
 ) -> RestoreError:
     """Return the error that says what does not fit.
@@ -88,7 +272,7 @@ def misfit(
     Args:
         report: The tensors.
         refused: Layers, and why they refused their state.
-        remedy: What to do.
+        remedy: What to do. Default: what the report suggests.
         differences: What else there is, as sentences.
     """
     others = "".join(f"\n  differs   {sentence}" for sentence in differences)
@@ -99,7 +283,17 @@ def misfit(
         "The checkpoint and the model do not fit; nothing was changed.\n"
         f"{report}{reasons}{others}\n",
         received=f"path={report.path!r}",
-        remedy=remedy,
+        remedy=_remedy(report) if remedy is None else remedy,
         path=report.path,
         report=report,
     )
+
+
+def _remedy(report: RestoreReport) -> str:
+    remedies = [_REMEDY]
+    if report.suggestions:
+        pairs = ", ".join(f"{old!r}: {new!r}" for old, new in report.suggestions.items())
+        remedies.insert(0, f"Where it is the same layer, pass `rename={{{pairs}}}`.")
+    if report.optimizer_differs:
+        remedies.insert(0, "To begin with a new optimizer, pass `exclude='optimizer/*'`.")
+    return " ".join(remedies)

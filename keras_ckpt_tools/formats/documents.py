@@ -9,33 +9,19 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.formats.contents import Documents
 from keras_ckpt_tools.formats.fingerprint import fingerprint
 from keras_ckpt_tools.formats.walk import save_state
 
+__all__ = ["ASSETS_FOLDER", "Describer", "Documents"]
+
 ASSETS_FOLDER = "assets"
-
-
-@dataclass(frozen=True)
-class Documents:
-    """What a `.keras` holds beside weights.
-
-    Attributes:
-        config: `config.json`, as Keras writes it.
-        metadata: `metadata.json`, likewise.
-        assets: Files that layers saved (vocabularies), by their name in the archive.
-    """
-
-    config: str
-    metadata: str
-    assets: Mapping[str, bytes]
 
 
 class Describer:

@@ -21,6 +21,7 @@ from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.quarantine import Survey, survey
 from keras_ckpt_tools.formats.window import Window
 from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.showing.byte_counts import advance
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -98,6 +99,11 @@ class ForeignHdf5:
 
     def read(self, info: TensorInfo) -> np.ndarray[Any, Any] | None:
         """Return a tensor, or `None` if the file ends before it does."""
+        array = self._read(info)
+        advance(info.nbytes)
+        return array
+
+    def _read(self, info: TensorInfo) -> np.ndarray[Any, Any] | None:
         from keras_ckpt_tools.formats import hdf5_tensors
 
         layout = self.survey.plain.get(info.path)
@@ -105,6 +111,17 @@ class ForeignHdf5:
             return hdf5_tensors.read_tensor(self.file, info)
         descriptor, start, _ = self._place
         return hdf5_tensors.read_plain(descriptor, start, info, layout)
+
+    def place_of(self, info: TensorInfo) -> tuple[int, int, str] | None:
+        """Return descriptor, offset and NumPy's type of a tensor whose bytes lie there as they are.
+
+        `None` where it is packed, or of a type that needs converting.
+        """
+        layout = self.survey.plain.get(info.path)
+        if layout is None or info.offset is None:
+            return None
+        descriptor, start, _ = self._place
+        return descriptor, start + info.offset, layout
 
 
 def unpacked(opened: zipfile.ZipFile, name: str, path: str, stack: ExitStack) -> Place:

@@ -1,96 +1,123 @@
 """Say in Keras 3's words what Keras 2 wrote: config -> *config* -> source.
 
-Keras 3 reads configs of Keras 2, all but these: arguments that are gone and mean nothing at the
-value they have; arguments of a base class that a layer never used; the numbers of a nested model's
-nodes, which began at one; and optimizers that `tf-keras` registered as if they were the user's.
-Where an argument that is gone does mean something, it stays, and Keras says that it is unknown.
-
-Sources: `get_config` of `tf_keras` 2.18 in `layers/rnn`, `layers/convolutional` and
-`engine/functional.py` (`get_network_config` keeps the first node of a nested model).
+Keras 3 reads much of what Keras 2 wrote, and some of it as if it were its own, which means another
+thing. So a config is put into Keras 3's words as a whole, before anything in it is judged: layers
+(`keras_2_layers`), the graph between them (`keras_2_graph`), what they were compiled with
+(`keras_2_training`). What has no words that mean the same stays as it was, and is named with its
+place and with what to do; whoever loads the file hears of all of it in one error.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-__all__ = ["in_words_of_keras_3", "is_keras_2"]
+from keras_ckpt_tools.formats.keras_2_graph import translate_graph
+from keras_ckpt_tools.formats.keras_2_layers import translate_layer, translate_models_layers
+from keras_ckpt_tools.formats.keras_2_training import translate_compiled, translate_training
 
-# Arguments that are gone, and the value at which they meant nothing.
-_GONE = {"time_major": False, "is_legacy_optimizer": False, "jit_compile": False}
-# What these layers have from their base class in Keras 2, beside their own two of each.
-_UNUSED = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
-_SEPARABLE = ("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D")
+__all__ = ["Untranslated", "in_words_of_keras_3", "is_keras_2", "translate"]
+
 _MODELS = ("Functional", "Model", "Sequential")
-_OPTIMIZERS = frozenset(
-    "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Nadam RMSprop SGD".split()
-)
+_COMPILED = ("compile_config", "training_config", "optimizer_config")
+
+Part = Literal["model", "compile"]
+
+
+@dataclass(frozen=True)
+class Untranslated:
+    """Something in a config of Keras 2 for which Keras 3 has no words.
+
+    Attributes:
+        name: The layer, or the optimizer.
+        what: What cannot be said about it.
+        cure: What to do.
+        part: `"model"`, or `"compile"` for what only training needs.
+    """
+
+    name: str
+    what: str
+    cure: str
+    part: Part = "model"
+
+    def __str__(self) -> str:
+        return f"{self.name!r} {self.what}: {self.cure}"
 
 
 def is_keras_2(version: object) -> bool:
-    """Return whether a `keras_version` is one of Keras 2.
+    """Return whether a `keras_version` is one of Keras 2, or of Keras 1.
 
     >>> is_keras_2("2.15.0"), is_keras_2("3.10.0"), is_keras_2("2.2.4-tf")
     (True, False, True)
     """
-    return isinstance(version, str) and version.startswith("2.")
+    return isinstance(version, str) and version.startswith(("1.", "2."))
 
 
 def in_words_of_keras_3(config: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a model's or an optimizer's config that Keras 3 understands.
 
-    >>> lstm = {"class_name": "LSTM", "config": {"units": 2, "time_major": False}}
-    >>> in_words_of_keras_3(lstm)
-    {'class_name': 'LSTM', 'config': {'units': 2}}
+    >>> lstm = {"class_name": "LSTM", "config": {"name": "a", "units": 2, "time_major": False}}
+    >>> in_words_of_keras_3(lstm)["config"]
+    {'name': 'a', 'units': 2}
+    """
+    return translate(config)[0]
+
+
+def translate(
+    config: dict[str, Any], part: Part = "model"
+) -> tuple[dict[str, Any], tuple[Untranslated, ...]]:
+    """Return a copy of a config in Keras 3's words, and what those do not say.
+
+    Args:
+        config: Of a model, or of what it was compiled with.
+        part: Which of the two.
     """
     config = copy.deepcopy(config)
-    todo: list[Any] = [config]
+    found: list[Untranslated] = []
+    todo: list[tuple[Any, Part]] = [(config, part)]
     while todo:
-        value = todo.pop()
+        value, of = todo.pop()
         if isinstance(value, list):
-            todo.extend(value)
+            todo.extend((item, of) for item in value)
         elif isinstance(value, dict):
-            todo.extend(value.values())
-            _object(value)
-    return config
+            _object(value, of, found)
+            for key, item in value.items():
+                todo.append((item, "compile" if key in _COMPILED else of))
+    # Layers are met from the last to the first.
+    return config, tuple(dict.fromkeys(reversed(found)))
 
 
-def _object(value: dict[str, Any]) -> None:
+def _object(value: dict[str, Any], part: Part, found: list[Untranslated]) -> None:
+    def complain(name: str, what: str, cure: str) -> None:
+        found.append(Untranslated(name, what, cure, part))
+
     name, inner = value.get("class_name"), value.get("config")
-    if not isinstance(name, str) or not isinstance(inner, dict):
+    if part == "compile":
+        translate_compiled(value)
+        translate_training(value, complain)
         return
-    package, _, bare = name.rpartition(">")
-    if package == "Custom" and bare in _OPTIMIZERS:
-        value["class_name"] = bare
-    for argument, meaningless in _GONE.items():
-        if inner.get(argument, ...) is meaningless:
-            del inner[argument]
-    if bare in _SEPARABLE:
-        for argument in _UNUSED:
-            if f"depthwise_{argument.removeprefix('kernel_')}" in inner or argument == "groups":
-                inner.pop(argument, None)
-    if isinstance(inner.get("layers"), list):
-        _renumber(inner)
+    compiled = value.get("compile_config")
+    if isinstance(compiled, dict):
+        # What was not said: Keras 3 has other defaults than `None`.
+        value["compile_config"] = {k: v for k, v in compiled.items() if v is not None}
+    if name == "Sequential" and isinstance(inner, list):
+        value["config"] = inner = {"layers": inner}  # As Keras 1 and 2.0 wrote it.
+    if isinstance(inner, dict) and isinstance(inner.get("layers"), list):
+        _model(value, inner)
+        if "input_layers" in inner:
+            translate_graph(inner, complain)
+        else:
+            translate_models_layers(inner)
+    translate_layer(value, complain)
 
 
-def _renumber(model: dict[str, Any]) -> None:
-    """Count the nodes of nested models from zero, and write single ends as such."""
-    nested = {
-        str(layer.get("name"))
-        for layer in model["layers"]
-        if isinstance(layer, dict) and layer.get("class_name") in _MODELS
-    }
-    for key in ("input_layers", "output_layers"):
-        ends = model.get(key)
-        if isinstance(ends, list) and len(ends) == 1 and isinstance(ends[0], list):
-            model[key] = ends[0]  # A single one is no list of one.
-    nodes = [layer.get("inbound_nodes") for layer in model["layers"] if isinstance(layer, dict)]
-    todo = [*nodes, model.get("input_layers"), model.get("output_layers")]
-    while todo:
-        item = todo.pop()
-        if not isinstance(item, list):
-            continue
-        named = len(item) >= 3 and isinstance(item[0], str) and item[0] in nested
-        if named and isinstance(item[1], int) and item[1] > 0:
-            item[1] -= 1
-        todo.extend(item)
+def _model(value: dict[str, Any], inner: dict[str, Any]) -> None:
+    """Say where a model's class is now; one of the user's stays as it is."""
+    name, module = value.get("class_name"), value.get("module")
+    if name not in _MODELS or (module is None and "registered_name" not in value):
+        return
+    value["module"] = "keras.models" if name != "Functional" else "keras.src.models.functional"
+    value["registered_name"] = "Functional" if name == "Functional" else None
+    if "input_layers" in inner:
+        value.pop("build_config", None)

@@ -11,7 +11,6 @@ does; see `container_seal`. So each byte of the file is covered by one of the tw
 from __future__ import annotations
 
 import os
-import zipfile
 from typing import BinaryIO
 
 from keras_ckpt_tools.formats.container_seal import (
@@ -19,14 +18,12 @@ from keras_ckpt_tools.formats.container_seal import (
     METADATA_MEMBER,
     WEIGHTS_MEMBER,
     container_digest,
-    member_range,
     seal_comment,
 )
-from keras_ckpt_tools.formats.documents import Documents
-from keras_ckpt_tools.formats.snapshot import Snapshot
+from keras_ckpt_tools.formats.contents import Documents, Snapshot
+from keras_ckpt_tools.formats.stored_zip import Member, StoredZip
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.storage.write_behind import WriteBehind, in_pieces
 
 
 def write_archive(
@@ -48,21 +45,20 @@ def write_archive(
     Returns:
         The record as it stands in the file.
     """
-    with WriteBehind(file) as behind, zipfile.ZipFile(behind, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(METADATA_MEMBER, documents.metadata)
-        archive.writestr(CONFIG_MEMBER, documents.config)
-        with archive.open(WEIGHTS_MEMBER, "w", force_zip64=True) as member:
-            record = write_weights(in_pieces(member.write), snapshot, record, directory)
-        for name, data in documents.assets.items():
-            archive.writestr(name, data)
-        archive.comment = seal_comment("0" * 32)
-    _write_seal(file, archive.getinfo(WEIGHTS_MEMBER))
+    archive = StoredZip(file)
+    archive.add(METADATA_MEMBER, documents.metadata.encode())
+    archive.add(CONFIG_MEMBER, documents.config.encode())
+    with archive.open(WEIGHTS_MEMBER) as (weights, write):
+        record = write_weights(write, snapshot, record, directory)
+    for name, data in documents.assets.items():
+        archive.add(name, data)
+    archive.finish(seal_comment("0" * 32))
+    _write_seal(file, weights)
     return record
 
 
-def _write_seal(file: BinaryIO, weights: zipfile.ZipInfo) -> None:
+def _write_seal(file: BinaryIO, weights: Member) -> None:
     file.flush()
-    start, end = member_range(file.fileno(), weights)
-    digest = container_digest(file.fileno(), start, end)
+    digest = container_digest(file.fileno(), weights.start, weights.end)
     file.seek(-len(digest), os.SEEK_END)
     file.write(digest.encode())

@@ -39,6 +39,10 @@ from keras_ckpt_tools.formats.userblock import MAGIC, decode
 __all__ = ["Artefact", "Kind", "plain_path", "tell"]
 
 _HEAD = 4096
+# In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
+TENSORFLOW = "tensorflow"
+# What has one of these in its name is no prefix of a TensorFlow checkpoint.
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".index", ".safetensors", ".pkl", ".zip")
 
 
 class Kind(enum.StrEnum):
@@ -139,6 +143,11 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
             raise _remote(name) from error
+        # Rarely needed, and what only looks at a file of ours is to start at once.
+        from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
+
+        if not name.endswith(_SUFFIXES) and has_prefixes(os.path.dirname(name)):
+            raise missing(name) from error
         raise not_found(name) from error
     except OSError as error:
         raise _unreadable(name, error) from error
@@ -215,6 +224,10 @@ def _tell_ours(path: str, file: BinaryIO, identity: Identity) -> Artefact:
         return Artefact(path, Kind.CHECKPOINT, size, error.what)
     assert found is not None  # The magic is there.
     record, _ = found
+    if TENSORFLOW in record.state:
+        # It stands beside the files that it is about.
+        prefix = path.removesuffix(".record")
+        return Artefact(prefix, Kind.TF_CHECKPOINT, _size_of_prefix(prefix))
     kinds = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS}
     damage = None
     if record.size > size:

@@ -24,9 +24,15 @@ from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.class_groups import old_groups
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.formats.dtypes import dtype_name
-from keras_ckpt_tools.formats.migrated_slots import carried_over
-from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.formats.migrated_slots import Slots, carried_over
+from keras_ckpt_tools.formats.tensor_source import (
+    TensorSource,
+    left_alone_by,
+    names_of,
+    optimizers_of,
+    places_of,
+)
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 __all__ = ["Former", "begun_anew", "classes_in", "with_migrated_weights"]
 
@@ -89,7 +95,6 @@ def with_migrated_weights(
     source: TensorSource,
     saveables: Mapping[str, Any],
     formers: Sequence[Former],
-    built_on: Mapping[str, Sequence[str]] | None = None,
 ) -> TensorSource:
     """Return the source with the weights of changed classes as these classes have them now.
 
@@ -98,8 +103,6 @@ def with_migrated_weights(
         saveables: Live Keras objects, built, by the group that each has in the source; `""` for
             the one whose groups are at its root.
         formers: The classes that have changed.
-        built_on: For optimizers whose file says so, by group, the paths of the variables that they
-            were built on, in order.
 
     Raises:
         MigrationError: a class's function failed, or returned what cannot be its weights.
@@ -118,14 +121,15 @@ def with_migrated_weights(
         ]
     held = {path: Held(path) for path in source.tensors}
     touched: set[str] = set()
-    changes = [
-        _migrate(source, held, one, instances, touched)
-        for one in sorted(instances, key=lambda one: one.group.count("/") + bool(one.group))
-    ]
-    if not any(changes):
+    moved: dict[str, str] = {}
+    for one in sorted(instances, key=lambda one: one.group.count("/") + bool(one.group)):
+        was = _migrate(source, held, one, instances, touched)
+        if was is not None:
+            moved[was] = one.group
+    if not moved:
         return source
-    anew = carried_over(source, held, saveables, live, frozenset(touched), built_on or {})
-    return _Migrated(source, held, anew)
+    slots = carried_over(source, held, saveables, live, frozenset(touched))
+    return _Migrated(source, held, moved, slots)
 
 
 def _groups_of(
@@ -181,11 +185,11 @@ def _migrate(
     one: _Instance,
     instances: Sequence[_Instance],
     touched: set[str],
-) -> bool:
-    """Bring the weights of one object up to date; return whether there was anything to do."""
+) -> str | None:
+    """Bring the weights of one object up to date; return where they were, if that was needed."""
     group = next((g for g in old_groups(one.group, one.former) if _has(held, g)), None)
     if group is None or (group == one.group and one.former.migrate is None):
-        return False
+        return None
     start = len(group) + 1 if group else 0
     taken = {path[start:]: held.pop(path) for path in list(held) if _is_in(path, group)}
     prefix = f"{one.group}/" if one.group else ""
@@ -195,7 +199,7 @@ def _migrate(
         if {n: h.origin for n, h in before.items()} != {n: h.origin for n, h in taken.items()}:
             touched |= {prefix + name for name in taken} | one.names
     held |= {prefix + name: value for name, value in taken.items()}
-    return True
+    return group
 
 
 def _has(held: Mapping[str, Held], group: str) -> bool:
@@ -296,18 +300,46 @@ def _failed(source: TensorSource, one: _Instance, what: str) -> MigrationError:
     )
 
 
+def _now(group: str, moved: Mapping[str, str]) -> str:
+    """Return what a group is called now that objects around it, or it, have moved."""
+    above = max((g for g in moved if group == g or group.startswith(f"{g}/")), key=len, default="")
+    return moved[above] + group[len(above) :] if above else group
+
+
 class _Migrated:
     """A source in which some tensors are other ones, and some stand elsewhere.
 
     Attributes:
         path: The file.
         tensors: What there is now.
+        names: What its layers were called, by the group that each has now.
+        optimizers: Whose state there is now.
+        places: Where tensors stand in the file.
+        left_alone: As the source says.
         begun_anew: Paths of optimizer state that the file does not have for them.
     """
 
-    def __init__(self, source: TensorSource, held: Mapping[str, Held], anew: Iterable[str]):
+    def __init__(
+        self,
+        source: TensorSource,
+        held: Mapping[str, Held],
+        moved: Mapping[str, str],
+        slots: Slots,
+    ):
         self.path = source.path
-        self.begun_anew = tuple(anew)
+        self.begun_anew = tuple(slots.begun_anew)
+        self.left_alone = left_alone_by(source)
+        known = places_of(source)
+        here = {one.origin: path for path, one in held.items() if one.origin is not None}
+        self.places = {path: known.get(place, place) for place, path in here.items()}
+        self.names = {_now(group, moved): name for group, name in names_of(source).items()}
+        self.optimizers = {
+            group: OptimizerState(
+                one.class_name,
+                slots.built_on.get(group) or tuple(here.get(path, path) for path in one.built_on),
+            )
+            for group, one in optimizers_of(source).items()
+        }
         self._source = source
         self._held = held
         self.tensors = {path: self._info(path, one) for path, one in held.items()}

@@ -16,6 +16,7 @@ in front of the first migrated object and behind the last one; between them, sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -23,16 +24,31 @@ import numpy as np
 
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import TensorSource, optimizers_of
+from keras_ckpt_tools.metadata import OptimizerState
 
 if TYPE_CHECKING:
     from keras_ckpt_tools.formats.migrated import Held
 
-__all__ = ["carried_over"]
+__all__ = ["Slots", "carried_over"]
 
 # One segment of an optimizer's variables: the names of the slots that each trained variable has in
 # it, or how many variables there are that belong to no other.
 _Segment = tuple[str, ...] | int
+
+
+@dataclass
+class Slots:
+    """What has become of the state of optimizers.
+
+    Attributes:
+        begun_anew: The paths of state that begins anew.
+        built_on: By the group of an optimizer that was renumbered, the variables that its state
+            belongs to now, in order.
+    """
+
+    begun_anew: list[str] = field(default_factory=list)
+    built_on: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def carried_over(
@@ -41,8 +57,7 @@ def carried_over(
     saveables: Mapping[str, Any],
     live: Mapping[int, str],
     touched: frozenset[str],
-    built_on: Mapping[str, Sequence[str]],
-) -> list[str]:
+) -> Slots:
     """Put the state of optimizers under the numbers that it has now.
 
     Args:
@@ -51,12 +66,9 @@ def carried_over(
         saveables: Live objects by group, optimizers among them.
         live: The path of each live variable, by its `id`.
         touched: Paths of what was migrated.
-        built_on: As for `with_migrated_weights`.
-
-    Returns:
-        The paths of state that begins anew.
     """
-    anew: list[str] = []
+    done = Slots()
+    known = optimizers_of(source)
     for group, saveable in saveables.items():
         prefix = f"{group}/" if group else ""
         own = isinstance(saveable, keras.optimizers.Optimizer)
@@ -64,11 +76,18 @@ def carried_over(
         optimizer = saveable if own else getattr(saveable, "optimizer", None)
         if optimizer is None or not optimizer.built:
             continue
-        anew += _Slots(source, held, top, optimizer, live, touched).renumber(built_on.get(top))
-    return anew
+        said = known.get(top.rstrip("/"), OptimizerState())
+        if said.class_name not in ("", type(optimizer).__name__):
+            continue  # It is another optimizer's; the comparison says so.
+        numbers = _Numbers(source, held, top, optimizer, live, touched)
+        anew = numbers.renumber(said.built_on or None)
+        if anew is not None:
+            done.begun_anew += anew
+            done.built_on[top.rstrip("/")] = numbers.paths
+    return done
 
 
-class _Slots:
+class _Numbers:
     """One optimizer, and those inside it."""
 
     def __init__(
@@ -86,14 +105,15 @@ class _Slots:
         while hasattr(inner, "inner_optimizer"):
             inner = inner.inner_optimizer
         self._trained = list(getattr(inner, "_trainable_variables", ()))
-        self._paths = [live.get(id(v), "") for v in self._trained]
+        self.paths = tuple(live.get(id(v), "") for v in self._trained)
 
-    def renumber(self, built_on: Sequence[str] | None) -> list[str]:
-        if not any(path in self._touched for path in self._paths):
-            return []
+    def renumber(self, built_on: Sequence[str] | None) -> list[str] | None:
+        """Return what begins anew; `None` where all numbers are what they were."""
+        if not any(path in self._touched for path in self.paths):
+            return None
         saved = [path for path in self._held if path.startswith(self._top)]
         if not saved:
-            return []
+            return None
         fresh = self._fresh()
         moved: dict[str, Any] = {}
         for group, level in self._levels():
@@ -150,10 +170,10 @@ class _Slots:
         """Return the number that each trained variable had among those of the file."""
         if built_on is not None:
             numbers = {path: number for number, path in enumerate(built_on)}
-            origins = [self._held[p].origin if p in self._held else None for p in self._paths]
+            origins = [self._held[p].origin if p in self._held else None for p in self.paths]
             return [None if origin is None else numbers.get(origin) for origin in origins]
-        now = len(self._paths)
-        changed = [i for i, path in enumerate(self._paths) if path in self._touched]
+        now = len(self.paths)
+        changed = [i for i, path in enumerate(self.paths) if path in self._touched]
         old: list[int | None] = [None] * now
         for i in range(min(changed[0], then)):
             old[i] = i
@@ -189,7 +209,7 @@ class _Slots:
         for group, level in self._levels():
             places = {id(v): f"{group}vars/{i}" for i, v in enumerate(level.variables)}
             averages = getattr(level, "_model_variables_moving_average", None) or ()
-            for average, path in zip(averages, self._paths, strict=False):
+            for average, path in zip(averages, self.paths, strict=False):
                 if average is not None and id(average) in places:
                     found[places[id(average)]] = path
         return found

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from keras_ckpt_tools.errors import ArtefactError, CkptError, DamagedArtefactError
+from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, MissingPackageError
 from keras_ckpt_tools.formats.handles import open_member, regular_members
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.limits import Limits, over_budget
@@ -66,6 +66,7 @@ class OrbaxCheckpoint:
         config: The model's config, or `None` where it was saved with `save_weights_only=True`.
         training_config: `None`: what a model was compiled with is in its config.
         metadata: Empty: it does not say who wrote it.
+        untranslated: Empty: only Keras 3 writes it.
         limits: What reading it may take.
         not_finite: Names of tensors in which NaN or infinity was found, as far as they were read.
 
@@ -78,6 +79,7 @@ class OrbaxCheckpoint:
     kind = Kind.ORBAX
     record: Record | None = None
     training_config: dict[str, Any] | None = None
+    untranslated: tuple[()] = ()
 
     def __init__(self, path: str, limits: Limits):
         self.path = os.path.abspath(path)
@@ -332,12 +334,12 @@ class _TensorStore:
         try:
             import tensorstore
         except ImportError as error:
-            raise ArtefactError(
+            raise MissingPackageError(
                 "Reading the numbers in an Orbax checkpoint takes the package `tensorstore`, which "
                 "is not installed.",
                 received=f"path={self._checkpoint.path!r}",
                 remedy="Install it: `pip install 'keras_ckpt_tools[orbax]'`.",
-                path=self._checkpoint.path,
+                package="tensorstore",
             ) from error
         return tensorstore
 

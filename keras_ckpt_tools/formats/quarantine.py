@@ -55,6 +55,7 @@ class Survey:
         tensors: Every dataset, by path.
         plain: NumPy's type of each dataset whose bytes can be taken from the file as they are.
         not_finite: Paths of tensors with NaN or infinity.
+        names: What Keras notes that layers and optimizers are called, by group.
     """
 
     attributes: Mapping[str, str | None]
@@ -63,6 +64,7 @@ class Survey:
     tensors: Mapping[str, TensorInfo]
     plain: Mapping[str, str] = field(default_factory=dict)
     not_finite: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey(descriptor: int, start: int, end: int, path: str, limits: Limits) -> Survey:
@@ -217,6 +219,7 @@ def _read(answer: dict[str, Any], size: int, path: str) -> Survey:
         tensors=tensors,
         plain=plain,
         not_finite=tuple(map(str, answer["not_finite"])),
+        names={str(group): str(name) for group, name in dict(answer["names"]).items()},
     )
 
 

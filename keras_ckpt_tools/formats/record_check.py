@@ -40,14 +40,23 @@ def check_types(record: Record) -> None:
         "size": ((record.size, record.format_version), int),
         "progress": ((*numbers, *judged), int | float),
         "history": ([n for values in series for n in values], int | float),
+        "restarts": ([n for one in progress.restarts for n in one], int | float),
+        "saves": ([n for one in progress.saves for n in one], int),
         "objects": ([text for names in objects for text in names], str),
         "versions of objects": ([o.version for o in record.objects], int),
         "best": (() if best is None else (best.monitor, best.mode), str),
+        "names": ([*record.names, *record.names.values()], str),
+        "optimizers": (
+            [t for one in record.optimizers.values() for t in (one.class_name, *one.built_on)],
+            str,
+        ),
         "tracked": ([tracked.kind for tracked in record.tracked.values()], str),
     }
     for name, (values, kind) in tests.items():
         if not all(isinstance(value, kind) for value in values):
             raise TypeError(f"its {name} are of another type")
+    if {*map(len, progress.restarts)} - {4} or {*map(len, progress.saves)} - {3, 7}:
+        raise TypeError("its restarts or saves are not as long as they should be")
 
 
 def check_record(record: Record, block: int, length: int, path: str) -> None:

@@ -26,6 +26,7 @@ from keras_ckpt_tools.formats.extents import aligned_memory, gaps_between
 from keras_ckpt_tools.formats.finite import is_finite
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.showing.byte_counts import advance
 
 # Tensors that lie this close together are read together, up to this much.
 _NEAR = 4 << 10
@@ -33,6 +34,8 @@ _TOGETHER = 32 << 20
 _READERS = 2
 # Bytes between tensors are few, if the record is honest.
 _PIECE = 1 << 20
+
+_Arrays = dict[str, np.ndarray[Any, Any] | None]
 
 Run = list[TensorInfo]
 """Neighbours, in the order of the file."""
@@ -78,10 +81,10 @@ class RecordReader:
         yield {info.path: _empty(info) for info in infos if not _has_place(info)}
         runs = list(_runs([info for info in infos if _has_place(info)]))
         if len(runs) < _READERS:
-            yield from map(self._read_run, runs)
+            yield from _told(runs, map(self._read_run, runs))
             return
         with ThreadPoolExecutor(_READERS, "kct-read") as readers:
-            yield from readers.map(self._read_run, runs)
+            yield from _told(runs, readers.map(self._read_run, runs))
 
     def _read_run(self, run: Run) -> dict[str, np.ndarray[Any, Any] | None]:
         first = run[0].offset or 0
@@ -146,6 +149,12 @@ def _runs(infos: Sequence[TensorInfo]) -> Iterator[Run]:
         run.append(info)
     if run:
         yield run
+
+
+def _told(runs: Iterable[Run], read: Iterable[_Arrays]) -> Iterator[_Arrays]:
+    for run, arrays in zip(runs, read, strict=True):
+        advance(_end(run[-1]) - (run[0].offset or 0))
+        yield arrays
 
 
 def _end(info: TensorInfo) -> int:

@@ -6,12 +6,23 @@ One shape for every format and every caller: `compare` shows it, a strict load r
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import html
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Mismatch", "RestoreReport"]
+from keras_ckpt_tools.formats.suggestions import as_rename
+
+__all__ = ["Mismatch", "Misnamed", "RestoreReport"]
+
+# Rows of one kind that are shown.
+_MOST = 30
+_HEADER = ("what", "in the checkpoint", "in the model", "")
+# Borders in the colour of the text, so that it is seen on light and on dark paper.
+_STYLE = "border-collapse:collapse;color:inherit;background:transparent"
+_CELL = "text-align:left;border:1px solid currentColor;padding:2px 8px"
 
 
 @dataclass(frozen=True)
@@ -19,14 +30,43 @@ class Mismatch:
     """A tensor that both sides have, unlike each other.
 
     Attributes:
-        path: Its path, the same on both sides.
+        path: Its path in the model.
         in_file: Shape or dtype in the checkpoint.
         in_model: Shape or dtype in the model.
+        path_in_file: Its path in the checkpoint.
     """
 
     path: str
     in_file: str
     in_model: str
+    path_in_file: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path_in_file:
+            object.__setattr__(self, "path_in_file", self.path)
+
+
+@dataclass(frozen=True)
+class Misnamed:
+    """Two layers of the same place and the same shapes, of which the users' names differ.
+
+    Attributes:
+        in_file: Group of the layer in the checkpoint.
+        name_in_file: What it was called there.
+        in_model: Group of the layer in the model.
+        name_in_model: What it is called here.
+    """
+
+    in_file: str
+    name_in_file: str
+    in_model: str
+    name_in_model: str
+
+    def __str__(self) -> str:
+        return (
+            f"the checkpoint's {self.name_in_file!r} would have been poured into "
+            f"{self.name_in_model!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -35,16 +75,24 @@ class RestoreReport:
 
     Attributes:
         path: The checkpoint.
-        matched: Paths that fit.
+        matched: Paths in the model that fit.
         missing: Paths that the model has and the checkpoint lacks.
         unexpected: Paths that the checkpoint has and the model lacks.
-        shape_mismatch: Paths with different shapes.
-        dtype_mismatch: Paths with different dtypes.
-        skipped_optimizer: Paths of optimizer state in the checkpoint for which there is no
-            optimizer (an uncompiled model). They do not count against a match.
-        suggestions: For missing paths, the nearest unexpected one of the same shape.
+        shape_mismatch: Tensors with different shapes.
+        dtype_mismatch: Tensors with different dtypes.
+        skipped_optimizer: Paths of optimizer state that is left where it is: because only one side
+            has an optimizer (an uncompiled model), which does not count against a match; or because
+            it is another's, or does not fit as a whole, which does.
+        nearest: For missing paths, the nearest unexpected one of the same shape.
         not_finite: Paths with NaN or infinity, where the tensors were read. They do not count
             against a match.
+        renamed: What has another path in the model, as `(in the checkpoint, in the model)`: by
+            `rename=`, or because layers were found by their names.
+        misnamed: Layers that would have been matched by position against their names.
+        optimizer_differs: Why the state of an optimizer was left, as sentences.
+        left_out: Paths that `include=`, `exclude=` or `rename=` leave out. They do not count.
+        names: For missing and unexpected paths, what users called their layers, where they did and
+            the side says so.
 
     `bool(report)` is "everything matched".
 
@@ -64,84 +112,146 @@ class RestoreReport:
     shape_mismatch: tuple[Mismatch, ...] = ()
     dtype_mismatch: tuple[Mismatch, ...] = ()
     skipped_optimizer: tuple[str, ...] = ()
-    suggestions: Mapping[str, str] = field(default_factory=dict)
+    nearest: Mapping[str, str] = field(default_factory=dict)
     not_finite: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    misnamed: tuple[Misnamed, ...] = ()
+    optimizer_differs: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return not (self.missing or self.unexpected or self.shape_mismatch or self.dtype_mismatch)
+        return not (
+            self.missing
+            or self.unexpected
+            or self.shape_mismatch
+            or self.dtype_mismatch
+            or self.misnamed
+            or self.optimizer_differs
+        )
+
+    @property
+    def suggestions(self) -> dict[str, str]:
+        """What may have been renamed, ready for `rename=`: what it was, and what it is.
+
+        >>> RestoreReport("a", nearest={"layers/b/vars/0": "layers/a/vars/0"}).suggestions
+        {'layers/a/*': 'layers/b/*'}
+        """
+        return as_rename(self.nearest)
 
     @property
     def summary(self) -> str:
         """One line with the counts."""
         counts = [
+            (len(self.renamed), "renamed"),
             (len(self.missing), "missing in the checkpoint"),
             (len(self.unexpected), "unexpected in the checkpoint"),
             (len(self.shape_mismatch), "of another shape"),
             (len(self.dtype_mismatch), "of another dtype"),
-            (len(self.skipped_optimizer), "of an optimizer that only one side has"),
+            (len(self.skipped_optimizer), self._about_skipped()),
+            (len(self.left_out), "left out"),
             (len(self.not_finite), "with NaN or infinity"),
         ]
         parts = [f"{len(self.matched)} matched", *(f"{n} {what}" for n, what in counts if n)]
         return ", ".join(parts)
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return `(what, path, note)` for everything that does not match."""
-        rows = [
-            ("missing", path, f"renamed from {self.suggestions[path]}?")
-            if path in self.suggestions
-            else ("missing", path, "in the model, not in the checkpoint")
+    def _about_skipped(self) -> str:
+        if not self.optimizer_differs:
+            return "of an optimizer that only one side has"
+        return "of an optimizer that does not fit as a whole"
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return `(what, path in the checkpoint, path in the model, note)`, without what matched.
+
+        What matched is there where it has another path.
+        """
+        rows = [("renamed", theirs, ours, "") for theirs, ours in self.renamed]
+        rows += [("misnamed", m.in_file, m.in_model, str(m)) for m in self.misnamed]
+        rows += [
+            ("missing", "", path, f"renamed from {self.nearest[path]}?")
+            if path in self.nearest
+            else ("missing", "", path, f"{self._whose(path)}in the model, not in the checkpoint")
             for path in self.missing
         ]
         rows += [
-            ("unexpected", path, "in the checkpoint, not in the model") for path in self.unexpected
+            ("unexpected", path, "", f"{self._whose(path)}in the checkpoint, not in the model")
+            for path in self.unexpected
         ]
         for what, found in (("shape", self.shape_mismatch), ("dtype", self.dtype_mismatch)):
             rows += [
-                (what, m.path, f"in the checkpoint {m.in_file}, in the model {m.in_model}")
+                (
+                    what,
+                    m.path_in_file,
+                    m.path,
+                    f"in the checkpoint {m.in_file}, in the model {m.in_model}",
+                )
                 for m in found
             ]
-        rows += [
-            ("skipped", path, "state of an optimizer that the other side does not have")
-            for path in self.skipped_optimizer
-        ]
-        rows += [("not finite", path, "NaN or infinity is in it") for path in self.not_finite]
+        rows += [("optimizer", "", "", sentence) for sentence in self.optimizer_differs]
+        rows += [("skipped", path, path, self._about_skipped()) for path in self.skipped_optimizer]
+        rows += [("not finite", path, "", "NaN or infinity is in it") for path in self.not_finite]
         # The paths are somebody else's text; in a terminal it could move the cursor.
-        return [(what, _printable(path), _printable(note)) for what, path, note in rows]
+        return [(what, _printable(a), _printable(b), _printable(c)) for what, a, b, c in rows]
+
+    def _whose(self, path: str) -> str:
+        return f"of {self.names[path]!r}, " if path in self.names else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON has it.
+
+        >>> RestoreReport("a.weights.h5", matched=("a",)).to_dict()["matched"]
+        ['a']
+        """
+        told = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {
+            "fits": bool(self),
+            "summary": self.summary,
+            **told,
+            "suggestions": self.suggestions,
+        }
 
     def __str__(self) -> str:
-        rows = self.rows()
-        width = max((len(path) for _, path, _ in rows), default=0)
-        lines = [f"{self.path}: {self.summary}"]
-        lines += [f"  {what:<10}  {path:<{width}}  {note}" for what, path, note in rows]
+        lines = [f"{_printable(self.path)}: {self.summary}"]
+        rows = _shortened(self.rows())
+        if rows:
+            cells = [_HEADER, *rows]
+            widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+            lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows()
-        )
-        caption = html.escape(f"{self.path}: {self.summary}")
-        return f"<table><caption>{caption}</caption>{body}</table>"
+        head = _row(_HEADER, "th")
+        body = "".join(_row(row, "td") for row in _shortened(self.rows()))
+        caption = html.escape(_printable(f"{self.path}: {self.summary}"))
+        return f'<table style="{_STYLE}"><caption>{caption}</caption>{head}{body}</table>'
+
+
+def _shortened(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """Leave rows away where one kind has very many; `rows` and `to_dict` have them all."""
+    number = Counter(row[0] for row in rows)
+    shown: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        shown[row[0]] += 1
+        if shown[row[0]] <= _MOST:
+            kept.append(row)
+        elif shown[row[0]] == number[row[0]]:
+            kept.append((row[0], "", "", f"... and {number[row[0]] - _MOST:,} more"))
+    return kept
+
+
+def _row(cells: Iterable[str], tag: str) -> str:
+    inner = "".join(f'<{tag} style="{_CELL}">{html.escape(cell)}</{tag}>' for cell in cells)
+    return f"<tr>{inner}</tr>"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mismatch | Misnamed):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def suggest_renames(
-    missing: Mapping[str, tuple[int, ...]], unexpected: Mapping[str, tuple[int, ...]]
-) -> dict[str, str]:
-    """Return, for missing paths, the nearest unexpected path of the same shape.
-
-    >>> suggest_renames({"layers/conv_b/vars/0": (3, 3)}, {"layers/conv_a/vars/0": (3, 3)})
-    {'layers/conv_b/vars/0': 'layers/conv_a/vars/0'}
-    """
-    left = dict(unexpected)
-    found = {}
-    for path, shape in missing.items():
-        candidates = [other for other, its_shape in left.items() if its_shape == shape]
-        nearest = difflib.get_close_matches(path, candidates, n=1, cutoff=0.5)
-        if nearest:
-            found[path] = nearest[0]
-            del left[nearest[0]]
-    return found

@@ -20,31 +20,22 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ckpt_tools.formats.contents import Snapshot
+from keras_ckpt_tools.formats.naming import names_above
 from keras_ckpt_tools.formats.sharing import Handle, as_array, handle_of, read
 from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.stores import Captured, built_on
+from keras_ckpt_tools.formats.structure import Structure
+from keras_ckpt_tools.metadata import OptimizerState
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The tensors of one moment, ready to be written.
-
-    Attributes:
-        arrays: Tensors by HDF5 path. They may share memory with the variables' old values.
-        names: Names of objects by the path of their group (HDF5 attributes, as Keras sets them).
-        links: Second paths of groups: `(path, target)`.
-    """
-
-    arrays: Mapping[str, np.ndarray[Any, Any]]
-    names: Mapping[str, str] = field(default_factory=dict)
-    links: tuple[tuple[str, str], ...] = ()
+__all__ = ["Part", "Snapshot", "Snapshots"]
 
 
 @dataclass(frozen=True)
@@ -54,45 +45,65 @@ class Part:
     Attributes:
         group: Where its tensors stand in the file, `""` for the root.
         capture: Walks it.
-        variables: All its variables. The walk is repeated when they are others than before.
-        keeps: Whether the walk is the same for as long as they, and the structure, are.
-        structure: What else the walk depends on; see `state.structure_of`.
+        structure: What the walk depends on. It is repeated when that is not what it was.
     """
 
     group: str
     capture: Callable[[], Captured]
-    variables: Sequence[Any]
-    keeps: bool = True
-    structure: Sequence[int | str] = ()
+    structure: Structure
 
 
 class Snapshots:
     """Takes snapshots of the same objects again and again."""
 
     def __init__(self) -> None:
-        self._walked: dict[str, tuple[Sequence[Any], Sequence[int | str], Captured]] = {}
+        self._walked: dict[str, tuple[Structure, Captured]] = {}
         self._handles: dict[str, tuple[Any, Handle | None]] = {}
+        self._told: tuple[Sequence[Captured], Mapping[str, str], Mapping[str, OptimizerState]] = (
+            (),
+            {},
+            {},
+        )
 
     def take(self, parts: Iterable[Part]) -> Snapshot:
         """Take a snapshot of all parts, now."""
         values: dict[str, Any] = {}
         names: dict[str, str] = {}
-        for part in parts:
-            captured = self.walk(part)
+        walked = [self.walk(part) for part in parts]
+        for captured in walked:
             values |= captured.values
             names |= captured.names
-        return Snapshot(self._arrays(values), names)
+        called, optimizers = self._described(walked, values)
+        return Snapshot(self._arrays(values), names, (), called, optimizers)
+
+    def _described(
+        self, walked: Sequence[Captured], values: Mapping[str, Any]
+    ) -> tuple[Mapping[str, str], Mapping[str, OptimizerState]]:
+        """Return what the record says of names; made anew only where something was walked anew."""
+        telling = [captured for captured in walked if captured.names or captured.optimizers]
+        if not _identical(self._told[0], telling):
+            names: dict[str, str] = {}
+            optimizers: dict[str, tuple[str, list[Any]]] = {}
+            for captured in telling:
+                names |= captured.called()
+                optimizers |= captured.optimizers
+            told = names_above(names, values), built_on(optimizers, values)
+            kept = {id(captured) for _, captured in self._walked.values()}
+            # What is walked anew each time may hold arrays of the user's.
+            self._told = (telling if all(id(c) in kept for c in telling) else (), *told)
+            return told
+        return self._told[1:]
 
     def walk(self, part: Part) -> Captured:
         """Return what a part is made of, by full path; walked anew only where it has changed."""
         known = self._walked.get(part.group)
-        if known and known[1] == part.structure and _identical(known[0], part.variables):
-            return known[2]
+        if known and _same(known[0], part.structure):
+            return known[1]
         captured = part.capture()
         if part.group:
             captured = captured.under(part.group)
-        if part.keeps and all(map(_is_variable, captured.values.values())):
-            self._walked[part.group] = (tuple(part.variables), part.structure, captured)
+        if part.structure.keeps and all(map(_is_variable, captured.values.values())):
+            self._walked[part.group] = (part.structure, captured)
         else:
             self._walked.pop(part.group, None)
         return captured
@@ -127,6 +138,10 @@ class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
 
     def __len__(self) -> int:
         return len(self._taken)
+
+
+def _same(one: Structure, other: Structure) -> bool:
+    return one.marks == other.marks and _identical(one.variables, other.variables)
 
 
 def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:

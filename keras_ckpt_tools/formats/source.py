@@ -15,13 +15,10 @@ NumPy is imported where tensors are read: to inspect a file of ours it is not ne
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any
 
 from keras_ckpt_tools.errors import (
     ArtefactError,
@@ -30,32 +27,19 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats import archive
-from keras_ckpt_tools.formats.container_seal import (
-    BAD_ZIP,
-    CONFIG_MEMBER,
-    METADATA_MEMBER,
-    WEIGHTS_MEMBER,
-    container_digest,
-    member_range,
-    sealed_digest,
-)
-from keras_ckpt_tools.formats.containers import HDF5_MAGIC, end_of_hdf5
-from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5, Place, unpacked
-from keras_ckpt_tools.formats.handles import (
-    copy_tree,
-    identity_of,
-    open_member,
-    open_regular,
-    regular_members,
-)
-from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2
+from keras_ckpt_tools.formats.container_seal import BAD_ZIP, container_digest, sealed_digest
+from keras_ckpt_tools.formats.foreign_hdf5 import ForeignHdf5
+from keras_ckpt_tools.formats.keras_2 import Untranslated, is_keras_2, translate
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.naming import (
+    names_from_config,
+    optimizers_from_config,
+    optimizers_from_record,
+)
+from keras_ckpt_tools.formats.opened import Opened, ReplacedError
 from keras_ckpt_tools.formats.quarantine import Survey
-from keras_ckpt_tools.formats.record_check import check_record
-from keras_ckpt_tools.formats.strict_json import parse_object
-from keras_ckpt_tools.formats.userblock import decode
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 if TYPE_CHECKING:
     import h5py
@@ -71,162 +55,39 @@ READABLE = frozenset(
         Kind.H5_WEIGHTS,
         Kind.H5_WEIGHTS_LEGACY,
         Kind.CHECKPOINT,
+        Kind.SAFETENSORS,
     }
 )
 
 _ATTEMPTS = 5
-_HEAD = 4096
 
 
-class Source:
+class Source(Opened):
     """One open artefact that holds a model or weights. Use it in a `with` block.
 
     Attributes:
-        path: Where it is.
-        kind: What it is.
-        record: What it says about itself, where we wrote it.
-        config: The model's config, or `None` where there is none.
         training_config: The compile arguments of a whole-model `.h5`, or `None`.
-        metadata: What else the writer noted: `keras_version`, `date_saved`.
+        untranslated: What a config of Keras 2 says that Keras 3 cannot.
         tensors: Every tensor, by HDF5 path.
-        limits: What reading it may take.
         not_finite: Paths of tensors in which NaN or infinity was found, as far as they were read.
     """
 
     def __init__(self, artefact: Artefact, limits: Limits):
-        self.path = artefact.path
-        self.kind = artefact.kind
-        self.limits = limits
         self.not_finite: list[str] = []
-        self._stack = ExitStack()
-        self._foreign = ForeignHdf5(
-            self._find_hdf5, self.path, limits, self._stack, artefact.survey
-        )
-        self._checked = False
-        self._base = 0
-        self._folder: int | None = None
-        self._block = 0
-        self._archive: zipfile.ZipFile | None = None
-        self.record: Record | None = None
-        self.config: dict[str, Any] | None = None
         self.training_config: dict[str, Any] | None = None
-        self.metadata: dict[str, Any] = {}
-        try:
-            self._open(artefact)
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stack.close()
+        self.untranslated: tuple[Untranslated, ...] = ()
+        self._checked = False
+        super().__init__(artefact, limits)
 
     def _open(self, artefact: Artefact) -> None:
-        file = self._open_directory() if self.kind is Kind.KERAS_DIR else self._open_file(artefact)
-        if file is None:
-            self._fd, self._end = -1, 0
-            return
-        self._file = file
-        self._fd = file.fileno()
-        self._identity = identity_of(self._fd)
-        self._end = self._identity.size
-        if self.kind is Kind.KERAS:
-            self._open_archive()
-        if self._archive is None or self._end > self._base:
-            self._read_record()
-        if self._archive is not None and not self.record and sealed_digest(self._archive.comment):
-            # Taking a file of ours for somebody else's would switch every check off.
-            raise self._damaged("its record is not where it was")
-        if self.record is not None:
-            total = sum(info.nbytes for info in self.record.tensors)
-            if total > self.limits.max_bytes:
-                what = "its tensors take"
-                raise over_budget(self.path, what, "max_bytes", total, self.limits.max_bytes)
+        self._foreign = ForeignHdf5(
+            self._weights_place, self.path, self.limits, self._stack, artefact.survey
+        )
+        super()._open(artefact)
         if self.kind is Kind.H5_MODEL:
             self.check()  # libhdf5 gets to see what is as it was written.
             self._read_attributes()
-
-    def _open_file(self, artefact: Artefact) -> BinaryIO:
-        descriptor = open_regular(self.path)
-        if descriptor is None or artefact.identity not in (None, identity_of(descriptor)):
-            if descriptor is not None:
-                os.close(descriptor)
-            raise ReplacedError
-        return self._stack.enter_context(open(descriptor, "rb"))
-
-    def _open_directory(self) -> BinaryIO | None:
-        folder = self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._stack.callback(os.close, folder)
-        regular_members(folder, self.path)
-        self._read_documents(self._document_of_directory)
-        descriptor = open_member(folder, WEIGHTS_MEMBER, self.path)
-        if descriptor is None:
-            return None
-        return self._stack.enter_context(open(descriptor, "rb"))
-
-    def _read_record(self) -> None:
-        length = self._end - self._base
-
-        def read_at(offset: int, wanted: int) -> bytes:
-            return os.pread(self._fd, min(wanted, max(length - offset, 0)), self._base + offset)
-
-        found = decode(read_at, self.path)
-        if found is not None:
-            self.record, self._block = found
-            check_record(self.record, self._block, length, self.path)
-
-    @cached_property
-    def _reader(self) -> RecordReader | None:
-        from keras_ckpt_tools.formats.record_reader import RecordReader
-
-        if self.record is None:
-            return None
-        return RecordReader(self._fd, self._base, self._end, self.record, self._block)
-
-    def _open_archive(self) -> None:
-        try:
-            opened = archive.open_archive(self._file, self.path, self.limits)
-            self._archive = self._stack.enter_context(opened)
-            names = self._archive.namelist()
-            self._base = self._end = 0
-            if WEIGHTS_MEMBER in names:
-                info = self._archive.getinfo(WEIGHTS_MEMBER)
-                if info.compress_type == zipfile.ZIP_STORED:
-                    self._base, self._end = member_range(self._fd, info)
-                else:
-                    with self._archive.open(info) as member:
-                        self._hold_weights(member.read(_HEAD), info.file_size)
-            self._read_documents(lambda name: self._member(name) if name in names else None)
-        except CkptError:
-            raise
-        except BAD_ZIP as error:
-            raise self._damaged(f"its zip structure cannot be read ({error})") from error
-
-    def _member(self, name: str) -> bytes:
-        assert self._archive is not None
-        try:
-            return archive.read_member(self._archive, name, self.limits.json_bytes)
-        except BAD_ZIP as error:
-            raise self._damaged(f"its member {name} cannot be read ({error})") from error
-
-    def _document_of_directory(self, name: str) -> bytes | None:
-        assert self._folder is not None
-        descriptor = open_member(self._folder, name, self.path)
-        if descriptor is None:
-            return None
-        with open(descriptor, "rb") as file:
-            return file.read(self.limits.json_bytes + 1)
-
-    def _read_documents(self, read: Any) -> None:
-        config, metadata = read(CONFIG_MEMBER), read(METADATA_MEMBER)
-        self.config = None if config is None else self._parse(CONFIG_MEMBER, config)
-        self.metadata = {} if metadata is None else self._parse(METADATA_MEMBER, metadata)
+        self._translate()
 
     def _read_attributes(self) -> None:
         attributes = self.survey.attributes
@@ -238,14 +99,25 @@ class Source:
             value = attributes.get(name)
             if value is not None:
                 self.metadata[name] = value
-        if is_keras_2(self.metadata.get("keras_version")):
-            for name in ("config", "training_config"):
-                config = getattr(self, name)
-                if config is not None:
-                    setattr(self, name, in_words_of_keras_3(config))
 
-    def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
-        return parse_object(text, name, self.path, self.limits)
+    def _translate(self) -> None:
+        """Put what Keras 2 wrote into Keras 3's words."""
+        if not is_keras_2(self.metadata.get("keras_version")):
+            return
+        for name, part in (("config", "model"), ("training_config", "compile")):
+            config = getattr(self, name)
+            if config is not None:
+                translated, left = translate(config, "model" if part == "model" else "compile")
+                setattr(self, name, translated)
+                self.untranslated += left
+
+    @cached_property
+    def _reader(self) -> RecordReader | None:
+        from keras_ckpt_tools.formats.record_reader import RecordReader
+
+        if self.record is None:
+            return None
+        return RecordReader(self._fd, self._base, self._end, self.record, self._block)
 
     @property
     def foreign_weights(self) -> bool:
@@ -257,28 +129,26 @@ class Source:
         """What a process of its own found in the HDF5 file behind it."""
         return self._foreign.survey
 
-    def _find_hdf5(self) -> Place:
-        if self._archive is None or self._end > self._base:
-            return self._fd, self._base, self._end
-        try:
-            return unpacked(self._archive, WEIGHTS_MEMBER, self.path, self._stack)
-        except BAD_ZIP as error:
-            raise self._damaged(f"its member {WEIGHTS_MEMBER} cannot be read ({error})") from error
-
-    def _hold_weights(self, head: bytes, size: int) -> None:
-        """Refuse weights that are to unpack to more than they say that they are."""
-        end = end_of_hdf5(io.BytesIO(head), 0) if head.startswith(HDF5_MAGIC) else None
-        if end is not None and end < size:
-            raise self._damaged(f"its weights end after {end:,} bytes, and unpack to {size:,}")
-
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor, by HDF5 path."""
         if self.record is not None:
             return {info.path: info for info in self.record.tensors}
-        if self._fd < 0 or (self._archive and WEIGHTS_MEMBER not in self._archive.namelist()):
-            return {}
-        return self.survey.tensors
+        return self.survey.tensors if self._has_weights else {}
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What its layers and optimizers were called, by group, as far as it says."""
+        if self.record is not None:
+            return self.record.names
+        return {**names_from_config(self.config), **(self.survey.names if self.tensors else {})}
+
+    @cached_property
+    def optimizers(self) -> Mapping[str, OptimizerState]:
+        """Its optimizers by group, as far as it says."""
+        if self.record is not None:
+            return optimizers_from_record(self.record)
+        return optimizers_from_config(self.config)
 
     def read(self, path: str) -> np.ndarray[Any, Any]:
         """Return one tensor; see `read_all`."""
@@ -306,6 +176,22 @@ class Source:
             raise self._damaged(f"the bytes of {', '.join(changed)} have changed")
         return arrays
 
+    def place_of(self, path: str) -> tuple[int, int, str] | None:
+        """Return where a tensor lies whose bytes are in the file as they are, else `None`.
+
+        Returns:
+            An open descriptor, the offset in it, and NumPy's type of the elements there.
+        """
+        info = self.tensors[path]
+        self.check()
+        if self.record is not None:
+            from keras_ckpt_tools.formats.dtypes import hdf5_dtype, numpy_dtype
+
+            layout = hdf5_dtype(numpy_dtype(info.dtype)).str
+            return None if info.offset is None else (self._fd, self._base + info.offset, layout)
+        self.check_unchanged()
+        return self._foreign.place_of(info)
+
     def check_others(self, paths: Iterable[str]) -> None:
         """Check what a load of these tensors leaves unread: a changed byte is found all the same.
 
@@ -314,15 +200,6 @@ class Source:
         """
         if self.record is not None:
             self.read_all(self.tensors.keys() - set(paths))
-
-    def check_unchanged(self) -> None:
-        """Refuse a file that was written to since it was opened.
-
-        Raises:
-            DamagedArtefactError: it was.
-        """
-        if self._fd >= 0 and identity_of(self._fd) != self._identity:
-            raise self._damaged("it was written to while it was being read")
 
     def check(self) -> None:
         """Check what surrounds the tensors, once; in a zip that others wrote, all its checksums.
@@ -344,10 +221,10 @@ class Source:
     def _check_checksums(self) -> list[str]:
         if self._archive is None:
             return []
-        if WEIGHTS_MEMBER in self._archive.namelist():
+        if self._has_weights:
             self._foreign.begin()
         try:
-            bad = self._archive.testzip()
+            bad = archive.first_bad_member(self._archive)
         except (*BAD_ZIP, OSError) as error:
             return [f"its zip structure cannot be read ({error})"]
         return [f"the checksum of its member {bad} is wrong"] if bad else []
@@ -397,23 +274,6 @@ class Source:
                 problems.append(error.what)
         return tuple(problems)
 
-    def extract_assets(self, directory: str) -> str | None:
-        """Write the files that layers saved (vocabularies) into a directory.
-
-        Returns:
-            The folder with the assets, or `None` where the artefact has none.
-        """
-        folder = os.path.join(directory, "assets")
-        if self._folder is not None:
-            copy_tree(self._folder, "assets", directory, self.path, self.limits)
-        elif self._archive is not None:
-            names = [name for name in self._archive.namelist() if name.startswith("assets/")]
-            try:
-                archive.extract(self._archive, names, directory)
-            except (*BAD_ZIP, OSError) as error:
-                raise self._damaged(f"its assets cannot be read ({error})") from error
-        return folder if os.path.isdir(folder) else None
-
     @property
     def hdf5(self) -> h5py.File:
         """The HDF5 file behind it, for readers of Keras that ask for one."""
@@ -421,23 +281,11 @@ class Source:
         with self._told_by_libhdf5():
             return self._foreign.file
 
-    def _damaged(self, how: str) -> DamagedArtefactError:
-        return DamagedArtefactError(
-            f"The file is damaged: {how}.",
-            received=f"path={self.path!r}",
-            remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
-            path=self.path,
-        )
-
 
 def _is_finite(array: np.ndarray[Any, Any]) -> bool:
     from keras_ckpt_tools.formats.finite import is_finite
 
     return is_finite(array)
-
-
-class ReplacedError(Exception):
-    """The file is not the one that was looked at."""
 
 
 def open_source(
@@ -462,6 +310,10 @@ def open_source(
         artefact = artefact or tell(path, limits)
         _require_readable(artefact)
         try:
+            if artefact.kind is Kind.SAFETENSORS:
+                from keras_ckpt_tools.formats.safetensors_file import SafetensorsSource
+
+                return SafetensorsSource(artefact, limits)
             return Source(artefact, limits)
         except ReplacedError:
             artefact = None  # Somebody put another file in its place; that one is looked at.
@@ -496,7 +348,7 @@ def _require_readable(artefact: Artefact) -> None:
         raise ArtefactKindError(
             f"This is a {artefact.kind}; it holds no Keras model or weights that could be read.",
             received=f"path={artefact.path!r}",
-            remedy="Pass a `.keras`, `.weights.h5` or `.h5` file.",
+            remedy="Pass a `.keras`, `.weights.h5`, `.h5` or `.safetensors` file.",
             path=artefact.path,
             kind=str(artefact.kind),
         )

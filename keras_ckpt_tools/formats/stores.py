@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.formats.comparison import Needed
 from keras_ckpt_tools.formats.dtypes import dtype_name
-from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Captured:
         has_assets: Whether one of them saves files beside tensors.
         unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
         visited: The `id` of each object that was asked.
+        optimizers: The class of each optimizer, and the variables it was built on, by its group.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class Captured:
     has_assets: bool = False
     unknown: list[str] = field(default_factory=list)
     visited: frozenset[int] = frozenset()
+    optimizers: dict[str, tuple[str, list[Any]]] = field(default_factory=dict)
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
@@ -48,11 +51,40 @@ class Captured:
             self.has_assets,
             [f"{prefix}/{path}" for path in self.unknown],
             self.visited,
+            {f"{prefix}/{path}".rstrip("/"): one for path, one in self.optimizers.items()},
         )
+
+    def needed(self) -> Needed:
+        """Return what the object needs, to be compared with what a checkpoint has."""
+        return Needed(self.infos(), self.called(), built_on(self.optimizers, self.values))
+
+    def called(self) -> dict[str, str]:
+        """Return what its parts are called, by the path of their group."""
+        return {path.removesuffix("vars").rstrip("/"): name for path, name in self.names.items()}
 
     def infos(self) -> dict[str, TensorInfo]:
         """Return the shape and dtype of each tensor."""
         return {path: _info(path, value) for path, value in self.values.items()}
+
+
+def built_on(
+    optimizers: Mapping[str, tuple[str, list[Any]]], values: Mapping[str, Any]
+) -> dict[str, OptimizerState]:
+    """Return what optimizers are and were built on, by the path of their group.
+
+    Args:
+        optimizers: The class and the variables of each.
+        values: All variables that have a path.
+    """
+    if not optimizers:
+        return {}
+    paths = {id(value): path for path, value in values.items()}
+    return {
+        group: OptimizerState(
+            kind, tuple(paths.get(id(v)) or str(getattr(v, "path", v.name)) for v in variables)
+        )
+        for group, (kind, variables) in optimizers.items()
+    }
 
 
 def _info(path: str, value: Any) -> TensorInfo:

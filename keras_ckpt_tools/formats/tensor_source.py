@@ -2,6 +2,10 @@
 
 A file is one such source; a group of it, or the same tensors under other names, are views of it.
 All of them read in bulk, so that neighbours in a file are read together whoever asks.
+
+Beside tensors a source may say more, and need not: what the layers were called (`names`), which
+optimizers there are (`optimizers`), and where its tensors stand in the file (`places`). Whoever
+wants to know asks through the functions here, so a new reader has to have none of it.
 """
 
 from __future__ import annotations
@@ -11,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from keras_ckpt_tools.formats.keras_2 import Untranslated
 
 
 class TensorSource(Protocol):
@@ -46,12 +52,38 @@ class ModelSource(TensorSource, Protocol):
     @property
     def metadata(self) -> Mapping[str, Any]: ...
     @property
+    def untranslated(self) -> Sequence[Untranslated]: ...
+    @property
     def limits(self) -> Limits: ...
     @property
     def not_finite(self) -> Sequence[str]: ...
     def check(self) -> None: ...
     def check_unchanged(self) -> None: ...
     def extract_assets(self, directory: str) -> str | None: ...
+
+
+def names_of(source: TensorSource) -> Mapping[str, str]:
+    """Return what the layers of a source were called, by group; empty where it does not say."""
+    names: Mapping[str, str] = getattr(source, "names", {})
+    return names
+
+
+def optimizers_of(source: TensorSource) -> Mapping[str, OptimizerState]:
+    """Return the optimizers in a source by group; empty where it does not say."""
+    optimizers: Mapping[str, OptimizerState] = getattr(source, "optimizers", {})
+    return optimizers
+
+
+def places_of(source: TensorSource) -> Mapping[str, str]:
+    """Return what tensors are called in the file itself, where that is something else."""
+    places: Mapping[str, str] = getattr(source, "places", {})
+    return places
+
+
+def left_alone_by(source: TensorSource) -> frozenset[str]:
+    """Return what of the model a source is not meant for, by path."""
+    paths: frozenset[str] = getattr(source, "left_alone", frozenset())
+    return paths
 
 
 def read_from(source: TensorSource, places: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
@@ -65,20 +97,58 @@ def read_from(source: TensorSource, places: Mapping[str, str]) -> dict[str, np.n
     return {name: arrays[place] for name, place in places.items()}
 
 
-class SourceView:
-    """The tensors of one group of a source, as a source of their own."""
+class Relabelled:
+    """Tensors of a source under other paths, with all that the source says about them.
 
-    def __init__(self, source: TensorSource, group: str):
+    Args:
+        source: Where they are.
+        paths: Where each stands there, by the path that it has here.
+    """
+
+    def __init__(self, source: TensorSource, paths: Mapping[str, str]):
         self.path = source.path
         self._source = source
-        self._prefix = f"{group}/"
-        start = len(self._prefix)
-        self.tensors = {
-            path[start:]: info
-            for path, info in source.tensors.items()
-            if path.startswith(self._prefix)
+        self._paths = paths
+        self.tensors: Mapping[str, TensorInfo] = {
+            path: source.tensors[place] for path, place in paths.items()
+        }
+        known = places_of(source)
+        self.places = {path: known.get(place, place) for path, place in paths.items()}
+        groups = _groups(paths)
+        self.names = {groups.get(group, group): name for group, name in names_of(source).items()}
+        here = {place: path for path, place in paths.items()}
+        self.optimizers = {
+            groups.get(group, group): OptimizerState(
+                one.class_name, tuple(here.get(path, path) for path in one.built_on)
+            )
+            for group, one in optimizers_of(source).items()
         }
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
         """Return tensors by path."""
-        return read_from(self._source, {path: self._prefix + path for path in paths})
+        return read_from(self._source, {path: self._paths[path] for path in paths})
+
+
+def _groups(paths: Mapping[str, str]) -> dict[str, str]:
+    """Return what groups are called here, by what they are called there."""
+    groups: dict[str, str] = {}
+    for here, there in paths.items():
+        ours, theirs = here, there
+        while ours and theirs:
+            ours, _, last = ours.rpartition("/")
+            theirs, _, its_last = theirs.rpartition("/")
+            if last != its_last or groups.get(theirs) == ours:
+                break
+            groups[theirs] = ours
+    return groups
+
+
+class SourceView(Relabelled):
+    """The tensors of one group of a source, as a source of their own."""
+
+    def __init__(self, source: TensorSource, group: str):
+        prefix = f"{group}/"
+        super().__init__(
+            source,
+            {path[len(prefix) :]: path for path in source.tensors if path.startswith(prefix)},
+        )

@@ -17,7 +17,6 @@ What has no place there keeps the path it had, and so is named in the report.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.tf_checkpoint import Node, TfCheckpoint, plain_key
+from keras_ckpt_tools.formats.tf_layers import layers_by_number, pair_layers
 from keras_ckpt_tools.formats.tf_slots import match_optimizer
 from keras_ckpt_tools.metadata import TensorInfo
 
@@ -34,6 +34,8 @@ from keras_ckpt_tools.metadata import TensorInfo
 _RENAMED = {"depthwise_kernel": "kernel"}
 # Bookkeeping of TensorFlow and Keras 2, which no model of Keras 3 has.
 _NO_STATE = ("keras_api", "save_counter", "train_counter")
+_OPERATIONS = "_operations"
+_ALL_LAYERS = "_layers"
 
 
 class MatchedSource:
@@ -84,36 +86,139 @@ def match_model(
         (`layers/dense/vars/0`, `optimizer/vars/1`).
     """
     captured = state.capture(model, skip=[optimizer] if optimizer is not None else [])
-    paths = {id(value): path for path, value in captured.values.items()}
-    live: dict[str, Any] = {}
-    nodes: list[tuple[Node, Any]] = []
-
-    def found(child: Node, value: Any) -> None:
-        if id(value) in paths and paths[id(value)] not in live:
-            live[paths[id(value)]] = child.key
-            nodes.append((child, value))
-
-    _walk(node, model, found, set(), top=True)
-    ignored: set[str] = set()
-    saved_optimizer = node.children.get("optimizer")
-    if optimizer is not None and saved_optimizer is not None:
-        slots = state.capture(optimizer).values
-        theirs = {id(value): f"{OPTIMIZER_GROUP}{path}" for path, value in slots.items()}
-        matched, ignored = match_optimizer(checkpoint, saved_optimizer, optimizer, nodes)
-        live |= {theirs[id(value)]: key for key, value in matched if id(value) in theirs}
-    taken = set(live.values()) | ignored
-    rest = sorted(key for key in _keys_below(node) if key not in taken)
-    # Slots are not children of anything.
-    if saved_optimizer is not None:
-        rest += sorted({slot.key for _, _, slot in saved_optimizer.slots} - taken)
-    keys = live | {plain_key(key): key for key in rest if key in checkpoint.tensors}
-    return MatchedSource(checkpoint, keys, _counters(checkpoint, live, optimizer))
+    matching = Matching(checkpoint)
+    matching.match_object(node, model, captured.values)
+    saved = node.children.get("optimizer")
+    if saved is None and node is not checkpoint.root:
+        # `Checkpoint(model=model, optimizer=optimizer)` has them side by side.
+        saved = checkpoint.root.children.get("optimizer") if optimizer is not None else None
+    if optimizer is not None and saved is not None:
+        matching.match_state(saved, optimizer, state.capture(optimizer).values, OPTIMIZER_GROUP)
+    elif saved is not None:
+        matching.slots_of(saved)
+    return matching.source()
 
 
-def _counters(checkpoint: TfCheckpoint, live: Mapping[str, str], optimizer: Any) -> dict[str, str]:
+class Matching:
+    """Pairs of what is saved and what is live, object after object.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Attributes:
+        variables: The variables of all objects so far, as saved and as live.
+    """
+
+    def __init__(self, checkpoint: TfCheckpoint):
+        self.variables: list[tuple[Node, Any]] = []
+        self._checkpoint = checkpoint
+        self._keys: dict[str, str] = {}
+        self._dtypes: dict[str, str] = {}
+        self._passed_over: set[str] = set()
+        self._below: list[Node] = []
+        self._slots: list[Node] = []
+
+    def match_object(
+        self,
+        node: Node,
+        target: Any,
+        values: Mapping[str, Any],
+        prefix: str = "",
+        extra: dict[str, Any] | None = None,
+    ) -> int:
+        """Match the variables of an object.
+
+        Args:
+            node: The object as saved.
+            target: The live one.
+            values: Its variables by path.
+            prefix: What its paths begin with.
+            extra: Takes variables that the two have in common and that `values` lacks: those of
+                TensorFlow's that Keras does not save.
+
+        Returns:
+            How many were found that are of one shape.
+        """
+        paths = {id(value): path for path, value in values.items()}
+        agreed = 0
+
+        def found(child: Node, value: Any, trail: str) -> None:
+            nonlocal agreed
+            path = paths.get(id(value))
+            is_extra = path is None and extra is not None and hasattr(value, "assign")
+            if is_extra and extra is not None:
+                path = f"{trail}/vars/0"
+                extra[path] = value
+            info = self._checkpoint.tensors.get(child.key)
+            if path is None or prefix + path in self._keys or info is None:
+                return
+            agreed += info.shape == tuple(value.shape)
+            self._keys[prefix + path] = child.key
+            self.variables.append((child, value))
+
+        if node.key:
+            found(node, _variable_of(target), "")
+        else:
+            _walk(node, target, found, set(), top=True)
+        self._below.append(node)
+        return agreed
+
+    def match_state(
+        self, node: Node, optimizer: Any, values: Mapping[str, Any], prefix: str
+    ) -> None:
+        """Match the state of an optimizer, whose variables have been matched before.
+
+        Args:
+            node: The optimizer as saved.
+            optimizer: The live one.
+            values: Its variables by path.
+            prefix: What its paths begin with.
+        """
+        paths = {id(value): f"{prefix}{path}" for path, value in values.items()}
+        matched, same = match_optimizer(self._checkpoint, node, optimizer, self.variables)
+        found = {paths[id(v)]: key for key, v in matched if id(v) in paths}
+        self._keys |= found
+        self._dtypes |= _counters(self._checkpoint, found, optimizer, prefix)
+        self._passed_over |= same
+        self._below.append(node)
+        self.slots_of(node)
+
+    def pass_over(self, node: Node) -> None:
+        """Leave the variables out that an optimizer refers to: they are somebody else's."""
+        listed = node.children.get("_trainable_variables", Node()).children.values()
+        self._passed_over |= {child.key for child in listed}
+        self._passed_over |= {original.key for original, _, _ in node.slots}
+
+    def leave(self, node: Node) -> None:
+        """Note that an object is compared, and that nothing live belongs to it."""
+        self._below.append(node)
+
+    def slots_of(self, node: Node) -> None:
+        """Note that the slots of an optimizer belong to what is compared."""
+        self._slots.append(node)
+
+    def source(self) -> MatchedSource:
+        """Return what was matched, and what is left of the objects, as one source."""
+        taken = set(self._keys.values()) | self._passed_over
+        rest = {key for node in self._below for key in _keys_below(node)}
+        # Slots are not children of anything.
+        rest |= {slot.key for node in self._slots for _, _, slot in node.slots}
+        tensors = self._checkpoint.tensors
+        left = {plain_key(key): key for key in sorted(rest - taken) if key in tensors}
+        return MatchedSource(self._checkpoint, self._keys | left, self._dtypes)
+
+
+def _variable_of(target: Any) -> Any:
+    """Return the variable that a value of the checkpoint belongs to."""
+    return getattr(target, "state", target) if not hasattr(target, "shape") else target
+
+
+def _counters(
+    checkpoint: TfCheckpoint, live: Mapping[str, str], optimizer: Any, prefix: str
+) -> dict[str, str]:
     """Return the dtypes of counters, which Keras 2 has as int64 and a backend of Keras may not."""
     iterations = getattr(optimizer, "_iterations", None)
-    path = f"{OPTIMIZER_GROUP}vars/0"
+    path = f"{prefix}vars/0"
     if iterations is None or path not in live:
         return {}
     saved = checkpoint.tensors[live[path]].dtype
@@ -134,31 +239,57 @@ def _keys_below(node: Node) -> Iterator[str]:
         stack += [child for name, child in one.children.items() if name not in _NO_STATE]
 
 
+def _by_text(target: Mapping[Any, Any], name: str) -> Any:
+    """Return what a dict has under a key that is no text, as TensorFlow writes it."""
+    return next((value for key, value in target.items() if str(key) == name), None)
+
+
+_Found = Callable[[Node, Any, str], None]
+# Of objects within objects. A program of this depth could not have been called.
+_DEEPEST = 200
+
+
 def _walk(
-    node: Node, target: Any, found: Callable[[Node, Any], None], seen: set[int], top: bool = False
+    node: Node, target: Any, found: _Found, seen: set[int], trail: str = "", top: bool = False
 ) -> None:
     """Walk what is saved and what is live side by side, by names."""
     seen.add(id(node))
-    layers = _layers_by_number(node, target)
-    for name, child in node.children.items():
+    layers = layers_by_number(node, target)
+    # By the names of attributes before places in a list of all, which have changed more easily.
+    for name, child in sorted(node.children.items(), key=lambda item: item[0] == _ALL_LAYERS):
+        if name == _ALL_LAYERS and _OPERATIONS in node.children:
+            continue
         if not child.holds_values or id(child) in seen or (top and name == "optimizer"):
             continue
-        if name in _NO_STATE:
+        if name in _NO_STATE or trail.count("/") > _DEEPEST:
             continue
         value = layers[name] if name in layers else _member(target, name)
         if value is None:
             continue
+        path = f"{trail}/{name}" if trail else name
         if child.key:
             seen.add(id(child))
-            found(child, value)
+            found(child, value, path)
+        elif name == _OPERATIONS:
+            _walk_operations(child, target, found, seen, path)
         else:
-            _walk(child, value, found, seen)
+            _walk(child, value, found, seen, path)
+
+
+def _walk_operations(node: Node, target: Any, found: _Found, seen: set[int], trail: str) -> None:
+    """Walk the layers of a functional model of Keras 3, which are known by their places only."""
+    numbered = {int(n): child for n, child in node.children.items() if n.isdigit()}
+    saved = [numbered[n] for n in sorted(numbered)]
+    for child, layer in pair_layers(saved, getattr(target, "layers", ())):
+        if id(child) not in seen:
+            _walk(child, layer, found, seen, f"{trail}/{layer.name}")
 
 
 def _member(target: Any, name: str) -> Any:
     """Return what an object has under a name: an attribute, an item of a list or of a dict."""
     if isinstance(target, Mapping):
-        return target.get(name)
+        found = target.get(name)
+        return found if found is not None else _by_text(target, name)
     if isinstance(target, (list, tuple)):
         return target[int(name)] if name.isdigit() and int(name) < len(target) else None
     for known in (name, f"_{name}", _RENAMED.get(name, name)):
@@ -169,39 +300,3 @@ def _member(target: Any, name: str) -> Any:
         if value is not None:
             return value
     return None
-
-
-_NUMBERED = re.compile(r"(layer|layer_with_weights)-(\d+)")
-
-
-def _layers_by_number(node: Node, target: Any) -> dict[str, Any]:
-    """Return the live layer of each child that is known by its number.
-
-    Those with a name that a user gave come first; the others follow each other as they did.
-    """
-    numbered = {n: found for n in node.children if (found := _NUMBERED.fullmatch(n))}
-    weighty = [layer for layer in getattr(target, "layers", ()) if layer.weights]
-    kind = "layer_with_weights" if any(m[1] != "layer" for m in numbered.values()) else "layer"
-    order = sorted((int(m[2]), n) for n, m in numbered.items() if m[1] == kind)
-    saved = [node.children[n] for _, n in order if node.children[n].holds_values]
-    given = {layer.name: layer for layer in weighty if not _is_automatic(layer)}
-    live = {id(one): given[_name_of(one)] for one in saved if _name_of(one) in given}
-    taken = {id(layer) for layer in live.values()}
-    others = [layer for layer in weighty if id(layer) not in taken]
-    live |= {
-        id(one): layer
-        for one, layer in zip((o for o in saved if id(o) not in live), others, strict=False)
-    }
-    return {n: live[id(node.children[n])] for n in numbered if id(node.children[n]) in live}
-
-
-def _is_automatic(layer: Any) -> bool:
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
-    return re.fullmatch(rf"{words.lower()}(_\d+)?", layer.name) is not None
-
-
-def _name_of(node: Node) -> str:
-    """Return the name of a layer, as the names of its own variables begin with it."""
-    owns = [child.name for child in node.children.values() if child.key]
-    names = {name.rpartition("/")[0].rpartition("/")[2] for name in owns}
-    return names.pop() if len(names) == 1 else ""

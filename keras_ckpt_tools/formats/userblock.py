@@ -28,7 +28,7 @@ import functools
 import json
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
@@ -47,6 +47,8 @@ _MIN_BLOCK = 512
 # A record of 6,000 tensors takes about 1.5 MB; this bounds what a damaged length can ask for.
 _MAX_BLOCK = 1 << 28
 _MAX_NODES = 20_000_000
+
+T = TypeVar("T")
 
 ReadAt = Callable[[int, int], bytes]
 """`read(offset, length)`: that many bytes of the HDF5 file, or fewer at its end."""
@@ -118,6 +120,15 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
         DamagedArtefactError: there is one, and its bytes have changed.
         NewerFormatError: a later version of the package wrote it.
     """
+    found = read_json(read, path)
+    return None if found is None else (parse(found[0], path, _parsed), found[1])
+
+
+def read_json(read: ReadAt, path: str) -> tuple[bytes, int] | None:
+    """Read the JSON of a record, checked against its digest, and the length of the user block.
+
+    What it returns and raises is that of `decode`.
+    """
     header = read(0, _START)
     if len(header) < _START:
         if header[: len(MAGIC)] != MAGIC:
@@ -137,15 +148,31 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
     if len(body) < size - _START:
         raise _damaged(path, f"it ends after {_START + len(body)} of {size} bytes of its record")
     digest = xxhash.xxh3_128_digest(header[: _HEADER.size] + body[:length])
-    if digest != header[_HEADER.size :] or body[length:].strip(b"\0"):
+    if digest != header[_HEADER.size :] or not body.endswith(bytes(len(body) - length)):
         raise _damaged(path, "the bytes of its record have changed")
+    return body[:length], size
+
+
+def parse(body: bytes, path: str, parser: Callable[[bytes], tuple[int, T | None]]) -> T:
+    """Parse the JSON of a record.
+
+    Args:
+        body: The JSON.
+        path: Name of the file, for messages.
+        parser: Returns its format version, and what it says; `None` where the version is a later
+            one.
+
+    Raises:
+        DamagedArtefactError: it is no record.
+        NewerFormatError: a later version of the package wrote it.
+    """
     try:
-        found, record = _parsed(body[:length])
+        found, record = parser(body)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its record is none ({type(error).__name__}: {error})") from error
     if record is None:
         raise _newer(path, found, FORMAT_VERSION)
-    return record, size
+    return record
 
 
 @functools.lru_cache(maxsize=2)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.formats.contents import Snapshot
 from keras_ckpt_tools.formats.dtypes import (
     dtype_name,
     hdf5_dtype,
@@ -24,9 +25,9 @@ from keras_ckpt_tools.formats.dtypes import (
     raw_bytes,
 )
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
-from keras_ckpt_tools.formats.snapshot import Snapshot
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
+from keras_ckpt_tools.showing.byte_counts import counted
 
 Write = Callable[[Any], Any]
 
@@ -55,7 +56,14 @@ def write_weights(
     """
     arrays = {path: _storable(array) for path, array in snapshot.arrays.items()}
     names = {path: dtype_name(array.dtype) for path, array in arrays.items()}
-    record = dataclasses.replace(record, tensors=(), skeleton_digest=digest_of(), size=_LONGEST)
+    record = dataclasses.replace(
+        record,
+        names=snapshot.called,
+        optimizers=_optimizers(snapshot, record),
+        tensors=(),
+        skeleton_digest=digest_of(),
+        size=_LONGEST,
+    )
     entries = json.dumps([(path, array.shape, names[path]) for path, array in arrays.items()])
     block = block_size(len(encode_json(record)) + len(entries) + _ROOM * len(arrays))
     layout = lay_out(_structure(arrays, names, snapshot, block), directory)
@@ -77,9 +85,18 @@ def write_weights(
         size=layout.size,
     )
     write(encode(record, block))
+    write = counted(write)
     for piece in _gathered(_pieces(layout, arrays)):
         write(piece)
     return record
+
+
+def _optimizers(snapshot: Snapshot, record: Record) -> dict[str, OptimizerState]:
+    """Return whose state there is; what a tracked optimizer was built on is on record already."""
+    return {
+        group: OptimizerState(one.class_name) if group in record.tracked else one
+        for group, one in snapshot.optimizers.items()
+    }
 
 
 def _storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -25,12 +25,21 @@ class Window(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
-        self._position = origin.get(whence, self._end - self._start) + offset
+        self._position = origin.get(whence, self.length) + offset
         return self._position
 
+    @property
+    def length(self) -> int:
+        """Bytes in it."""
+        return self._end - self._start
+
     def readinto(self, buffer: Any) -> int:
-        start = self._start + self._position
-        length = min(len(buffer), max(self._end - start, 0))
-        read = os.preadv(self._descriptor, [memoryview(buffer)[:length]], start) if length else 0
+        data = memoryview(buffer)[: max(self.length - self._position, 0)]
+        read = os.preadv(self._descriptor, [data], self._start + self._position) if data else 0
         self._position += read
         return read
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes from an offset on, as many as there are of so many."""
+        length = min(length, self.length - offset)
+        return os.pread(self._descriptor, length, self._start + offset) if length > 0 else b""

@@ -24,14 +24,23 @@ from keras_ckpt_tools.errors import (
     NotBuiltError,
 )
 from keras_ckpt_tools.formats import comparison, state
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
-from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
+from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import (
+    ModelSource,
+    TensorSource,
+    names_of,
+    optimizers_of,
+    places_of,
+)
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
-from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
 __all__ = ["Plan", "build_model", "with_fresh_optimizer"]
@@ -81,12 +90,8 @@ def build_model(source: ModelSource, plan: Plan) -> Any:
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan)
     optimizer = getattr(model, "optimizer", None)
-    weights: TensorSource
-    if isinstance(source, OrbaxCheckpoint):
-        weights = match_orbax(source, model)
-    else:
-        weights = as_they_are_now(source, source.record, model, plan.registry)
-        warn_of_lost_state(weights)
+    weights = _weights_for(source, model, plan)
+    warn_of_lost_state(weights)
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
@@ -98,6 +103,15 @@ def build_model(source: ModelSource, plan: Plan) -> Any:
         )
     put_off.draw()
     return model
+
+
+def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
+    if isinstance(source, OrbaxCheckpoint):
+        return match_orbax(source, model)
+    weights: TensorSource = source
+    if isinstance(source, Source) and is_keras_2(source.metadata.get("keras_version")):
+        weights = in_places_of_keras_3(source, model)
+    return as_they_are_now(weights, source.record, {"": model}, plan.registry)
 
 
 def _model_of(source: ModelSource, plan: Plan) -> Any:
@@ -132,6 +146,13 @@ class _WithFreshOptimizer:
 
     def __init__(self, source: TensorSource, fresh: Mapping[str, Any]):
         self.path = source.path
+        self.names = names_of(source)
+        self.optimizers = {
+            # It was built on no variables yet, so on no others.
+            group: OptimizerState(one.class_name)
+            for group, one in optimizers_of(source).items()
+        }
+        self.places = places_of(source)
         self._source = source
         self._fresh = fresh
         infos = {
@@ -160,7 +181,9 @@ def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
     unbuilt = type(optimizer).from_config(optimizer.get_config())
     if saved != {f"{group}{path}" for path in state.capture(unbuilt).values}:
         return source
-    present = state.capture(model).values
-    return _WithFreshOptimizer(
-        source, {path: value for path, value in present.items() if path.startswith(group)}
-    )
+    if int(optimizer.iterations) > 0:
+        # The state that it has by now is no fresh one.
+        unbuilt.build(model.trainable_variables)
+        optimizer = unbuilt
+    fresh = state.capture(optimizer).values
+    return _WithFreshOptimizer(source, {f"{group}{path}": value for path, value in fresh.items()})

@@ -6,36 +6,41 @@ The same comparison that a restore makes before it changes anything.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
+from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.comparison import Needed, compare_source
+from keras_ckpt_tools.formats.kinds import Artefact, tell
 from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
-from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.loading.build import with_fresh_optimizer
-from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
-from keras_ckpt_tools.loading.orbax import with_step
-from keras_ckpt_tools.loading.restore import (
-    model_group,
-    open_weights,
-    require_model,
-    weights_at,
-    weights_in,
-)
-from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
 
 __all__ = ["compare"]
 
 
-def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
+def compare(
+    target_or_path: Any,
+    path: str | os.PathLike[str],
+    *,
+    rename: Rename | None = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    by_name: bool = False,
+) -> RestoreReport:
     """Compare a model, or a file, with the tensors in a file. Nothing is changed.
 
     Args:
-        model_or_path: A built Keras model, or a second file in its place.
+        target_or_path: A built Keras model, or what else `kct.load_weights` takes; or a second file
+            in its place.
         path: As for `kct.load_weights`.
+        rename: Likewise.
+        include: Likewise.
+        exclude: Likewise.
+        by_name: Likewise.
 
     Returns:
         The report that `kct.load_weights(model, path, strict=False)` would return. The state of an
@@ -46,7 +51,7 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it holds no weights that could be read.
         DamagedArtefactError: it is visibly damaged.
-        ArgumentError: the first argument is neither a model nor a path.
+        ArgumentError: the first argument is neither a model nor a path, or another one cannot work.
 
     Example:
 
@@ -59,32 +64,39 @@ def compare(model_or_path: Any, path: str | os.PathLike[str]) -> RestoreReport:
     >>> print(kct.compare(wider, path).summary)
     0 matched, 2 of another shape
     """
-    if isinstance(model_or_path, (str, bytes, os.PathLike)):
-        with open_source(model_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
-            return comparison.compare_tensors(second.path, dict(first.tensors), second.tensors)
-    require_model(model_or_path)
-    state.build_like(model_or_path, None, "model")
-    artefact = next(weights_at(path, []), None) or tell(path)
-    if artefact.kind is Kind.ORBAX:
-        limits = Limits.of()
-        return with_step(artefact, "latest", limits, lambda step: _of_orbax(step, model_or_path))
-    with open_weights(artefact) as source:
-        weights = weights_in(source, model_or_path)
-        group = model_group(source)
-        weights = as_they_are_now(weights, source.record, model_or_path, group=group)
-        found = with_fresh_optimizer(weights, model_or_path).tensors
-        report = comparison.compare_tensors(weights.path, _expected(model_or_path), found)
-        return with_lost_state(report, weights)
+    selection = Selection.of(rename, include, exclude)
+    if isinstance(target_or_path, (str, bytes, os.PathLike)):
+        with open_source(target_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
+            return compare_source(Needed.by(first), second, selection).report
+    require_target(target_or_path)
+    wanted = Wanted(Limits.of(), build=False, by_name=by_name)
+    damage: DamagedArtefactError | None = None
+    for artefact in weights_at(path, []):
+        try:
+            return _compare(target_or_path, artefact, wanted, selection)
+        except DamagedArtefactError as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    return _compare(target_or_path, tell(path), wanted, selection)
 
 
-def _of_orbax(step: OrbaxCheckpoint, model: Any) -> RestoreReport:
-    weights = with_fresh_optimizer(match_orbax(step, model), model)
-    return comparison.compare_tensors(weights.path, _expected(model), weights.tensors)
+def _compare(
+    target: Any, artefact: Artefact, wanted: Wanted, selection: Selection
+) -> RestoreReport:
+    with tensors_for(target, artefact, wanted) as opened:
+        if opened.parts is not None:
+            report = opened.parts.compare(opened.tensors, selection).report
+        else:
+            report = compare_source(_needed(target), opened.tensors, selection).report
+        return opened.told(report)
 
 
-def _expected(model: Any) -> dict[str, TensorInfo]:
-    infos = state.capture(model).infos()
+def _needed(model: Any) -> Needed:
+    needed = state.capture(model).needed()
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or optimizer.built:
-        return infos
-    return {p: info for p, info in infos.items() if not p.startswith(comparison.OPTIMIZER_GROUP)}
+        return needed
+    group = comparison.OPTIMIZER_GROUP
+    own = {p: info for p, info in needed.tensors.items() if not p.startswith(group)}
+    return Needed(own, needed.names, needed.optimizers)

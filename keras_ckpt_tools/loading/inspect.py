@@ -15,6 +15,7 @@ from keras_ckpt_tools.errors import (
     ArtefactError,
     CkptError,
     DamagedArtefactError,
+    MissingPackageError,
 )
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
@@ -32,6 +33,7 @@ from keras_ckpt_tools.loading.estimate import (
 )
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.orbax import with_step
+from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
 from keras_ckpt_tools.loading.trust import Trust
@@ -112,6 +114,11 @@ def inspect(
         return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
         return _with_problem(artefact, damaged(artefact))
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        # Only where one is met: looking at a file of ours is to be quick.
+        from keras_ckpt_tools.loading.tensorflow_files import inspect_tensorflow
+
+        return inspect_tensorflow(artefact, limits)
     if artefact.kind not in READABLE:
         return _with_problem(artefact, wrong_kind(artefact, "model"))
     try:
@@ -134,6 +141,7 @@ def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
     resolved = resolver.resolve(examine(source), source.record)
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
+    problems += _untranslated(source)
     tensors: tuple[TensorInfo, ...] = ()
     estimated = 0
     try:
@@ -175,7 +183,7 @@ def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> In
             )
         except DamagedArtefactError:
             raise
-        except ArtefactError as error:
+        except (ArtefactError, MissingPackageError) as error:
             # What it needs and how it is called is told by JSON.
             return dataclasses.replace(found, problems=(Problem.of(error),))
 
@@ -183,6 +191,15 @@ def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> In
         return with_step(artefact, "latest", limits, look)
     except ArtefactError as error:
         return _with_problem(artefact, error)
+
+
+def _untranslated(source: Source) -> list[Problem]:
+    left = source.untranslated
+    problem = Problem.of(untranslatable(source.path, left)) if left else None
+    if problem and all(one.part == "compile" for one in left):
+        # The model loads without that.
+        return [Problem("warning", problem.what, problem.remedy)]
+    return [problem] if problem else []
 
 
 def not_finite(paths: Iterable[str]) -> list[Problem]:

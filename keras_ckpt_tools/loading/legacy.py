@@ -20,7 +20,9 @@ import numpy as np
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
-from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats import comparison, state
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.report import Mismatch, RestoreReport
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.loading.build import Plan
@@ -110,6 +112,9 @@ def _fill_optimizer(source: Source, model: Any) -> None:
     optimizer = model.optimizer
     unbuilt = [tuple(v.shape) for v in optimizer.variables]
     state.build_optimizer(optimizer, model.trainable_variables)
+    if is_keras_2(source.metadata.get("keras_version")) and _GROUP in source.hdf5:
+        _fill_from_keras_2(source, model)
+        return
     saved = _saved_state(source)
     shapes = [tuple(array.shape) for array in saved]
     variables = list(optimizer.variables)
@@ -117,6 +122,20 @@ def _fill_optimizer(source: Source, model: Any) -> None:
         raise _misfit(source, optimizer, shapes)
     for variable, array in zip(variables, saved, strict=False):
         variable.assign(array)
+
+
+def _fill_from_keras_2(source: Source, model: Any) -> None:
+    weights = legacy_weights(source, model)
+    present = state.capture(model).infos()
+    report = comparison.compare_tensors(
+        source.path, present, weights.tensors, optimizer_may_differ=False
+    )
+    ours = [path for path in report.matched if path.startswith(comparison.OPTIMIZER_GROUP)]
+    variables = model.optimizer.variables
+    if len(ours) != len(variables):
+        raise _not_that_optimizer(source, model.optimizer, report)
+    for path, array in weights.read_all(ours).items():
+        variables[int(path.rpartition("/")[2])].assign(array)
 
 
 def _saved_state(source: Source) -> list[np.ndarray[Any, Any]]:
@@ -148,6 +167,10 @@ def _misfit(source: Source, optimizer: Any, saved: list[tuple[int, ...]]) -> Res
             Mismatch(path, str(theirs), str(ours)) for path, theirs, ours in both if theirs != ours
         ),
     )
+    return _not_that_optimizer(source, optimizer, report)
+
+
+def _not_that_optimizer(source: Source, optimizer: Any, report: RestoreReport) -> RestoreError:
     return RestoreError(
         f"The state of the optimizer in the file does not fit the {type(optimizer).__name__} that "
         f"the file names.\n{report}\n",

@@ -8,6 +8,7 @@ before anything was built, and lists them all.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -44,13 +45,19 @@ from keras_ckpt_tools.loading.inspect import (
 )
 from keras_ckpt_tools.loading.legacy import build_legacy
 from keras_ckpt_tools.loading.orbax import with_step
-from keras_ckpt_tools.loading.refusals import describe_refused, objects_not_found
+from keras_ckpt_tools.loading.refusals import (
+    describe_refused,
+    describe_untranslated,
+    objects_not_found,
+    untranslatable,
+)
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
 from keras_ckpt_tools.loading.trust import Trust
 from keras_ckpt_tools.loading.versions import writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
+from keras_ckpt_tools.showing.bars import bar_for_file
 
 __all__ = ["safe_load_model"]
 
@@ -111,6 +118,7 @@ def safe_load_model(
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
         OverBudgetError: it would take more than it may.
         NewerFormatError: a later version of this package wrote it.
+        UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
         RestoreError: the model and the tensors in the file do not fit.
         NotBuiltError: the file does not say what shape to build the model for.
         ArgumentError: an argument cannot work.
@@ -135,11 +143,13 @@ def safe_load_model(
     resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
     limits = Limits.of(max_bytes)
     artefact = tell(path, limits)
-    if artefact.kind in _FOLDERS:
-        return _load_from_directory(artefact, resolver, compile, which, limits)
-    if artefact.kind is Kind.ORBAX:
-        return with_step(artefact, which, limits, lambda step: _load_open(step, resolver, compile))
-    return _load(artefact, resolver, compile, limits)
+    with bar_for_file("Loading", path):
+        if artefact.kind in _FOLDERS:
+            return _load_from_directory(artefact, resolver, compile, which, limits)
+        if artefact.kind is Kind.ORBAX:
+            load = functools.partial(_load_open, resolver=resolver, compiled=compile)
+            return with_step(artefact, which, limits, load)
+        return _load(artefact, resolver, compile, limits)
 
 
 def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Limits) -> Any:
@@ -156,12 +166,10 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
 def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> Any:
     source.check()
     if source.config is None:
-        load = "kct" if source.kind is Kind.ORBAX else "model"
-        what = "model, " if source.kind is Kind.ORBAX else ""
         raise ArtefactKindError(
             "The file holds weights, but no config of a model.",
             received=f"path={source.path!r}",
-            remedy=f"Build the model and call `{load}.load_weights({what}{source.path!r})`.",
+            remedy=f"Build the model and call `kct.load_weights(model, {source.path!r})`.",
             path=source.path,
             kind=str(source.kind),
         )
@@ -181,11 +189,21 @@ def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> An
 def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
+    left = source.untranslated
+    if left and (compiled is True or any(one.part == "model" for one in left)):
+        raise untranslatable(source.path, left)
     resolved = _gate(source, resolver, compiled)
     if _migrate(resolved.entries, _versions(source)):
         # A migration may name objects that the old config did not.
         resolved = _gate(source, resolver, compiled)
-    if compiled is False or resolved.refused("compile"):
+    if left and compiled == "auto":
+        warnings.warn(
+            f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
+            f"what Keras 3 cannot say:\n{describe_untranslated(left)}",
+            UserWarning,
+            stacklevel=4,
+        )
+    if compiled is False or left or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
         resolved = resolver.resolve(_model_part(examine(source)), source.record)
     _say_exactly(examine(source))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from keras_ckpt_tools.errors import ObjectsNotFoundError
+from keras_ckpt_tools.errors import ObjectsNotFoundError, UntranslatableError
+from keras_ckpt_tools.formats.keras_2 import Untranslated
 from keras_ckpt_tools.loading.resolve import ObjectUse
 from keras_ckpt_tools.loading.successors import successor
 from keras_ckpt_tools.loading.tables import printable
 
-__all__ = ["describe_refused", "objects_not_found"]
+__all__ = ["describe_refused", "describe_untranslated", "objects_not_found", "untranslatable"]
 
 
 def objects_not_found(
@@ -135,3 +136,33 @@ def _key(name: str, bare: list[str]) -> str:
     # A bare key answers for a qualified name; two packages' objects of one name need it whole.
     short = name.rpartition(">")[2]
     return short if bare.count(short) == 1 else name
+
+
+def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableError:
+    """Return the one error for all that a model of Keras 2 says and Keras 3 cannot.
+
+    Args:
+        path: The file.
+        found: What was left over.
+    """
+    things = "1 thing" if len(found) == 1 else f"{len(found)} things"
+    compiled = all(one.part == "compile" for one in found)
+    remedy = (
+        "Load it with `compile=False`."
+        if compiled
+        else "Do that where the model was made, or open it with `tf_keras.models.load_model` "
+        "(`pip install tf_keras`) and save it anew."
+    )
+    return UntranslatableError(
+        f"Keras 2 wrote the file, and {things} in it cannot be said in Keras 3.\n"
+        f"{describe_untranslated(found)}\n",
+        received=f"path={path!r}",
+        remedy=remedy,
+        path=path,
+        places=tuple(str(one) for one in found),
+    )
+
+
+def describe_untranslated(found: Sequence[Untranslated]) -> str:
+    """Return a line for each thing that was left over."""
+    return "\n".join(f"  {printable(str(one))}" for one in found)

@@ -24,7 +24,7 @@ def wrong_kind(artefact: Artefact, wanted: Wanted) -> ArtefactError:
     """Return the error for an artefact that holds no model, or no weights, that could be read."""
     if artefact.kind is Kind.EMPTY:
         return damaged(artefact)
-    what, remedy = _explain(artefact, wanted)
+    what, remedy = _explain(artefact)
     return ArtefactKindError(
         what,
         received=f"path={artefact.path!r}",
@@ -46,10 +46,10 @@ def damaged(artefact: Artefact) -> DamagedArtefactError:
     )
 
 
-def _explain(artefact: Artefact, wanted: Wanted) -> tuple[str, str]:
+def _explain(artefact: Artefact) -> tuple[str, str]:
     path, kind = artefact.path, artefact.kind
     if kind in (Kind.H5_WEIGHTS, Kind.H5_WEIGHTS_LEGACY, Kind.H5_MODEL):
-        return _explain_hdf5(path, kind, wanted)
+        return _explain_hdf5(path)
     if kind in (Kind.CHECKPOINT, Kind.CHECKPOINT_DIR):
         return _explain_checkpoint(path, kind)
     if kind is Kind.DIRECTORY:
@@ -61,18 +61,11 @@ def _explain(artefact: Artefact, wanted: Wanted) -> tuple[str, str]:
     }.get(kind, _explain_foreign)(path, kind)
 
 
-def _explain_hdf5(path: str, kind: Kind, wanted: Wanted) -> tuple[str, str]:
-    stock = f"`model.load_weights({path!r})`, Keras' own, which matches layers by their order"
-    if wanted == "weights":
-        return (
-            f"This is a {kind}; its weights are in the layout of Keras 1 and 2.",
-            f"Open a whole model with `kct.safe_load_model({path!r})`; for weights alone call "
-            f"{stock}.",
-        )
-    what = "This file holds weights only: it does not say what model they belong to."
-    if kind is Kind.H5_WEIGHTS_LEGACY:
-        return what, f"Build the model and call {stock}."
-    return what, f"Build the model and call `kct.load_weights(model, {path!r})`."
+def _explain_hdf5(path: str) -> tuple[str, str]:
+    return (
+        "This file holds weights only: it does not say what model they belong to.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`.",
+    )
 
 
 def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
@@ -104,16 +97,10 @@ def _explain_directory(path: str) -> tuple[str, str]:
 
 
 def _explain_tensorflow(path: str, kind: Kind) -> tuple[str, str]:
-    if os.path.isdir(path) or os.path.basename(path) == "checkpoint":
-        folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-        prefix = f"tf.train.latest_checkpoint({folder!r})"
-    else:
-        prefix = repr(path.removesuffix(".index").rpartition(".data-")[0] or path)
-        prefix = repr(path.removesuffix(".index")) if ".data-" not in path else prefix
     return (
         f"This is a {kind}: it holds the values of variables, but not what the model is.",
-        "Build the objects that it was made of and call "
-        f"`tf.train.Checkpoint(model=model).restore({prefix}).assert_consumed()`.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`; for other objects that are "
+        f'in it, `kct.load_weights({{"model": model, "optimizer": optimizer}}, {path!r})`.',
     )
 
 
@@ -145,7 +132,8 @@ def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
         ),
         Kind.SAFETENSORS: (
             "This is a safetensors file: it holds tensors, but not what the model is.",
-            f"Read it with `safetensors.numpy.load_file({path!r})`.",
+            f"Build the model and call `kct.load_weights(model, {path!r})`; where the names in it "
+            "are not Keras', rename them first with `keras-ckpt export --rename`.",
         ),
         Kind.NPZ: (
             "This file holds NumPy arrays, not a Keras model.",

@@ -16,6 +16,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from keras_ckpt_tools.errors import RegistryError
@@ -29,6 +30,8 @@ from keras_ckpt_tools.registry.scopes import checked_objects
 __all__ = ["ObjectUse", "Resolved", "Resolver"]
 
 _REFUSED = ("missing", "untrusted", "refused")
+# Functions of this package that models have which came from Keras 2, and where they are.
+_OWN = {"keras_2_hard_sigmoid": "keras_ckpt_tools.loading.keras_2_activation"}
 
 # Keras' own layers that run code which is not Keras'.
 _CODE_LAYERS = {
@@ -174,7 +177,7 @@ class Resolver:
             return self._judge_path(need)
         if need.of_keras:
             return self._judge_built_in(need)
-        judged = self._look_up(need) or self._judge_unknown(need)
+        judged = self._look_up(need) or self._judge_own(need) or self._judge_unknown(need)
         return _of_the_right_sort(need, judged)
 
     def _judge_path(self, need: Need) -> _Judgement:
@@ -209,6 +212,14 @@ class Resolver:
         if self._import_plugins:
             return _Judgement("missing", f"{plugins.describe(point)} declares it, and has it not")
         return _Judgement("plug-in", f"declared by {plugins.describe(point)}")
+
+    def _judge_own(self, need: Need) -> _Judgement | None:
+        bare = need.name.removeprefix("keras_ckpt_tools>")
+        if need.role != "function" or bare not in _OWN or need.module not in (None, _OWN[bare]):
+            return None
+        # It needs Keras, which is not imported to inspect.
+        obj = getattr(import_module(_OWN[bare]), bare) if self._import_plugins else None
+        return _Judgement("built-in", "as Keras 2 computed it", obj)
 
     def _judge_unknown(self, need: Need) -> _Judgement:
         name, obj = _in_keras_registry(need.name)

@@ -11,58 +11,90 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
+from keras_ckpt_tools.formats.targets import Target, is_several
+from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tf_run import list_prefixes
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
-from keras_ckpt_tools.loading.former_weights import (
-    as_they_are_now,
-    former_optimizer,
-    with_lost_state,
-)
-from keras_ckpt_tools.loading.orbax import with_step
+from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
+from keras_ckpt_tools.loading.one_model import LEGACY, build_config, weights_in
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
+from keras_ckpt_tools.loading.tracked_objects import open_tracked
+from keras_ckpt_tools.showing.bars import bar_for_file
 
-__all__ = ["load_weights", "open_weights", "require_model", "weights_in"]
+__all__ = ["load_weights", "open_weights", "require_target", "tensors_for"]
 
-_WEIGHTS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_WEIGHTS, Kind.CHECKPOINT)
+_WEIGHTS = (
+    Kind.KERAS,
+    Kind.KERAS_DIR,
+    Kind.H5_WEIGHTS,
+    Kind.CHECKPOINT,
+    Kind.SAFETENSORS,
+    Kind.H5_MODEL,
+    Kind.H5_WEIGHTS_LEGACY,
+)
 
 
 def load_weights(
-    model: Any,
+    target: Any,
     path: str | os.PathLike[str],
     *,
     strict: bool = True,
+    rename: Rename | None = None,
+    include: str | Iterable[str] | None = None,
+    exclude: str | Iterable[str] | None = None,
+    by_name: bool = False,
     max_bytes: int | None = None,
 ) -> RestoreReport:
     """Load weights into a model, all or nothing.
 
     Reach for it where the model is built by your code and the file has its weights. A compiled
-    model gets the optimizer's state as well, where the file has it.
+    model gets the optimizer's state as well, where the file has it, and where it is the same
+    optimizer's.
+
+    Layers in lists are matched by the names that you gave them, as far as the file says names, and
+    by their place where you gave none. Two that are called otherwise are no match, whatever their
+    shapes: then the report says what to pass as `rename=`.
 
     Args:
-        model: A Keras model. One that is not built yet is built where the file says for what shape.
-        path: A `.weights.h5`, a `.keras` archive or directory, a checkpoint of a
+        target: A Keras model. One that is not built yet is built where the file says for what
+            shape. From a checkpoint of a `kct.CheckpointManager` or of TensorFlow, also an
+            optimizer, a `tf.Module`, a variable, or a list or dict of such:
+            `{"model": model, "optimizer": optimizer, "step": step}`, by the names that they were
+            saved under.
+        path: A `.weights.h5`, a `.keras` archive or directory, an `.h5` or `.hdf5` of a whole model
+            or of weights, as Keras 1 and 2 laid them out, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
-            TensorFlow checkpoint of one model, as `save_weights("cp.ckpt")` of Keras 2 and
-            `tf.train.Checkpoint(model=model)` write: its prefix or its directory. What
+            TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
+            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory. What
             `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest whole step is taken) or
             one step.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
+        rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
+            `*` stands for any text (`"layers/dense/*": "layers/dense_1/*"`), or a function from the
+            one to the other, which returns `None` for what is to be left out. Whoever renames has
+            the last word: names of layers, and the kind of an optimizer, are not asked for these.
+        include: A pattern, or several, of the paths in the model that are meant. Default: all.
+            What is not meant is neither missing nor unexpected.
+        exclude: Likewise, of those that are not: `"optimizer/*"` leaves the optimizer as it is.
+        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone. Files of
+            Keras 3 are matched by names in any case.
         max_bytes: What the tensors in the file, and a model that is built for the shape that the
             file gives, may take. Default: the memory that this machine has left.
 
@@ -73,12 +105,13 @@ def load_weights(
         RestoreError: something does not match and `strict`; nothing was changed. Its `report` says
             what.
         NotBuiltError: the model has no variables yet, and the file does not say for what shape.
+        MigrationError: a class's `migrate_weights` failed; nothing was changed.
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it holds no weights that could be read; says which call opens it.
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
         OverBudgetError: it would take more than it may.
-        ArgumentError: an argument cannot work.
+        ArgumentError: an argument cannot work, or does not fit the paths that there are.
 
     Example:
 
@@ -91,18 +124,23 @@ def load_weights(
     >>> print(kct.load_weights(model, path).summary)
     2 matched
     """
-    require_model(model)
-    if not isinstance(strict, bool):
-        raise ArgumentError(
-            "`strict` is True or False.",
-            received=f"strict={strict!r}",
-            remedy="Pass True to load all or nothing, False to load what fits.",
-        )
+    require_target(target)
+    for name, value in (("strict", strict), ("by_name", by_name)):
+        if not isinstance(value, bool):
+            raise ArgumentError(
+                f"`{name}` is True or False.",
+                received=f"{name}={value!r}",
+                remedy="Pass `strict=True` to load all or nothing, False to load what fits."
+                if name == "strict"
+                else "Pass `by_name=True` for files of Keras 1 and 2 that are matched by names.",
+            )
+    selection = Selection.of(rename, include, exclude)
     bad: list[str] = []
     limits = Limits.of(max_bytes)
     for artefact in weights_at(path, bad, limits):
         try:
-            report = _load(model, artefact, strict, limits)
+            with bar_for_file("Loading", artefact.path):
+                report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise
@@ -123,79 +161,142 @@ def load_weights(
     )
 
 
-def _load(model: Any, artefact: Artefact, strict: bool, limits: Limits) -> RestoreReport:
-    if artefact.kind is Kind.TF_CHECKPOINT:
-        return state.fill(model, tensorflow_weights(artefact, model), strict=strict)
-    if artefact.kind is Kind.ORBAX:
-        return with_step(artefact, "latest", limits, lambda step: _fill_orbax(step, model, strict))
-    with open_weights(artefact, limits) as source:
-        held = sum(info.nbytes for info in source.tensors.values())
-        with counted_variables(source.path, held, limits.max_bytes):
-            state.build_like(model, _build_config(source), "model")
-        weights = weights_in(source, model)
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and _has_optimizer(weights):
-            state.build_optimizer(optimizer, model.trainable_variables)
-        weights = as_they_are_now(weights, source.record, model, group=model_group(source))
-        report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
-        report = with_lost_state(report, weights)
+def _load(
+    target: Any, artefact: Artefact, wanted: Wanted, strict: bool, selection: Selection
+) -> RestoreReport:
+    with tensors_for(target, artefact, wanted) as opened:
+        parts = opened.parts
+        if parts is None or parts.is_plain_model:
+            report = state.fill(target, opened.tensors, strict=strict, selection=selection)
+        else:
+            report = parts.fill(opened.tensors, strict=strict, selection=selection)
+        report = opened.told(report)
+        source = opened.source
+        if source is None:
+            return report
         source.check_unchanged()
-        if report and source.record is not None:
-            attach_progress(model, source.record.progress)
+        if parts is None and report and selection.is_all:
+            if isinstance(source, OrbaxCheckpoint):
+                attach_progress(target, source.progress)
+            elif source.record is not None:
+                attach_progress(target, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
 
-def _fill_orbax(step: OrbaxCheckpoint, model: Any, strict: bool) -> RestoreReport:
-    weights = orbax_weights(step, model)
-    report = state.fill(model, with_fresh_optimizer(weights, model), strict=strict)
-    if report:
-        attach_progress(model, step.progress)
-    return dataclasses.replace(report, not_finite=tuple(step.not_finite))
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """How an artefact is to be opened.
+
+    Attributes:
+        limits: What it may take.
+        build: Whether the target, and its optimizer, may be built; not to compare.
+        by_name: Whether files of Keras 1 and 2 are matched by the names of layers alone.
+    """
+
+    limits: Limits
+    build: bool = True
+    by_name: bool = False
 
 
-def orbax_weights(step: OrbaxCheckpoint, model: Any) -> TensorSource:
-    """Return the tensors of an Orbax checkpoint under the paths of a model.
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Tensors under the paths of a target, and the open file behind them where it is one of Keras.
+
+    Attributes:
+        tensors: What is compared and filled in.
+        source: The file.
+        parts: The target, where it is not one model or layer, or may have more than Keras restores.
+        migrated: The tensors as `migrate_weights` left them, where that may have had a part in it.
+    """
+
+    tensors: TensorSource
+    source: Source | OrbaxCheckpoint | None = None
+    parts: Target | None = None
+    migrated: TensorSource | None = None
+
+    def told(self, report: RestoreReport) -> RestoreReport:
+        """Return a report that also says which state of optimizers begins anew."""
+        return report if self.migrated is None else with_lost_state(report, self.migrated)
+
+
+@contextmanager
+def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    """Open any kind of artefact as tensors under the paths of a target.
+
+    What is not built yet is built here. Everything behind it, which tensors are meant and whether
+    they fit, is the same for every kind.
 
     Args:
-        step: The checkpoint.
-        model: The model that they are for. It is built if the checkpoint has its config, its
-            optimizer if the checkpoint has one.
+        target: What they are for.
+        artefact: What is to be opened.
+        wanted: How.
     """
-    held = sum(info.nbytes for info in step.tensors.values())
-    with counted_variables(step.path, held, step.limits.max_bytes):
-        state.build_like(model, (step.config or {}).get("build_config"), "model")
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and has_optimizer(step):
-        state.build_optimizer(optimizer, model.trainable_variables)
-    return match_orbax(step, model)
+    if artefact.kind is Kind.TF_CHECKPOINT and run_prefix(artefact) is None:
+        opener = _open_tensorflow
+    elif artefact.kind is Kind.ORBAX:
+        opener = _open_orbax
+    else:
+        opener = _open_tracked if is_several(target) else _open_keras
+    with opener(target, artefact, wanted) as opened:
+        yield opened
 
 
-def tensorflow_weights(artefact: Artefact, model: Any) -> TensorSource:
-    """Return the tensors of a TensorFlow checkpoint under the paths of a Keras 3 model.
+@contextmanager
+def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    with open_weights(artefact, wanted.limits) as source:
+        held = sum(info.nbytes for info in source.tensors.values())
+        with counted_variables(source.path, held, wanted.limits.max_bytes):
+            state.build_like(target, build_config(source) if wanted.build else None, "model")
+        optimizer = getattr(target, "optimizer", None)
+        if wanted.build and optimizer is not None and _has_optimizer(source):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        weights = weights_in(source, target, by_name=wanted.by_name)
+        if wanted.build and optimizer is not None and _has_optimizer(weights):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        if source.kind not in LEGACY:  # Those are matched with what the classes have now.
+            weights = as_they_are_now(weights, source.record, {"": target})
+        yield Opened(with_fresh_optimizer(weights, target), source, migrated=weights)
 
-    Args:
-        artefact: A prefix, one of its files, or a directory.
-        model: The model that they are for. Its optimizer is built if the checkpoint has one.
 
-    Raises:
-        ArtefactNotFoundError: the checkpoint that is named is not there.
-        DamagedArtefactError: it cannot be read.
-    """
-    from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, prefix_of
-    from keras_ckpt_tools.formats.tf_objects import match_model
+@contextmanager
+def _open_orbax(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    if is_several(target):
+        raise ArtefactKindError(
+            f"This is an {artefact.kind}: it holds one model, and no other objects.",
+            received=f"path={artefact.path!r}, target={target!r}",
+            remedy=f"Pass the model itself: `kct.load_weights(model, {artefact.path!r})`.",
+            path=artefact.path,
+            kind=str(artefact.kind),
+        )
+    with OrbaxCheckpoint(artefact.path, wanted.limits) as step:
+        held = sum(info.nbytes for info in step.tensors.values())
+        with counted_variables(step.path, held, wanted.limits.max_bytes):
+            config = (step.config or {}).get("build_config") if wanted.build else None
+            state.build_like(target, config, "model")
+        optimizer = getattr(target, "optimizer", None)
+        if wanted.build and optimizer is not None and has_optimizer(step):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        yield Opened(with_fresh_optimizer(match_orbax(step, target), target), step)
 
-    state.build_like(model, None, "model")
-    checkpoint = TfCheckpoint(prefix_of(artefact.path))
-    # `save_weights` of Keras 2 saves the model, `tf.train.Checkpoint(model=...)` an object with it.
-    node = checkpoint.root.children.get("model", checkpoint.root)
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and "optimizer" in node.children:
-        state.build_optimizer(optimizer, model.trainable_variables)
-    return match_model(checkpoint, node, model, optimizer)
+
+@contextmanager
+def _open_tensorflow(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    parts, tensors = open_tensorflow(artefact, target, wanted.limits, build=wanted.build)
+    yield Opened(tensors, parts=parts)
+
+
+@contextmanager
+def _open_tracked(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    with open_weights(artefact, wanted.limits) as source:
+        parts, tensors = open_tracked(source, target, build=wanted.build)
+        saveables = {part.name: part.target for part in parts.parts if part.is_keras}
+        migrated = as_they_are_now(tensors, source.record, saveables)
+        yield Opened(migrated, source, parts, migrated)
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
-    return any(path.startswith(comparison.OPTIMIZER_GROUP) for path in weights.tensors)
+    groups = (comparison.OPTIMIZER_GROUP, "optimizer_weights/")
+    return any(path.startswith(groups) for path in weights.tensors)
 
 
 def weights_at(
@@ -209,13 +310,25 @@ def weights_at(
         limits: What it may take.
     """
     artefact = tell(path, limits)
-    if artefact.kind is not Kind.CHECKPOINT_DIR:
+    if artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
+        for step in reversed(steps):
+            yield tell(os.path.join(artefact.path, str(step)), limits)
+        return
+    kinds = (Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT)
+    if artefact.kind not in kinds or not os.path.isdir(artefact.path):
         yield artefact
         return
     found = directories.look_into(artefact.path, {Kind.CHECKPOINT})
+    runs, damaged_runs = list_prefixes(artefact.path)
+    if artefact.kind is Kind.TF_CHECKPOINT and not runs:
+        yield artefact
+        return
     bad.extend(f"{one.name}: {one.damage}" for one in found if one.damage)
-    for one in directories.latest_first(found):
-        yield tell(one.path, limits)
+    bad.extend(f"{os.path.basename(prefix)}: it is not whole" for prefix in damaged_runs)
+    whole = [(one.progress.saved_at, one.path) for one in directories.latest_first(found)]
+    whole += [(one.progress.saved_at, one.path) for one in reversed(runs)]
+    for _, place in sorted(whole, key=lambda pair: pair[0], reverse=True):
+        yield tell(place, limits)
 
 
 @contextmanager
@@ -223,6 +336,10 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
     """Open what holds weights in Keras 3's layout, or say what it is instead."""
     if artefact.refusal is not None:
         raise artefact.refusal
+    if (prefix := run_prefix(artefact)) is not None:
+        with open_run(prefix, limits) as run:
+            yield cast(Source, run)
+        return
     if artefact.kind not in _WEIGHTS:
         raise wrong_kind(artefact, "weights")
     if artefact.damage:
@@ -231,86 +348,14 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
         yield source
 
 
-def weights_in(source: Source, model: Any) -> TensorSource:
-    """Return the tensors of the one model in a source, under the paths that Keras gives them.
+def require_target(target: Any) -> None:
+    """Refuse what has no variables to restore into.
 
-    Args:
-        source: What was opened.
-        model: The model that they are for, built.
+    Raises:
+        ArgumentError: it is nothing that is restored.
     """
-    name = model_group(source)
-    if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
-        return source
-    return _WithOptimizer(source, name, _optimizer_group(source, name, model))
-
-
-class _WithOptimizer:
-    """A model in a checkpoint, with the optimizer that a manager tracks beside it."""
-
-    def __init__(self, source: Source, name: str, optimizer: str | None):
-        self.path = source.path
-        self._source = source
-        groups = [(f"{name}/", "")]
-        if optimizer is not None:
-            groups.append((f"{optimizer}/", comparison.OPTIMIZER_GROUP))
-        self._places = {
-            f"{ours}{path.removeprefix(theirs)}": path
-            for theirs, ours in groups
-            for path in source.tensors
-            if path.startswith(theirs)
-        }
-        self.tensors = {path: source.tensors[place] for path, place in self._places.items()}
-
-    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        places = {path: self._places[path] for path in paths}
-        self._source.check_others(places.values())
-        return read_from(self._source, places)
-
-
-def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
-    """Return the tracked optimizer that was built on this model's variables, in their order."""
-    if source.record is None or getattr(model, "optimizer", None) is None:
-        return None
-    paths = {id(value): path for path, value in state.capture(model).values.items()}
-    trained = tuple(f"{name}/{paths.get(id(v))}" for v in model.trainable_variables)
-    for other, tracked in source.record.tracked.items():
-        if tracked.kind == "optimizer" and tracked.built_on == trained:
-            return other
-    return former_optimizer(source.record, name, model)
-
-
-def model_group(source: Source) -> str | None:
-    """Return the group of the one model in a checkpoint; `None` where it is at the root."""
-    if source.record is None or not source.record.tracked:
-        return None
-    tracked = source.record.objects_tracked
-    models = [name for name, one in tracked.items() if one.kind == "model"]
-    if "model" in models:
-        return "model"
-    if len(models) == 1:
-        return models[0]
-    held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
-    arguments = ", ".join(f"{name}={name}" for name in tracked)
-    folder = os.path.dirname(source.path) or "."
-    number = f"{len(models)} models" if models else "no model"
-    raise ArtefactKindError(
-        f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",
-        received=f"path={source.path!r}",
-        remedy="Restore all of it with "
-        f"`kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
-        path=source.path,
-        kind=str(source.kind),
-    )
-
-
-def _build_config(source: Source) -> dict[str, Any] | None:
-    if source.config is not None:
-        config = source.config.get("build_config")
-    else:
-        name = model_group(source)
-        tracked = source.record.tracked.get(name) if source.record and name else None
-        config = tracked.build_config if tracked else None
-    return dict(config) if config else None
+    if not is_several(target):
+        require_model(target)
 
 
 def require_model(model: Any) -> None:
@@ -322,6 +367,6 @@ def require_model(model: Any) -> None:
     if not hasattr(model, "variables") or isinstance(model, type):
         raise ArgumentError(
             "The first argument is a Keras model, the second a path.",
-            received=f"model={model!r}",
+            received=f"target={model!r}",
             remedy="Call `kct.load_weights(model, path)`.",
         )

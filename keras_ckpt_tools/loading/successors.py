@@ -52,6 +52,13 @@ _ALIVE = {
     "tensorflow_probability": "tensorflow_probability",
 }
 _BY_REGISTERED = {"addons": "tensorflow_addons", "tfa": "tensorflow_addons"}
+_GONE = {
+    "CuDNNGRU": "load its weights into a `GRU` with `tf_keras`, and save that",
+    "CuDNNLSTM": "load its weights into an `LSTM` with `tf_keras`, and save that",
+    "DenseFeatures": "Keras 3 has `keras.utils.FeatureSpace` in its place",
+    "LocallyConnected1D": "Keras 3 does not have it; write the layer yourself",
+    "LocallyConnected2D": "Keras 3 does not have it; write the layer yourself",
+}
 _KERAS_2 = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 
 
@@ -73,6 +80,8 @@ def successor(name: str, module: str | None) -> str | None:
             f"{bare} is how Keras 2 saved calls of TensorFlow's functions; open the file with "
             "`tf_keras.models.load_model`, and save the model anew with layers in their place"
         )
+    if bare in _GONE and package in ("", "keras", "tf_keras"):
+        return _GONE[bare]
     if package == "tensorflow_addons":
         instead = _ADDONS.get(bare)
         return f"{_ADDONS_ENDED}; take {instead} in its place" if instead else _ADDONS_ENDED

@@ -7,18 +7,20 @@ a zip's own checksums are checked. Needs neither Keras nor TensorFlow, so it fit
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.loading.remedies import wrong_kind
 from keras_ckpt_tools.loading.tables import as_html, as_text
+from keras_ckpt_tools.showing.bars import bar_for_file
 
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 
 # In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
-_SUFFIXES = (".keras", ".h5", ".hdf5")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     """Read every byte of a file, or of each file in a directory, and check it.
 
     Args:
-        path: A `.keras`, `.weights.h5` or `.h5` file, an unzipped Keras directory, or a directory
-            of such files.
+        path: A `.keras`, `.weights.h5` or `.h5` file, an unzipped Keras directory, the prefix of a
+            TensorFlow checkpoint, or a directory of such.
 
     Returns:
         The report; it is true if nothing is wrong. It prints as a table.
@@ -117,7 +119,14 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     >>> bool(report), report.problems
     (False, ('model.keras: empty: it has no bytes',))
     """
+    with bar_for_file("Verifying", path):
+        return _verify(path)
+
+
+def _verify(path: str | os.PathLike[str]) -> VerifyReport:
     artefact = tell(path)
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        return VerifyReport(artefact.path, tuple(_check_tensorflow(artefact)))
     if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
         return VerifyReport(artefact.path, (_check(artefact),))
     checks = tuple(
@@ -125,6 +134,8 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
         for name in sorted(os.listdir(artefact.path))
         if (inner := _tell_member(os.path.join(artefact.path, name))) is not None
     )
+    if any(name.endswith((".index", ".record")) for name in os.listdir(artefact.path)):
+        checks += tuple(_check_tensorflow(artefact))
     if not checks:
         raise wrong_kind(artefact, "model")
     return VerifyReport(artefact.path, checks)
@@ -132,10 +143,32 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
 
 def _tell_member(path: str) -> Artefact | None:
     name = os.path.basename(path)
-    if name.startswith(".") or not os.path.isfile(path):
+    if name.startswith(".") or name.endswith(".record") or not os.path.isfile(path):
         return None
     artefact = tell(path)
     return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
+
+
+def _check_tensorflow(artefact: Artefact) -> Iterator[FileCheck]:
+    # Only where one is met: looking at a file of ours is to be quick.
+    from keras_ckpt_tools.loading.tensorflow_files import (
+        gone_from,
+        prefixes_to_verify,
+        problems_of_prefix,
+        size_of_prefix,
+    )
+
+    kind = Kind.TF_CHECKPOINT
+    try:
+        prefixes = prefixes_to_verify(artefact)
+    except ArtefactError as error:
+        yield FileCheck(artefact.path, kind, artefact.size, (error.what,))
+        return
+    for prefix in prefixes:
+        yield FileCheck(prefix, kind, size_of_prefix(prefix), tuple(problems_of_prefix(prefix)))
+    if os.path.isdir(artefact.path) and (gone := gone_from(artefact.path)):
+        state = os.path.join(artefact.path, "checkpoint")
+        yield FileCheck(state, kind, os.path.getsize(state), tuple(gone))
 
 
 def _verdict(check: FileCheck) -> str:

@@ -1,15 +1,15 @@
 """The registry as a table, in a terminal and in a notebook.
 
 What kind of thing an entry is, is told by the names of its base classes: showing a table must not
-import Keras. Everything that goes into HTML is escaped, names come from anybody's code.
+import Keras. Names come from anybody's code, so both tables are made harmless where all tables are.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 
 from keras_ckpt_tools.registry.entries import Entry
+from keras_ckpt_tools.showing.tables import as_html, printable
 
 __all__ = ["html_table", "kind_of", "text_table"]
 
@@ -58,17 +58,11 @@ def html_table(entries: Iterable[Entry]) -> str:
     """Return the table as HTML."""
     rows = _rows(entries)
     caption = f"{len(rows)} registered object{'' if len(rows) == 1 else 's'}"
-    head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return (
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
+    return as_html(caption, _HEADINGS, rows)
 
 
 def _rows(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
-    return [
+    cells = (
         (e.name, kind_of(e.obj), str(e.version), ", ".join(e.aliases), e.place) for e in entries
-    ]
+    )
+    return [tuple(map(printable, row)) for row in cells]

@@ -127,6 +127,32 @@ def remove_leftovers_of(directory: Path, is_target: Callable[[str], object]) -> 
     return tuple(path for path in paths if _remove_if_abandoned(path))
 
 
+def target_of_staged(name: str) -> str | None:
+    """Return the name that a staged file was to get, or `None` where it is none of ours.
+
+    >>> target_of_staged(".a.keras.0123abcd.kct-staged"), target_of_staged("a.keras")
+    ('a.keras', None)
+    """
+    match = _STAGED.fullmatch(name)
+    return match[1] if match else None
+
+
+def is_abandoned(path: str | os.PathLike[str]) -> bool:
+    """Return whether the writer of a staged file is dead; where that is unknown, it is not."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def _remove_if_abandoned(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -15,10 +15,13 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 from keras_ckpt_tools.errors import PathInUseError
 from keras_ckpt_tools.storage.commit import make_directory, refused
+
+_PAUSES_S = (0.01, 0.05)
 
 
 class Occupancy:
@@ -80,6 +83,25 @@ class Occupancy:
             pass
 
 
+def is_occupied(directory: str | os.PathLike[str]) -> bool:
+    """Return whether a process saves into a directory, this one included.
+
+    Nothing is taken, but for the moment of asking; one that begins just then asks again.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EAGAIN)
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def _forget_in_child() -> None:
     # A child of this process does not save here, and must not hold the directory after its death.
     for descriptor, _ in Occupancy._shared.values():
@@ -92,10 +114,23 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
+def _lock_soon(descriptor: int) -> None:
+    for pause in _PAUSES_S:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
+                raise
+            time.sleep(pause)  # Somebody may only be asking; see `is_occupied`.
+        else:
+            return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _lock(directory: str) -> int:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_soon(descriptor)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
             os.close(descriptor)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.showing.tables import as_html
 
 __all__ = ["KeepBest", "KeepEvery", "KeepLast", "Policy", "Saved", "best_of", "to_delete"]
 
@@ -49,13 +50,32 @@ class Policy:
     def __or__(self, other: Policy) -> Policy:
         return _Union((self, other))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
-@dataclass(frozen=True)
+    def __str__(self) -> str:
+        return "; ".join(self.rules())
+
+    def _repr_html_(self) -> str:
+        return as_html("What stays", ("rule",), [(rule,) for rule in self.rules()])
+
+    def rules(self) -> tuple[str, ...]:
+        """Return what is kept, in words, one for each policy that this one is made of."""
+        return ("every checkpoint" if type(self) is Policy else repr(self),)
+
+
+@dataclass(frozen=True, repr=False)
 class _Union(Policy):
     parts: tuple[Policy, ...]
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
         return set().union(*(part.keeps(saved) for part in self.parts))
+
+    def rules(self) -> tuple[str, ...]:
+        return tuple(rule for part in self.parts for rule in part.rules())
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.parts))
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,9 @@ class KeepLast(Policy):
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
         return {item.path for item in saved[-self.n :]}
+
+    def rules(self) -> tuple[str, ...]:
+        return ("the newest" if self.n == 1 else f"the newest {self.n}",)
 
 
 @dataclass(frozen=True)
@@ -122,6 +145,11 @@ class KeepBest(Policy):
         # A metric that was never logged may be a misspelled one: nothing is deleted for its sake.
         return {item.path for item in ranked[: self.n] or saved}
 
+    def rules(self) -> tuple[str, ...]:
+        which = "lowest" if self.mode == "min" else "highest"
+        count = "one" if self.n == 1 else self.n
+        return (f"the {count} with the {which} {self.monitor}",)
+
 
 @dataclass(frozen=True)
 class KeepEvery(Policy):
@@ -153,6 +181,9 @@ class KeepEvery(Policy):
             and item.progress.epochs_completed % self.n == 0
             and not item.progress.batches_completed
         }
+
+    def rules(self) -> tuple[str, ...]:
+        return (f"each with a multiple of {self.n} epochs completed",)
 
 
 def policy_from(max_to_keep: int | None, keep: Policy | None) -> Policy:

@@ -8,6 +8,7 @@ the old one goes, and only files of ours are ever removed.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -16,8 +17,10 @@ from typing import Any, Literal
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
-from keras_ckpt_tools.formats.state import build_optimizer, is_whole
+from keras_ckpt_tools.formats.state import build_optimizer
+from keras_ckpt_tools.formats.structure import is_whole
 from keras_ckpt_tools.storage.retention import KeepLast
+from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
@@ -27,6 +30,8 @@ from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
+
+_log = logging.getLogger(__name__)
 
 
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
@@ -54,6 +59,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
             layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
+        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
+            when, where to, how large, how long each took and how long training stood still.
+        verbose: 1 to print a line at each save and where a run goes on. With 0 it goes to `logging`
+            instead, under the name `keras_ckpt_tools.training.backup_and_restore`.
 
     Raises:
         ArgumentError: an argument cannot work.
@@ -107,6 +116,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         save_on_signal: bool = False,
         resume: Literal["auto", "never", "must"] = "auto",
         on_untracked: OnUntracked = "warn",
+        tensorboard: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
     ):
         if not backup_dir:
             # Keras' own words, which people search for.
@@ -130,6 +141,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
         self._checkpoints: Checkpoints | None = None
         self._state = FitState(self.callbacks)
+        self._announcer = Announcer(_log, self.backup_dir, verbose, tensorboard, in_fit=True)
         self._batch = 0
         self._told_first = False
         self._first: FirstOfAll | None = None
@@ -195,6 +207,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         in_epoch, stopped = self._state.resume(found)
         if not in_epoch and progress.batches_completed:
             progress = dataclasses.replace(progress, batches_completed=0)
+        self._announcer.goes_on(found.path, progress)
         self._batch = progress.batches_completed
         run.resume(progress)
         self._cadence.goes_on(found.beside.get(CADENCE), self._batch, progress.step)
@@ -224,6 +237,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             KeepLast(2 if self.double_checkpoint else 1),
             background=self.background,
             on_untracked=self.on_untracked,
+            announcer=self._announcer,
         )
         if self.resume == "never":
             self._checkpoints.expect_another_run()

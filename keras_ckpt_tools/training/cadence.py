@@ -76,6 +76,23 @@ class Cadence:
         """Return whether to save now that an epoch has ended."""
         return self.save_freq == "epoch"
 
+    @property
+    def next_save(self) -> str:
+        """When the next save is due, in words.
+
+        >>> Cadence(100).next_save
+        'every 100 batches; 100 to go'
+        """
+        if self.save_freq == "epoch":
+            return "at the end of each epoch"
+        if isinstance(self.save_freq, datetime.timedelta):
+            gone = datetime.timedelta(seconds=time.monotonic() - self._saved_at)
+            left = max(self.save_freq - gone, datetime.timedelta(0)).total_seconds()
+            left_s = datetime.timedelta(seconds=round(left))
+            return f"at the end of a batch, every {self.save_freq}; {left_s} to go"
+        left = self.save_freq - self._batches
+        return f"every {self.save_freq} batches; {left} to go"
+
     def goes_on(self, state: Mapping[str, Any] | None, batch: int, step: int) -> None:
         """Begin to count after a restart, so that saves fall where they would have fallen.
 

@@ -7,20 +7,22 @@ file, finds the newest good checkpoint again, and restores all objects or none (
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import keras
 
 from keras_ckpt_tools.errors import (
+    ArgumentError,
     ArtefactKindError,
     CommitError,
     DamagedArtefactError,
 )
-from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.checkpoint_dir import (
+    DOORS,
     checkpoint_path,
     clear_leftovers,
     delete_checkpoints,
@@ -29,16 +31,24 @@ from keras_ckpt_tools.formats.checkpoint_dir import (
 )
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_run import is_prefix, prefix_path
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
-from keras_ckpt_tools.training.beside import FIT, LOOP, Given, read_beside
+from keras_ckpt_tools.storage.trail import Trail
+from keras_ckpt_tools.training.announcing import Announcer
+from keras_ckpt_tools.training.beside import Given, read_beside
+from keras_ckpt_tools.training.choosing import choose_newest, other_major
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
+
+_log = logging.getLogger(__name__)
+Format = Literal["h5", "tf"]
 
 
 class Restored(NamedTuple):
@@ -74,6 +84,8 @@ class Checkpoints:
         mode: `"min"` or `"max"`.
         background: Whether files are written in a thread, while training goes on.
         on_untracked: What to do about state that a save would leave out.
+        announcer: Tells people of saves.
+        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
     """
 
     def __init__(
@@ -85,21 +97,26 @@ class Checkpoints:
         mode: str = "min",
         background: bool = False,
         on_untracked: OnUntracked = "warn",
+        announcer: Announcer | None = None,
+        format: Format = "h5",
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self._given = dict(objects)
         self.objects = with_optimizer(objects)
         self.monitor = monitor
         self.mode = mode
-        self._policy = policy
+        self.policy = policy
+        self._format = format
         self._pinned: str | None = None
         self._saved: list[Saved] | None = None
         self._number = 0
         self._noticed = False
+        self._trail = Trail()
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
         self._untracked = UntrackedWatch(on_untracked)
+        self._announcer = announcer or Announcer(_log, self.directory)
         self._adapters = adapters_of(self.objects)
 
     @property
@@ -145,24 +162,22 @@ class Checkpoints:
         Returns:
             Path of the new file.
         """
+        save = self._announcer.begins(progress)
         self.follow_compile()
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]
         adapters = [*self._adapters, *given]
-        parts = [self._part(adapter) for adapter in adapters]
+        parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
         self._look_for_untracked(parts)
         self._occupancy.take()
         self._notice_other_run(progress)
+        progress = self._trail.extend(progress, lambda: [item.progress for item in self.saved])
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
         self._number = number
-        path = checkpoint_path(self.directory, number)
-        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
-        write = prepare_checkpoint(
-            path, snapshot, self._describe(adapters), objects_of(*models), progress
-        )
+        path, write = self._prepare(number, snapshot, (adapters, parts), progress)
 
         def commit() -> None:
             try:
@@ -171,12 +186,15 @@ class Checkpoints:
                 # It may be in place all the same: look again what is there.
                 self._saved = None
                 raise
+            self._announcer.committed(save)
             known = [item for item in self.saved if item.path != path]
             holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
             self._saved = [*known, Saved(path, number, record.progress, holds)]
             self._keep()
 
-        self._writer.run(commit)
+        with save.to(path):
+            self._writer.run(commit)
+        self._announcer.settle()
         return path
 
     def _look_for_untracked(self, parts: Sequence[Part]) -> None:
@@ -190,8 +208,28 @@ class Checkpoints:
     def _saved_beside(self) -> list[Any]:
         """Return what is saved that is no Keras object, and the variables in it."""
         others = [a for a in self._adapters if not isinstance(a, KerasAdapter)]
-        variables = [v for adapter in others for v in adapter.present()]
+        variables = [v for adapter in others for v in adapter.structure().variables]
         return [*self.objects.values(), *variables]
+
+    def _prepare(
+        self,
+        number: int,
+        snapshot: Snapshot,
+        taken: tuple[Sequence[Adapter], Sequence[Part]],
+        progress: TrainingProgress,
+    ) -> tuple[str, Callable[[], Record]]:
+        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
+        described, objects = self._describe(*taken), objects_of(*models)
+        if self._format == "tf":
+            from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
+
+            path = prefix_path(self.directory, number)
+            told = (described, objects, progress)
+            return path, prepare_tf_checkpoint(
+                path, number, self.objects, self._paths(taken[1], everything=True), snapshot, *told
+            )
+        path = checkpoint_path(self.directory, number)
+        return path, prepare_checkpoint(path, snapshot, described, objects, progress)
 
     def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""
@@ -221,13 +259,16 @@ class Checkpoints:
         Raises:
             CommitError: a save in the background failed.
         """
-        self._writer.wait()
+        try:
+            self._writer.wait()
+        finally:
+            self._announcer.settle()
 
     def _keep(self) -> None:
         best = self.best
         pinned = [self._pinned] if self._pinned else []
         mine = self._mine(self.saved[-1])
-        gone = to_delete(mine, self._policy, best=best.path if best else None, pinned=pinned)
+        gone = to_delete(mine, self.policy, best=best.path if best else None, pinned=pinned)
         delete_checkpoints([item.path for item in gone])
         clear_leftovers(self.directory)
         self._saved = [item for item in self.saved if item not in gone]
@@ -249,12 +290,11 @@ class Checkpoints:
 
         A run may go on in the other: then each has a policy of its own for its own files.
         """
-        doors = {FIT, LOOP}
         return [
             item
             for item in self.saved
             if item.progress.run_id == last.progress.run_id
-            and item.holds & doors == last.holds & doors
+            and item.holds & DOORS == last.holds & DOORS
         ]
 
     def delete_all(self) -> None:
@@ -276,23 +316,21 @@ class Checkpoints:
         finally:
             self._occupancy.release()
 
-    def _part(self, adapter: Adapter) -> Part:
-        return Part(
-            adapter.name,
-            adapter.captured,
-            adapter.present(),
-            adapter.keeps_structure(),
-            state.structure_of(adapter.target),
-        )
-
-    def _describe(self, adapters: Sequence[Adapter]) -> dict[str, TrackedObject]:
-        paths: dict[int, str] = {}
-        for adapter in self._adapters:
-            # No optimizer is built on the state of others, and state is asked for once a save.
-            if adapter.kind not in ("optimizer", "state", "run"):
-                captured = self._snapshots.walk(self._part(adapter))
-                paths |= {id(value): path for path, value in captured.values.items()}
+    def _describe(
+        self, adapters: Sequence[Adapter], parts: Sequence[Part]
+    ) -> dict[str, TrackedObject]:
+        paths = self._paths(parts)
         return {adapter.name: adapter.described(paths) for adapter in adapters}
+
+    def _paths(self, parts: Sequence[Part], everything: bool = False) -> dict[int, str]:
+        """Return the path of each variable, by its `id`."""
+        paths: dict[int, str] = {}
+        for adapter, part in zip(self._adapters, parts, strict=False):
+            # No optimizer is built on the state of others, and state is asked for once a save.
+            if adapter.kind not in ("state", "run", *(() if everything else ("optimizer",))):
+                captured = self._snapshots.walk(part)
+                paths |= {id(value): path for path, value in captured.values.items()}
+        return paths
 
     def _links(self, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
         """Return second paths under which stock Keras finds the weights of `model`."""
@@ -317,7 +355,7 @@ class Checkpoints:
         """
         self.wait()
         self.follow_compile()
-        with open_source(path) as source:
+        with open_run(path) if is_prefix(path) else open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
                 raise ArtefactKindError(
@@ -350,24 +388,18 @@ class Checkpoints:
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        saved, damaged = list_checkpoints(self.directory)
-        self._saved = saved
-        passed = [f"{path}: its record is damaged" for path in damaged]
-        for item in reversed(saved):
-            try:
-                restored = self.restore(item.path, differences)
-            except DamagedArtefactError as error:
-                passed.append(f"{item.path}: {error.what}")
-                self._saved = [other for other in self.saved if other is not item]
-                continue
+        chosen = choose_newest(self.directory, lambda path: self.restore(path, differences))
+        self._saved = chosen.saved
+        passed = [f"{path}: {why}" for path, why in chosen.passed]
+        if chosen.result is not None:
             if passed:
                 warnings.warn(
-                    f"Resuming from {item.path}; passed over damaged checkpoints:\n  "
+                    f"Resuming from {chosen.result.path}; passed over damaged checkpoints:\n  "
                     + "\n  ".join(passed),
                     UserWarning,
                     stacklevel=3,
                 )
-            return restored
+            return chosen.result
         if passed:
             raise DamagedArtefactError(
                 "None of the checkpoints is whole:\n  " + "\n  ".join(passed) + "\n",
@@ -380,9 +412,24 @@ class Checkpoints:
         return Restored(*picked, {}) if picked else None
 
 
+def check_format(format: Format) -> Format:
+    """Return a format, if it is one.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if format in get_args(Format):
+        return format
+    raise ArgumentError(
+        "`format` is not one of its values.",
+        received=f"format={format!r}",
+        remedy='Pass "h5" (Keras\' own weights file) or "tf" (a TensorFlow checkpoint).',
+    )
+
+
 def _other_keras(record: Record) -> list[str]:
     saved = record.versions.get("keras", "")
-    if saved.partition(".")[0] in ("", keras.__version__.partition(".")[0]):
+    if not other_major(saved, keras.__version__):
         return []
     return [f"major version of Keras: expected that of {saved}, found {keras.__version__}"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
-from keras_ckpt_tools.formats.state import is_whole
+from keras_ckpt_tools.formats.structure import is_whole
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
 from keras_ckpt_tools.training.replaying import Replay, replay_of
 

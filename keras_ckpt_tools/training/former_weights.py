@@ -35,10 +35,7 @@ def as_they_are_now(
     if not formers:
         return source
     tracked = {a.name: a.target for a in adapters if isinstance(a, KerasAdapter)}
-    built_on = {
-        f"{name}/": one.built_on for name, one in record.tracked.items() if one.built_on is not None
-    }
-    now = with_migrated_weights(source, tracked, formers, built_on)
+    now = with_migrated_weights(source, tracked, formers)
     if anew := begun_anew(now):
         warnings.warn(
             f"{source.path!r}: the weights that `migrate_weights` made or changed begin without "

@@ -13,9 +13,10 @@ from typing import Any
 
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.filepattern import clear_leftovers, matching_files, record_in
 
 PATTERN = "filepath"
@@ -33,6 +34,13 @@ class KeptFiles:
         self._pattern = pattern
         self._policy = policy
         self._saved: list[Saved] | None = None
+        self._trail = Trail()
+
+    def about_to_add(self, progress: TrainingProgress) -> TrainingProgress:
+        """Return the progress for a file that is about to be written: it says where all were."""
+        return self._trail.extend(
+            progress, lambda: [record.progress for _, record in self.written()]
+        )
 
     @property
     def any(self) -> bool:

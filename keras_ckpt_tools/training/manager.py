@@ -8,6 +8,7 @@ engine that serves `fit()`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
@@ -17,16 +18,20 @@ import keras
 from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
+from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
+from keras_ckpt_tools.training.checkpoints import Checkpoints, Format, Restored, check_format
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState
+from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointManager(TrainingLoop):
@@ -49,6 +54,9 @@ class CheckpointManager(TrainingLoop):
         background: Whether files are written in a thread, while training goes on. What is saved is
             the state at the moment of the save. An error is raised at the next save, at `wait`, or
             when the loop ends.
+        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints, which stock
+            `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
+            A directory may have both; a run goes on from the newest, whichever it is.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
             under way, and do after that what they would have done.
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
@@ -57,6 +65,11 @@ class CheckpointManager(TrainingLoop):
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
             layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it. What is tracked here by name is no such state.
+        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
+            when, where to, how large, how long each took and how long training stood still.
+        verbose: 1 to print a line at each save and where a run goes on, with a bar on a terminal
+            while a save or restore takes long. With 0 it goes to `logging` instead, under the name
+            `keras_ckpt_tools.training.manager`.
         **objects: What is tracked, by names of your choice and any number of them: Keras models,
             optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
             `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
@@ -70,7 +83,8 @@ class CheckpointManager(TrainingLoop):
 
     What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
     visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
-    is tracked under the name `model`.
+    is tracked under the name `model`. With `format="tf"` it is `directory/ckpt-00000001.index`,
+    `.data-00000-of-00001` and `.record`, and the file `checkpoint`, which names one that is whole.
 
     Example:
 
@@ -104,23 +118,31 @@ class CheckpointManager(TrainingLoop):
         mode: Literal["auto", "min", "max"] = "auto",
         resume: Literal["auto", "never", "must"] = "auto",
         background: bool = False,
+        format: Format = "h5",
         save_on_signal: bool = False,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         on_untracked: OnUntracked = "warn",
+        tensorboard: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
         **objects: Any,
     ):
         policy = policy_from(max_to_keep, keep)
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
         self._mode = direction(monitor, mode)
+        self._announcer = Announcer(
+            _log, check_directory(directory, "directory"), verbose, tensorboard
+        )
         self._checkpoints = Checkpoints(
-            check_directory(directory, "directory"),
+            os.fspath(directory),
             objects,
             policy,
             monitor,
             self._mode,
             background,
             check_on_untracked(on_untracked),
+            self._announcer,
+            check_format(format),
         )
         if resume == "never":
             self._checkpoints.expect_another_run()
@@ -203,7 +225,8 @@ class CheckpointManager(TrainingLoop):
         best = self._best(self._checkpoints.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
         beside = self._state.take() | {CADENCE: self._cadence.get_state()}
-        path = self._checkpoints.save(progress, beside)
+        with self._announcer.bar("Saving"):
+            path = self._checkpoints.save(progress, beside)
         self._restored = True
         self._cadence.saved()
         return path
@@ -238,7 +261,8 @@ class CheckpointManager(TrainingLoop):
             NotBuiltError: a tracked object has no variables, and cannot be built from what is
                 known.
         """
-        restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
+        with self._announcer.bar("Restoring"):
+            restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
         self._go_on(restored)
         return restored.progress
 
@@ -257,7 +281,8 @@ class CheckpointManager(TrainingLoop):
                 known.
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
-        found = self._checkpoints.restore_newest(self._state.differences)
+        with self._announcer.bar("Restoring"):
+            found = self._checkpoints.restore_newest(self._state.differences)
         self._restored = True
         if found is None:
             return None
@@ -265,6 +290,7 @@ class CheckpointManager(TrainingLoop):
         return found.path
 
     def _go_on(self, restored: Restored) -> None:
+        self._announcer.goes_on(restored.path, restored.progress)
         self._run.resume(restored.progress)
         self._state.resume(restored)
         self._restored = True
@@ -287,16 +313,23 @@ class CheckpointManager(TrainingLoop):
         names = ", ".join(self._checkpoints.objects)
         return f"<CheckpointManager {self.directory!r}: {names}; {len(self.checkpoints)} saved>"
 
-    def _repr_html_(self) -> str:
-        import html
+    def __str__(self) -> str:
+        return self._view().as_text()
 
-        rows = "".join(
-            f"<tr><td>{html.escape(os.path.basename(item.path))}</td>"
-            f"<td>{item.progress.epochs_completed}</td><td>{item.progress.step}</td></tr>"
-            for item in self._checkpoints.saved
+    def _repr_html_(self) -> str:
+        return self._view().as_html()
+
+    def _view(self) -> ManagerView:
+        checkpoints = self._checkpoints
+        return ManagerView(
+            checkpoints.directory,
+            self.progress,
+            checkpoints.objects,
+            tuple(checkpoints.saved),
+            self.best_checkpoint,
+            checkpoints.policy,
+            self._cadence.next_save,
         )
-        head = "<tr><th>checkpoint</th><th>epochs completed</th><th>step</th></tr>"
-        return f"<table><caption>{html.escape(self.directory)}</caption>{head}{rows}</table>"
 
 
 def _one_model(objects: Mapping[str, Any]) -> Any:

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import keras
 
-from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
+from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
 from keras_ckpt_tools.training.fit_frames import call_in_turn
@@ -58,7 +58,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             `{batch}` (one-based) and names in the logs, with formats: `"{epoch:02d}.keras"`. It
             ends in `.keras` or `.h5` for a whole model, in `.weights.h5` for weights only.
         monitor: Name of the metric in the logs. Defaults to `"val_loss"`.
-        verbose: 0, or 1 to print a line at each save.
+        verbose: 1 to print what happens, as Keras does. With 0 it goes to `logging` instead, under
+            the name `keras_ckpt_tools.training.model_checkpoint`.
         save_best_only: Whether only a model better than all before is saved. The best value is kept
             in the file itself, so a run that starts again never overwrites a better model.
         save_weights_only: Whether only weights (and the optimizer's state) are saved.
@@ -81,6 +82,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
             layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
+        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
+            when, where to, how large, how long each took and how long training stood still.
 
     Raises:
         ArgumentError: an argument cannot work.
@@ -127,6 +130,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         save_on_exception: bool = False,
         save_on_signal: bool = False,
         on_untracked: OnUntracked = "warn",
+        tensorboard: str | os.PathLike[str] | None = None,
     ):
         path = check_pattern(filepath)
         self._format = format_of(path, weights_only=save_weights_only)
@@ -169,6 +173,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.save_on_exception = save_on_exception
         self.save_on_signal = save_on_signal
         self._signals = SignalWatch()
+        self._announcer = Announcer(_log, path, verbose, tensorboard, in_fit=True)
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -243,11 +248,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             )
         verdict = self._judge(epoch, logs, path)
         if verdict.message:
-            self._say(epoch, verdict.message)
+            self._say(epoch, verdict.message, logging.DEBUG)
         if verdict.warning:
             self._warn_once(verdict.warning)
         if verdict.save:
-            self._commit(epoch, path, verdict.best)
+            self._commit(path, verdict.best)
 
     def _save_interrupted(self) -> None:
         batch, logs = self._last
@@ -255,6 +260,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._writer.wait()
         self._say(self._current_epoch, f"interrupted, saving model to {path}")
         progress = self._run().progress(getattr(self.model, "optimizer", None))
+        progress = self._files.about_to_add(progress)
         prepare_model(path, self.model, progress, self._format, {}, self._untracked)()
 
     def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
@@ -276,15 +282,17 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         # A save that is still under way counts for now; should it fail, that is raised.
         if self._candidate is not None:
             return self._candidate
-        known = self._run().progress().best
+        known = self._run().best
         if self.best is None and known and (known.monitor, known.mode) == (self.monitor, mode):
             return known
         return Best(self.monitor, mode, self.best, self._best_epoch)
 
-    def _commit(self, epoch: int, path: str, best: Best | None) -> None:
+    def _commit(self, path: str, best: Best | None) -> None:
         progress = self._run().progress(getattr(self.model, "optimizer", None), best)
+        progress = self._files.about_to_add(progress)
         mode = direction_of(self.model, self.monitor, self.mode) or "min"
         note = {PATTERN: os.path.basename(self.filepath)}
+        save = self._announcer.begins(progress)
         write = prepare_model(path, self.model, progress, self._format, note, self._untracked)
         self._candidate = best
 
@@ -298,10 +306,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 raise
             # It counts, also if an old file cannot be deleted.
             self._outcomes.append((best, True))
+            self._announcer.committed(save)
             self._files.add(path, record, self.monitor, mode)
-            self._say(epoch, f"finished saving model to {path}")
 
-        self._writer.run(commit)
+        with save.to(path):
+            self._writer.run(commit)
         self._settle()
 
     def _settle(self) -> None:
@@ -313,6 +322,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 self._run().set_best(best)
             if self._candidate is best:
                 self._candidate = None
+        self._announcer.verbose = self.verbose  # Keras' own attribute, which may be changed.
+        self._announcer.settle(lambda save: f"{save.epoch}: finished saving model to {save.path}")
 
     def _get_file_path(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> str:
         return fill_pattern(self.filepath, epoch, batch, logs)
@@ -331,20 +342,17 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 self.best, self._best_epoch = best.value, best.epoch
                 self._say_plainly(f"best {self.monitor} before the restart: {shown(best.value)}")
                 if record.progress.run_id != run_id:
-                    _log.warning(
-                        "%s holds a model with %s=%s from an earlier run; only a better one "
-                        "replaces it. Delete it to start over.",
-                        path,
-                        self.monitor,
-                        shown(best.value),
+                    self._warn_once(
+                        f"{path!r} holds a model with {self.monitor}={shown(best.value)} from "
+                        "another run; only a better one replaces it. Delete it to start over."
                     )
 
-    def _say(self, epoch: int, message: str) -> None:
-        self._say_plainly(f"Epoch {epoch + 1}: {message}")
+    def _say(self, epoch: int, message: str, level: int = logging.INFO) -> None:
+        self._say_plainly(f"Epoch {epoch + 1}: {message}", level)
 
-    def _say_plainly(self, message: str) -> None:
-        if self.verbose > 0:
-            internals.print_msg(f"\n{message}")
+    def _say_plainly(self, message: str, level: int = logging.INFO) -> None:
+        self._announcer.verbose = self.verbose
+        self._announcer.say(message, level)
 
     def _warn_once(self, message: str) -> None:
         kind = message.split(":", maxsplit=1)[0]

@@ -25,9 +25,9 @@ import xxhash
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.state import to_numpy
+from keras_ckpt_tools.formats.variable_trees import is_variable
 from keras_ckpt_tools.training.random_states import Access, state_access
 from keras_ckpt_tools.training.state_trees import take_arrays
-from keras_ckpt_tools.training.variable_trees import is_variable
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _HANDLES = (tf.string, tf.resource, tf.variant)

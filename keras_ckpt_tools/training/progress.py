@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_run import is_prefix, record_of
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.training.stock_backups import progress_of_stock
 
@@ -70,6 +71,8 @@ def _of_path(path: str) -> TrainingProgress:
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
+    if is_prefix(path):
+        return record_of(path)[0].progress
     artefact = tell(path)
     if artefact.kind is Kind.ORBAX:
         steps = steps_in(path)

@@ -7,15 +7,15 @@ what they had.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, RestoreError
-from keras_ckpt_tools.formats.comparison import compare_tensors, misfit
+from keras_ckpt_tools.formats.comparison import Comparison, Needed, compare_source, misfit
 from keras_ckpt_tools.formats.report import RestoreReport
-from keras_ckpt_tools.formats.tensor_source import SourceView, TensorSource
-from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.formats.stores import built_on
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.training.beside import is_beside
 from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
 from keras_ckpt_tools.training.tracked import Adapter, adapt
@@ -48,11 +48,14 @@ def restore_all(
     _check_names(adapters, source.path, record)
     _prepare(adapters, record)
     source = as_they_are_now(source, adapters, record)
-    views = {adapter.name: SourceView(source, adapter.name) for adapter in adapters}
-    report = _compare(adapters, source, record, views)
+    compared = _compare(adapters, source, record)
+    report = compared.report
     if not report or differences:
         raise misfit(report, remedy=_REMEDY, differences=differences)
-    arrays = {name: view.read_all(view.tensors) for name, view in views.items()}
+    arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
+    for path, array in compared.read().items():
+        name, _, inner = path.partition("/")
+        arrays[name][inner] = array
     undo: list[Callable[[], None]] = []
     try:
         for adapter in adapters:
@@ -105,20 +108,28 @@ def _compare(
     adapters: Sequence[Adapter],
     source: TensorSource,
     record: Record,
-    views: Mapping[str, SourceView],
-) -> RestoreReport:
-    expected = {}
+) -> Comparison:
+    expected: dict[str, TensorInfo] = {}
+    names: dict[str, str] = {}
+    optimizers: dict[str, tuple[str, list[Any]]] = {}
+    variables: dict[str, Any] = {}
     for adapter in adapters:
         # What is not made of variables may have other arrays at another time.
         if adapter.kind == "state" and adapter.name in record.tracked:
-            infos = views[adapter.name].tensors
-        else:
-            infos = adapter.captured().infos()
-        for path, info in infos.items():
-            full = f"{adapter.name}/{path}"
-            expected[full] = dataclasses.replace(info, path=full)
-    found = {path: info for path, info in source.tensors.items() if not is_beside(path)}
-    return compare_tensors(source.path, expected, found, optimizer_may_differ=False)
+            prefix = f"{adapter.name}/"
+            expected |= {p: info for p, info in source.tensors.items() if p.startswith(prefix)}
+            continue
+        captured = adapter.captured().under(adapter.name)
+        expected |= captured.infos()
+        names |= captured.called()
+        variables |= captured.values
+        optimizers |= captured.optimizers
+    tracked = {path: path for path in source.tensors if not is_beside(path)}
+    return compare_source(
+        Needed(expected, names, built_on(optimizers, variables)),
+        Relabelled(source, tracked),
+        optimizer_may_differ=False,
+    )
 
 
 def _plain_name(name: str) -> str:

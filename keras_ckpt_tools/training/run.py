@@ -107,7 +107,9 @@ class Run:
 
     def resume(self, progress: TrainingProgress) -> None:
         """Go on from a record."""
-        self._progress = progress
+        # Where the saves were is for whoever saves to say: each writer has its own.
+        self._progress = dataclasses.replace(progress, saves=())
+        self._restarted_at = time.time() if progress.run_id else None
         self._epochs = _epochs_of(progress)
         self.notes = dict(progress.logs) if progress.batches_completed else {}
         self._since = time.monotonic()
@@ -171,6 +173,7 @@ class Run:
             epochs_completed=epoch, run_id=uuid.uuid4().hex, started_at=time.time()
         )
         self._since = time.monotonic()
+        self._restarted_at = None
         self.moved = True
 
     def _forget_from(self, epoch: int) -> None:
@@ -199,6 +202,11 @@ class Run:
         """Count one update, for a loop whose optimizer does not."""
         self._set(step=self._progress.step + 1)
 
+    @property
+    def best(self) -> Best | None:
+        """The best value so far."""
+        return self._progress.best
+
     def set_best(self, best: Best) -> None:
         """Note the best value so far."""
         self._set(best=best)
@@ -207,6 +215,12 @@ class Run:
         now = time.monotonic()
         elapsed = self._progress.elapsed_s + now - self._since
         self._since = now
+        if self._restarted_at is not None:
+            # A restart counts once training moves: loading a model to look at it is none.
+            here = self._progress
+            place = (here.epochs_completed, here.batches_completed, here.step)
+            changes["restarts"] = (*here.restarts, (*place, self._restarted_at))
+            self._restarted_at = None
         self._progress = dataclasses.replace(self._progress, **changes, elapsed_s=elapsed)
         self.moved = True
 

@@ -189,7 +189,7 @@ def progress_of_stock(directory: str) -> TrainingProgress | None:
         first = first or backup
         if backup.place is None:
             continue
-        count = _count_in(backup)
+        count = count_in(backup)
         place = backup.place.located(count, None)
         return progress_at(place, count, backup.path)
     if first is None:
@@ -214,7 +214,7 @@ def progress_at(place: Place, count: int | None, path: str) -> TrainingProgress:
     )
 
 
-def _count_in(backup: StockBackup) -> int | None:
+def count_in(backup: StockBackup) -> int | None:
     """Return how many updates the optimizer has made, or `None` where that cannot be read."""
     try:
         if backup.is_tensorflow:

@@ -26,10 +26,11 @@ from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.structure import Structure, is_whole, structure_of
+from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.random_states import state_access
 from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
-from keras_ckpt_tools.training.variable_trees import collect_variables, is_variable
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -51,13 +52,9 @@ class Adapter:
         """Return its variables, by path below its name."""
         return {"vars/0": self.target}
 
-    def present(self) -> list[Any]:
-        """Return all its variables, by which a change of its structure is seen."""
-        return list(self.variables().values())
-
-    def keeps_structure(self) -> bool:
-        """Return whether `captured` says the same for as long as the variables are the same."""
-        return True
+    def structure(self) -> Structure:
+        """Return what `captured` depends on."""
+        return Structure(list(self.variables().values()))
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
         """Return what it holds beside tensors.
@@ -149,11 +146,8 @@ class KerasAdapter(Adapter):
             )
         return state.capture(self.target, skip=self._skip())
 
-    def present(self) -> list[Any]:
-        return state.variables_of(self.target)
-
-    def keeps_structure(self) -> bool:
-        return state.keeps_structure(self.target)
+    def structure(self) -> Structure:
+        return structure_of(self.target)
 
     def _skip(self) -> tuple[Any, ...]:
         return () if self._elsewhere is None else (self._elsewhere,)
@@ -184,7 +178,7 @@ class OptimizerAdapter(KerasAdapter):
         return state.capture(self.target)
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
-        variables = built_on(self.target)
+        variables = _built_on(self.target)
         if not variables:
             return TrackedObject(self.kind)
         # What is not tracked is named as Keras names it, so that a restore can say what it lacks.
@@ -212,12 +206,11 @@ class OptimizerAdapter(KerasAdapter):
 def build_compiled_optimizer(target: Any) -> None:
     """Build the optimizer that a model was compiled with, so that its state can be saved."""
     optimizer = getattr(target, "optimizer", None)
-    if optimizer is not None and state.is_whole(target):
+    if optimizer is not None and is_whole(target):
         state.build_optimizer(optimizer, target.trainable_variables)
 
 
-def built_on(optimizer: Any) -> list[Any]:
-    """Return the variables that an optimizer was built on, in order."""
+def _built_on(optimizer: Any) -> list[Any]:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return list(getattr(inner, "_trainable_variables", ()))
 
@@ -239,11 +232,8 @@ class StateAdapter(Adapter):
         self._rest = take_arrays(self._get(), arrays, self.name)
         return Captured(arrays)
 
-    def present(self) -> list[Any]:
-        return []
-
-    def keeps_structure(self) -> bool:
-        return False
+    def structure(self) -> Structure:
+        return Structure([], keeps=False)
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
         return TrackedObject(self.kind, state=self._rest)

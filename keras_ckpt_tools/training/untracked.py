@@ -120,7 +120,9 @@ class UntrackedWatch:
         if self.on_untracked == "ignore":
             return
         # What decides anew each time what it saves is looked at once.
-        if self._looked.keys() == parts.keys() and not any(one.keeps for _, one in parts.values()):
+        if self._looked.keys() == parts.keys() and not any(
+            one.structure.keeps for _, one in parts.values()
+        ):
             return
         captured = {name: (target, walk(one)) for name, (target, one) in parts.items()}
         asked = {name: one.asked for name, (_, one) in captured.items()}

@@ -24,17 +24,11 @@ from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
 from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
 from keras_ckpt_tools.formats.documents import Describer, Documents
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
+from keras_ckpt_tools.formats.structure import structure_of
 from keras_ckpt_tools.formats.weights_file import write_weights
-from keras_ckpt_tools.metadata import (
-    BUILT_ON,
-    CustomObject,
-    Record,
-    TrackedObject,
-    TrainingProgress,
-)
+from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.registry import registry
 from keras_ckpt_tools.storage.commit import staged
-from keras_ckpt_tools.training.tracked import built_on
 from keras_ckpt_tools.training.untracked import UntrackedWatch
 
 _kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
@@ -128,7 +122,7 @@ def prepare_model(
             name=str(model.name),
         )
     path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
-    record = _record("weights" if format == ".weights.h5" else "model", progress, state_of)
+    record = new_record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
     kept = _kept.setdefault(model, _Kept())
     part = _part("", model)
@@ -142,34 +136,15 @@ def prepare_model(
     snapshot = kept.snapshots.take([part])
     if format == ".keras":
         documents, objects = kept.describe(model, has_assets=kept.snapshots.walk(part).has_assets)
-        record = _made_of(record, objects, model, kept.snapshots.walk(part).values)
+        record = dataclasses.replace(record, objects=objects)
 
         def write_archive() -> Record:
             with staged(path) as file:
                 return keras_archive.write_archive(file, documents, snapshot, record, directory)
 
         return write_archive
-    record = _made_of(record, objects_of(model), model, kept.snapshots.walk(part).values)
+    record = dataclasses.replace(record, objects=objects_of(model))
     return lambda: _write_weights(path, snapshot, record)
-
-
-def _made_of(
-    record: Record,
-    objects: tuple[CustomObject, ...],
-    model: Any,
-    values: Mapping[str, Any],
-) -> Record:
-    """Return the record with the custom objects of a model.
-
-    And, where there are any, with the variables that its optimizer was built on, in order: should
-    one of these classes have other weights some day, this tells whose state is which.
-    """
-    trained = built_on(getattr(model, "optimizer", None)) if objects else []
-    if not trained:
-        return dataclasses.replace(record, objects=objects)
-    paths = {id(value): path for path, value in values.items()}
-    known = [paths.get(id(variable), "") for variable in trained]
-    return dataclasses.replace(record, objects=objects, state={**record.state, BUILT_ON: known})
 
 
 def save_model(path: str, model: Any, progress: TrainingProgress, format: Format) -> Record:
@@ -194,7 +169,7 @@ def prepare_checkpoint(
         progress: Where training is.
     """
     record = dataclasses.replace(
-        _record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
+        new_record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
     )
     path = os.path.abspath(path)
     return lambda: _write_weights(path, snapshot, record)
@@ -206,16 +181,11 @@ def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
 
 
 def _part(group: str, model: Any) -> Part:
-    return Part(
-        group,
-        lambda: state.capture(model),
-        state.variables_of(model),
-        state.keeps_structure(model),
-        state.structure_of(model),
-    )
+    return Part(group, lambda: state.capture(model), structure_of(model))
 
 
-def _record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
+def new_record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
+    """Return a record of now, without tensors."""
     saved = dataclasses.replace(progress, saved_at=time.time())
     return Record(kind=kind, versions=versions(), progress=saved, state=dict(state_of))
 

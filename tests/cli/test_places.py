@@ -35,3 +35,18 @@ def test_link_that_leads_upwards_has_an_end(tmp_path):
     written(tmp_path / "blob", zipped(members()))
     os.symlink(tmp_path / "blob", tmp_path / "in" / "model.keras")
     assert _places(tmp_path) == [str(tmp_path / "in" / "model.keras")]
+
+
+def test_file_of_a_folder_is_chosen_with_an_at_sign(tmp_path):
+    """An epoch, the best or the latest; what is there under the whole name is meant itself."""
+    from keras_ckpt_tools.cli.places import one_of_folder
+
+    run = str(tmp_path / "run")
+    os.mkdir(run)
+    assert one_of_folder(f"{run}@3") == (run, 3)
+    assert one_of_folder(f"{run}@best") == (run, "best")
+    assert one_of_folder(run) == (run, "latest")
+    for path in (f"{run}@nonsense", f"{tmp_path / 'none'}@3"):
+        assert one_of_folder(path) == (path, "latest")
+    os.mkdir(f"{run}@3")
+    assert one_of_folder(f"{run}@3") == (f"{run}@3", "latest")

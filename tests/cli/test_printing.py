@@ -23,3 +23,14 @@ def test_status_is_the_worst(as_json, capfd):
         assert out.splitlines() == ["problems: file 1", "unreadable: file 2", "good: file 0"]
     assert answer([], as_json=as_json) == GOOD
     assert answer(answers[:1], as_json=as_json) == PROBLEMS
+
+
+def test_single_answer_has_its_own_word(capfd):
+    """A command with one answer says it in one object, in the words of that command."""
+    from keras_ckpt_tools.cli.printing import PROBLEMS, Answer, answer_one
+
+    one = Answer(PROBLEMS, "a -> b", facts={"same": False}, word="different")
+    assert answer_one(one, as_json=True) == PROBLEMS
+    assert json.loads(capfd.readouterr().out) == {"status": "different", "same": False}
+    assert answer_one(one, as_json=False) == PROBLEMS
+    assert capfd.readouterr().out == "different: a -> b\n"

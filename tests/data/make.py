@@ -29,7 +29,7 @@ import keras_ckpt_tools as kct  # noqa: E402
 
 def make(folder: Path) -> None:
     """Write all files, and `expected.json`."""
-    keras.utils.set_random_seed(1)
+    keras.utils.set_random_seed(collection.SEED)
     kct.register("kept")(collection.Scale)
     expected = {}
     words, numbers = collection.reader(), collection.numeric()

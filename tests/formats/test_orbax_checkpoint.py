@@ -18,9 +18,9 @@ import pytest
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import (
     ArgumentError,
-    ArtefactError,
     ArtefactKindError,
     DamagedArtefactError,
+    MissingPackageError,
     ObjectsNotFoundError,
     OverBudgetError,
     RestoreError,
@@ -95,7 +95,7 @@ def test_without_tensorstore_the_objects_are_still_told(monkeypatch, registry):
     assert any(use.registered_name == "paints>Tint" for use in report.objects)
     assert ["keras_ckpt_tools[orbax]" in one for one in report.problems] == [True]
     model, _ = program().build()
-    with pytest.raises(ArtefactError, match=r"pip install 'keras_ckpt_tools\[orbax\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'keras_ckpt_tools\[orbax\]'"):
         kct.load_weights(model, WHOLE)
 
 
@@ -163,6 +163,12 @@ def test_a_model_that_does_not_fit_is_told_by_name():
     assert "trainable_variables/dense_1/kernel" in report.unexpected
 
 
+def test_it_holds_no_objects_of_their_own():
+    """An optimizer by itself has no place in it that could be told."""
+    with pytest.raises(ArtefactKindError, match=r"one model.*`kct.load_weights\(model, "):
+        kct.load_weights({"model": program().build()[0]}, WHOLE)
+
+
 def test_weights_alone_are_no_model():
     """The error says what is."""
     with pytest.raises(ArtefactKindError, match=r"`kct.load_weights\(model, "):
@@ -175,9 +181,11 @@ def test_a_damaged_step_is_passed_over(copy):
     for path in (folder / "1" / "pytree" / "d").iterdir():
         path.write_bytes(path.read_bytes()[:-50])
     model, _ = program().build()
-    with pytest.warns(UserWarning, match="Took step 0 .* passed over damaged ones: 1: The Orbax"):
+    with pytest.warns(UserWarning, match="Loaded .*/0.; passed over damaged .*: 1: The Orbax"):
         assert kct.load_weights(model, folder)
     assert int(model.optimizer.iterations) == 2
+    (folder / "1" / "pytree" / "_METADATA").write_text("{")
+    assert kct.compare(model, folder).path.endswith("/0")
     with pytest.raises(DamagedArtefactError):
         kct.load_weights(model, folder / "1")
 

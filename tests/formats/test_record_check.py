@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError
-from keras_ckpt_tools.formats.record_check import check_record
-from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+from keras_ckpt_tools.formats.record_check import check_record, check_types
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo, TrainingProgress
 
 GOOD = (
     TensorInfo("a", (2, 3), "float32", 600, 24),
@@ -59,3 +59,37 @@ def test_counts_that_are_no_numbers_are_damage():
     """They would fail much later, where they are counted on."""
     with pytest.raises(DamagedArtefactError, match="counts"):
         check(progress=TrainingProgress(epochs_completed="many"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(names={"layers/dense": 3}),
+        Record(optimizers={"optimizer": OptimizerState(3)}),
+        Record(optimizers={"optimizer": OptimizerState("Adam", (3,))}),
+    ],
+)
+def test_names_are_text(record: Record) -> None:
+    """Layers are paired by them."""
+    with pytest.raises(TypeError, match="another type"):
+        check_types(record)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"saves": ((1, 0, "4"),)},
+        {"saves": ((1, 0, 4.5),)},
+        {"saves": ((1, 0),)},
+        {"saves": ((1, 0, 4, 2),)},
+        {"restarts": ((1, 0, 4, "now"),)},
+        {"restarts": ((1, 0, 4),)},
+    ],
+    ids=repr,
+)
+def test_saves_and_restarts_are_numbers_and_as_many_as_they_should_be(wrong):
+    """Pictures and later saves count on it."""
+    good = TrainingProgress(saves=((1, 0, 4), (2, 0, 8, 3, 1, 0, 4)), restarts=((1, 0, 4, 1.5),))
+    check_types(Record(progress=good))
+    with pytest.raises(TypeError, match=r"saves|restarts"):
+        check_types(Record(progress=dataclasses.replace(good, **wrong)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from keras_ckpt_tools.formats.comparison import compare_tensors
-from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
+from keras_ckpt_tools.formats.suggestions import nearest
 from keras_ckpt_tools.metadata import TensorInfo
 
 
@@ -38,7 +41,8 @@ def test_a_renamed_layer_is_suggested() -> None:
     report = compare_tensors(
         "x", _tensors(layers__conv_b__vars__0=(3, 3)), _tensors(layers__conv_a__vars__0=(3, 3))
     )
-    assert report.suggestions == {"layers/conv_b/vars/0": "layers/conv_a/vars/0"}
+    assert report.nearest == {"layers/conv_b/vars/0": "layers/conv_a/vars/0"}
+    assert report.suggestions == {"layers/conv_a/*": "layers/conv_b/*"}
     assert "renamed from layers/conv_a/vars/0?" in str(report)
 
 
@@ -65,3 +69,60 @@ def test_paths_are_escaped_in_a_notebook() -> None:
     shown = report._repr_html_()
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
+
+
+def test_a_renamed_layer_is_shown_on_both_sides() -> None:
+    """By its path there and its path here."""
+    report = RestoreReport("x", ("b",), renamed=(("a", "b"),), names={"c": "head"}, missing=("c",))
+    assert report.rows() == [
+        ("renamed", "a", "b", ""),
+        ("missing", "", "c", "of 'head', in the model, not in the checkpoint"),
+    ]
+    assert report.summary == "1 matched, 1 renamed, 1 missing in the checkpoint"
+
+
+def test_a_long_report_is_shortened_and_the_dictionary_is_not() -> None:
+    """A model of thousands of tensors is no reason for an error of thousands of lines."""
+    report = RestoreReport("x", missing=tuple(f"p{n}" for n in range(1000)))
+    assert len(str(report).splitlines()) == 33
+    assert "... and 970 more" in str(report)
+    assert "... and 970 more" in report._repr_html_()
+    assert len(report.to_dict()["missing"]) == len(report.rows()) == 1000
+
+
+def test_the_dictionary_is_json() -> None:
+    """All of it, with what follows from it."""
+    report = RestoreReport(
+        "x",
+        shape_mismatch=(Mismatch("a", "(1,)", "(2,)", "b"),),
+        misnamed=(Misnamed("f", "old", "m", "new"),),
+        nearest={"m/vars/0": "f/vars/0"},
+        renamed=(("b", "a"),),
+    )
+    told = json.loads(json.dumps(report.to_dict()))
+    assert told["fits"] is False
+    assert told["shape_mismatch"] == [
+        {"path": "a", "in_file": "(1,)", "in_model": "(2,)", "path_in_file": "b"}
+    ]
+    assert told["misnamed"][0]["name_in_file"] == "old"
+    assert told["suggestions"] == {"f/*": "m/*"}
+    assert told["renamed"] == [["b", "a"]]
+
+
+def test_suggestions_of_a_large_model_do_not_take_long() -> None:
+    """Another model altogether has as many missing tensors as unexpected ones."""
+    shapes = {f"layers/dense_{n}/vars/0": (n % 7,) for n in range(3000)}
+    other = {path.replace("dense", "conv"): shape for path, shape in shapes.items()}
+    assert nearest(shapes, other) == {}
+
+
+def test_optimizer_state_that_does_not_fit_as_a_whole_is_left_as_a_whole() -> None:
+    """Its arrays have numbers for names: the half that fits by its shapes is not known to."""
+    report = compare_tensors(
+        "x",
+        _tensors(a=(1,), optimizer__vars__0=(), optimizer__vars__1=(3,)),
+        _tensors(a=(1,), optimizer__vars__0=(), optimizer__vars__1=(4,)),
+    )
+    assert report.matched == ("a",)
+    assert report.skipped_optimizer == ("optimizer/vars/0",)
+    assert "1 of its tensors do not fit" in str(report)

@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.structure import Structure, structure_of
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage import commit
@@ -63,13 +64,7 @@ def _sparse() -> tuple[keras.Model, Any, Any]:
 
 
 def _part(model: keras.Model) -> Part:
-    return Part(
-        "",
-        lambda: state.capture(model),
-        state.variables_of(model),
-        state.keeps_structure(model),
-        state.structure_of(model),
-    )
+    return Part("", lambda: state.capture(model), structure_of(model))
 
 
 def _copies(model: keras.Model) -> dict[str, np.ndarray]:
@@ -220,7 +215,7 @@ def test_no_way_to_write_a_variable_reaches_a_snapshot(
         update = tf.function(update)
     for _ in range(3):
         expected = variable.numpy().copy()
-        snapshot = snapshots.take([Part("", lambda: captured, [variable])])
+        snapshot = snapshots.take([Part("", lambda: captured, Structure([variable]))])
         update()
         assert not np.array_equal(variable.numpy(), expected)
         assert np.array_equal(snapshot.arrays["v"], expected)
@@ -231,7 +226,7 @@ def test_a_snapshot_takes_no_copy_of_large_variables() -> None:
     """Its arrays are the buffers that the variables had."""
     variable = tf.Variable(np.ones(100_000, "float32"))
     captured = state.Captured({"v": variable})
-    part = Part("", lambda: captured, [variable])
+    part = Part("", lambda: captured, Structure([variable]))
     one, two = Snapshots().take([part]).arrays["v"], Snapshots().take([part]).arrays["v"]
     assert np.shares_memory(one, two)
 
@@ -408,7 +403,25 @@ def test_an_array_that_a_layer_hands_out_is_copied() -> None:
     kept = np.zeros(3)
     layer.save_own_variables = lambda store: store.__setitem__("kept", kept)  # type: ignore[method-assign]
     model = keras.Sequential([keras.Input((4,)), layer])
-    part = Part("", lambda: state.capture(model), state.variables_of(model), False)
+    part = Part("", lambda: state.capture(model), Structure([], keeps=False))
     (array,) = Snapshots().take([part]).arrays.values()
     kept[:] = 7
     assert array.tolist() == [0, 0, 0]
+
+
+def test_names_are_made_once_for_each_structure() -> None:
+    """A save of the same model again passes over no layers and no paths."""
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2, name="head")])
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    snapshots = Snapshots()
+    part = Part("model", lambda: state.capture(model), state.variables_of(model))
+    first, second = snapshots.take([part]), snapshots.take([part])
+    assert first.called["model/layers/dense"] == "head"
+    assert first.optimizers["model/optimizer"].class_name == "Adam"
+    assert first.optimizers["model/optimizer"].built_on == (
+        "model/layers/dense/vars/0",
+        "model/layers/dense/vars/1",
+    )
+    assert second.called is first.called
+    assert second.optimizers is first.optimizers

@@ -67,3 +67,30 @@ def test_a_directory_of_checkpoints_is_compared_by_its_newest(tmp_path: Path) ->
     manager.save()
     assert kct.compare(build(2), tmp_path)
     assert not kct.compare(build(3), tmp_path)
+
+
+def test_two_files_are_compared_by_the_names_of_their_layers(tmp_path: Path) -> None:
+    """As a model and a file are."""
+    import keras
+
+    for name, names in (("a", "xy"), ("b", "yx")):
+        stack = [keras.layers.Dense(2, name=one) for one in names]
+        model = keras.Sequential([keras.Input((2,)), *stack])
+        model.save_weights(tmp_path / f"{name}.weights.h5")
+    report = kct.compare(tmp_path / "a.weights.h5", tmp_path / "b.weights.h5")
+    assert report
+    assert len(report.renamed) == 4
+    one = kct.compare(
+        tmp_path / "a.weights.h5", tmp_path / "b.weights.h5", include="layers/dense/*"
+    )
+    assert len(one.matched) == 2
+
+
+def test_a_tensorflow_checkpoint_is_compared_too(tmp_path: Path) -> None:
+    """It comes through the same door."""
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "ckpt")
+    assert kct.compare(model, path)

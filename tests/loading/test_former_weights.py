@@ -82,7 +82,7 @@ def test_every_generation_is_loaded_by_the_last_one(present, generation, file):
 
 
 @pytest.mark.parametrize("generation", ["first", "second"])
-@pytest.mark.parametrize("door", ["load_weights", "manager"])
+@pytest.mark.parametrize("door", ["load_weights", "objects", "file", "manager"])
 def test_a_run_goes_on_with_state_of_what_is_still_the_same(present, tmp_path, generation, door):
     """A moved kernel keeps its momentum; a bias that was reshaped, and a new gate, have none."""
     model = build(present)
@@ -92,8 +92,14 @@ def test_a_run_goes_on_with_state_of_what_is_still_the_same(present, tmp_path, g
         with pytest.warns(UserWarning, match="begin without optimizer state"):
             run.restore_or_initialize()
     else:
-        report = kct.load_weights(model, folder)
+        target: Any = model
+        if door == "objects":
+            target = {"model": model, "optimizer": keras.optimizers.Adam(0.1)}
+            model.optimizer = target["optimizer"]
+        path = FOLDER / generation / "ours.keras" if door == "file" else folder
+        report = kct.load_weights(target, path)
         assert report
+        assert not report.optimizer_differs
         assert report.skipped_optimizer
     assert_answers(model, generation)
     state, then = slots(model), read(generation)[1]["state"]
@@ -199,6 +205,37 @@ def test_what_a_function_leaves_out_or_shapes_wrongly_is_in_the_report(tmp_path)
         kct.load_weights(model, tmp_path / "a.keras")
     assert caught.value.report.missing == ("layers/wide/dense/vars/1",)
     assert [one.path for one in caught.value.report.shape_mismatch] == ["layers/wide/dense/vars/0"]
+
+
+def test_layers_that_changed_are_still_found_by_their_names(tmp_path):
+    """Each gets its own, however they are ordered, and whatever their class was called."""
+    saved = keras.Sequential([keras.Input((2,)), Wide(name="one"), Wide(name="two")])
+    saved.save(tmp_path / "a.keras")
+    layer = type("Wider", (Wide,), {})
+    kct.register(
+        "shop",
+        aliases=["Wide"],
+        version=2,
+        migrate_weights=lambda w, v: {n: 2 * array for n, array in w.items()},
+    )(layer)
+    model = keras.Sequential([keras.Input((2,)), layer(name="two"), layer(name="one")])
+    assert kct.load_weights(model, tmp_path / "a.keras")
+    for name in ("one", "two"):
+        ours, theirs = (m.get_layer(name).dense.kernel.numpy() for m in (model, saved))
+        np.testing.assert_array_equal(ours, 2 * theirs)
+
+
+def test_state_of_another_optimizer_is_left_in_the_file(tmp_path):
+    """Nothing of it is renumbered, and it is told as it always is."""
+    saved_wide(tmp_path / "a.keras", keras.optimizers.RMSprop(0.1))
+    kct.register("shop", version=2, migrate_weights=lambda w, v: {n: +a for n, a in w.items()})(
+        Wide
+    )
+    model = keras.Sequential([keras.Input((2,)), Wide(name="wide"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    report = kct.load_weights(model, tmp_path / "a.keras", strict=False)
+    assert "it is of RMSprop, and the model has Adam" in report.optimizer_differs[0]
+    assert not any(path.startswith("optimizer/") for path in report.matched)
 
 
 def test_only_the_arrays_of_that_object_are_read(tmp_path, monkeypatch):

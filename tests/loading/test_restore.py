@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -214,3 +215,78 @@ def test_arguments_in_the_wrong_order_are_told(build_cnn, tmp_path):
         kct.load_weights("a.weights.h5", build_cnn())
     with pytest.raises(ArgumentError, match="`strict` is True or False"):
         kct.load_weights(build_cnn(), tmp_path, strict="yes")
+
+
+def named(*names: str) -> keras.Model:
+    """Return layers of the same shape, by name."""
+    stack = [keras.layers.Dense(4, name=name) for name in names]
+    return keras.Sequential([keras.Input((4,)), *stack])
+
+
+def test_a_layer_of_another_name_is_an_error_with_the_line_to_paste(tmp_path):
+    """Same shapes at the same place: stock Keras pours the one into the other."""
+    named("a", "b").save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(RestoreError) as caught:
+        kct.load_weights(named("a", "x"), tmp_path / "a.weights.h5")
+    assert "the checkpoint's 'b' would have been poured into 'x'" in str(caught.value)
+    assert "rename={'layers/dense_1/*': 'layers/dense_1/*'}" in str(caught.value)
+
+
+def test_renaming_and_leaving_out_go_together(tmp_path):
+    """`include` and `exclude` are about the paths that tensors have in the model."""
+    model = named("a", "b")
+    model.save_weights(tmp_path / "a.weights.h5")
+    other = named("x", "y")
+    before = values(other)
+    report = kct.load_weights(
+        other,
+        tmp_path / "a.weights.h5",
+        rename={"layers/dense_1/*": "layers/dense/*", "layers/dense/*": "layers/dense_1/*"},
+        exclude="layers/dense_1/vars/1",
+    )
+    assert report
+    assert report.left_out == ("layers/dense_1/vars/1",)
+    assert equal(values(other)[:3], [*values(model)[2:], values(model)[0]])
+    assert equal(values(other)[3:], before[3:])
+
+
+def test_a_part_of_a_file_does_not_bring_the_progress(build_cnn, save_ours, tmp_path):
+    """A model that was given some of the weights is not where the file was."""
+    path = save_ours(build_cnn(), tmp_path / "a.weights.h5", TrainingProgress(epochs_completed=5))
+    model = build_cnn()
+    assert kct.load_weights(model, path, exclude="layers/dense/*")
+    assert kct.training_progress(model).epochs_completed == 0
+
+
+def test_a_renaming_that_does_not_fit_changes_nothing(tmp_path):
+    """Nor does an argument that cannot work."""
+    model = named("a")
+    model.save_weights(tmp_path / "a.weights.h5")
+    for arguments in ({"rename": {"typo/*": "x/*"}}, {"include": "typo"}, {"by_name": 1}):
+        with pytest.raises(ArgumentError):
+            kct.load_weights(model, tmp_path / "a.weights.h5", strict=False, **arguments)
+
+
+def test_what_was_saved_before_training_sets_the_optimizer_back(build_cnn, tmp_path):
+    """Its state is that of a new optimizer, and not what the model has by now."""
+    fresh = build_cnn()
+    fresh.save_weights(tmp_path / "a.weights.h5")
+    model = train(build_cnn())
+    assert kct.load_weights(model, tmp_path / "a.weights.h5")
+    assert all(not np.any(v.numpy()) for v in model.optimizer.variables[2:])
+
+
+def test_names_come_from_the_config_where_the_weights_have_none(tmp_path):
+    """As in a `.keras` of an older Keras."""
+    import h5py
+
+    model = named("a", "b")
+    model.save(tmp_path / "a.keras")
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        archive.extractall(folder)
+    with h5py.File(folder / "model.weights.h5", "r+") as file:
+        file.visititems(lambda _, one: one.attrs.pop("name", None) and None)
+    report = kct.compare(named("b", "a"), folder)
+    assert report
+    assert ("layers/dense_1/vars/0", "layers/dense/vars/0") in report.renamed

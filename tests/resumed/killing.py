@@ -315,6 +315,6 @@ def _tensors(file: Any) -> dict[str, str]:
 
 def _progress(path: Path) -> dict[str, Any]:
     progress = dataclasses.asdict(kct.training_progress(path))
-    for name in ("run_id", "started_at", "saved_at", "elapsed_s"):
+    for name in ("run_id", "started_at", "saved_at", "elapsed_s", "restarts", "saves"):
         del progress[name]
     return progress

@@ -57,7 +57,17 @@ def manager(tmp_path: Path) -> Callable[..., Any]:
 
     import keras_ckpt_tools as kct
 
-    settings = {"max_to_keep", "keep", "save_freq", "monitor", "mode", "resume", "background"}
+    settings = {
+        "background",
+        "keep",
+        "max_to_keep",
+        "mode",
+        "monitor",
+        "resume",
+        "save_freq",
+        "tensorboard",
+        "verbose",
+    }
 
     def make(**arguments: Any) -> Any:
         if not set(arguments) - settings:

@@ -299,7 +299,9 @@ def events_in(directory: Path) -> set[Any]:
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 array = tf.make_ndarray(value.tensor) if value.HasField("tensor") else np.array(0)
-                found.add((path.parent.name, value.tag, event.step, array.tobytes()))
+                # Of an array of strings the bytes would be addresses.
+                shown = str(array) if array.dtype == object else array.tobytes()
+                found.add((path.parent.name, value.tag, event.step, shown))
     return found
 
 

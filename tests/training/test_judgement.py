@@ -33,6 +33,7 @@ def test_only_what_is_better_is_saved(checkpoint: Make, end_epoch: End) -> None:
     assert (best.monitor, best.mode, best.value, best.epoch) == ("accuracy", "max", 0.8, 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*from another run")
 @pytest.mark.parametrize(
     ("name", "threshold", "saves"),
     [
@@ -59,6 +60,13 @@ def test_the_best_is_recalled_from_the_file(
         if again.best == value != before:
             saved.append(value)
     assert saved == saves
+
+
+def test_a_best_of_another_run_is_told(checkpoint: Make, end_epoch: End) -> None:
+    """It is kept from being overwritten by a worse one, which may not be what was meant."""
+    end_epoch(checkpoint("a.keras", save_best_only=True), 0, val_loss=0.4)
+    with pytest.warns(UserWarning, match=r"a\.keras' holds a model with val_loss=0.40000 from ano"):
+        end_epoch(checkpoint("a.keras", save_best_only=True), 0, val_loss=0.5)
 
 
 def test_another_metric_is_not_mixed_up_with_the_recalled(checkpoint: Make, end_epoch: End) -> None:

@@ -197,6 +197,7 @@ def test_a_policy_keeps(checkpoint: Make, end_epoch: End, tmp_path: Path) -> Non
 # What is said.
 
 
+@pytest.mark.filterwarnings("ignore:.*from another run")
 def test_what_is_saved_is_said(
     checkpoint: Make, end_epoch: End, capsys: pytest.CaptureFixture[str]
 ) -> None:

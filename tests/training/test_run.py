@@ -100,6 +100,23 @@ def test_a_run_goes_on_from_its_record() -> None:
     assert after.elapsed_s >= before.elapsed_s
 
 
+def test_a_restart_is_noted_once_training_moves() -> None:
+    """What is loaded and only looked at was not gone on with; another run has its own restarts."""
+    run = Run(TrainingProgress(epochs_completed=2, step=8, run_id="a", saves=((2, 0, 8),)))
+    assert run.progress().restarts == ()
+    run.epoch_begins(2)
+    run.batch_ends(0)
+    (restart,) = run.progress().restarts
+    assert restart[:3] == (2, 0, 8)
+    again = Run(run.progress())
+    again.batch_ends(1)
+    assert [one[:3] for one in again.progress().restarts] == [(2, 0, 8), (2, 1, 8)]
+    assert again.progress().saves == ()
+    again.epoch_begins(0)
+    again.batch_ends(0)
+    assert again.progress().restarts == ()
+
+
 def test_steps_are_the_optimizers_where_it_counts() -> None:
     """A counter lives in one place."""
 

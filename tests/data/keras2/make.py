@@ -4,15 +4,20 @@
     TF_USE_LEGACY_KERAS=1 /some/where/bin/python tests/data/keras2/make.py
 
 Beside each model `NAME.h5` stands `NAME.npz` with an input `x` (`x0`, `x1` where there are several)
-and what the model made of it, `y0`, `y1`, ...
+and what the model made of it, `y0`, `y1`, ... The same for the models of `zoo.py`, in `zoo/`, which
+are saved as `.keras` too. Those of `trained.py`, in `trained/`, have beside them what their weights
+are after one more step.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import tf_keras as keras
+import trained
+import zoo
 
 HERE = Path(__file__).parent
 layers = keras.layers
@@ -113,10 +118,89 @@ def normalized():
     return keras.Sequential([keras.Input((4,)), normalization, layers.Dense(1)], name="net"), [(4,)]
 
 
+# In `.keras`, which has the numbers without their names, one of each order.
+IN_KERAS = ("adam", "adam_amsgrad", "adam_older", "averaged", "rmsprop", "sgd", "sgd_momentum")
+
+
+def outputs_of(model, inputs):
+    """Return what a model makes of its inputs, as a list."""
+    named = isinstance(model.input, dict)
+    given = dict(zip(model.input, inputs, strict=True)) if named else inputs
+    outputs = model(given if named or len(inputs) > 1 else inputs[0], training=False)
+    if isinstance(outputs, dict):
+        outputs = [outputs[name] for name in sorted(outputs)]
+    return [np.asarray(y) for y in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+
+def make_zoo(folder):
+    """Make the models of many kinds of layers; their numbers are those of no fresh layer."""
+    folder.mkdir(exist_ok=True)
+    for make in zoo.ZOO:
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(1)
+        model, inputs = make()
+        random = np.random.default_rng(5)
+        for weight in model.weights:
+            if weight.dtype.is_floating:
+                weight.assign(weight + random.uniform(0.01, 0.1, weight.shape))
+        outputs = outputs_of(model, inputs)
+        if any(getattr(layer, "stateful", False) for layer in model.layers):
+            model.reset_states()
+        named = {f"x{i}": x for i, x in enumerate(inputs)}
+        named |= {f"y{i}": y for i, y in enumerate(outputs)}
+        np.savez_compressed(folder / f"{make.__name__}.npz", **named)
+        model.save(folder / f"{make.__name__}.h5")
+        model.save(folder / f"{make.__name__}.keras")
+
+
+def make_trained(folder):
+    """Make the models that were trained."""
+    folder.mkdir(exist_ok=True)
+    for name, make in trained.OPTIMIZERS.items():
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(1)
+        model = trained.trained(make())
+        model.save(folder / f"{name}.h5")
+        if name in IN_KERAS:
+            model.save(folder / f"{name}.keras")
+        model.train_on_batch(*trained.batch())
+        weights = {w.name.partition(":")[0].replace("/", "."): w.numpy() for w in model.weights}
+        np.savez_compressed(folder / f"{name}.npz", **weights)
+
+
+def make_weights(folder):
+    """Make files of weights alone: what is frozen is listed after what is trained."""
+    folder.mkdir(exist_ok=True)
+    keras.utils.set_random_seed(1)
+    inner = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(3, name="frozen"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dense(3, name="trained"),
+        ],
+        name="inner",
+    )
+    inner.layers[0].trainable = False
+    model = keras.Sequential(
+        [keras.Input((4,)), inner, layers.Dense(3), layers.Dense(2, name="head")], name="net"
+    )
+    for weight in model.weights:
+        weight.assign(weight + np.random.default_rng(5).uniform(0.01, 0.1, weight.shape))
+    x = np.random.default_rng(6).normal(0, 1, (2, 4)).astype("float32")
+    model.save_weights(folder / "weights.hdf5", save_format="h5")
+    np.savez_compressed(folder / "weights.npz", x0=x, y0=model(x).numpy())
+
+
 def main():
     """Make them all."""
+    make_weights(HERE / "weights")
+    make_zoo(HERE / "zoo")
+    make_trained(HERE / "trained")
     keras.utils.set_random_seed(1)
     random = np.random.default_rng(2)
+    if "all" not in sys.argv:
+        return  # Those below were made first, and tests know their numbers.
     makers = (sequential, functional, custom, recurrent, convolutional, nested, embedding,
               normalized)  # fmt: skip
     for make in makers:

@@ -1,0 +1,33 @@
+"""`keras-ckpt completion`: the script with which a shell completes commands, options and paths.
+
+It is click's own; that it comes from a command spares people the incantation with an environment
+variable that each shell spells differently.
+"""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import ShellComplete, get_completion_class
+
+__all__ = ["command"]
+
+_PROGRAM = "keras-ckpt"
+_VARIABLE = "_KERAS_CKPT_COMPLETE"
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  eval "$(keras-ckpt completion bash)"            in ~/.bashrc
+    zsh:   eval "$(keras-ckpt completion zsh)"             in ~/.zshrc
+    fish:  keras-ckpt completion fish | source             in ~/.config/fish/config.fish
+    """  # noqa: D301
+    kind = get_completion_class(shell)
+    assert kind is not None  # Those are click's own.
+    main = context.find_root().command
+    # Of the base: bash's own asks the bash in the path for its version first.
+    click.echo(ShellComplete.source(kind(main, {}, _PROGRAM, _VARIABLE)))

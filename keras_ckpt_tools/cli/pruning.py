@@ -1,0 +1,272 @@
+"""`keras-ckpt prune`: deletes checkpoints that a policy does not keep, after it has shown which.
+
+Deleting is the one thing here that cannot be taken back, so nothing is deleted that was not shown,
+agreed to, and looked at once more: between the question and the answer a run may have begun.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from keras_ckpt_tools.cli.columns import Column, Row, Table, show
+from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
+from keras_ckpt_tools.cli.units import amount, metric, plural
+from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
+from keras_ckpt_tools.loading.pruning import Plan, plan_pruning
+from keras_ckpt_tools.loading.runs import Run, State, read_run
+from keras_ckpt_tools.metadata import Best
+from keras_ckpt_tools.storage.commit import remove_files
+from keras_ckpt_tools.storage.occupancy import Occupancy, is_occupied
+from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast, Policy
+
+__all__ = ["command", "policies_of"]
+
+_TERM = re.compile(r"(?P<what>last|every)\s+(?P<n>\d+)|best\s+(?P<best>\d+)(?P<rest>(\s+\S+){0,2})")
+_EXAMPLE = '"last 3, best 2 val_loss min, every 10"'
+
+
+@click.command("prune")
+@click.argument("path", type=click.Path())
+@click.option("--keep", metavar="POLICY", help=f"What stays, as text: {_EXAMPLE}.")
+@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="The newest N stay.")
+@click.option("--keep-best", type=click.IntRange(1), metavar="N", help="The best N stay.")
+@click.option("--monitor", metavar="NAME", help="The metric that says which are best.")
+@click.option("--mode", type=click.Choice(["min", "max"]), help="Whether less or more is better.")
+@click.option("--keep-every", type=click.IntRange(1), metavar="N", help="Each N-th epoch stays.")
+@click.option("--pin", multiple=True, metavar="FILE", help="A file that stays; repeat it for more.")
+@click.option("--run-id", metavar="ID", help="Which of several runs, by the beginning of its name.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(path: str, **options: Any) -> None:
+    """Delete checkpoints of a run that no policy keeps.
+
+    PATH is the directory of a CheckpointManager, a BackupAndRestore or a ModelCheckpoint. What any
+    of the policies keeps, stays. The newest (read and checked first), the best and what is pinned
+    stay in any case, and so does whatever the run did not write or cannot be read. It is shown what
+    goes and why the rest stays; then it asks. Where there is no terminal, nothing is deleted
+    without --yes. A directory that a running program saves into is left alone.
+    """
+    try:
+        sys.exit(_prune(path, **options))
+    except CkptError as error:
+        if options["as_json"]:
+            write_json(UNREADABLE, command="prune", path=path, error=str(error))
+        else:
+            click.echo(f"{path}: {error}", err=True)
+        # That someone is at work there is no fault of the directory.
+        sys.exit(PROBLEMS if isinstance(error, PathInUseError) else UNREADABLE)
+
+
+def _prune(path: str, *, dry_run: bool, yes: bool, as_json: bool, **options: Any) -> int:
+    run = _readable(path)
+    given = _Given(run, options)
+    _refuse_live(run)
+    plan = given.plan(run)
+    agreed = bool(plan.goes) and not dry_run and (yes or _may_ask(as_json))
+    if not as_json:
+        show([_table_of(plan, run)])
+        if agreed and not yes:
+            question = f"Delete {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}?"
+            agreed = click.confirm(question, default=False)
+    if agreed:
+        _delete(plan, given)
+    if as_json:
+        status = _status(plan, agreed=agreed, dry_run=dry_run)
+        write_json(status, **_facts_of(plan, deleted=agreed, dry_run=dry_run))
+    elif agreed:
+        click.echo(f"Deleted {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}.")
+    elif plan.goes and not dry_run:
+        click.echo("Nothing was deleted. Pass --yes to delete without being asked.")
+    return _status(plan, agreed=agreed, dry_run=dry_run)
+
+
+def _status(plan: Plan, *, agreed: bool, dry_run: bool) -> int:
+    undone = bool(plan.goes) and not agreed and not dry_run
+    return PROBLEMS if plan.damaged or undone else GOOD
+
+
+def _may_ask(as_json: bool) -> bool:
+    return not as_json and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _readable(path: str) -> Run:
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise ArgumentError(
+            "This is a file.",
+            received=f"path={path!r}",
+            remedy="Pass the directory of the run, or delete the file yourself.",
+        )
+    run = read_run(path)
+    if not run.checkpoints:
+        raise ArgumentError(
+            "No checkpoint is in this directory.",
+            received=f"path={path!r}",
+            remedy="Pass the directory that the checkpoints are in; `keras-ckpt ls` finds them.",
+        )
+    return run
+
+
+def _refuse_live(run: Run) -> None:
+    writing = [
+        one for one in run.checkpoints if one.state is State.UNFINISHED and "being" in one.note
+    ]
+    if writing or is_occupied(run.path):
+        raise PathInUseError(
+            "A running program saves its checkpoints in this directory. Nothing was deleted.",
+            received=f"path={run.path!r}",
+            remedy="Let that program keep less (`max_to_keep=`, `keep=`), or wait for its end.",
+            path=run.path,
+        )
+
+
+def _delete(plan: Plan, given: _Given) -> None:
+    """Delete what was shown, if all of it still stands as it was shown."""
+    occupancy = Occupancy(plan.path)
+    occupancy.take()
+    try:
+        again = given.plan(read_run(plan.path))
+        if [(one.path, one.identity) for one in again.goes] != [
+            (one.path, one.identity) for one in plan.goes
+        ]:
+            raise PathInUseError(
+                "The directory has changed since it was shown. Nothing was deleted.",
+                received=f"path={plan.path!r}",
+                remedy="Look at it again: call the same command once more.",
+                path=plan.path,
+            )
+        remove_files([one.path for one in again.goes])
+    finally:
+        occupancy.release()
+
+
+class _Given:
+    """What the command line says: the policies, and what stays anyway."""
+
+    def __init__(self, run: Run, options: dict[str, Any]):
+        self.policies = policies_of(run, options)
+        self._run_id = _run_id_of(run, options["run_id"])
+        self._pinned = _pinned_of(run, options["pin"])
+
+    def plan(self, run: Run) -> Plan:
+        return plan_pruning(run, self.policies, run_id=self._run_id, pinned=self._pinned)
+
+
+def _run_id_of(run: Run, wanted: str | None) -> str:
+    if wanted is None:
+        return run.run_id
+    found = [name for name in run.run_ids if name.startswith(wanted)]
+    if len(found) != 1:
+        raise click.BadParameter(
+            f"{len(found)} runs have a name that begins like this; there are: "
+            f"{', '.join(run.run_ids)}.",
+            param_hint="--run-id",
+        )
+    return found[0]
+
+
+def _pinned_of(run: Run, names: Sequence[str]) -> list[str]:
+    pinned = []
+    for name in names:
+        places = [name, os.path.join(run.path, name)]
+        there = [place for place in places if os.path.exists(place)]
+        if not there:
+            # A misspelled name would be a file that does not stay.
+            raise click.BadParameter(f"there is no {name!r}.", param_hint="--pin")
+        pinned += there
+    return pinned
+
+
+def policies_of(run: Run, options: dict[str, Any]) -> list[tuple[str, Policy]]:
+    """Return the policies that the options mean, each with its name.
+
+    Raises:
+        click.UsageError: there is none, or one cannot be read.
+    """
+    best = next((one.progress.best for one in reversed(run.whole) if one.progress.best), None)
+    terms = [] if options["keep"] is None else options["keep"].split(",")
+    found = [_policy_of(term.strip(), run, best) for term in terms]
+    if options["keep_last"]:
+        found.append((f"last {options['keep_last']}", KeepLast(options["keep_last"])))
+    if options["keep_best"]:
+        words = [options["monitor"], options["mode"]]
+        found.append(_best_policy(options["keep_best"], words, run, best))
+    elif options["monitor"] or options["mode"]:
+        raise click.UsageError("--monitor and --mode say what is best: --keep-best says how many.")
+    if options["keep_every"]:
+        found.append((f"every {options['keep_every']}", KeepEvery(options["keep_every"])))
+    if not found:
+        raise click.UsageError(f"Say what stays, for example --keep {_EXAMPLE}.")
+    return found
+
+
+def _policy_of(term: str, run: Run, best: Best | None) -> tuple[str, Policy]:
+    match = _TERM.fullmatch(term)
+    if match is None or "0" in (match["n"], match["best"]):
+        raise click.BadParameter(
+            f"{term!r} is no policy; write for example {_EXAMPLE}.", param_hint="--keep"
+        )
+    if match["what"] == "last":
+        return term, KeepLast(int(match["n"]))
+    if match["what"] == "every":
+        return term, KeepEvery(int(match["n"]))
+    words = [*match["rest"].split(), None, None]
+    return _best_policy(int(match["best"]), words, run, best)
+
+
+def _best_policy(
+    n: int, words: Sequence[str | None], run: Run, best: Best | None
+) -> tuple[str, Policy]:
+    monitor = words[0] or (best.monitor if best else None)
+    there = dict.fromkeys(name for one in run.whole for name in one.logs)
+    if monitor is None or monitor not in there:
+        what = "Which metric says what is best?" if monitor is None else f"No {monitor!r} is there."
+        raise click.UsageError(f"{what} There are: {', '.join(there) or 'none'}.")
+    mode = words[1] or (best.mode if best and best.monitor == monitor else None)
+    if mode not in ("min", "max"):
+        raise click.UsageError(f"Is less {monitor!r} better, or more? Say min or max.")
+    return f"best {n} {monitor}", KeepBest(n, monitor, mode)
+
+
+def _table_of(plan: Plan, run: Run) -> Table:
+    metrics = list(dict.fromkeys(n for one in run.whole for n in one.logs))[:3]
+    columns = [Column(""), Column("name", flexible=True), Column("epochs", right=True)]
+    columns += [Column("step", right=True), *(Column(name, right=True) for name in metrics)]
+    columns += [Column("size", right=True), Column("why", flexible=True)]
+    rows = []
+    for verdict in plan.verdicts:
+        one = verdict.checkpoint
+        cells = ["goes" if verdict.goes else "stays", one.name, str(one.epoch), f"{one.step:,}"]
+        cells += [metric(one.logs.get(name)) for name in metrics]
+        rows.append(Row([*cells, amount(one.size), verdict.why], "bad" if verdict.goes else ""))
+    caption = (
+        f"{plan.path}: {plural(len(plan.goes), 'file')} of {len(plan.verdicts):,} go, "
+        f"{amount(plan.nbytes)} of {amount(sum(v.checkpoint.size for v in plan.verdicts))}"
+    )
+    return Table(caption, columns, rows, [f"{path}: {what}" for path, what in plan.damaged])
+
+
+def _facts_of(plan: Plan, *, deleted: bool, dry_run: bool) -> dict[str, Any]:
+    return {
+        "command": "prune",
+        "path": plan.path,
+        "dry_run": dry_run,
+        "deleted": deleted,
+        "bytes": plan.nbytes,
+        "files": [
+            {
+                "path": verdict.checkpoint.path,
+                "size": verdict.checkpoint.size,
+                "goes": verdict.goes,
+                "why": verdict.why,
+            }
+            for verdict in plan.verdicts
+        ],
+        "damaged": [{"path": path, "what": what} for path, what in plan.damaged],
+    }

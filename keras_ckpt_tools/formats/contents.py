@@ -1,0 +1,52 @@
+"""What files are made of, as plain values: snapshot, conversion -> *contents* -> write.
+
+The writers take these from whoever has them: from a live model, or from another file. They stand
+in a module of their own so that turning one file into another needs neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from keras_ckpt_tools.metadata import OptimizerState
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Documents", "Snapshot"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The tensors of one moment, ready to be written.
+
+    Attributes:
+        arrays: Tensors by HDF5 path. They may share memory with the variables' old values.
+        names: Names of objects by the path of their group (HDF5 attributes, as Keras sets them).
+        links: Second paths of groups: `(path, target)`.
+        called: What layers and optimizers are called, by group, where there are tensors below.
+        optimizers: What optimizers they are, and of which variables, by group.
+    """
+
+    arrays: Mapping[str, np.ndarray[Any, Any]]
+    names: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[tuple[str, str], ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
+    optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a `.keras` holds beside weights.
+
+    Attributes:
+        config: `config.json`, as Keras writes it.
+        metadata: `metadata.json`, likewise.
+        assets: Files that layers saved (vocabularies), by their name in the archive.
+    """
+
+    config: str
+    metadata: str
+    assets: Mapping[str, bytes]

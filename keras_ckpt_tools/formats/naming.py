@@ -1,0 +1,96 @@
+"""What a file says its layers and optimizers are called: source -> *names* -> pair.
+
+Our record says it. Stock Keras notes the name of each object in an attribute of its group, since
+3.5 or so; before that only a `.keras` knows, by its config, in which the layers of functional and
+sequential models stand in the order that Keras counts them in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from keras_ckpt_tools.metadata import OptimizerState, Record
+
+__all__ = ["group_name", "names_from_config", "optimizers_from_config", "optimizers_from_record"]
+
+
+def group_name(class_name: str) -> str:
+    """Return what Keras calls the group of an object of a class.
+
+    Source: `keras/src/utils/naming.py`, `to_snake_case`.
+
+    >>> group_name("ResidualBlock"), group_name("Conv2DBlock")
+    ('residual_block', 'conv2d_block')
+    """
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def names_above(names: Mapping[str, str], paths: Iterable[str]) -> dict[str, str]:
+    """Return those names under whose group there is a tensor."""
+    used = {""}
+    for path in paths:
+        group = path.rpartition("/")[0]
+        while group not in used:
+            used.add(group)
+            group = group.rpartition("/")[0]
+    return {group: name for group, name in names.items() if group in used}
+
+
+def names_from_config(config: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the names of the layers of a functional or sequential model, by group.
+
+    >>> names_from_config(
+    ...     {
+    ...         "class_name": "Sequential",
+    ...         "config": {"layers": [{"class_name": "Dense", "config": {"name": "head"}}]},
+    ...     }
+    ... )
+    {'layers/dense': 'head'}
+    """
+    return dict(_names_below(config, "")) if isinstance(config, Mapping) else {}
+
+
+def _names_below(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, Mapping) else None
+    if config.get("class_name") not in ("Functional", "Sequential") or not isinstance(layers, list):
+        return
+    used: dict[str, int] = {}
+    for layer in layers:
+        arguments = layer.get("config") if isinstance(layer, Mapping) else None
+        if not isinstance(arguments, Mapping) or not isinstance(layer.get("class_name"), str):
+            continue
+        kind = group_name(layer["class_name"])
+        number = used[kind] = used.get(kind, -1) + 1
+        group = f"{prefix}layers/{kind}_{number}" if number else f"{prefix}layers/{kind}"
+        if isinstance(arguments.get("name"), str):
+            yield group, arguments["name"]
+        yield from _names_below(layer, f"{group}/")
+
+
+def optimizers_from_config(config: Mapping[str, Any] | None) -> dict[str, OptimizerState]:
+    """Return the optimizer that the config of a compiled model names, by group."""
+    compiled = (config or {}).get("compile_config")
+    optimizer = compiled.get("optimizer") if isinstance(compiled, Mapping) else None
+    found: dict[str, OptimizerState] = {}
+    group = "optimizer"
+    while isinstance(optimizer, Mapping) and isinstance(optimizer.get("class_name"), str):
+        found[group] = OptimizerState(optimizer["class_name"])
+        inner = optimizer.get("config")
+        optimizer = inner.get("inner_optimizer") if isinstance(inner, Mapping) else None
+        group = f"{group}/inner_optimizer"
+    return found
+
+
+def optimizers_from_record(record: Record) -> dict[str, OptimizerState]:
+    """Return the optimizers of a file of ours, by group; tracked ones say elsewhere what of."""
+    found = dict(record.optimizers)
+    for name, tracked in record.tracked.items():
+        if tracked.kind == "optimizer" and tracked.built_on:
+            class_name = found[name].class_name if name in found else ""
+            found[name] = OptimizerState(class_name, tracked.built_on)
+    return found

@@ -1,0 +1,102 @@
+"""Whether state of one optimizer may go into another: names, variables -> *verdict* -> compare.
+
+The state of an optimizer is a list of arrays and says nothing about itself: Adam's moments fit into
+RMSprop's by their shapes, and those of one variable into another's. What is known decides: the
+class (in our record, in the config of a `.keras`); else the name, which Keras makes from the class
+(`adam_w_2`); and the variables it was built on, in their order (in our record). A stock
+`.weights.h5` with an optimizer that a user named, or of a class of his own, does not say what it
+was: then the number and the shapes of its arrays are all there is, and that is what is compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from keras_ckpt_tools.metadata import OptimizerState
+
+__all__ = ["why_not"]
+
+_OF_KERAS = (
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lamb",
+    "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
+    "Muon",
+    "Nadam",
+    "RMSprop",
+    "SGD",
+    "ScheduleFreeAdamW",
+)
+# Keras 3.10 calls `AdamW` "adamw", and a later one "adam_w".
+_BY_NAME = {kind.lower(): kind for kind in _OF_KERAS}
+
+
+def why_not(
+    here: OptimizerState,
+    there: OptimizerState,
+    name_here: str | None,
+    name_there: str | None,
+    pairs: Mapping[str, str],
+    moved: frozenset[str],
+) -> str | None:
+    """Return why the state of one optimizer does not belong to another; `None` where it may.
+
+    Args:
+        here: The optimizer in the model. An empty path stands for a variable that is not known.
+        there: The one in the checkpoint, likewise.
+        name_here: What it is called.
+        name_there: What that one was called.
+        pairs: The path in the checkpoint of each tensor of the model that has a pair.
+        moved: Paths in the model that were paired by the names of layers, at another place.
+
+    >>> why_not(OptimizerState("SGD"), OptimizerState("Adam"), None, None, {}, frozenset())
+    'it is of Adam, and the model has SGD'
+    >>> why_not(OptimizerState("AdamW"), OptimizerState(), "adam_w", "adam_1", {}, frozenset())
+    'it is of Adam, and the model has AdamW'
+    """
+    kind = there.class_name or _kind_by_name(name_here, name_there)
+    if kind and here.class_name and kind != here.class_name:
+        return f"it is of {kind}, and the model has {here.class_name}"
+    if not here.built_on:
+        return None
+    if there.built_on:
+        return _other_variables(here.built_on, there.built_on, pairs)
+    doubtful = [p for p in here.built_on if p and (p in moved or p not in pairs)]
+    if not doubtful:
+        return None
+    what = "stands in another place" if doubtful[0] in moved else "is not in it"
+    return f"the checkpoint does not say which variables it was built on, and {doubtful[0]} {what}"
+
+
+def _kind_by_name(here: str | None, there: str | None) -> str | None:
+    """Return the class that a name of Keras' making stands for; `None` where it may be the same."""
+    plain = _plain(there)
+    return None if _plain(here) == plain else _BY_NAME.get(plain)
+
+
+def _plain(name: str | None) -> str:
+    return re.sub(r"_\d+$", "", name or "").replace("_", "").lower()
+
+
+def _other_variables(
+    here: Sequence[str], there: Sequence[str], pairs: Mapping[str, str]
+) -> str | None:
+    wanted = [pairs.get(path) if path else path for path in here]
+    if wanted == list(there):
+        return None
+    if len(here) != len(there):
+        return f"it was built on {len(there)} variables, and the model's on {len(here)}"
+    number = next(n for n, both in enumerate(zip(wanted, there, strict=True)) if both[0] != both[1])
+    order = "in another order" if set(wanted) == set(there) else "others"
+    return (
+        f"the variables it was built on are {order}: number {number} was "
+        f"{there[number]}, and here it is {here[number]}"
+    )

@@ -1,0 +1,225 @@
+"""Which tensor of a checkpoint belongs to which of a model: names -> *pairs* -> compare.
+
+Keras' paths count the layers of a class: `layers/dense_1` is the second `Dense`, whatever it is
+called. A layer that was put in front therefore moves all that come after it, and weights of the
+same shape would be poured into the wrong layers without a word. Files say what each layer was
+called, so layers in lists are paired by their names first. Only the rest goes by position, and
+never a layer whose user called it something else than it is called there.
+
+A name that Keras made up (`dense_3` of a `Dense`) says nothing: it counts all layers that the
+process has made. Where Keras' path has an attribute in it (`encoder` of `self.encoder`), that is a
+name of its own, and pairs as it is.
+
+Works on paths, shapes and names alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras_ckpt_tools.metadata import TensorInfo
+
+__all__ = ["Pairing", "pair"]
+
+_NUMBER = re.compile(r"_\d+$")
+_Tree = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which tensor belongs to which.
+
+    Attributes:
+        paths: The path in the checkpoint, by the path in the model.
+        misnamed: Groups of the same place and the same shapes and of different names, as
+            `(group in the checkpoint, name there, group in the model, name there)`. They are no
+            pair.
+    """
+
+    paths: dict[str, str] = field(default_factory=dict)
+    misnamed: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+
+def pair(
+    expected: Mapping[str, TensorInfo],
+    found: Mapping[str, TensorInfo],
+    expected_names: Mapping[str, str],
+    found_names: Mapping[str, str],
+    settled: frozenset[str] = frozenset(),
+) -> Pairing:
+    """Pair the tensors of a model with those of a checkpoint.
+
+    Args:
+        expected: The tensors of the model.
+        found: Those of the checkpoint.
+        expected_names: What the model's layers are called, by group.
+        found_names: What those of the checkpoint were called, by group.
+        settled: Paths that pair with the same path, whatever the names are.
+    """
+    if not expected_names or not found_names:
+        return Pairing({path: path for path in expected if path in found})
+    pairs = _Pairs(expected_names, found_names, settled)
+    pairs.objects(_tree(expected), _tree(found), "", "")
+    order = {path: number for number, path in enumerate(expected)}
+    paths = dict(sorted(pairs.found.paths.items(), key=lambda both: order[both[0]]))
+    return Pairing(paths, pairs.found.misnamed)
+
+
+def _tree(tensors: Mapping[str, TensorInfo]) -> _Tree:
+    root: _Tree = {}
+    for path, info in tensors.items():
+        *groups, last = path.split("/")
+        node = root
+        for group in groups:
+            inner = node.setdefault(group, {})
+            if not isinstance(inner, dict):
+                break  # A file may call a tensor and a group the same; such a path fits nothing.
+            node = inner
+        else:
+            node.setdefault(last, info)
+    return root
+
+
+@dataclass(frozen=True)
+class _Child:
+    """One layer of a list: its segment of the path, what it holds, and what its user called it."""
+
+    segment: str
+    tree: _Tree
+    name: str | None
+
+    @property
+    def kind(self) -> str:
+        return _NUMBER.sub("", self.segment)
+
+    @property
+    def number(self) -> int:
+        return int(self.segment[len(self.kind) + 1 :] or 0)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict(_shapes(self.tree, ""))
+
+
+class _Pairs:
+    def __init__(self, ours: Mapping[str, str], theirs: Mapping[str, str], settled: frozenset[str]):
+        self.found = Pairing()
+        self._ours = ours
+        self._theirs = theirs
+        self._settled = {group for path in settled for group in _groups_above(path)}
+
+    def objects(self, ours: _Tree, theirs: _Tree, here: str, there: str) -> None:
+        """Pair what is below two groups."""
+        if self._are_lists(ours, theirs, here, there):
+            chosen = list(self._by_name(ours, theirs, here, there))
+        else:
+            chosen = [(segment, segment) for segment in ours if segment in theirs]
+        for segment, other in chosen:
+            mine, its = ours[segment], theirs[other]
+            inner, outer = f"{here}{segment}", f"{there}{other}"
+            if isinstance(mine, dict) and isinstance(its, dict):
+                self.objects(mine, its, f"{inner}/", f"{outer}/")
+            elif not isinstance(mine, dict) and not isinstance(its, dict):
+                self.found.paths[inner] = outer
+
+    def _are_lists(self, ours: _Tree, theirs: _Tree, here: str, there: str) -> bool:
+        # Layers, models and optimizers have names; the list that they are in has none.
+        sides = ((ours, here, self._ours), (theirs, there, self._theirs))
+        return all(
+            group
+            and group.rstrip("/") not in names
+            and any(f"{group}{segment}" in names for segment in tree)
+            for tree, group, names in sides
+        )
+
+    def _by_name(
+        self, ours: _Tree, theirs: _Tree, here: str, there: str
+    ) -> Iterator[tuple[str, str]]:
+        mine = _children(ours, here, self._ours)
+        its = _children(theirs, there, self._theirs)
+        for segment in list(mine):
+            if f"{here}{segment}" in self._settled and segment in its:
+                yield segment, segment
+                del mine[segment], its[segment]
+        moved = set()
+        for one, other in _same_names(mine, its):
+            yield one.segment, other.segment
+            del mine[one.segment], its[other.segment]
+            if one.segment != other.segment:
+                moved |= {one.kind, other.kind}
+        for one, other in _same_places(mine, its, moved):
+            if one.name is None or other.name in (None, one.name):
+                yield one.segment, other.segment
+            elif one.shapes == other.shapes:
+                self.found.misnamed.append(
+                    (f"{there}{other.segment}", other.name, f"{here}{one.segment}", one.name)
+                )
+
+
+def _children(tree: _Tree, group: str, names: Mapping[str, str]) -> dict[str, _Child]:
+    return {
+        segment: _Child(segment, inner, given_name(names.get(f"{group}{segment}"), segment))
+        for segment, inner in tree.items()
+        if isinstance(inner, dict)
+    }
+
+
+def given_name(name: str | None, segment: str) -> str | None:
+    """Return the name that a user gave; `None` for one that Keras made up.
+
+    >>> given_name("dense_7", "dense_1"), given_name("head", "dense_1")
+    (None, 'head')
+    """
+    made_up = name is None or _NUMBER.sub("", name) == _NUMBER.sub("", segment)
+    return None if made_up else name
+
+
+def _same_names(
+    mine: Mapping[str, _Child], its: Mapping[str, _Child]
+) -> list[tuple[_Child, _Child]]:
+    """Return who is called the same, where that is one on either side."""
+    ours, theirs = _unique(mine), _unique(its)
+    both = [(one, theirs[name]) for name, one in ours.items() if name in theirs]
+    return [(a, b) for a, b in both if a.kind == b.kind or a.shapes == b.shapes]
+
+
+def _unique(children: Mapping[str, _Child]) -> dict[str, _Child]:
+    named: dict[str, list[_Child]] = {}
+    for child in children.values():
+        if child.name is not None:
+            named.setdefault(child.name, []).append(child)
+    return {name: found[0] for name, found in named.items() if len(found) == 1}
+
+
+def _same_places(
+    mine: Mapping[str, _Child], its: Mapping[str, _Child], moved: set[str]
+) -> Iterator[tuple[_Child, _Child]]:
+    """Yield who is left in the same place: among the others of its class, where some have moved."""
+    yield from (
+        (child, its[segment])
+        for segment, child in mine.items()
+        if segment in its and child.kind not in moved
+    )
+    for kind in sorted(moved):
+        left = [
+            sorted((c for c in side.values() if c.kind == kind), key=lambda c: c.number)
+            for side in (mine, its)
+        ]
+        yield from zip(*left, strict=False)
+
+
+def _shapes(tree: _Tree, prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for segment, inner in tree.items():
+        if isinstance(inner, dict):
+            yield from _shapes(inner, f"{prefix}{segment}/")
+        else:
+            yield f"{prefix}{segment}", inner.shape
+
+
+def _groups_above(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition("/")[0]

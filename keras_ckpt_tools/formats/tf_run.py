@@ -1,0 +1,93 @@
+"""The TensorFlow checkpoints of a run, in one directory: keep -> *find* -> resume.
+
+Each is three files: `ckpt-00000003.data-00000-of-00001` and `ckpt-00000003.index`, which are what
+TensorFlow reads, and `ckpt-00000003.record`, which is the record that stands at the head of our
+other files. The record comes last and commits; after it the file `checkpoint` is replaced, by which
+`tf.train.latest_checkpoint` finds the newest one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.formats.kinds import TENSORFLOW
+from keras_ckpt_tools.formats.userblock import MAGIC, decode
+from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.storage.retention import Saved
+
+DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".record"
+SUFFIXES = (DATA, INDEX, RECORD)
+# What the record of such a checkpoint says of its other files.
+STATE = TENSORFLOW
+_FILE = re.compile(r"(ckpt-(\d{8,}))(\.index|\.data-\d+-of-\d+|\.record)")
+
+
+def prefix_path(directory: str | os.PathLike[str], number: int) -> str:
+    """Return the prefix of the n-th checkpoint of a run.
+
+    >>> prefix_path("runs/digits", 12)
+    'runs/digits/ckpt-00000012'
+    """
+    return os.path.join(directory, f"ckpt-{number:08d}")
+
+
+def is_prefix(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is such a checkpoint of a run under a prefix."""
+    try:
+        with open(f"{os.fspath(path)}{RECORD}", "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def record_of(prefix: str) -> tuple[Record, int]:
+    """Return the record of a checkpoint, and the bytes of its file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedArtefactError: it has changed.
+    """
+    with open(f"{prefix}{RECORD}", "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        found = decode(lambda offset, length: os.pread(file.fileno(), length, offset), prefix)
+    if found is None:
+        raise FileNotFoundError(f"{prefix}{RECORD}")
+    return found[0], size
+
+
+def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:
+    """Return the checkpoints of a directory, and those that are damaged, as prefixes."""
+    saved, damaged = [], []
+    for name in sorted(os.listdir(directory)):
+        match = _FILE.fullmatch(name)
+        if not match or match[3] != RECORD:
+            continue
+        prefix = os.path.join(directory, match[1])
+        if not is_prefix(prefix):
+            continue  # Somebody else's, of that name.
+        try:
+            record, _ = record_of(prefix)
+            whole = os.path.getsize(f"{prefix}{DATA}") == record.size
+            whole = whole and os.path.isfile(f"{prefix}{INDEX}")
+        except (CkptError, OSError):
+            whole = False
+        if not whole:
+            damaged.append(prefix)
+            continue
+        holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
+        saved.append(Saved(prefix, int(match[2]), record.progress, holds))
+    return saved, damaged
+
+
+def numbers_in(names: list[str]) -> list[int]:
+    """Return the numbers that are in use among file names, whoever uses them."""
+    return [int(found[2]) for name in names if (found := _FILE.fullmatch(name))]
+
+
+def records_in(directory: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the checkpoints of ours in a directory, in the order of their numbers."""
+    found = [m for name in os.listdir(directory) if (m := _FILE.fullmatch(name)) and m[3] == RECORD]
+    ours = {m[1]: int(m[2]) for m in found if is_prefix(os.path.join(directory, m[1]))}
+    return sorted(ours, key=ours.__getitem__)

@@ -1,0 +1,240 @@
+"""One file of a run, as a light record: file -> *record* -> run.
+
+Four states are told apart by what shows: whole, damaged, not finished, somebody else's. Whatever
+happens to a file between the listing of its directory and here (deleted, replaced, no longer to be
+read) is a state too, or nothing, and never an error: a list is made while training goes on.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse
+from keras_ckpt_tools.formats.handles import Identity
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
+
+__all__ = ["OPENING", "KeptCheckpoint", "State", "is_listed", "look_at_all"]
+
+OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+_NUMBER = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
+_PATTERN = "filepath"
+_NEVER = TrainingProgress()
+
+
+class State(enum.StrEnum):
+    """What shows of a file in the directory of a run."""
+
+    WHOLE = "whole"
+    DAMAGED = "damaged"
+    UNFINISHED = "not finished"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """One file of a run, as far as the head of its record says.
+
+    Attributes:
+        path: Where it is.
+        kind: What it is.
+        state: What shows of it.
+        size: Bytes.
+        modified: When it was last written to, by the file system, in seconds since 1970.
+        progress: Where training was; its `history` is empty, see `Run.history`. The zero record
+            where it does not say.
+        number: Its place in the order of the saves of a manager or `BackupAndRestore`, or `None`.
+        pattern: The file name pattern of the `ModelCheckpoint` that wrote it, or `None`.
+        tracked: For a checkpoint, the kind of each tracked object by its name.
+        versions: Versions that wrote it.
+        note: What is wrong with it, or who wrote it.
+        best: Whether it is the best of its run, by the metric that was monitored.
+        identity: What changes when the file is replaced.
+    """
+
+    path: str
+    kind: Kind
+    state: State
+    size: int = 0
+    modified: float = 0.0
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
+    number: int | None = None
+    pattern: str | None = None
+    tracked: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    best: bool = False
+    identity: Identity | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its directory."""
+        return os.path.basename(self.path)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it has a record that can be read, and is as long as that says."""
+        return self.state is State.WHOLE
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that have ended, which is the zero-based epoch to go on with."""
+        return self.progress.epochs_completed
+
+    @property
+    def batch(self) -> int:
+        """Batches done of the epoch under way; 0 between epochs."""
+        return self.progress.batches_completed
+
+    @property
+    def step(self) -> int:
+        """Optimizer updates since the run began."""
+        return self.progress.step
+
+    @property
+    def logs(self) -> Mapping[str, float]:
+        """The logs at the save."""
+        return self.progress.logs
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run that wrote it; empty where that is not known."""
+        return self.progress.run_id
+
+    @property
+    def saved_at(self) -> float:
+        """When it was saved, in seconds since 1970; by the file system where it does not say."""
+        return self.progress.saved_at or self.modified
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """Names of what it holds beside tracked objects, which tell who wrote it."""
+        return frozenset(name for name, kind in self.tracked.items() if kind == "run")
+
+
+def is_listed(name: str) -> bool:
+    """Return whether a file of that name is one of a run."""
+    if name.startswith("."):
+        return (target_of_staged(name) or "").endswith(_SUFFIXES)
+    return name.endswith((*_SUFFIXES, ".index"))
+
+
+def look_at_all(
+    folder: str, names: list[str], before: Mapping[str, KeptCheckpoint], *, any_name: bool
+) -> Iterator[KeptCheckpoint]:
+    """Yield what shows of the files of a directory.
+
+    Args:
+        folder: The directory.
+        names: The names in it.
+        before: What was seen before, by name: files that have not changed are not read again.
+        any_name: Whether files are looked at that are not called like checkpoints.
+    """
+    for name in names:
+        if not any_name and not is_listed(name):
+            continue
+        path = os.path.join(folder, name)
+        one: KeptCheckpoint | None
+        if name.startswith(".") and target_of_staged(name):
+            one = _staged(path)
+        elif name.endswith(".index"):
+            one = _tensorflow(path, names)
+        else:
+            one = _look_at(path, before.get(name))
+        if one is not None:
+            yield one
+
+
+def _look_at(path: str, before: KeptCheckpoint | None) -> KeptCheckpoint | None:
+    try:
+        if before is not None and before.identity == _identity(os.stat(path)):
+            return before
+        descriptor = os.open(path, OPENING)
+    except FileNotFoundError:
+        return None  # A policy has deleted it since the directory was listed.
+    except OSError as error:
+        reason = f"cannot be opened: {error.strerror or error}"
+        return KeptCheckpoint(path, Kind.UNKNOWN, State.DAMAGED, note=reason)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return _told(path, status, glimpse(descriptor, path))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+        return KeptCheckpoint(path, Kind.UNKNOWN, State.DAMAGED, note=reason)
+    finally:
+        os.close(descriptor)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _told(path: str, status: os.stat_result, seen: Glimpse) -> KeptCheckpoint:
+    head = seen.head
+    name = os.path.basename(path)
+    number = _NUMBER.fullmatch(name) if head and head.kind == "checkpoint" else None
+    pattern = head.state.get(_PATTERN) if head else None
+    return KeptCheckpoint(
+        path,
+        seen.kind,
+        State.DAMAGED if seen.damage else State.WHOLE if head else State.FOREIGN,
+        status.st_size,
+        status.st_mtime,
+        head.progress if head else _NEVER,
+        int(number[1]) if number else None,
+        pattern if isinstance(pattern, str) else None,
+        head.tracked if head else {},
+        head.versions if head else {},
+        seen.damage or seen.note,
+        identity=_identity(status),
+    )
+
+
+def _staged(path: str) -> KeptCheckpoint | None:
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    target = target_of_staged(os.path.basename(path))
+    left = is_abandoned(path)
+    note = f"a killed writer left it of {target}" if left else f"{target} is being written"
+    return KeptCheckpoint(
+        path,
+        Kind.UNKNOWN,
+        State.UNFINISHED,
+        status.st_size,
+        status.st_mtime,
+        note=note,
+        identity=_identity(status),
+    )
+
+
+def _tensorflow(path: str, names: Iterable[str]) -> KeptCheckpoint | None:
+    prefix = path.removesuffix(".index")
+    begin = f"{os.path.basename(prefix)}.data-"
+    parts = [os.path.join(os.path.dirname(path), n) for n in names if n.startswith(begin)]
+    if not parts and not os.path.isfile(path):
+        return None
+    try:
+        statuses = [os.stat(part) for part in (path, *parts)]
+    except OSError:
+        return None
+    damage = "" if parts else "its data file is not there"
+    return KeptCheckpoint(
+        prefix,
+        Kind.TF_CHECKPOINT,
+        State.FOREIGN if parts else State.DAMAGED,
+        sum(status.st_size for status in statuses),
+        statuses[0].st_mtime,
+        note=damage or "no record of ours",
+        identity=_identity(statuses[0]),
+    )

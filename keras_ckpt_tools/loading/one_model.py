@@ -1,0 +1,121 @@
+"""The one model in a checkpoint that may hold several objects: source -> *view* -> compare, fill.
+
+A run's checkpoint has each object under its name, and the optimizer of a compiled model beside it.
+Seen from here it is what a file of weights is: the model's tensors, and `optimizer/...`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_ckpt_tools.errors import ArtefactKindError
+from keras_ckpt_tools.formats import comparison, state
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.legacy_weights import legacy_weights
+from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+
+__all__ = ["LEGACY", "build_config", "weights_in"]
+
+LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
+
+
+def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSource:
+    """Return the tensors of the one model in a source, under the paths that Keras gives them.
+
+    Args:
+        source: What was opened.
+        model: The model that they are for, built.
+        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone.
+    """
+    if source.kind in LEGACY:
+        return legacy_weights(source, model, by_name=by_name)
+    if is_keras_2(source.metadata.get("keras_version")):
+        return in_places_of_keras_3(source, model)
+    name = _model_name(source)
+    if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
+        return source
+    return _WithOptimizer(source, name, _optimizer_group(source, name, model))
+
+
+class _WithOptimizer(Relabelled):
+    """A model in a checkpoint, with the optimizer that a manager tracks beside it."""
+
+    def __init__(self, source: Source, name: str, optimizer: str | None):
+        groups = [(f"{name}/", "")]
+        if optimizer is not None:
+            groups.append((f"{optimizer}/", comparison.OPTIMIZER_GROUP))
+        self._checked = source
+        super().__init__(
+            source,
+            {
+                f"{ours}{path.removeprefix(theirs)}": path
+                for theirs, ours in groups
+                for path in source.tensors
+                if path.startswith(theirs)
+            },
+        )
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        paths = list(paths)
+        self._checked.check_others(self._paths[path] for path in paths)
+        return super().read_all(paths)
+
+
+def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
+    """Return the tracked optimizer of this model's variables, best in the same order."""
+    if source.record is None or getattr(model, "optimizer", None) is None:
+        return None
+    paths = {id(value): path for path, value in state.capture(model).values.items()}
+    trained = tuple(f"{name}/{paths.get(id(v))}" for v in model.trainable_variables)
+    own: list[str] = []
+    for other, tracked in source.record.tracked.items():
+        if tracked.kind == "optimizer" and tracked.built_on:
+            if tracked.built_on == trained:
+                return other
+            if all(path.startswith(f"{name}/") for path in tracked.built_on):
+                own.append(other)
+    # Of variables that the model had then: the comparison says what has changed.
+    if len(own) == 1:
+        return own[0]
+    return None
+
+
+def _model_name(source: Source) -> str | None:
+    if source.record is None or not source.record.tracked:
+        return None
+    tracked = source.record.objects_tracked
+    models = [name for name, one in tracked.items() if one.kind == "model"]
+    if "model" in models:
+        return "model"
+    if len(models) == 1:
+        return models[0]
+    held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
+    arguments = ", ".join(f"{name}={name}" for name in tracked)
+    folder = os.path.dirname(source.path) or "."
+    number = f"{len(models)} models" if models else "no model"
+    raise ArtefactKindError(
+        f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",
+        received=f"path={source.path!r}",
+        remedy="Restore all of it with "
+        f"`kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
+        path=source.path,
+        kind=str(source.kind),
+    )
+
+
+def build_config(source: Source) -> dict[str, Any] | None:
+    """Return what the one model in a source was built with; `None` where it does not say."""
+    if source.config is not None:
+        config = source.config.get("build_config")
+    else:
+        name = _model_name(source)
+        tracked = source.record.tracked.get(name) if source.record and name else None
+        config = tracked.build_config if tracked else None
+    return dict(config) if config else None

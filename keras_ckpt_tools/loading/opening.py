@@ -1,0 +1,143 @@
+"""Open whatever has tensors: path -> *opened* -> diff, export.
+
+One shape for files of Keras', of ours, of safetensors and of TensorFlow, and for the folders of a
+run, which stand for one of their files. TensorFlow is imported for its own checkpoints and for
+nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.source import READABLE, Source, open_source
+from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
+from keras_ckpt_tools.loading import directories
+from keras_ckpt_tools.loading.inspect import versions_of
+from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Opened", "chosen", "open_tensors"]
+
+_FOLDERS = (Kind.CHECKPOINT_DIR, Kind.DIRECTORY)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An artefact whose tensors can be read.
+
+    Attributes:
+        path: Where it is; of a folder, the file that was chosen.
+        kind: What it is.
+        size: Bytes.
+        weights: Its tensors.
+        source: It as a `Source`; `None` for a TensorFlow checkpoint.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    weights: TensorSource
+    source: Source | None
+
+    @property
+    def record(self) -> Record | None:
+        """What it says about itself, where we wrote it."""
+        return self.source.record if self.source else None
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """Where training was; the zero record where it does not say."""
+        return self.record.progress if self.record else TrainingProgress()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions that wrote it, as far as it says."""
+        return versions_of(self.source) if self.source else {}
+
+
+def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Artefact:
+    """Return what is at a path; of a folder, the file that is meant.
+
+    Args:
+        path: A file, a folder, or the prefix of a TensorFlow checkpoint.
+        which: Of a folder: `"latest"`, `"best"` or a zero-based epoch.
+        limits: What reading it may take.
+
+    Raises:
+        ArtefactNotFoundError: nothing is there.
+        ArtefactKindError: a folder without such files.
+        DamagedArtefactError: a folder in which all are damaged.
+        ArgumentError: no file of the folder answers to `which`.
+    """
+    artefact = tell(path, limits)
+    if artefact.kind not in _FOLDERS:
+        return artefact
+    found = directories.look_into(artefact.path)
+    candidates = directories.choose(found, which, artefact.path)
+    if not candidates:
+        broken = [one for one in found if one.damage]
+        raise damaged(tell(broken[0].path, limits)) if broken else wrong_kind(artefact, "weights")
+    return tell(candidates[0].path, limits)
+
+
+@contextmanager
+def open_tensors(
+    path: str | os.PathLike[str], which: str | int = "latest", limits: Limits | None = None
+) -> Iterator[Opened]:
+    """Open what has tensors.
+
+    Args:
+        path: A file, a folder, or the prefix of a TensorFlow checkpoint.
+        which: See `chosen`.
+        limits: What reading it may take. Default: what this machine can hold.
+
+    Raises:
+        ArtefactError: there is nothing, or nothing that could be read; says what it is.
+    """
+    limits = limits or Limits.of()
+    artefact = chosen(path, which, limits)
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        checkpoint = _PlainNames(artefact)
+        yield Opened(checkpoint.path, artefact.kind, artefact.size, checkpoint, None)
+        return
+    if artefact.refusal is None and not artefact.damage and artefact.kind not in READABLE:
+        raise wrong_kind(artefact, "weights")
+    with open_source(artefact.path, artefact, limits) as source:
+        yield Opened(artefact.path, artefact.kind, artefact.size, source, source)
+
+
+class _PlainNames:
+    """The tensors of a TensorFlow checkpoint under the paths of the objects that were saved."""
+
+    def __init__(self, artefact: Artefact):
+        from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, plain_key, prefix_of
+
+        self._checkpoint = TfCheckpoint(prefix_of(artefact.path))
+        self.path = self._checkpoint.path
+        self._keys = {_unescaped(plain_key(key)): key for key in self._checkpoint.tensors}
+        self.tensors: Mapping[str, TensorInfo] = {
+            name: replace(self._checkpoint.tensors[key], path=name)
+            for name, key in self._keys.items()
+        }
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        return read_from(self._checkpoint, {path: self._keys[path] for path in paths})
+
+
+def _unescaped(path: str) -> str:
+    r"""Return a path with the names that TensorFlow had to escape.
+
+    >>> _unescaped("model/v1..2/.OPTIMIZER_SLOT")
+    'model/v1.2/.OPTIMIZER_SLOT'
+    """
+    return re.sub(r"\.([.S])", lambda found: "/" if found[1] == "S" else ".", path)

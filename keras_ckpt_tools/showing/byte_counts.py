@@ -1,0 +1,71 @@
+"""Tell a listener how many bytes have been read or written: reader, writer -> *count* -> bar.
+
+What reads and writes is on a low floor and knows nothing of terminals; who wants to know how far it
+is says so for the time of a `with` block. A listener belongs to the thread that set it: the threads
+that read and write in the background neither pay for it nor move anybody's cursor. Where nobody
+listens, a `write` is returned as it was, so that a save does not pay a call for each piece.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["advance", "counted", "is_listening", "listening"]
+
+Listener = Callable[[int], Any]
+
+
+class _Here(threading.local):
+    listener: Listener | None = None
+
+
+_here = _Here()
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have a listener told of every byte that this thread reads or writes in the block.
+
+    An inner block listens instead of the outer one.
+
+    >>> with listening(print):
+    ...     advance(3)
+    3
+    """
+    before, _here.listener = _here.listener, listener
+    try:
+        yield
+    finally:
+        _here.listener = before
+
+
+def is_listening() -> bool:
+    """Return whether anybody listens to this thread."""
+    return _here.listener is not None
+
+
+def advance(nbytes: int) -> None:
+    """Tell the listener of this thread, if there is one, of further bytes."""
+    if _here.listener is not None:
+        _here.listener(nbytes)
+
+
+def counted(write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a `write` that tells the listener; the same one where there is none.
+
+    >>> counted(print) is print
+    True
+    """
+    listener = _here.listener
+    if listener is None:
+        return write
+
+    def write_and_tell(data: Any) -> Any:
+        written = write(data)
+        listener(memoryview(data).nbytes)
+        return written
+
+    return write_and_tell

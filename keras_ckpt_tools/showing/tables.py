@@ -1,0 +1,90 @@
+"""Lay rows out as text and as HTML: values and reports -> *reader*.
+
+What a file says about itself is somebody else's text. In a terminal it could move the cursor and
+rewrite what stands above it, in a notebook it could be markup; so both are made harmless here, in
+the one place where anything of this package turns into a table. The HTML has no colours and no
+style of its own: a notebook has one for light and one for dark, and both fit.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["as_html", "as_text", "facts_as_html", "printable", "size_of"]
+
+_LONGEST = 500
+
+
+def printable(text: str) -> str:
+    r"""Return text as one line without control characters.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    shown = text
+    if not text.isprintable():
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
+
+
+def as_text(caption: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a caption and rows in columns.
+
+    >>> print(as_text("two", [("a", "1"), ("long", "2")]))
+    two
+      a     1
+      long  2
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in cells
+    ]
+    return "\n".join([printable(caption), *(line.rstrip() for line in lines)])
+
+
+def as_html(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return the same as an HTML table, with everything escaped.
+
+    >>> as_html("two", ["name"], [["<b>"]])
+    '<table><caption>two</caption><tr><th>name</th></tr><tr><td>&lt;b&gt;</td></tr></table>'
+    """
+    head = "".join(f"<th>{_escaped(name)}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><caption>{_escaped(caption)}</caption><tr>{head}</tr>{body}</table>"
+
+
+def facts_as_html(caption: str, facts: Mapping[str, str]) -> str:
+    """Return names and what they stand for as an HTML table, with everything escaped.
+
+    >>> facts_as_html("one", {"step": "<3"})
+    '<table><caption>one</caption><tr><th>step</th><td>&lt;3</td></tr></table>'
+    """
+    body = "".join(
+        f"<tr><th>{_escaped(name)}</th><td>{_escaped(value)}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f"<table><caption>{_escaped(caption)}</caption>{body}</table>"
+
+
+def size_of(nbytes: float) -> str:
+    """Return a number of bytes as people say it, in powers of 1000 as disks are sold.
+
+    >>> size_of(999), size_of(1500), size_of(2_460_000_000)
+    ('999 bytes', '1.5 kB', '2.5 GB')
+    """
+    if nbytes < 1000:
+        return f"{nbytes:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        nbytes /= 1000
+        if nbytes < 999.95:
+            return f"{nbytes:.1f} {unit}"
+    return f"{nbytes / 1000:.1f} TB"
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))

@@ -1,0 +1,165 @@
+"""Make several files visible in an order, the last of which counts: write -> *commit* -> keep.
+
+Where others want a checkpoint as several files, one rename cannot commit it. So the files are
+staged in a directory of their own and moved out of it one after another, and the last one is what
+makes them a checkpoint. Deleting goes the other way round: that last one is first moved into such a
+directory, and with that there is no checkpoint any more.
+
+So at whatever instant a process dies, it leaves either what it had or what it wanted, and in the
+second case a staging directory, which has the last file in it for as long as others of that name
+are in place and do not count. That is how these are known to be nobody else's, and are removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from keras_ckpt_tools.errors import CommitError
+from keras_ckpt_tools.storage.commit import (
+    STAGED_SUFFIX,
+    make_directory,
+    refused,
+    sync_directory,
+)
+
+_STAGING = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(STAGED_SUFFIX)}", re.DOTALL)
+
+
+@contextlib.contextmanager
+def staged_set(prefix: str, suffixes: Sequence[str]) -> Iterator[dict[str, BinaryIO]]:
+    """Stage the files of one prefix, and commit them at the end of the block.
+
+    Args:
+        prefix: What their paths begin with.
+        suffixes: How they end, in the order in which they become visible; the last one commits.
+
+    Yields:
+        The files by suffix, open for writing and reading.
+
+    Raises:
+        CommitError: the operating system refused. Nothing is left of them.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with staged_set(os.path.join(folder, "run-1"), [".data", ".record"]) as files:
+    ...     _ = files[".data"].write(b"a"), files[".record"].write(b"b")
+    >>> sorted(os.listdir(folder))
+    ['run-1.data', 'run-1.record']
+    """
+    final = Path(os.path.abspath(prefix))
+    committed = False
+    moved: list[Path] = []
+    folder: Path | None = None
+    try:
+        make_directory(final.parent)
+        with contextlib.ExitStack() as stack:
+            folder, lock = _stage(final)
+            stack.callback(os.close, lock)
+            files: dict[str, BinaryIO] = {}
+            for suffix in suffixes:
+                file: BinaryIO = open(folder / _plain(suffix), "w+b")
+                files[suffix] = stack.enter_context(file)
+            yield files
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            for suffix in suffixes:
+                target = final.with_name(final.name + suffix)
+                if suffix == suffixes[-1]:
+                    sync_directory(final.parent)
+                os.rename(folder / _plain(suffix), target)
+                moved.append(target)
+            committed = True
+            folder.rmdir()
+        sync_directory(final.parent)
+    except BaseException as error:
+        if not committed and folder is not None:
+            for path in [*moved, *(folder / _plain(suffix) for suffix in suffixes)]:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError) and not isinstance(error, CommitError):
+            raise refused(final, error, committed) from error
+        raise
+
+
+def remove_set(prefix: str, suffixes: Sequence[str]) -> None:
+    """Remove the files of one prefix, the one that commits them first.
+
+    Raises:
+        CommitError: the operating system refused.
+    """
+    final = Path(os.path.abspath(prefix))
+    last = final.with_name(final.name + suffixes[-1])
+    try:
+        folder, lock = _stage(final)
+        try:
+            os.rename(last, folder / _plain(suffixes[-1]))
+            sync_directory(final.parent)
+            _clear(folder, final, suffixes)
+        finally:
+            os.close(lock)
+    except FileNotFoundError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    except OSError as error:
+        raise refused(final, error, committed=True) from error
+
+
+def remove_abandoned(
+    directory: str | os.PathLike[str], is_target: Callable[[str], object], suffixes: Sequence[str]
+) -> None:
+    """Remove what killed processes left of committing or deleting such files.
+
+    Args:
+        directory: Where to look.
+        is_target: Whether a file name, without suffix, is one of those that are meant.
+        suffixes: As for `staged_set`.
+    """
+    for name in os.listdir(directory):
+        found = _STAGING.fullmatch(name)
+        folder = Path(directory, name)
+        if not found or not is_target(found[1]) or not folder.is_dir() or folder.is_symlink():
+            continue
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clear(folder, Path(directory, found[1]), suffixes)
+            finally:
+                os.close(lock)
+
+
+def _clear(folder: Path, final: Path, suffixes: Sequence[str]) -> None:
+    last = folder / _plain(suffixes[-1])
+    if last.exists() and not final.with_name(final.name + suffixes[-1]).exists():
+        for suffix in suffixes[:-1]:
+            if not (folder / _plain(suffix)).exists():
+                final.with_name(final.name + suffix).unlink(missing_ok=True)
+        sync_directory(final.parent)
+    for suffix in suffixes:
+        (folder / _plain(suffix)).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+def _stage(final: Path) -> tuple[Path, int]:
+    folder = final.with_name(f".{final.name}.{secrets.token_hex(4)}{STAGED_SUFFIX}")
+    folder.mkdir()
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # Some file systems cannot lock.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def _plain(suffix: str) -> str:
+    return suffix.lstrip(".")

@@ -1,0 +1,72 @@
+"""Write and commit tracked objects as a TensorFlow checkpoint: snapshot -> *write, commit* -> keep.
+
+What TensorFlow sees of the objects stands under the keys and in the graph that a stock
+`tf.train.Checkpoint(**objects).restore` goes by. Everything is in the record, too, under the paths
+of our other files, so that a run resumes from either kind in the same way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.snapshot import Snapshot
+from keras_ckpt_tools.formats.tf_bundle_writer import storable
+from keras_ckpt_tools.formats.tf_checkpoint import SUFFIX
+from keras_ckpt_tools.formats.tf_run_writer import commit_run
+from keras_ckpt_tools.formats.tf_save_graph import COUNTER, OWN, graph_of
+from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.training.writing import new_record
+
+
+def prepare_tf_checkpoint(
+    prefix: str,
+    number: int,
+    targets: Mapping[str, Any],
+    places: Mapping[int, str],
+    snapshot: Snapshot,
+    tracked: Mapping[str, TrackedObject],
+    objects: tuple[CustomObject, ...],
+    progress: TrainingProgress,
+) -> Callable[[], Record]:
+    """Return what writes and commits tracked objects as one TensorFlow checkpoint.
+
+    Args:
+        prefix: Where to.
+        number: Its place in the order of saves.
+        targets: The tracked objects.
+        places: The path of each variable in the snapshot, by its `id`.
+        snapshot: The tensors of all of them, and of the run itself.
+        tracked: What each of them holds beside tensors.
+        objects: The custom objects that they are made of.
+        progress: Where training is.
+    """
+    graph = graph_of(targets)
+    paths: dict[str, str] = {}
+    # Of this moment: variables that only TensorFlow sees, as attributes of a Keras layer.
+    beside: dict[str, np.ndarray[Any, Any]] = {}
+    for key, variable in graph.variables.items():
+        path = places.get(id(variable))
+        if key == f"{COUNTER}{SUFFIX}":
+            beside[key] = np.asarray(number, np.int64)
+        elif path is not None and path in snapshot.arrays and path not in paths:
+            paths[path] = key
+        else:
+            beside[key] = state.to_numpy(variable)
+    keys = {path: paths.get(path, f"{OWN}{path}") for path in snapshot.arrays}
+    record = dataclasses.replace(
+        new_record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
+    )
+    final = os.path.abspath(prefix)
+
+    def write() -> Record:
+        arrays = {key: storable(snapshot.arrays[path]) for path, key in keys.items()} | beside
+        names = {key: path for path, key in keys.items()}
+        return commit_run(final, arrays, names, graph.message, record)
+
+    return write

@@ -1,0 +1,114 @@
+"""A trail of saves for TensorBoard: commit -> *event file*.
+
+Beside the curves of a run it shows when it was saved, where to, how large that was, how long it
+took and for how long training stood still. Each callback or manager has a run of its own in
+TensorBoard's sense, a folder, so that two of them do not draw one zigzag.
+
+The event file is written as TensorFlow writes records, without `tf.summary`: that has no way to say
+"a restart: what you have from this step on is void", which is how TensorBoard is told that a run
+went on from an earlier save. It also keeps to itself: no default writer, no global step.
+
+The trail is a convenience. If it cannot be written, training goes on without it, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+import warnings
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from keras_ckpt_tools.metadata import TrainingProgress
+
+FOLDER = "saves"
+"""The folder below the log directory."""
+
+
+class Saved(Protocol):
+    """What is told of a save."""
+
+    place: str
+    progress: TrainingProgress
+    committed_at: float
+    took_s: float
+    blocked_s: float
+    nbytes: int
+
+
+class SaveTrail:
+    """Writes saves into an event file of TensorBoard's.
+
+    Args:
+        log_dir: TensorBoard's log directory.
+        name: Path of what is saved; its last part is the name of the run.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str], name: str | os.PathLike[str]):
+        run = re.sub(r"[^\w.=-]+", "_", os.path.basename(os.path.abspath(os.fspath(name))))
+        self.folder = os.path.join(os.fspath(log_dir), FOLDER, run)
+        self._writer: Any = None
+        self._gave_up = False
+
+    def note(self, save: Saved) -> None:
+        """Add a save to the trail."""
+        if self._gave_up:
+            return
+        try:
+            self._write(save)
+        except (tf.errors.OpError, OSError) as error:
+            self._gave_up = True
+            warnings.warn(
+                f"The trail of saves for TensorBoard cannot be written: {error}. Checkpoints are "
+                f"not touched by that. Received: tensorboard with {self.folder!r}.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _write(self, save: Saved) -> None:
+        step = save.progress.step
+        if self._writer is None:
+            self._writer = self._open(save.committed_at, step)
+        values = [
+            _scalar("save/bytes", save.nbytes),
+            _scalar("save/seconds", save.took_s),
+            _scalar("save/seconds_blocked", save.blocked_s),
+            _text("save/path", save.place),
+        ]
+        summary = tf.compat.v1.Summary(value=values)
+        self._add(self._writer, save.committed_at, step=step, summary=summary)
+        self._writer.flush()
+
+    def _open(self, now: float, step: int) -> Any:
+        tf.io.gfile.makedirs(self.folder)
+        # TensorBoard reads the files of a folder in the order of their names.
+        name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
+        writer = tf.io.TFRecordWriter(os.path.join(self.folder, name))
+        self._add(writer, now, file_version="brain.Event:2")
+        start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+        self._add(writer, now, step=step, session_log=start)
+        return writer
+
+    @staticmethod
+    def _add(writer: Any, now: float, **event: Any) -> None:
+        writer.write(tf.compat.v1.Event(wall_time=now, **event).SerializeToString())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tuners copy callbacks, and an open file is nobody else's: a copy begins one of its own.
+        return {**vars(self), "_writer": None}
+
+
+def _scalar(tag: str, value: float) -> Any:
+    return tf.compat.v1.Summary.Value(tag=tag, simple_value=value)
+
+
+def _text(tag: str, text: str) -> Any:
+    plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="text")
+    return tf.compat.v1.Summary.Value(
+        tag=tag,
+        metadata=tf.compat.v1.SummaryMetadata(plugin_data=plugin),
+        tensor=tf.make_tensor_proto(text, shape=()),
+    )
