@@ -54,6 +54,7 @@ class LegacyWeights:
         tensors: What there is. What matches nothing is there by the path that it has in the file.
         places: The path in the file of each that matched.
         left_alone: Paths of the model that nothing in the file is meant for, with `by_name`.
+        names: What the layers of the model are called in the file, by their group.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class LegacyWeights:
         expected: Mapping[str, TensorInfo],
         made: Mapping[str, Any],
         left_alone: frozenset[str] = frozenset(),
+        names: Mapping[str, str] | None = None,
     ):
+        self.names = dict(names or {})
         self.path, self.places, self.left_alone = source.path, dict(places), left_alone
         self._source, self._made = source, made
         self._all = {**places, **rest}
@@ -111,7 +114,11 @@ def legacy_weights(source: Source, model: Any, *, by_name: bool = False) -> Tens
     paths = {id(value): path for path, value in captured.values.items()}
     saved = saved_layers(source)
     places: dict[str, str] = {}
-    for weights, theirs in _match_layers(saved, model, by_name):
+    groups = {name: group for group, name in sorted(captured.called().items(), reverse=True)}
+    called: dict[str, str] = {}
+    for ours, name, weights, theirs in _match_layers(saved, model, by_name):
+        if ours in groups:
+            called[groups[ours]] = name
         if len(weights) == len(theirs):
             places |= {
                 paths[id(variable)]: place
@@ -133,7 +140,7 @@ def legacy_weights(source: Source, model: Any, *, by_name: bool = False) -> Tens
         places |= slots
         rest |= unused
     expected = state.capture(model).infos()
-    return LegacyWeights(source, places, rest, expected, made, left_alone)
+    return LegacyWeights(source, places, rest, expected, made, left_alone, called)
 
 
 def _optimizer_places(
@@ -253,7 +260,8 @@ def _names(source: Source, path: str, attribute: str) -> list[str]:
 
 def _match_layers(
     saved: Sequence[Saved], model: Any, by_name: bool
-) -> list[tuple[list[Any], list[tuple[str, str]]]]:
+) -> list[tuple[str, str, list[Any], list[tuple[str, str]]]]:
+    """Return, for each pair of layers, the name here and there, and the weights of both."""
     live = [(layer, _weights_of(layer)) for layer in model.layers]
     live = [(layer, weights) for layer, weights in live if weights]
     theirs = {name: weights for name, weights in saved if name != _TOP}
@@ -264,15 +272,18 @@ def _match_layers(
     left = []
     for layer, weights in live:
         if layer.name in theirs and (not alike or layer.name in given):
-            found.append((weights, theirs[layer.name]))
+            found.append((layer.name, layer.name, weights, theirs[layer.name]))
             order.remove(layer.name)
         else:
-            left.append(weights)
+            left.append((layer.name, weights))
     if alike:
-        found += [(weights, theirs[name]) for weights, name in zip(left, order, strict=True)]
+        found += [
+            (ours, name, weights, theirs[name])
+            for (ours, weights), name in zip(left, order, strict=True)
+        ]
     own = [w for w in model.weights if not any(w is v for _, ws in live for v in ws)]
     top = [weights for name, weights in saved if name == _TOP]
-    return found + ([(own, top[0])] if top and own else [])
+    return found + ([("", _TOP, own, top[0])] if top and own else [])
 
 
 def _weights_of(layer: Any) -> list[Any]:

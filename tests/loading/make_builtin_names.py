@@ -180,7 +180,8 @@ def exported() -> dict[tuple[str, str], Any]:
 
 
 def import_all(package: ModuleType) -> None:
-    """Import every module of Keras, so that all its classes exist."""
+    """Import every module of Keras, so that all its classes exist, and leave Keras as it is."""
+    backend = dict(vars(package.backend))
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         skipped = ("_test", ".backend.jax", ".backend.torch", ".backend.openvino", ".testing")
         if not any(part in info.name for part in skipped):
@@ -188,6 +189,8 @@ def import_all(package: ModuleType) -> None:
                 importlib.import_module(info.name)
             except ImportError:
                 continue
+    # `backend.numpy` is the arithmetic of the backend in use, and now also a module of its own.
+    vars(package.backend).update(backend)
 
 
 def subclasses(cls: type) -> set[type]:
