@@ -21,7 +21,9 @@
     ├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
     ├── NotBuiltError             (ValueError)   there are no variables yet that could be restored
     ├── RestoreError              (ValueError)   a checkpoint and an object do not fit
-    └── ResumeError               (RuntimeError) a run cannot go on from what is there
+    ├── MigrationError            (ValueError)   older weights could not be made into newer ones
+    ├── ResumeError               (RuntimeError) a run cannot go on from what is there
+    └── UntrackedStateError       (ValueError)   a save would leave something out
 
 One message says three things: what happened, what was received, and the call that fixes it. The
 same facts are attributes, because a program that catches an error should not have to parse a
@@ -44,6 +46,7 @@ __all__ = [
     "DamagedArtefactError",
     "DuplicateNameError",
     "FilepathKeyError",
+    "MigrationError",
     "MissingPackageError",
     "MonitorError",
     "NewerFormatError",
@@ -56,6 +59,7 @@ __all__ = [
     "RestoreError",
     "ResumeError",
     "UnsafeArtefactError",
+    "UntrackedStateError",
     "UntranslatableError",
 ]
 
@@ -247,7 +251,28 @@ class RestoreError(CkptError, ValueError):
     report: Any
 
 
+class MigrationError(CkptError, ValueError):
+    """A class's `migrate_weights` failed; nothing was changed.
+
+    Attributes: `path`, `name` (of the class), `from_version` and `to_version`.
+    """
+
+    path: str
+    name: str
+    from_version: int
+    to_version: int
+
+
 class ResumeError(CkptError, RuntimeError):
     """A run cannot go on from what is there. Attribute: `path`."""
 
     path: str
+
+
+class UntrackedStateError(CkptError, ValueError):
+    """A save would leave something out; nothing was written.
+
+    Attribute: `untracked` (for each: where it is, what it is, what to do about it).
+    """
+
+    untracked: tuple[tuple[str, str, str], ...]

@@ -19,6 +19,8 @@ FACTS = {
     "errno": 28,
     "existing": "a.py:3",
     "found": 2,
+    "from_version": 1,
+    "to_version": 3,
     "key": "acc",
     "kind": "pickle",
     "lost": ("units",),
@@ -32,6 +34,7 @@ FACTS = {
     "places": ("'gru' has time_major=True: save it without",),
     "report": {"missing": ("layers/dense/vars/0",)},
     "supported": 1,
+    "untracked": (("layer 'a' (A).scale", "a tf.Variable", "track it"),),
     "untrusted": ("other>Thing",),
     "refused": ("keras>Thing",),
     "limit": "max_bytes",
@@ -45,6 +48,7 @@ BUILTINS = {
     "CommitError": OSError,
     "DamagedArtefactError": OSError,
     "FilepathKeyError": KeyError,
+    "MigrationError": ValueError,
     "MissingPackageError": ImportError,
     "NewerFormatError": ValueError,
     "NotBuiltError": ValueError,
@@ -55,6 +59,7 @@ BUILTINS = {
     "RestoreError": ValueError,
     "ResumeError": RuntimeError,
     "UnsafeArtefactError": ValueError,
+    "UntrackedStateError": ValueError,
     "UntranslatableError": ValueError,
 }
 

@@ -65,7 +65,9 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
     values = store.captured.values
     for index, variable in enumerate(_seed_states(saveable)):
         values[f"{RANDOM_GROUP}{index}"] = variable
-    return dataclasses.replace(store.captured, has_assets=probe.asked_for)
+    return dataclasses.replace(
+        store.captured, has_assets=probe.asked_for, visited=frozenset(visited)
+    )
 
 
 @contextmanager

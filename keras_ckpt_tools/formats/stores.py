@@ -30,6 +30,7 @@ class Captured:
         asked: The group of each object that was asked for its state, whether it has any or not.
         has_assets: Whether one of them saves files beside tensors.
         unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
+        visited: The `id` of each object that was asked.
         optimizers: The class of each optimizer, and the variables it was built on, by its group.
     """
 
@@ -38,6 +39,7 @@ class Captured:
     asked: list[str] = field(default_factory=list)
     has_assets: bool = False
     unknown: list[str] = field(default_factory=list)
+    visited: frozenset[int] = frozenset()
     optimizers: dict[str, tuple[str, list[Any]]] = field(default_factory=dict)
 
     def under(self, prefix: str) -> Captured:
@@ -48,6 +50,7 @@ class Captured:
             [f"{prefix}/{path}" for path in self.asked],
             self.has_assets,
             [f"{prefix}/{path}" for path in self.unknown],
+            self.visited,
             {f"{prefix}/{path}".rstrip("/"): one for path, one in self.optimizers.items()},
         )
 

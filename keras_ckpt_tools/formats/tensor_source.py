@@ -10,12 +10,17 @@ wants to know asks through the functions here, so a new reader has to have none 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 
-from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_ckpt_tools.formats.keras_2 import Untranslated
 
 
 class TensorSource(Protocol):
@@ -31,6 +36,30 @@ class TensorSource(Protocol):
     @property
     def tensors(self) -> Mapping[str, TensorInfo]: ...
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]: ...
+
+
+class ModelSource(TensorSource, Protocol):
+    """What a model is built and filled from; see `source.Source` for what each of these is."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def record(self) -> Record | None: ...
+    @property
+    def config(self) -> dict[str, Any] | None: ...
+    @property
+    def training_config(self) -> dict[str, Any] | None: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+    @property
+    def untranslated(self) -> Sequence[Untranslated]: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def not_finite(self) -> Sequence[str]: ...
+    def check(self) -> None: ...
+    def check_unchanged(self) -> None: ...
+    def extract_assets(self, directory: str) -> str | None: ...
 
 
 def names_of(source: TensorSource) -> Mapping[str, str]:

@@ -26,17 +26,22 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import (
+    ModelSource,
     TensorSource,
     names_of,
     optimizers_of,
     places_of,
 )
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
+from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
+from keras_ckpt_tools.registry import Registry
 
 __all__ = ["Plan", "build_model", "with_fresh_optimizer"]
 
@@ -51,6 +56,7 @@ class Plan:
         objects: What the names in them stand for.
         runs_code: Whether code in the file was trusted.
         renamed: What classes were called when the file was saved, by what they are called now.
+        registry: Where the versions of classes are known, or `None`.
     """
 
     config: dict[str, Any]
@@ -58,6 +64,7 @@ class Plan:
     objects: Mapping[str, Any]
     runs_code: bool
     renamed: Mapping[str, str] = field(default_factory=dict)
+    registry: Registry | None = None
 
     @contextmanager
     def room(self, path: str) -> Iterator[None]:
@@ -71,7 +78,7 @@ class Plan:
                 raise
 
 
-def build_model(source: Source, plan: Plan) -> Any:
+def build_model(source: ModelSource, plan: Plan) -> Any:
     """Build and fill a model from a `.keras` archive or directory.
 
     Raises:
@@ -83,9 +90,8 @@ def build_model(source: Source, plan: Plan) -> Any:
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan)
     optimizer = getattr(model, "optimizer", None)
-    weights: TensorSource = source
-    if is_keras_2(source.metadata.get("keras_version")):
-        weights = in_places_of_keras_3(source, model)
+    weights = _weights_for(source, model, plan)
+    warn_of_lost_state(weights)
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
@@ -99,7 +105,16 @@ def build_model(source: Source, plan: Plan) -> Any:
     return model
 
 
-def _model_of(source: Source, plan: Plan) -> Any:
+def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
+    if isinstance(source, OrbaxCheckpoint):
+        return match_orbax(source, model)
+    weights: TensorSource = source
+    if isinstance(source, Source) and is_keras_2(source.metadata.get("keras_version")):
+        weights = in_places_of_keras_3(source, model)
+    return as_they_are_now(weights, source.record, {"": model}, plan.registry)
+
+
+def _model_of(source: ModelSource, plan: Plan) -> Any:
     with plan.room(source.path):
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
     if not isinstance(model, keras.Model):

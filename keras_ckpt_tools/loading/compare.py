@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.comparison import Needed, compare_source
-from keras_ckpt_tools.formats.kinds import tell
+from keras_ckpt_tools.formats.kinds import Artefact, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
@@ -68,12 +69,27 @@ def compare(
         with open_source(target_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
             return compare_source(Needed.by(first), second, selection).report
     require_target(target_or_path)
-    found = next(weights_at(path, []), None)
     wanted = Wanted(Limits.of(), build=False, by_name=by_name)
-    with tensors_for(target_or_path, found or tell(path), wanted) as opened:
+    damage: DamagedArtefactError | None = None
+    for artefact in weights_at(path, []):
+        try:
+            return _compare(target_or_path, artefact, wanted, selection)
+        except DamagedArtefactError as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    return _compare(target_or_path, tell(path), wanted, selection)
+
+
+def _compare(
+    target: Any, artefact: Artefact, wanted: Wanted, selection: Selection
+) -> RestoreReport:
+    with tensors_for(target, artefact, wanted) as opened:
         if opened.parts is not None:
-            return opened.parts.compare(opened.tensors, selection).report
-        return compare_source(_needed(target_or_path), opened.tensors, selection).report
+            report = opened.parts.compare(opened.tensors, selection).report
+        else:
+            report = compare_source(_needed(target), opened.tensors, selection).report
+        return opened.told(report)
 
 
 def _needed(model: Any) -> Needed:

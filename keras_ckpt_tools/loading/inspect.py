@@ -15,10 +15,13 @@ from keras_ckpt_tools.errors import (
     ArtefactError,
     CkptError,
     DamagedArtefactError,
+    MissingPackageError,
 )
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, walk
 from keras_ckpt_tools.loading.estimate import (
@@ -29,6 +32,7 @@ from keras_ckpt_tools.loading.estimate import (
     repeats,
 )
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
+from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
@@ -104,6 +108,8 @@ def inspect(
     artefact = tell(path, limits)
     if artefact.kind is Kind.CHECKPOINT_DIR or artefact.kind is Kind.DIRECTORY:
         return _inspect_directory(artefact)
+    if artefact.kind is Kind.ORBAX:
+        return _inspect_orbax(artefact, resolver, limits)
     if artefact.refusal is not None:
         return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
@@ -162,6 +168,31 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
     )
 
 
+def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> Inspection:
+    def look(step: OrbaxCheckpoint) -> Inspection:
+        found = Inspection(
+            path=artefact.path,
+            kind=artefact.kind,
+            size=step.size,
+            objects=resolver.resolve(examine(step)).uses,
+        )
+        try:
+            tensors = tuple(step.tensors.values())
+            return dataclasses.replace(
+                found, tensors=tensors, progress=step.progress, estimated_bytes=check_size(step)
+            )
+        except DamagedArtefactError:
+            raise
+        except (ArtefactError, MissingPackageError) as error:
+            # What it needs and how it is called is told by JSON.
+            return dataclasses.replace(found, problems=(Problem.of(error),))
+
+    try:
+        return with_step(artefact, "latest", limits, look)
+    except ArtefactError as error:
+        return _with_problem(artefact, error)
+
+
 def _untranslated(source: Source) -> list[Problem]:
     left = source.untranslated
     problem = Problem.of(untranslatable(source.path, left)) if left else None
@@ -213,7 +244,7 @@ def _inspect_directory(artefact: Artefact) -> Inspection:
     )
 
 
-def versions_of(source: Source) -> dict[str, str]:
+def versions_of(source: ModelSource) -> dict[str, str]:
     """Return the versions that wrote a source, as far as it says."""
     if source.record is not None and source.record.versions:
         return dict(source.record.versions)
@@ -221,7 +252,7 @@ def versions_of(source: Source) -> dict[str, str]:
     return {"keras": str(version)} if version else {}
 
 
-def examine(source: Source) -> list[Need]:
+def examine(source: ModelSource) -> list[Need]:
     """Return what the config of a source needs.
 
     Raises:
@@ -242,7 +273,7 @@ def examine(source: Source) -> list[Need]:
         ) from error
 
 
-def check_size(source: Source) -> int:
+def check_size(source: ModelSource) -> int:
     """Return what the variables of a source's model take at least, by its config.
 
     Raises:
@@ -266,7 +297,7 @@ def check_size(source: Source) -> int:
     return needed
 
 
-def room_for(source: Source) -> Limits:
+def room_for(source: ModelSource) -> Limits:
     """Return the limits on building the model of a source: by what its file holds, and by ours."""
     held = sum(info.nbytes for info in source.tensors.values())
     most = min(source.limits.max_bytes, held * _FACTOR + _ALLOWANCE)

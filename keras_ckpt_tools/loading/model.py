@@ -7,6 +7,8 @@ before anything was built, and lists them all.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -26,7 +28,9 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
@@ -40,6 +44,7 @@ from keras_ckpt_tools.loading.inspect import (
     versions_of,
 )
 from keras_ckpt_tools.loading.legacy import build_legacy
+from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import (
     describe_refused,
     describe_untranslated,
@@ -80,8 +85,9 @@ def safe_load_model(
     built.
 
     Args:
-        path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, or a directory
-            of models that `kct.ModelCheckpoint` wrote.
+        path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, a directory of
+            models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
+            wrote with a config (one step of it, or all).
         custom_objects: Classes and functions by name, qualified or bare. They win over all others.
         compile: `True`: the model is compiled, or it is an error. `False`: it is not. `"auto"`
             (default): where only the loss, metrics or optimizer cannot be found, it loads
@@ -93,7 +99,8 @@ def safe_load_model(
         registry: Where to look names up. Default: the registry of `@kct.register`.
         which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
             a zero-based epoch. A damaged file is passed over, with a warning, except where an
-            epoch was asked for.
+            epoch was asked for. Of an Orbax checkpoint: the newest step (it notes no metric; with
+            `save_best_only` the newest is the best), or the number of a step.
         max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
             variables that its config builds, each in total. Default: the memory that this machine
             has left. A file never builds more than eight times the tensors that it holds.
@@ -139,6 +146,9 @@ def safe_load_model(
     with bar_for_file("Loading", path):
         if artefact.kind in _FOLDERS:
             return _load_from_directory(artefact, resolver, compile, which, limits)
+        if artefact.kind is Kind.ORBAX:
+            load = functools.partial(_load_open, resolver=resolver, compiled=compile)
+            return with_step(artefact, which, limits, load)
         return _load(artefact, resolver, compile, limits)
 
 
@@ -150,27 +160,33 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
-        source.check()
-        if source.config is None:
-            raise ArtefactKindError(
-                "The file holds weights, but no config of a model.",
-                received=f"path={source.path!r}",
-                remedy=f"Build the model and call `kct.load_weights(model, {source.path!r})`.",
-                path=source.path,
-                kind=str(source.kind),
-            )
-        plan = _plan(source, resolver, compiled)
-        check_size(source)
-        model = _build(source, plan, compiled)
-        source.check_unchanged()
-        for problem in not_finite(source.not_finite):
-            warnings.warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=3)
-        if source.record is not None:
-            attach_progress(model, source.record.progress)
+        return _load_open(source, resolver, compiled)
+
+
+def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> Any:
+    source.check()
+    if source.config is None:
+        raise ArtefactKindError(
+            "The file holds weights, but no config of a model.",
+            received=f"path={source.path!r}",
+            remedy=f"Build the model and call `kct.load_weights(model, {source.path!r})`.",
+            path=source.path,
+            kind=str(source.kind),
+        )
+    plan = _plan(source, resolver, compiled)
+    check_size(source)
+    model = _build(source, plan, compiled)
+    source.check_unchanged()
+    for problem in not_finite(source.not_finite):
+        warnings.warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
+    if source.record is not None:
+        attach_progress(model, source.record.progress)
+    if isinstance(source, OrbaxCheckpoint):
+        attach_progress(model, source.progress)
     return model
 
 
-def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
+def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
     left = source.untranslated
@@ -195,7 +211,8 @@ def _plan(source: Source, resolver: Resolver, compiled: Compile) -> Plan:
     if source.kind is Kind.H5_MODEL:
         # The legacy dialect writes functions as bare strings, anywhere.
         objects |= resolver.named_in(strings_of(config, training_config))
-    return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed)
+    known = resolver.registry
+    return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed, known)
 
 
 def _say_exactly(needs: Iterable[Need]) -> None:
@@ -213,7 +230,7 @@ def _say_exactly(needs: Iterable[Need]) -> None:
             need.node["registered_name"] = need.name
 
 
-def _gate(source: Source, resolver: Resolver, compiled: Compile) -> Resolved:
+def _gate(source: ModelSource, resolver: Resolver, compiled: Compile) -> Resolved:
     needs = examine(source)
     if compiled is False:
         needs = _model_part(needs)
@@ -236,7 +253,7 @@ def _model_part(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if need.part == "model"]
 
 
-def _versions(source: Source) -> dict[str, int]:
+def _versions(source: ModelSource) -> dict[str, int]:
     return {o.registered_name: o.version for o in source.record.objects} if source.record else {}
 
 
@@ -252,7 +269,7 @@ def _migrate(entries: Iterable[tuple[Need, Entry]], versions: Mapping[str, int])
     return migrated
 
 
-def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
+def _build(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
     held = sum(info.nbytes for info in source.tensors.values())
     with counted_variables(source.path, held, room_for(source).max_bytes):
         try:
@@ -265,16 +282,17 @@ def _build(source: Source, plan: Plan, compiled: Compile) -> Any:
             raise _not_buildable(source, error) from error
 
 
-def _build_in_its_format(source: Source, plan: Plan, compiled: Compile) -> Any:
+def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
     if source.kind is not Kind.H5_MODEL:
         return build_model(source, plan)
+    assert isinstance(source, Source)  # Of HDF5 it is.
     try:
         return build_legacy(source, plan)
     except RestoreError as error:
         if compiled is True:
             raise
         warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=5)
-        without = Plan(plan.config, None, plan.objects, plan.runs_code)
+        without = dataclasses.replace(plan, training_config=None)
         return build_legacy(source, without)
 
 
@@ -290,7 +308,7 @@ def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
     return False
 
 
-def _not_buildable(source: Source, error: Exception) -> DamagedArtefactError:
+def _not_buildable(source: ModelSource, error: Exception) -> DamagedArtefactError:
     # Keras puts each error into the text of the next; the first one is what is wrong.
     said = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:500]
     return DamagedArtefactError(

@@ -21,10 +21,9 @@ from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 
-__all__ = ["build_config", "weights_in"]
+__all__ = ["LEGACY", "build_config", "weights_in"]
 
-
-_LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
+LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
 
 
 def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSource:
@@ -35,7 +34,7 @@ def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSo
         model: The model that they are for, built.
         by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone.
     """
-    if source.kind in _LEGACY:
+    if source.kind in LEGACY:
         return legacy_weights(source, model, by_name=by_name)
     if is_keras_2(source.metadata.get("keras_version")):
         return in_places_of_keras_3(source, model)

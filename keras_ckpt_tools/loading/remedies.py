@@ -117,7 +117,8 @@ def _explain_saved_model(path: str, kind: Kind) -> tuple[str, str]:
 def _explain_orbax(path: str, kind: Kind) -> tuple[str, str]:
     return (
         f"This is an {kind}.",
-        f"Open it with `orbax.checkpoint.StandardCheckpointer().restore({path!r})`.",
+        f"Load the model with `kct.safe_load_model({path!r})`, or its weights with "
+        f"`kct.load_weights(model, {path!r})`.",
     )
 
 

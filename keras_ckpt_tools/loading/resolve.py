@@ -131,7 +131,7 @@ class Resolver:
         *,
         import_plugins: bool = False,
     ):
-        self._registry = registry
+        self.registry = registry
         self._custom = checked_objects(custom_objects)
         self._trust = trust or Trust()
         self._import_plugins = import_plugins
@@ -199,7 +199,7 @@ class Resolver:
 
     def _look_up(self, need: Need) -> _Judgement | None:
         try:
-            found = self._registry.find(need.name, self._custom, plugins=self._import_plugins)
+            found = self.registry.find(need.name, self._custom, plugins=self._import_plugins)
             point = plugins.plugin_for(need.name) if found is None else None
         except RegistryError as error:
             return _Judgement("missing", str(error))
@@ -233,7 +233,7 @@ class Resolver:
         note = ""
         if self._trust.allows(need.name):
             note = "trusted, but nothing in this process has that name"
-        nearest = tuple(self._registry.nearest(need.name, self._custom))
+        nearest = tuple(self.registry.nearest(need.name, self._custom))
         return _Judgement("missing", note, nearest=nearest)
 
 

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
+from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
@@ -28,7 +30,8 @@ from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
-from keras_ckpt_tools.loading.one_model import build_config, weights_in
+from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
+from keras_ckpt_tools.loading.one_model import LEGACY, build_config, weights_in
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
@@ -78,7 +81,9 @@ def load_weights(
             or of weights, as Keras 1 and 2 laid them out, a checkpoint of a
             `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
             TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
-            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory.
+            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory. What
+            `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest whole step is taken) or
+            one step.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
@@ -100,6 +105,7 @@ def load_weights(
         RestoreError: something does not match and `strict`; nothing was changed. Its `report` says
             what.
         NotBuiltError: the model has no variables yet, and the file does not say for what shape.
+        MigrationError: a class's `migrate_weights` failed; nothing was changed.
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it holds no weights that could be read; says which call opens it.
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
@@ -164,12 +170,16 @@ def _load(
             report = state.fill(target, opened.tensors, strict=strict, selection=selection)
         else:
             report = parts.fill(opened.tensors, strict=strict, selection=selection)
+        report = opened.told(report)
         source = opened.source
         if source is None:
             return report
         source.check_unchanged()
-        if parts is None and report and selection.is_all and source.record is not None:
-            attach_progress(target, source.record.progress)
+        if parts is None and report and selection.is_all:
+            if isinstance(source, OrbaxCheckpoint):
+                attach_progress(target, source.progress)
+            elif source.record is not None:
+                attach_progress(target, source.record.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
 
@@ -196,11 +206,17 @@ class Opened:
         tensors: What is compared and filled in.
         source: The file.
         parts: The target, where it is not one model or layer, or may have more than Keras restores.
+        migrated: The tensors as `migrate_weights` left them, where that may have had a part in it.
     """
 
     tensors: TensorSource
-    source: Source | None = None
+    source: Source | OrbaxCheckpoint | None = None
     parts: Target | None = None
+    migrated: TensorSource | None = None
+
+    def told(self, report: RestoreReport) -> RestoreReport:
+        """Return a report that also says which state of optimizers begins anew."""
+        return report if self.migrated is None else with_lost_state(report, self.migrated)
 
 
 @contextmanager
@@ -217,6 +233,8 @@ def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
     """
     if artefact.kind is Kind.TF_CHECKPOINT and run_prefix(artefact) is None:
         opener = _open_tensorflow
+    elif artefact.kind is Kind.ORBAX:
+        opener = _open_orbax
     else:
         opener = _open_tracked if is_several(target) else _open_keras
     with opener(target, artefact, wanted) as opened:
@@ -235,7 +253,30 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
         weights = weights_in(source, target, by_name=wanted.by_name)
         if wanted.build and optimizer is not None and _has_optimizer(weights):
             state.build_optimizer(optimizer, target.trainable_variables)
-        yield Opened(with_fresh_optimizer(weights, target), source)
+        if source.kind not in LEGACY:  # Those are matched with what the classes have now.
+            weights = as_they_are_now(weights, source.record, {"": target})
+        yield Opened(with_fresh_optimizer(weights, target), source, migrated=weights)
+
+
+@contextmanager
+def _open_orbax(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
+    if is_several(target):
+        raise ArtefactKindError(
+            f"This is an {artefact.kind}: it holds one model, and no other objects.",
+            received=f"path={artefact.path!r}, target={target!r}",
+            remedy=f"Pass the model itself: `kct.load_weights(model, {artefact.path!r})`.",
+            path=artefact.path,
+            kind=str(artefact.kind),
+        )
+    with OrbaxCheckpoint(artefact.path, wanted.limits) as step:
+        held = sum(info.nbytes for info in step.tensors.values())
+        with counted_variables(step.path, held, wanted.limits.max_bytes):
+            config = (step.config or {}).get("build_config") if wanted.build else None
+            state.build_like(target, config, "model")
+        optimizer = getattr(target, "optimizer", None)
+        if wanted.build and optimizer is not None and has_optimizer(step):
+            state.build_optimizer(optimizer, target.trainable_variables)
+        yield Opened(with_fresh_optimizer(match_orbax(step, target), target), step)
 
 
 @contextmanager
@@ -248,7 +289,9 @@ def _open_tensorflow(target: Any, artefact: Artefact, wanted: Wanted) -> Iterato
 def _open_tracked(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
     with open_weights(artefact, wanted.limits) as source:
         parts, tensors = open_tracked(source, target, build=wanted.build)
-        yield Opened(tensors, source, parts)
+        saveables = {part.name: part.target for part in parts.parts if part.is_keras}
+        migrated = as_they_are_now(tensors, source.record, saveables)
+        yield Opened(migrated, source, parts, migrated)
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
@@ -267,6 +310,10 @@ def weights_at(
         limits: What it may take.
     """
     artefact = tell(path, limits)
+    if artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
+        for step in reversed(steps):
+            yield tell(os.path.join(artefact.path, str(step)), limits)
+        return
     kinds = (Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT)
     if artefact.kind not in kinds or not os.path.isdir(artefact.path):
         yield artefact

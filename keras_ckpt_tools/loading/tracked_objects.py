@@ -16,7 +16,8 @@ from keras_ckpt_tools.errors import ArtefactKindError, NotBuiltError
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.targets import Part, Target
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
-from keras_ckpt_tools.metadata import TrackedObject
+from keras_ckpt_tools.loading.former_weights import has_migrated
+from keras_ckpt_tools.metadata import Record, TrackedObject
 
 
 class _Groups(Relabelled):
@@ -73,7 +74,7 @@ def open_tracked(source: Source, target: Any, *, build: bool = True) -> tuple[Ta
     if build:
         for part in parts.parts:
             if part.is_optimizer and not part.target.built:
-                _build(part, tracked.get(names[part.name]), parts)
+                _build(part, tracked.get(names[part.name]), parts, source.record)
     return parts, _Groups(source, groups)
 
 
@@ -102,13 +103,20 @@ def _shapes(source: Source, name: str) -> dict[str, tuple[int, ...]]:
     return {p[start:]: i.shape for p, i in source.tensors.items() if p.startswith(f"{name}/")}
 
 
-def _build(part: Part, described: TrackedObject | None, target: Target) -> None:
+def _build(
+    part: Part, described: TrackedObject | None, target: Target, record: Record | None
+) -> None:
     if described is None or not described.built_on:
         return
     live = target.captured().values
     if all(path in live for path in described.built_on):
         part.target.build([live[path] for path in described.built_on])
         return
+    for other in target.parts:
+        all_of_it = all(path.startswith(f"{other.name}/") for path in described.built_on)
+        if other.is_keras and all_of_it and has_migrated(other.target, record):
+            part.target.build(other.target.trainable_variables)
+            return
     lacking = [path for path in described.built_on if path not in live]
     raise NotBuiltError(
         f"The optimizer {part.name or 'target'!r} is not built, and was built on variables that "

@@ -16,9 +16,10 @@ from typing import Any
 
 from keras_ckpt_tools.registry.names import bare, package_of
 
-__all__ = ["Entry", "Found", "Migration"]
+__all__ = ["Entry", "Found", "Migration", "WeightsMigration"]
 
 Migration = Callable[[dict[str, Any], int], dict[str, Any]]
+WeightsMigration = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Entry:
         line: One-based line of the definition (of its first decorator), 0 where unknown.
         version: Version of its config, 1 or more.
         migrate: `migrate(config, from_version)` returns the config of this version, or `None`.
+        migrate_weights: `migrate_weights(weights, from_version)` returns the arrays of this
+            version by name, or `None`.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Entry:
     line: int = 0
     version: int = 1
     migrate: Migration | None = None
+    migrate_weights: WeightsMigration | None = None
 
     @property
     def place(self) -> str:

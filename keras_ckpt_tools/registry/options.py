@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.registry.entries import Migration
+from keras_ckpt_tools.registry.entries import Migration, WeightsMigration
 
 __all__ = ["Options"]
 
@@ -25,11 +25,19 @@ class Options:
     aliases: tuple[str, ...]
     version: int
     migrate: Migration | None
+    migrate_weights: WeightsMigration | None
     replace: bool
 
     @classmethod
     def checked(
-        cls, package: Any, name: Any, aliases: Any, version: Any, migrate: Any, replace: Any
+        cls,
+        package: Any,
+        name: Any,
+        aliases: Any,
+        version: Any,
+        migrate: Any,
+        migrate_weights: Any,
+        replace: Any,
     ) -> Self:
         """Return the options.
 
@@ -55,19 +63,20 @@ class Options:
         whole = isinstance(version, int) and not isinstance(version, bool)
         if not whole or version < 1:
             problems.append(f"version={version!r} is not a whole number of 1 or more")
-        if migrate is not None and not callable(migrate):
-            problems.append(f"migrate={migrate!r} is not a function")
-        elif migrate is not None and version == 1:
-            problems.append("migrate= without version=: there is nothing older than version 1")
+        for what, function in (("migrate", migrate), ("migrate_weights", migrate_weights)):
+            if function is not None and not callable(function):
+                problems.append(f"{what}={function!r} is not a function")
+            elif function is not None and version == 1:
+                problems.append(f"{what}= without version=: there is nothing older than version 1")
         if problems:
             raise ArgumentError(
                 f"Cannot register: {'; '.join(problems)}.",
                 received=f"package={package!r}, name={name!r}, aliases={aliases!r}, "
-                f"version={version!r}, migrate={migrate!r}",
+                f"version={version!r}, migrate={migrate!r}, migrate_weights={migrate_weights!r}",
                 remedy='Write @register("my_package", name="Name", aliases=["OldName"], version=2, '
-                "migrate=function), leaving out what is not needed.",
+                "migrate=function, migrate_weights=function), leaving out what is not needed.",
             )
-        return cls(package, name, aliases, version, migrate, bool(replace))
+        return cls(package, name, aliases, version, migrate, migrate_weights, bool(replace))
 
 
 def _is_half(value: Any) -> bool:

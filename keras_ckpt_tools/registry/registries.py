@@ -20,7 +20,7 @@ from typing import Any, TypeVar, overload
 
 from keras_ckpt_tools.registry.definitions import default_package, place_of, require_nameable
 from keras_ckpt_tools.registry.display import html_table, text_table
-from keras_ckpt_tools.registry.entries import Entry, Found, Migration
+from keras_ckpt_tools.registry.entries import Entry, Found, Migration, WeightsMigration
 from keras_ckpt_tools.registry.mirror import files_call
 from keras_ckpt_tools.registry.names import bare, match, nearest
 from keras_ckpt_tools.registry.options import Options
@@ -70,6 +70,7 @@ class Registry:
         aliases: Iterable[str] = (),
         version: int = 1,
         migrate: Migration | None = None,
+        migrate_weights: WeightsMigration | None = None,
         replace: bool = False,
     ) -> Callable[[_Object], _Object]: ...
 
@@ -81,6 +82,7 @@ class Registry:
         aliases: Iterable[str] = (),
         version: int = 1,
         migrate: Migration | None = None,
+        migrate_weights: WeightsMigration | None = None,
         replace: bool = False,
     ) -> Any:
         """Give a class or function the name that files call it by; a decorator.
@@ -98,8 +100,13 @@ class Registry:
             name: Second half. Default: the name of the class or function.
             aliases: Other names that files may have for it. A bare one stands for that name in
                 the same package, and for a class that was saved before it was registered.
-            version: Version of its config, 1 or more. Default 1.
+            version: Version of its config and weights, 1 or more. Default 1.
             migrate: `migrate(config, from_version)`, which returns the config of this version.
+            migrate_weights: `migrate_weights(weights, from_version)`, which returns the weights of
+                this version. It gets NumPy arrays by name and returns such a dict. Names are
+                relative to the object's own group in the file, as Keras writes them: `"vars/0"` for
+                its own first weight, `"dense/vars/1"` for the second one of the layer in its
+                attribute `dense`. See `docs/objects.md`.
             replace: Whether to take the name from another object. Default `False`.
 
         Returns:
@@ -124,7 +131,13 @@ class Registry:
         # A package that is no string is what a bare `@register` was put on.
         on_bare = package is not None and not isinstance(package, str)
         options = Options.checked(
-            None if on_bare else package, name, aliases, version, migrate, replace
+            None if on_bare else package,
+            name,
+            aliases,
+            version,
+            migrate,
+            migrate_weights,
+            replace,
         )
         if on_bare:
             return self._register(package, options, _caller())
@@ -141,7 +154,16 @@ class Registry:
         file, line = place_of(obj, caller)
         if isinstance(obj, type):
             require_rebuildable(obj, name, f"{file}:{line}")
-        entry = Entry(name, obj, options.aliases, file, line, options.version, options.migrate)
+        entry = Entry(
+            name,
+            obj,
+            options.aliases,
+            file,
+            line,
+            options.version,
+            options.migrate,
+            options.migrate_weights,
+        )
         self._table.add(entry, take_names=options.replace)
         return obj
 

@@ -28,6 +28,7 @@ from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
+from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             under way, and do after that what they would have done.
         resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
             `"must"` raises where there is nothing.
+        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
+            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            anything is written, or `"ignore"` it.
         tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
             when, where to, how large, how long each took and how long training stood still.
         verbose: 1 to print a line at each save and where a run goes on. With 0 it goes to `logging`
@@ -62,6 +66,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     Raises:
         ArgumentError: an argument cannot work.
+        UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
         ResumeError: at the start, `resume="must"` and there is nothing to go on from.
         RestoreError: at the start, the checkpoint does not fit the model. Nothing was changed.
         PathInUseError: at the start, another process saves into the same directory.
@@ -110,6 +115,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         background: bool = False,
         save_on_signal: bool = False,
         resume: Literal["auto", "never", "must"] = "auto",
+        on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
         verbose: int = 0,
     ):
@@ -131,6 +137,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.save_on_signal = save_on_signal
         self._signals = SignalWatch()
         self.resume = check_resume(resume)
+        self.on_untracked = check_on_untracked(on_untracked)
         self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
         self._checkpoints: Checkpoints | None = None
         self._state = FitState(self.callbacks)
@@ -229,6 +236,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             {"model": self.model},
             KeepLast(2 if self.double_checkpoint else 1),
             background=self.background,
+            on_untracked=self.on_untracked,
             announcer=self._announcer,
         )
         if self.resume == "never":

@@ -43,7 +43,8 @@ from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
-from keras_ckpt_tools.training.tracked import Adapter, build_compiled_optimizer
+from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
+from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Checkpoints:
         monitor: Metric by which the best checkpoint is known, or `None`.
         mode: `"min"` or `"max"`.
         background: Whether files are written in a thread, while training goes on.
+        on_untracked: What to do about state that a save would leave out.
         announcer: Tells people of saves.
         format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
     """
@@ -94,6 +96,7 @@ class Checkpoints:
         monitor: str | None = None,
         mode: str = "min",
         background: bool = False,
+        on_untracked: OnUntracked = "warn",
         announcer: Announcer | None = None,
         format: Format = "h5",
     ):
@@ -112,6 +115,7 @@ class Checkpoints:
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
+        self._untracked = UntrackedWatch(on_untracked)
         self._announcer = announcer or Announcer(_log, self.directory)
         self._adapters = adapters_of(self.objects)
 
@@ -160,14 +164,15 @@ class Checkpoints:
         """
         save = self._announcer.begins(progress)
         self.follow_compile()
-        self._occupancy.take()
-        self._notice_other_run(progress)
-        progress = self._trail.extend(progress, lambda: [item.progress for item in self.saved])
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]
         adapters = [*self._adapters, *given]
         parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
+        self._look_for_untracked(parts)
+        self._occupancy.take()
+        self._notice_other_run(progress)
+        progress = self._trail.extend(progress, lambda: [item.progress for item in self.saved])
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
@@ -191,6 +196,20 @@ class Checkpoints:
             self._writer.run(commit)
         self._announcer.settle()
         return path
+
+    def _look_for_untracked(self, parts: Sequence[Part]) -> None:
+        keras_parts = {
+            adapter.name: (adapter.target, part)
+            for adapter, part in zip(self._adapters, parts, strict=False)
+            if isinstance(adapter, KerasAdapter)
+        }
+        self._untracked.look(keras_parts, self._snapshots.walk, self._saved_beside)
+
+    def _saved_beside(self) -> list[Any]:
+        """Return what is saved that is no Keras object, and the variables in it."""
+        others = [a for a in self._adapters if not isinstance(a, KerasAdapter)]
+        variables = [v for adapter in others for v in adapter.structure().variables]
+        return [*self.objects.values(), *variables]
 
     def _prepare(
         self,

@@ -28,6 +28,7 @@ from keras_ckpt_tools.training.loop_state import LoopState
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
+from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ class CheckpointManager(TrainingLoop):
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
             `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
             `model`, or to the first one, and their state is carried over a restart.
+        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
+            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            anything is written, or `"ignore"` it. What is tracked here by name is no such state.
         tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
             when, where to, how large, how long each took and how long training stood still.
         verbose: 1 to print a line at each save and where a run goes on, with a bar on a terminal
@@ -117,6 +121,7 @@ class CheckpointManager(TrainingLoop):
         format: Format = "h5",
         save_on_signal: bool = False,
         callbacks: Iterable[keras.callbacks.Callback] = (),
+        on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
         verbose: int = 0,
         **objects: Any,
@@ -135,6 +140,7 @@ class CheckpointManager(TrainingLoop):
             monitor,
             self._mode,
             background,
+            check_on_untracked(on_untracked),
             self._announcer,
             check_format(format),
         )
@@ -212,6 +218,7 @@ class CheckpointManager(TrainingLoop):
             CommitError: the operating system refused; the checkpoints that were there stay. With
                 `background=True`, that may have been at an earlier save.
             NotBuiltError: a tracked object has no variables yet.
+            UntrackedStateError: something would be left out, and `on_untracked="error"`.
         """
         self._run.ensure_begun()
         now = self._run.progress(self._counting_optimizer())

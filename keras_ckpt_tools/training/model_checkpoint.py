@@ -36,6 +36,11 @@ from keras_ckpt_tools.training.judgement import (
 from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
 from keras_ckpt_tools.training.run import Run, plain_logs, run_of_callback
+from keras_ckpt_tools.training.untracked import (
+    OnUntracked,
+    UntrackedWatch,
+    check_on_untracked,
+)
 from keras_ckpt_tools.training.writing import check_directory, format_of, prepare_model
 
 _log = logging.getLogger(__name__)
@@ -74,11 +79,15 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             goes on. One that another callback raises is not seen: Keras tells no callback of it.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
             end of the batch under way, and do after that what they would have done.
+        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
+            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            anything is written, or `"ignore"` it.
         tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
             when, where to, how large, how long each took and how long training stood still.
 
     Raises:
         ArgumentError: an argument cannot work.
+        UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
         FilepathKeyError: at a save, the pattern names a key that the logs lack.
         CommitError: at a save, the operating system refused. The file that was there is unchanged.
 
@@ -120,6 +129,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         on_missing_metric: Literal["warn", "error", "save"] = "warn",
         save_on_exception: bool = False,
         save_on_signal: bool = False,
+        on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
     ):
         path = check_pattern(filepath)
@@ -151,6 +161,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._current_epoch = 0
         self._best_epoch: int | None = None
         self._files = KeptFiles(path, policy)
+        self.on_untracked = check_on_untracked(on_untracked)
+        self._untracked = UntrackedWatch(self.on_untracked)
         self._outcomes: collections.deque[tuple[Best | None, bool]] = collections.deque()
         self._recalled = False
         self._missed = False
@@ -249,7 +261,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._say(self._current_epoch, f"interrupted, saving model to {path}")
         progress = self._run().progress(getattr(self.model, "optimizer", None))
         progress = self._files.about_to_add(progress)
-        prepare_model(path, self.model, progress, self._format, {})()
+        prepare_model(path, self.model, progress, self._format, {}, self._untracked)()
 
     def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
         self._settle()
@@ -281,7 +293,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         mode = direction_of(self.model, self.monitor, self.mode) or "min"
         note = {PATTERN: os.path.basename(self.filepath)}
         save = self._announcer.begins(progress)
-        write = prepare_model(path, self.model, progress, self._format, note)
+        write = prepare_model(path, self.model, progress, self._format, note, self._untracked)
         self._candidate = best
 
         def commit() -> None:

@@ -13,6 +13,9 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.attached import attached_progress
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
+from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tf_run import is_prefix, record_of
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -27,7 +30,7 @@ def training_progress(source: Any) -> TrainingProgress:
 
     Args:
         source: A Keras model; the path of a file or of a directory of checkpoints (the newest
-            counts) or of Keras' own backups; or a `CheckpointManager`.
+            counts), of Keras' own backups or of its `OrbaxCheckpoint`; or a `CheckpointManager`.
 
     Returns:
         The record. For a model that was never trained, and for a file that says nothing about its
@@ -70,7 +73,13 @@ def _of_path(path: str) -> TrainingProgress:
             return stock
     if is_prefix(path):
         return record_of(path)[0].progress
-    with open_source(path) as opened:
+    artefact = tell(path)
+    if artefact.kind is Kind.ORBAX:
+        steps = steps_in(path)
+        newest = os.path.join(path, str(steps[-1])) if steps else path
+        with OrbaxCheckpoint(newest, Limits.of()) as step:
+            return step.progress
+    with open_source(path, artefact) as opened:
         return opened.record.progress if opened.record else TrainingProgress()
 
 

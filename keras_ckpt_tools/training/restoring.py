@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.stores import built_on
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.training.beside import is_beside
+from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
 from keras_ckpt_tools.training.tracked import Adapter, adapt
 
 _REMEDY = (
@@ -46,6 +47,7 @@ def restore_all(
     """
     _check_names(adapters, source.path, record)
     _prepare(adapters, record)
+    source = as_they_are_now(source, adapters, record)
     compared = _compare(adapters, source, record)
     report = compared.report
     if not report or differences:
@@ -96,6 +98,7 @@ def _prepare(adapters: Sequence[Adapter], record: Record) -> None:
     for adapter in order:
         described = record.tracked.get(adapter.name)
         if described is not None:
+            build_on_changed(adapter, described, adapters, record)
             adapter.prepare(described, variables)
         if adapter.kind not in ("optimizer", "state"):
             variables |= adapter.captured().under(adapter.name).values

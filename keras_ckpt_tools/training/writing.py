@@ -29,6 +29,7 @@ from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.registry import registry
 from keras_ckpt_tools.storage.commit import staged
+from keras_ckpt_tools.training.untracked import UntrackedWatch
 
 _kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
 
@@ -48,7 +49,10 @@ class _Kept:
         documents = self._describer.describe(model, has_assets=has_assets)
         if documents.config != self._named[0]:
             self._named = documents.config, _named_in(json.loads(documents.config))
-        return documents, _objects_of(self._named[1])
+        # Those in a config, and those that a layer makes for itself.
+        objects = {one.registered_name: one for one in objects_of(model)}
+        objects |= {one.registered_name: one for one in _objects_of(self._named[1])}
+        return documents, tuple(objects.values())
 
 
 Format = Literal[".weights.h5", ".keras", ".h5"]
@@ -93,6 +97,7 @@ def prepare_model(
     progress: TrainingProgress,
     format: Format,
     state_of: Mapping[str, Any],
+    untracked: UntrackedWatch | None = None,
 ) -> Callable[[], Record]:
     """Take a snapshot of one model, and return what writes and commits it.
 
@@ -103,6 +108,7 @@ def prepare_model(
         state_of: What else its record is to say.
         format: What to write. A `.h5` is laid out by Keras' own writer, so it is written at once;
             only its commit is left.
+        untracked: Looks for state that would be left out, or `None`.
 
     Raises:
         CommitError: the operating system refused; what was there is unchanged.
@@ -118,13 +124,15 @@ def prepare_model(
     path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
     record = new_record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
+    kept = _kept.setdefault(model, _Kept())
+    part = _part("", model)
+    if untracked is not None:
+        untracked.look({"model": (model, part)}, kept.snapshots.walk)
     if format == ".h5":
         record = dataclasses.replace(record, objects=objects_of(model))
         with staged(path) as file:
             written = legacy_h5.write_legacy_model(file, model, record)
         return lambda: written
-    kept = _kept.setdefault(model, _Kept())
-    part = _part("", model)
     snapshot = kept.snapshots.take([part])
     if format == ".keras":
         documents, objects = kept.describe(model, has_assets=kept.snapshots.walk(part).has_assets)

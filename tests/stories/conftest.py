@@ -31,8 +31,10 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         built.model.save_weights(stock / "a.weights.h5")
     held = structures.values(built.model)
     callbacks = [
-        kct.ModelCheckpoint(ours / "a.keras", background=True),
-        kct.ModelCheckpoint(ours / "a.weights.h5", save_weights_only=True, background=True),
+        kct.ModelCheckpoint(ours / "a.keras", background=True, on_untracked="error"),
+        kct.ModelCheckpoint(
+            ours / "a.weights.h5", save_weights_only=True, background=True, on_untracked="error"
+        ),
     ]
     for callback in callbacks:
         callback.set_model(built.model)
