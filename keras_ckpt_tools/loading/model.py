@@ -201,7 +201,7 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
             f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
             f"what Keras 3 cannot say:\n{describe_untranslated(left)}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     if compiled is False or left or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
@@ -244,7 +244,7 @@ def _gate(source: ModelSource, resolver: Resolver, compiled: Compile) -> Resolve
             f"with cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
             "`model.compile(...)` yourself; `compile=False` says that this is meant.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return resolved
 
@@ -291,7 +291,7 @@ def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> 
     except RestoreError as error:
         if compiled is True:
             raise
-        warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=5)
+        warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=6)
         without = dataclasses.replace(plan, training_config=None)
         return build_legacy(source, without)
 

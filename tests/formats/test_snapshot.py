@@ -415,7 +415,7 @@ def test_names_are_made_once_for_each_structure() -> None:
     model.compile("adam")
     model.optimizer.build(model.trainable_variables)
     snapshots = Snapshots()
-    part = Part("model", lambda: state.capture(model), state.variables_of(model))
+    part = Part("model", lambda: state.capture(model), structure_of(model))
     first, second = snapshots.take([part]), snapshots.take([part])
     assert first.called["model/layers/dense"] == "head"
     assert first.optimizers["model/optimizer"].class_name == "Adam"
