@@ -100,7 +100,10 @@ def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
 
 def _trained_by(optimizer: Any) -> list[Any]:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return list(getattr(inner, "_trainable_variables", ()))
+    trained = getattr(inner, "_trainable_variables", ())
+    # Scales of float8 are overwritten, not updated: an optimizer has no state of them, and where
+    # they stand among the others depends on when the layer was quantized.
+    return [v for v in trained if not getattr(v, "overwrite_with_gradient", False)]
 
 
 def _hands_out_copies(optimizer: Any) -> bool:
