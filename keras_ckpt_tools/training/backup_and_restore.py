@@ -240,7 +240,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             announcer=self._announcer,
         )
         if self.resume == "never":
-            self._checkpoints.expect_another_run()
+            self._checkpoints.kept.expect_another_run()
         return self._checkpoints
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -328,7 +328,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     _prev_training_metadata_path = _prev_weights_path
 
     def _path_of(self, index: int) -> str:
-        saved = self._checkpoints.saved if self._checkpoints else []
+        saved = self._checkpoints.kept.saved if self._checkpoints else []
         return saved[index].path if len(saved) >= -index else ""
 
 

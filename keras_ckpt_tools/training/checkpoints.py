@@ -1,7 +1,8 @@
 """The checkpoints of a run and the objects in them: snapshot, keep, *resume*.
 
 The engine behind `CheckpointManager` and `BackupAndRestore`. It saves all tracked objects in one
-file, finds the newest good checkpoint again, and restores all objects or none (see `restoring`).
+file, finds the newest good checkpoint again, and restores all objects or none (see `restoring`);
+which checkpoints stay is for `kept_checkpoints`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.checkpoint_dir import (
-    DOORS,
     checkpoint_path,
-    clear_leftovers,
-    delete_checkpoints,
-    list_checkpoints,
     next_number,
 )
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
@@ -36,11 +33,12 @@ from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
-from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.storage.retention import Policy
 from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
+from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
@@ -101,16 +99,11 @@ class Checkpoints:
         format: Format = "h5",
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
+        self.kept = KeptCheckpoints(self.directory, policy, monitor, mode)
         self._given = dict(objects)
         self.objects = with_optimizer(objects)
-        self.monitor = monitor
-        self.mode = mode
-        self.policy = policy
         self._format = format
-        self._pinned: str | None = None
-        self._saved: list[Saved] | None = None
         self._number = 0
-        self._noticed = False
         self._trail = Trail()
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
@@ -123,25 +116,6 @@ class Checkpoints:
     def adapters(self) -> Sequence[Adapter]:
         """How each tracked object is taken and put back."""
         return self._adapters
-
-    @property
-    def saved(self) -> list[Saved]:
-        """The checkpoints that are there, oldest first."""
-        if self._saved is None:
-            self._saved, _ = list_checkpoints(self.directory)
-        return self._saved
-
-    @property
-    def best(self) -> Saved | None:
-        """The best checkpoint by the monitored metric."""
-        return best_of(self.saved, self.monitor, self.mode) if self.monitor else None
-
-    def best_with(self, progress: TrainingProgress) -> Saved | None:
-        """Return the best checkpoint if one were saved now."""
-        if self.monitor is None:
-            return None
-        number = self.saved[-1].number + 1 if self.saved else 1
-        return best_of([*self.saved, Saved("", number, progress)], self.monitor, self.mode)
 
     def occupy(self) -> None:
         """Take the directory for this process, if it is there already; a save makes it.
@@ -171,8 +145,8 @@ class Checkpoints:
         parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
         self._look_for_untracked(parts)
         self._occupancy.take()
-        self._notice_other_run(progress)
-        progress = self._trail.extend(progress, lambda: [item.progress for item in self.saved])
+        self.kept.notice_other_run(progress)
+        progress = self._trail.extend(progress, lambda: [item.progress for item in self.kept.saved])
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         number = max(next_number(self.directory), self._number + 1)
@@ -184,13 +158,10 @@ class Checkpoints:
                 record = write()
             except CommitError:
                 # It may be in place all the same: look again what is there.
-                self._saved = None
+                self.kept.look_again()
                 raise
             self._announcer.committed(save)
-            known = [item for item in self.saved if item.path != path]
-            holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-            self._saved = [*known, Saved(path, number, record.progress, holds)]
-            self._keep()
+            self.kept.add(path, number, record)
 
         with save.to(path):
             self._writer.run(commit)
@@ -237,22 +208,6 @@ class Checkpoints:
         if any(self.objects.get(name) is not tracked for name, tracked in objects.items()):
             self.objects, self._adapters = objects, adapters_of(objects)
 
-    def expect_another_run(self) -> None:
-        """Take it as meant that the directory holds checkpoints of another run."""
-        self._noticed = True
-
-    def _notice_other_run(self, progress: TrainingProgress) -> None:
-        others = [item for item in self.saved if item.progress.run_id != progress.run_id]
-        if others and not self._noticed:
-            self._noticed = True
-            warnings.warn(
-                f"{self.directory!r} holds checkpoints of another run, the newest of them "
-                f"{others[-1].path!r}, and nothing was restored from them. They are left alone. "
-                "Restore first to go on with that run, or give this one a directory of its own.",
-                UserWarning,
-                stacklevel=4,
-            )
-
     def wait(self) -> None:
         """Wait until everything is written.
 
@@ -264,45 +219,15 @@ class Checkpoints:
         finally:
             self._announcer.settle()
 
-    def _keep(self) -> None:
-        best = self.best
-        pinned = [self._pinned] if self._pinned else []
-        mine = self._mine(self.saved[-1])
-        gone = to_delete(mine, self.policy, best=best.path if best else None, pinned=pinned)
-        delete_checkpoints([item.path for item in gone])
-        clear_leftovers(self.directory)
-        self._saved = [item for item in self.saved if item not in gone]
-        # What was resumed from has done its part once something newer is committed.
-        self._pinned = None
-
     def tidy(self) -> None:
-        """Wait, and delete what stays behind an interruption where no later save clears it up.
-
-        At the end of a run that was interrupted just before, that is what it was resumed from, and
-        what a process that was killed in its last save has left.
-        """
+        """Wait, and delete what an interruption has left; see `KeptCheckpoints.tidy`."""
         self.wait()
-        if self.saved and (self._pinned or self._number):
-            self._keep()
-
-    def _mine(self, last: Saved) -> list[Saved]:
-        """Return the checkpoints of the run that the same kind of door wrote.
-
-        A run may go on in the other: then each has a policy of its own for its own files.
-        """
-        return [
-            item
-            for item in self.saved
-            if item.progress.run_id == last.progress.run_id
-            and item.holds & DOORS == last.holds & DOORS
-        ]
+        self.kept.tidy()
 
     def delete_all(self) -> None:
         """Delete every checkpoint of the run, as far as this kind of door wrote them."""
         self.wait()
-        gone = self._mine(self.saved[-1]) if self.saved else []
-        delete_checkpoints([item.path for item in gone])
-        self._saved = [item for item in self.saved if item not in gone]
+        self.kept.delete_all()
         self.close()
 
     def close(self) -> None:
@@ -369,7 +294,7 @@ class Checkpoints:
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
             restore_all(self._adapters, source, record, found)
-        self._pinned = path
+        self.kept.goes_on_from(path)
         return restored
 
     def restore_newest(
@@ -389,7 +314,7 @@ class Checkpoints:
         """
         self.wait()
         chosen = choose_newest(self.directory, lambda path: self.restore(path, differences))
-        self._saved = chosen.saved
+        self.kept.found(chosen.saved)
         passed = [f"{path}: {why}" for path, why in chosen.passed]
         if chosen.result is not None:
             if passed:

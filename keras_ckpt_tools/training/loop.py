@@ -166,7 +166,7 @@ class TrainingLoop(abc.ABC):
         self._checkpoints.tidy()
 
     def _unsaved(self) -> bool:
-        saved = self._checkpoints.saved
+        saved = self._checkpoints.kept.saved
         now = self._run.progress(self._counting_optimizer())
         if not now.trained:
             return False

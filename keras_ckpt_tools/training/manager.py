@@ -145,7 +145,7 @@ class CheckpointManager(TrainingLoop):
             check_format(format),
         )
         if resume == "never":
-            self._checkpoints.expect_another_run()
+            self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
         self._save_on_signal = save_on_signal
@@ -169,12 +169,14 @@ class CheckpointManager(TrainingLoop):
     @property
     def progress(self) -> TrainingProgress:
         """Where the run is; see `TrainingProgress`."""
-        return self._run.progress(self._counting_optimizer(), self._best(self._checkpoints.best))
+        return self._run.progress(
+            self._counting_optimizer(), self._best(self._checkpoints.kept.best)
+        )
 
     @property
     def checkpoints(self) -> list[str]:
         """Paths of the checkpoints that are there, oldest first."""
-        return [item.path for item in self._checkpoints.saved]
+        return [item.path for item in self._checkpoints.kept.saved]
 
     @property
     def latest_checkpoint(self) -> str | None:
@@ -184,7 +186,7 @@ class CheckpointManager(TrainingLoop):
     @property
     def best_checkpoint(self) -> str | None:
         """Path of the checkpoint with the best monitored metric, or `None`."""
-        best = self._checkpoints.best
+        best = self._checkpoints.kept.best
         return best.path if best else None
 
     def _counting_optimizer(self) -> Any:
@@ -198,7 +200,7 @@ class CheckpointManager(TrainingLoop):
         return None
 
     def _best(self, saved: Saved | None) -> Best | None:
-        monitor = self._checkpoints.monitor
+        monitor = self._checkpoints.kept.monitor
         if monitor is None or saved is None:
             return None
         # Between epochs, the one that has just ended is meant.
@@ -222,7 +224,7 @@ class CheckpointManager(TrainingLoop):
         """
         self._run.ensure_begun()
         now = self._run.progress(self._counting_optimizer())
-        best = self._best(self._checkpoints.best_with(now))
+        best = self._best(self._checkpoints.kept.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
         beside = self._state.take() | {CADENCE: self._cadence.get_state()}
         with self._announcer.bar("Saving"):
@@ -325,9 +327,9 @@ class CheckpointManager(TrainingLoop):
             checkpoints.directory,
             self.progress,
             checkpoints.objects,
-            tuple(checkpoints.saved),
+            tuple(checkpoints.kept.saved),
             self.best_checkpoint,
-            checkpoints.policy,
+            checkpoints.kept.policy,
             self._cadence.next_save,
         )
 
