@@ -50,6 +50,7 @@ _NO_STATE: tuple[tuple[type, tuple[str, ...]], ...] = (
         (
             *("best", "_best_epoch", "_candidate", "_current_epoch", "_exceptions", "_files"),
             *("_last", "_missed", "_outcomes", "_recalled", "_signals", "_warned", "_writer"),
+            *("_announcer", "_untracked"),
         ),
     ),
 )
