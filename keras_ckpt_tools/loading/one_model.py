@@ -104,8 +104,9 @@ def _model_name(source: Source) -> str | None:
         f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",
         received=f"path={source.path!r}",
         remedy="Say which one is meant, as in "
-        f"`kct.load_weights({{{next(iter(models or tracked))!r}: ...}}, {source.path!r})`, or restore "
-        f"all of it with `kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
+        f"`kct.load_weights({{{next(iter(models or tracked))!r}: ...}}, {source.path!r})`, or "
+        "restore all of it with "
+        f"`kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
         path=source.path,
         kind=str(source.kind),
     )
