@@ -24,7 +24,7 @@ Verdict = Literal["equal", "changed", "dtype", "shape", "gone", "new", "not comp
 Sort = Literal["moved", "path"]
 Row = tuple[str, str, str, str, str]
 
-_HEADER = ("what", "where", "first", "second", "how far")
+_HEADER = ("what", "where", "first", "second, or how far it has moved", "")
 _ORDER: tuple[Verdict, ...] = ("gone", "new", "shape", "dtype", "changed", "not compared", "equal")
 
 
@@ -143,6 +143,9 @@ class Difference:
     def rows(self, by: Sort = "moved", most: int | None = None) -> list[Row]:
         """Return `(what, where, in the first, in the second, how far)`.
 
+        Of a tensor that is of one shape and dtype on both sides, how far it has moved stands in the
+        place of the second.
+
         Args:
             by: The order of the tensors.
             most: How many tensors are shown. Default: all.
@@ -175,6 +178,7 @@ class Difference:
         return rows + [
             ("progress", name, one.get(name, ""), other.get(name, ""), "")
             for name in dict.fromkeys((*one, *other))
+            if one.get(name) != other.get(name)
         ]
 
     def caption(self) -> str:
@@ -224,7 +228,10 @@ def _row(change: TensorChange) -> Row:
     far = f"renamed? {change.nearest}" if change.nearest else _how_far(change.distance)
     paths = {info.path for info in (first, second) if info is not None}
     path = " -> ".join(info.path for info in (first, second) if info) if len(paths) > 1 else None
-    return change.verdict, path or next(iter(paths)), _shown(first), _shown(second), far
+    one, other = _shown(first), _shown(second)
+    if one == other:  # Said once; and a terminal is not wide.
+        other, far = far, ""
+    return change.verdict, path or next(iter(paths)), one, other, far
 
 
 def _shown(info: TensorInfo | None) -> str:
@@ -234,10 +241,10 @@ def _shown(info: TensorInfo | None) -> str:
 def _how_far(distance: Distance | None) -> str:
     if distance is None or not distance.changed:
         return ""
-    parts = [f"{distance.changed:,} of {distance.elements:,} elements"]
+    parts = [f"{distance.changed:,} of {distance.elements:,}"]
     if distance.relative is not None:
-        far = "from zero" if distance.relative == math.inf else f"{distance.relative:.3%}"
-        parts = [f"moved {far}", f"L2 {distance.l2:.4g}", f"largest {distance.largest:.4g}", *parts]
+        far = "from zero" if distance.relative == math.inf else f"{distance.relative:.2%}"
+        parts = [f"moved {far}", f"L2 {distance.l2:.3g}", f"largest {distance.largest:.3g}", *parts]
     if distance.not_finite:
         parts.append(f"{distance.not_finite:,} of them NaN or infinite")
     return ", ".join(parts)
@@ -253,7 +260,7 @@ def _progress(progress: TrainingProgress) -> dict[str, str]:
     found |= {f"logs[{name}]": f"{value:.6g}" for name, value in progress.logs.items()}
     if progress.best is not None and progress.best.value is not None:
         best = progress.best
-        found[f"best {best.monitor}"] = f"{best.value:.6g} (epoch index {best.epoch})"
+        found[f"best {best.monitor}"] = f"{best.value:.6g} (epoch {best.epoch})"
     return found
 
 

@@ -71,7 +71,7 @@ def test_moved_value_exits_with_1_and_says_how_far(keras_ckpt, tmp_path):
     assert change["l2"] == change["largest"] == 0.5
     assert change["relative"] == pytest.approx(0.5 / math.sqrt(8 * 0.25))
     shown = keras_ckpt("diff", one, other).stdout
-    assert "moved 35.355%" in shown
+    assert "moved 35.36%" in shown
     for tolerance, status in (("0.5", 0), ("0.49", 1)):
         assert keras_ckpt("diff", "--tolerance", tolerance, one, other).returncode == status
     assert keras_ckpt("diff", "--only", BIAS, one, other).returncode == 0
