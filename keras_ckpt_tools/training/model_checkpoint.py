@@ -282,7 +282,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         # A save that is still under way counts for now; should it fail, that is raised.
         if self._candidate is not None:
             return self._candidate
-        known = self._run().best
+        known = self._run().best_before
         if self.best is None and known and (known.monitor, known.mode) == (self.monitor, mode):
             return known
         return Best(self.monitor, mode, self.best, self._best_epoch)

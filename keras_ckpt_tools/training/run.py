@@ -97,6 +97,10 @@ class Run:
 
     Args:
         progress: Where it is when it begins; the zero record for a new run.
+
+    Attributes:
+        best_before: The best value when the run began or went on; not what another callback has
+            found since.
     """
 
     def __init__(self, progress: TrainingProgress):
@@ -109,6 +113,7 @@ class Run:
         """Go on from a record."""
         # Where the saves were is for whoever saves to say: each writer has its own.
         self._progress = dataclasses.replace(progress, saves=())
+        self.best_before = progress.best
         self._restarted_at = time.time() if progress.run_id else None
         self._epochs = _epochs_of(progress)
         self.notes = dict(progress.logs) if progress.batches_completed else {}
@@ -201,11 +206,6 @@ class Run:
     def count_step(self) -> None:
         """Count one update, for a loop whose optimizer does not."""
         self._set(step=self._progress.step + 1)
-
-    @property
-    def best(self) -> Best | None:
-        """The best value so far."""
-        return self._progress.best
 
     def set_best(self, best: Best) -> None:
         """Note the best value so far."""

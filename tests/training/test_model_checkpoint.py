@@ -224,3 +224,23 @@ def test_nothing_is_said_unless_asked(
     """`verbose=0` is the default."""
     end_epoch(checkpoint("a.keras"), 0)
     assert capsys.readouterr().out == ""
+
+
+def test_two_that_monitor_the_same_metric_judge_each_for_itself(tmp_path: Path) -> None:
+    """What one has found is not what the other has saved."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    paths = [tmp_path / "every.keras", tmp_path / "best.keras", tmp_path / "also.weights.h5"]
+    savers = [
+        kct.ModelCheckpoint(paths[0], monitor="loss"),
+        kct.ModelCheckpoint(paths[1], monitor="loss", save_best_only=True),
+        kct.ModelCheckpoint(paths[2], monitor="loss", save_best_only=True, save_weights_only=True),
+    ]
+    for epoch, loss in enumerate((0.5, 0.4, 0.6)):
+        for saver in savers:
+            if epoch == 0:
+                saver.set_model(model)
+                saver.on_train_begin()
+            saver.on_epoch_begin(epoch)
+        for saver in savers:
+            saver.on_epoch_end(epoch, {"loss": loss})
+    assert [kct.training_progress(path).logs["loss"] for path in paths] == [0.6, 0.4, 0.4]
