@@ -131,13 +131,13 @@ def two_layers(*names: str) -> keras.Model:
 
 def test_weights_find_their_layers_by_name_in_either_format(tmp_path: Path) -> None:
     """Layers of the same shapes in another order: none gets the weights of another."""
-    for format in ("h5", "tf"):
+    for kind in ("h5", "tf"):
         saved, other = two_layers("one", "two"), two_layers("two", "one")
-        folder = tmp_path / format
-        path = kct.CheckpointManager(folder, format=format, model=saved).save()
+        folder = tmp_path / kind
+        path = kct.CheckpointManager(folder, format=kind, model=saved).save()
         before = [weights.numpy() for weights in other.weights]
         with pytest.raises(RestoreError, match="in another order"):
-            kct.CheckpointManager(folder, format=format, model=other).restore_or_initialize()
+            kct.CheckpointManager(folder, format=kind, model=other).restore_or_initialize()
         assert all(map(np.array_equal, other.weights, before))
         assert kct.load_weights(other, path, exclude="optimizer")
         for name in ("one", "two"):
@@ -146,8 +146,8 @@ def test_weights_find_their_layers_by_name_in_either_format(tmp_path: Path) -> N
 
 def test_the_state_of_another_optimizer_stays_out_in_either_format(tmp_path: Path) -> None:
     """Adam's moments have the shapes of AdamW's."""
-    for format in ("h5", "tf"):
-        path = kct.CheckpointManager(tmp_path / format, format=format, model=two_layers("a")).save()
+    for kind in ("h5", "tf"):
+        path = kct.CheckpointManager(tmp_path / kind, format=kind, model=two_layers("a")).save()
         model = two_layers("a")
         model.compile("adamw", "mse")
         report = kct.load_weights(model, path, strict=False)
