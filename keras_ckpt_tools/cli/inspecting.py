@@ -22,7 +22,7 @@ from keras_ckpt_tools.loading.trust import Trust
 
 __all__ = ["command"]
 
-_READ = READABLE | {Kind.CHECKPOINT_DIR}
+_READ = READABLE | {Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT}
 
 
 @click.command("inspect")

@@ -63,3 +63,6 @@ def _below(folder: str) -> Iterator[str]:
         for name in sorted(names):
             if name.endswith(_SUFFIXES) and not name.startswith("."):
                 yield os.path.join(place, name)
+            prefix = name.removesuffix(".index")
+            if prefix != name and any(n.startswith(f"{prefix}.data-") for n in names):
+                yield os.path.join(place, prefix)

@@ -18,6 +18,9 @@ from keras_ckpt_tools.cli.columns import Column, Row, Table, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
 from keras_ckpt_tools.cli.units import amount, metric, plural
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.tf_run import SUFFIXES, is_prefix
+from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
 from keras_ckpt_tools.loading.pruning import Plan, plan_pruning
 from keras_ckpt_tools.loading.runs import Run, State, read_run
 from keras_ckpt_tools.metadata import Best
@@ -141,7 +144,10 @@ def _delete(plan: Plan, given: _Given) -> None:
                 remedy="Look at it again: call the same command once more.",
                 path=plan.path,
             )
-        remove_files([one.path for one in again.goes])
+        prefixes = [one.path for one in again.goes if one.kind is Kind.TF_CHECKPOINT]
+        remove_files([one.path for one in again.goes if one.path not in prefixes])
+        if prefixes:
+            delete_prefixes(prefixes)
     finally:
         occupancy.release()
 
@@ -175,7 +181,11 @@ def _pinned_of(run: Run, names: Sequence[str]) -> list[str]:
     pinned = []
     for name in names:
         places = [name, os.path.join(run.path, name)]
-        there = [place for place in places if os.path.exists(place)]
+        there = [place for place in places if os.path.exists(place) or is_prefix(place)]
+        # Any file of a TensorFlow checkpoint stands for all of it.
+        there += [
+            p.removesuffix(ending) for p in there for ending in SUFFIXES if p.endswith(ending)
+        ]
         if not there:
             # A misspelled name would be a file that does not stay.
             raise click.BadParameter(f"there is no {name!r}.", param_hint="--pin")

@@ -10,10 +10,13 @@ import click
 from keras_ckpt_tools.cli.places import artefacts_at
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.source import READABLE
 from keras_ckpt_tools.loading.verify import FileCheck, verify
 
 __all__ = ["command"]
+
+_READ = READABLE | {Kind.TF_CHECKPOINT}
 
 
 @click.command("verify")
@@ -39,7 +42,7 @@ def _answers(paths: tuple[str, ...]) -> Iterator[Answer]:
 
 
 def _answer_of(check: FileCheck) -> Answer:
-    status = GOOD if check else PROBLEMS if check.kind in READABLE else UNREADABLE
+    status = GOOD if check else PROBLEMS if check.kind in _READ else UNREADABLE
     notes = list(check.problems)
     if check and not check.covered:
         notes.append("it has no digests: read, but not verified")

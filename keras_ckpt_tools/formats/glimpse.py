@@ -21,7 +21,7 @@ from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.record_head import Head, read_head
 from keras_ckpt_tools.formats.userblock import MAGIC, ReadAt
 
-__all__ = ["Glimpse", "glimpse", "reader_of"]
+__all__ = ["Glimpse", "glimpse", "glimpse_of_run", "reader_of"]
 
 _FIRST = 1 << 13
 _KINDS = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS, "checkpoint": Kind.CHECKPOINT}
@@ -69,6 +69,19 @@ def glimpse(descriptor: int, path: str) -> Glimpse:
     read = _windowed(descriptor, 0, size, first)
     found = _ours(read, size, path)
     return found or Glimpse(Kind.UNKNOWN, note="no model that its first bytes tell")
+
+
+def glimpse_of_run(descriptor: int, path: str, data_size: int) -> Glimpse | None:
+    """Return what the record of a TensorFlow checkpoint says; `None` where it is none of ours.
+
+    Args:
+        descriptor: Of the open file with the record.
+        path: Its prefix, for messages.
+        data_size: Bytes of its data file.
+    """
+    size = os.fstat(descriptor).st_size
+    first = os.pread(descriptor, _FIRST, 0)
+    return _ours(_windowed(descriptor, 0, size, first), data_size, path, Kind.TF_CHECKPOINT)
 
 
 def reader_of(descriptor: int, path: str) -> ReadAt | None:

@@ -22,6 +22,8 @@ _NUMBERED = re.compile(r"(layer|layer_with_weights)-(\d+)")
 def layers_by_number(node: Node, target: Any) -> dict[str, Any]:
     """Return the live layer of each child of a Keras 2 model that is known by its number."""
     numbered = {n: found for n in node.children if (found := _NUMBERED.fullmatch(n))}
+    if not numbered:
+        return {}
     kind = "layer_with_weights" if any(m[1] != "layer" for m in numbered.values()) else "layer"
     order = sorted((int(m[2]), n) for n, m in numbered.items() if m[1] == kind)
     pairs = pair_layers([node.children[n] for _, n in order], getattr(target, "layers", ()))
@@ -29,7 +31,7 @@ def layers_by_number(node: Node, target: Any) -> dict[str, Any]:
     return {n: live[id(node.children[n])] for n in numbered if id(node.children[n]) in live}
 
 
-def pair_layers(nodes: Sequence[Node], layers: Iterable[Any]) -> list[tuple[Node, Any]]:
+def pair_layers(nodes: Sequence[Node], layers: Any) -> list[tuple[Node, Any]]:
     """Return pairs of a saved and a live layer.
 
     Args:
@@ -37,7 +39,9 @@ def pair_layers(nodes: Sequence[Node], layers: Iterable[Any]) -> list[tuple[Node
         layers: The live ones, likewise.
     """
     saved = [node for node in nodes if node.holds_values]
-    weighty = [layer for layer in layers if layer.weights]
+    # A module of the user's may call anything its `layers`.
+    layers = layers if isinstance(layers, (list, tuple)) else ()
+    weighty = [layer for layer in layers if getattr(layer, "weights", None)]
     given = {layer.name: layer for layer in weighty if not _is_automatic(layer)}
     pairs = [(node, given[_name_of(node)]) for node in saved if _name_of(node) in given]
     taken = {id(thing) for pair in pairs for thing in pair}

@@ -17,6 +17,8 @@ What has no place there keeps the path it had, and so is named in the report.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +30,7 @@ from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.tf_checkpoint import Node, TfCheckpoint, plain_key
 from keras_ckpt_tools.formats.tf_layers import layers_by_number, pair_layers
 from keras_ckpt_tools.formats.tf_slots import match_optimizer
+from keras_ckpt_tools.formats.variable_trees import is_variable
 from keras_ckpt_tools.metadata import TensorInfo
 
 # What Keras 2 has under another name than Keras 3.
@@ -145,7 +148,7 @@ class Matching:
         def found(child: Node, value: Any, trail: str) -> None:
             nonlocal agreed
             path = paths.get(id(value))
-            is_extra = path is None and extra is not None and hasattr(value, "assign")
+            is_extra = path is None and extra is not None and is_variable(value)
             if is_extra and extra is not None:
                 path = f"{trail}/vars/0"
                 extra[path] = value
@@ -293,10 +296,26 @@ def _member(target: Any, name: str) -> Any:
     if isinstance(target, (list, tuple)):
         return target[int(name)] if name.isdigit() and int(name) < len(target) else None
     for known in (name, f"_{name}", _RENAMED.get(name, name)):
-        try:
-            value = getattr(target, known, None)
-        except (AttributeError, ValueError, RuntimeError):
-            continue  # A property that is not ready to be read holds no variable either.
+        value = _attribute(target, known)
         if value is not None:
             return value
     return None
+
+
+def _attribute(target: Any, name: str) -> Any:
+    """Return an attribute that may hold variables; a stranger chose its name.
+
+    So nothing of the user's is called for it, and no way leads out of the objects: through
+    `__init__`, `__globals__` or a module, whatever the program holds could be overwritten.
+    """
+    held = None if name.startswith("__") else inspect.getattr_static(target, name, None)
+    if isinstance(held, property):
+        owner = next(c for c in type(target).__mro__ if name in vars(c))
+        if owner.__module__.partition(".")[0] not in ("keras", "tensorflow"):
+            return None
+    elif held is None or isinstance(held, (types.ModuleType, type)) or inspect.isroutine(held):
+        return None
+    try:
+        return getattr(target, name, None)
+    except (AttributeError, ValueError, RuntimeError):
+        return None  # A property that is not ready to be read holds no variable either.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats.handles import identity_of, open_regular
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.naming import optimizers_from_record
 from keras_ckpt_tools.formats.record_check import check_record
 from keras_ckpt_tools.formats.record_reader import RecordReader
 from keras_ckpt_tools.formats.tf_bundle import damaged
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, STATE, record_of
 from keras_ckpt_tools.formats.userblock import digest_of
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 
 
 class RunSource:
@@ -35,15 +37,21 @@ class RunSource:
         tensors: What there is.
         not_finite: Paths of the tensors with NaN or infinity among those that were read.
         config: A checkpoint has none.
+        metadata: Nor what Keras notes beside it.
+        names: What its layers and optimizers were called, by group.
+        optimizers: Its optimizers by group.
     """
 
     kind = Kind.TF_CHECKPOINT
     config = None
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, prefix: str, record: Record, descriptor: int):
         self.path = prefix
         self.record = record
         self.tensors: Mapping[str, TensorInfo] = {info.path: info for info in record.tensors}
+        self.names: Mapping[str, str] = record.names
+        self.optimizers: Mapping[str, OptimizerState] = optimizers_from_record(record)
         self._descriptor = descriptor
         self._identity = identity_of(descriptor)
         self._reader = RecordReader(descriptor, 0, self._identity.size, record, 0)

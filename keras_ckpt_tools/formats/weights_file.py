@@ -59,7 +59,7 @@ def write_weights(
     record = dataclasses.replace(
         record,
         names=snapshot.called,
-        optimizers=_optimizers(snapshot, record),
+        optimizers=optimizers_in(snapshot, record),
         tensors=(),
         skeleton_digest=digest_of(),
         size=_LONGEST,
@@ -91,7 +91,7 @@ def write_weights(
     return record
 
 
-def _optimizers(snapshot: Snapshot, record: Record) -> dict[str, OptimizerState]:
+def optimizers_in(snapshot: Snapshot, record: Record) -> dict[str, OptimizerState]:
     """Return whose state there is; what a tracked optimizer was built on is on record already."""
     return {
         group: OptimizerState(one.class_name) if group in record.tracked else one

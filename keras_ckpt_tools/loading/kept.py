@@ -12,11 +12,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse
+from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse, glimpse_of_run
 from keras_ckpt_tools.formats.handles import Identity
 from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.tf_run import DATA, RECORD
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
 
@@ -24,7 +25,7 @@ __all__ = ["OPENING", "KeptCheckpoint", "State", "is_listed", "look_at_all"]
 
 OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _SUFFIXES = (".keras", ".h5", ".hdf5")
-_NUMBER = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
+_NUMBER = re.compile(r"ckpt-(\d{8,})(\.weights\.h5)?")  # Without an ending: a prefix.
 _PATTERN = "filepath"
 _NEVER = TrainingProgress()
 
@@ -228,6 +229,11 @@ def _tensorflow(path: str, names: Iterable[str]) -> KeptCheckpoint | None:
         statuses = [os.stat(part) for part in (path, *parts)]
     except OSError:
         return None
+    if f"{os.path.basename(prefix)}{RECORD}" in names and f"{prefix}{DATA}" in parts:
+        own = _of_run(prefix, statuses[1 + parts.index(f"{prefix}{DATA}")].st_size)
+        if own is not None:
+            identity = _identity(statuses[0])
+            return replace(own, size=own.size + statuses[0].st_size, identity=identity)
     damage = "" if parts else "its data file is not there"
     return KeptCheckpoint(
         prefix,
@@ -238,3 +244,24 @@ def _tensorflow(path: str, names: Iterable[str]) -> KeptCheckpoint | None:
         note=damage or "no record of ours",
         identity=_identity(statuses[0]),
     )
+
+
+def _of_run(prefix: str, data_size: int) -> KeptCheckpoint | None:
+    """Return a TensorFlow checkpoint of a run; its size without that of its index."""
+    try:
+        descriptor = os.open(f"{prefix}{RECORD}", OPENING)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        seen = (
+            glimpse_of_run(descriptor, prefix, data_size) if stat.S_ISREG(status.st_mode) else None
+        )
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    if seen is None:
+        return None
+    told = _told(prefix, status, seen)
+    return replace(told, size=status.st_size + data_size)

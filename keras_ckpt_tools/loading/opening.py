@@ -18,6 +18,9 @@ from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
+from keras_ckpt_tools.formats.tf_names import prefix_of
+from keras_ckpt_tools.formats.tf_run import is_prefix, list_prefixes
+from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.inspect import versions_of
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
@@ -52,7 +55,8 @@ class Opened:
     @property
     def record(self) -> Record | None:
         """What it says about itself, where we wrote it."""
-        return self.source.record if self.source else None
+        record: Record | None = getattr(self.source or self.weights, "record", None)
+        return record
 
     @property
     def progress(self) -> TrainingProgress:
@@ -62,7 +66,9 @@ class Opened:
     @property
     def versions(self) -> dict[str, str]:
         """Versions that wrote it, as far as it says."""
-        return versions_of(self.source) if self.source else {}
+        if self.source is None:
+            return dict(self.record.versions) if self.record else {}
+        return versions_of(self.source)
 
 
 def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Artefact:
@@ -80,9 +86,11 @@ def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Ar
         ArgumentError: no file of the folder answers to `which`.
     """
     artefact = tell(path, limits)
-    if artefact.kind not in _FOLDERS:
+    runs = list_prefixes(artefact.path)[0] if os.path.isdir(artefact.path) else []
+    if artefact.kind not in _FOLDERS and not runs:
         return artefact
     found = directories.look_into(artefact.path)
+    found += [directories.Found(r.path, Kind.TF_CHECKPOINT, r.progress, ours=True) for r in runs]
     candidates = directories.choose(found, which, artefact.path)
     if not candidates:
         broken = [one for one in found if one.damage]
@@ -107,6 +115,10 @@ def open_tensors(
     limits = limits or Limits.of()
     artefact = chosen(path, which, limits)
     if artefact.kind is Kind.TF_CHECKPOINT:
+        if is_prefix(prefix := prefix_of(artefact.path)):
+            with open_run(prefix, limits) as run:
+                yield Opened(run.path, artefact.kind, artefact.size, run, None)
+            return
         checkpoint = _PlainNames(artefact)
         yield Opened(checkpoint.path, artefact.kind, artefact.size, checkpoint, None)
         return

@@ -24,6 +24,11 @@ from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 
 __all__ = ["Plan", "Verdict", "plan_pruning"]
 
+# A pattern may be a stranger's: one name is not looked at for hours, nor filled up to a gigabyte.
+_ANYTHING = ".+"
+_MOST_UNKNOWN = 3
+_TOO_WIDE = re.compile(r"\d{3}")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -133,17 +138,21 @@ def _named_by(one: KeptCheckpoint) -> bool:
                 parts.append(_values_of(one, name, spec or ""))
     except ValueError:
         return False
+    if parts.count(_ANYTHING) > _MOST_UNKNOWN:
+        return False
     return re.fullmatch("".join(parts), one.name, re.DOTALL) is not None
 
 
 def _values_of(one: KeptCheckpoint, name: str, spec: str) -> str:
+    if _TOO_WIDE.search(spec):
+        raise ValueError(spec)
     if name == "epoch":
         # One-based; inside an epoch it is the one under way.
         values: Iterable[float] = (one.epoch, one.epoch + 1)
     elif name in one.logs:
         values = (one.logs[name],)
     else:
-        return ".+"
+        return _ANYTHING
     return f"(?:{'|'.join(re.escape(format(value, spec)) for value in values)})"
 
 

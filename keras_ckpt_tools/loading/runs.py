@@ -16,8 +16,9 @@ from itertools import pairwise
 
 from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.glimpse import reader_of
-from keras_ckpt_tools.formats.kinds import plain_path
+from keras_ckpt_tools.formats.kinds import Kind, plain_path
 from keras_ckpt_tools.formats.nearby import not_found
+from keras_ckpt_tools.formats.tf_run import RECORD
 from keras_ckpt_tools.formats.userblock import decode
 from keras_ckpt_tools.loading.directories import Found, best_first
 from keras_ckpt_tools.loading.kept import OPENING, KeptCheckpoint, State, is_listed, look_at_all
@@ -205,7 +206,8 @@ def _progress_of(newest: KeptCheckpoint | None) -> TrainingProgress:
     if newest is None:
         return TrainingProgress()
     try:
-        descriptor = os.open(newest.path, OPENING)
+        ending = RECORD if newest.kind is Kind.TF_CHECKPOINT else ""
+        descriptor = os.open(f"{newest.path}{ending}", OPENING)
     except OSError:
         return newest.progress
     try:

@@ -18,6 +18,8 @@ from typing import Any
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_run import is_prefix
+from keras_ckpt_tools.formats.tf_run_source import RunSource, open_run
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage.occupancy import is_occupied
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
@@ -127,8 +129,8 @@ def _whole(path: str) -> tuple[str, Record | None]:
     Raises:
         DamagedArtefactError: a byte has changed.
     """
-    with open_source(path) as source:
-        problems = source.verify()
+    with open_run(path) if is_prefix(path) else open_source(path) as source:
+        problems = source.problems() if isinstance(source, RunSource) else source.verify()
         if problems:
             raise DamagedArtefactError(
                 "; ".join(problems),

@@ -20,6 +20,7 @@ from keras_ckpt_tools.formats.tf_bundle_writer import storable
 from keras_ckpt_tools.formats.tf_checkpoint import SUFFIX
 from keras_ckpt_tools.formats.tf_run_writer import commit_run
 from keras_ckpt_tools.formats.tf_save_graph import COUNTER, OWN, graph_of
+from keras_ckpt_tools.formats.weights_file import optimizers_in
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.training.writing import new_record
 
@@ -60,8 +61,12 @@ def prepare_tf_checkpoint(
             beside[key] = state.to_numpy(variable)
     keys = {path: paths.get(path, f"{OWN}{path}") for path in snapshot.arrays}
     record = dataclasses.replace(
-        new_record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
+        new_record("checkpoint", progress, {}),
+        tracked=dict(tracked),
+        objects=objects,
+        names=snapshot.called,
     )
+    record = dataclasses.replace(record, optimizers=optimizers_in(snapshot, record))
     final = os.path.abspath(prefix)
 
     def write() -> Record:

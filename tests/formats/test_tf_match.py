@@ -212,3 +212,42 @@ def test_reports_of_a_checkpoint_of_others() -> None:
     checks = kct.verify(FOLDER / "legacy_adam").files
     assert [Path(check.path).name for check in checks] == ["ckpt-2", "ckpt-3"]
     assert all(checks)
+
+
+OUTSIDE = tf.Variable(1.0)
+
+
+class Talkative(tf.Module):
+    """An object of the user's, with a property that does something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = tf.Variable(0.0)
+        self.helper = keras  # A module, as programs keep one at hand.
+        self.called = 0
+
+    @property
+    def lever(self) -> tf.Variable:
+        """Count, as what has an effect."""
+        self.called += 1
+        return self.weight
+
+
+def test_a_file_names_no_way_out_of_the_objects(tmp_path: Path) -> None:
+    """Through `__init__` to the program's globals, into a module; and it calls no property."""
+    root = tf.train.Checkpoint(weight=tf.Variable(2.0))
+    steps = ["__init__", "__globals__"]
+    node = root
+    for name in steps:
+        below = tf.train.Checkpoint()
+        node._track_trackable(below, name, overwrite=True)
+        node = below
+    node._track_trackable(tf.Variable(6.0), "OUTSIDE", overwrite=True)
+    root._track_trackable(tf.train.Checkpoint(x=tf.Variable(6.0)), "helper", overwrite=True)
+    root._track_trackable(tf.train.Checkpoint(x=tf.Variable(6.0)), "lever", overwrite=True)
+    target = Talkative()
+    report = kct.load_weights(target, root.write(str(tmp_path / "hostile")), strict=False)
+    assert report.matched == ("weight/vars/0",)
+    assert float(target.weight) == 2.0
+    assert float(OUTSIDE) == 1.0
+    assert target.called == 0

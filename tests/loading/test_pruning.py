@@ -125,3 +125,14 @@ def test_each_door_keeps_its_own(tmp_path):
         written(tmp_path / _named(number)[0], data)
     file_run(tmp_path, "{epoch}.keras", [5, 6])
     assert _goes(tmp_path) == [*_named(1, 3), "5.keras"]
+
+
+@pytest.mark.parametrize("pattern", ["{a}" * 12 + "!.keras", "{epoch:999999999d}.keras"])
+def test_a_strangers_pattern_takes_no_time_and_no_memory(tmp_path, pattern):
+    """Neither tried in every way on a long name, nor filled up to a gigabyte: the files stay."""
+    names = ["a" * 200 + "1.keras", "a" * 200 + "2.keras"]
+    for number, name in enumerate(names, 1):
+        written(tmp_path / name, archive(pattern, **progress_of(number)))
+    run = read_run(tmp_path)
+    assert [one.pattern for one in run.whole] == [pattern] * 2
+    assert _goes(tmp_path) == []

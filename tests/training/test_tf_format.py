@@ -121,6 +121,39 @@ def test_stock_tensorflow_restores_what_it_sees(tmp_path: Path) -> None:
         reader.get_tensor(key)  # TensorFlow checks each checksum.
 
 
+def two_layers(*names: str) -> keras.Model:
+    """Return a compiled model of layers that all have the same shapes."""
+    layers = [keras.layers.Dense(3, name=name) for name in names]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("adam", "mse")
+    return model
+
+
+def test_weights_find_their_layers_by_name_in_either_format(tmp_path: Path) -> None:
+    """Layers of the same shapes in another order: none gets the weights of another."""
+    for kind in ("h5", "tf"):
+        saved, other = two_layers("one", "two"), two_layers("two", "one")
+        folder = tmp_path / kind
+        path = kct.CheckpointManager(folder, format=kind, model=saved).save()
+        before = [weights.numpy() for weights in other.weights]
+        with pytest.raises(RestoreError, match="in another order"):
+            kct.CheckpointManager(folder, format=kind, model=other).restore_or_initialize()
+        assert all(map(np.array_equal, other.weights, before))
+        assert kct.load_weights(other, path, exclude="optimizer")
+        for name in ("one", "two"):
+            assert np.array_equal(saved.get_layer(name).kernel, other.get_layer(name).kernel)
+
+
+def test_the_state_of_another_optimizer_stays_out_in_either_format(tmp_path: Path) -> None:
+    """Adam's moments have the shapes of AdamW's."""
+    for kind in ("h5", "tf"):
+        path = kct.CheckpointManager(tmp_path / kind, format=kind, model=two_layers("a")).save()
+        model = two_layers("a")
+        model.compile("adamw", "mse")
+        report = kct.load_weights(model, path, strict=False)
+        assert any("of Adam" in sentence for sentence in report.optimizer_differs)
+
+
 def test_single_objects_are_taken_out_of_it(tmp_path: Path) -> None:
     """The model, layers in a list included; the optimizer, unbuilt; some by their names."""
     saved = objects()

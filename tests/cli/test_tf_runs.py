@@ -1,0 +1,75 @@
+"""Runs that save as TensorFlow does, alone and beside other files: no command passes them over."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+import keras_ckpt_tools as kct
+
+
+@pytest.fixture
+def mixed_run(tmp_path: Path) -> Path:
+    """Two checkpoints of HDF5, and then three as TensorFlow has them."""
+    folder = tmp_path / "run"
+    for kind, epochs in (("h5", 2), ("tf", 5)):
+        weight = tf.Variable([0.0])
+        manager = kct.CheckpointManager(folder, format=kind, monitor="loss", weight=weight)
+        for epoch in manager.epochs(epochs):
+            for _ in manager.batches([1]):
+                weight.assign([float(epoch)])
+            manager.log(loss=1.0 + abs(epoch - 3))
+        manager.wait()
+        del manager
+    return folder
+
+
+def _names(numbers, ending=""):
+    return [f"ckpt-{number:08d}{ending}" for number in numbers]
+
+
+def test_lists_and_foresight_have_all_of_a_mixed_run(cli, mixed_run):
+    """The newest is the one that a restart goes on from; each is read to be verified."""
+    listed = json.loads(cli("ls", mixed_run, "--json").stdout)
+    states = [one["state"] for run in listed["runs"] for one in run["checkpoints"]]
+    assert states == ["whole"] * 5
+    done = cli("resume-info", mixed_run)
+    assert done.exit_code == 0, done
+    assert _names([5])[0] in done.stdout
+    assert "goes on with epoch 5" in done.stdout
+    assert cli("inspect", mixed_run).exit_code == 0
+    done = cli("verify", mixed_run)
+    assert (done.exit_code, done.stdout.count("good:")) == (0, 5)
+    data = mixed_run / _names([5], ".data-00000-of-00001")[0]
+    data.write_bytes(data.read_bytes()[:-1] + b"!")
+    assert cli("verify", mixed_run).exit_code == 1
+
+
+def test_one_of_a_mixed_run_is_exported_by_its_record(cli, mixed_run, tmp_path):
+    """The newest, the best or an epoch of all of them, under the paths of our other files."""
+    for which, value in (("", 4.0), ("@best", 3.0), ("@1", 1.0), ("@2", 2.0)):
+        target = tmp_path / f"of{which}.weights.h5"
+        done = cli("export", f"{mixed_run}{which}", target, "--object", "weight")
+        assert done.exit_code == 0, done
+        with kct.formats.source.open_source(target) as source:
+            assert source.read("vars/0").tolist() == [value]
+    assert cli("diff", f"{mixed_run}@4", f"{mixed_run}@3").exit_code == 1
+
+
+def test_a_mixed_run_is_pruned_to_what_the_policy_keeps(cli, mixed_run):
+    """All files of a checkpoint go, the best stays, and so does what is pinned by any file."""
+    pinned = _names([3], ".index")[0]
+    done = cli("prune", mixed_run, "--keep-last", 1, "--pin", pinned, "--yes")
+    assert done.exit_code == 0, done
+    ends = (".data-00000-of-00001", ".index", ".record")
+    left = [name for end in ends for name in _names([3, 4, 5], end)]
+    assert sorted(os.listdir(mixed_run)) == ["checkpoint", *sorted(left)]
+    done = cli("prune", mixed_run, "--keep-last", 1, "--yes")
+    assert done.exit_code == 0, done
+    left = [name for end in ends for name in _names([4, 5], end)]
+    assert sorted(os.listdir(mixed_run)) == ["checkpoint", *sorted(left)]
+    assert _names([3])[0] not in (mixed_run / "checkpoint").read_text()
