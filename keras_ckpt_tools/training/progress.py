@@ -13,6 +13,8 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.attached import attached_progress
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
+from keras_ckpt_tools.formats.glimpse import glimpse
+from keras_ckpt_tools.formats.handles import open_regular
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
@@ -68,6 +70,9 @@ def _of_path(path: str) -> TrainingProgress:
         saved, _ = list_checkpoints(path)
         if saved:
             return saved[-1].progress
+        newest = _newest_of(path)
+        if newest is not None:
+            return newest
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
@@ -81,6 +86,20 @@ def _of_path(path: str) -> TrainingProgress:
             return step.progress
     with open_source(path, artefact) as opened:
         return opened.record.progress if opened.record else TrainingProgress()
+
+
+def _newest_of(directory: str) -> TrainingProgress | None:
+    """Return what the newest file of ours says in a directory of a `ModelCheckpoint`."""
+    found = []
+    for entry in os.scandir(directory):
+        descriptor = open_regular(entry.path) if entry.is_file() else None
+        if descriptor is None:
+            continue
+        with open(descriptor, "rb") as file:
+            seen = glimpse(file.fileno(), entry.path)
+        if seen.head is not None and not seen.damage:
+            found.append((seen.head.progress.saved_at, entry.path))
+    return _of_path(max(found)[1]) if found else None
 
 
 def _of_model(model: Any) -> TrainingProgress:

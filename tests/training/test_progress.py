@@ -96,3 +96,16 @@ def test_what_has_no_progress_is_refused(source: object) -> None:
     """With what to pass."""
     with pytest.raises(ArgumentError, match="a path, or a `CheckpointManager`"):
         kct.training_progress(source)
+
+
+def test_directory_of_models_says_what_its_newest_says(tmp_path: Path) -> None:
+    """As `ModelCheckpoint` leaves it, with a file of others beside."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    saver = kct.ModelCheckpoint(tmp_path / "{epoch:02d}.keras", monitor="loss")
+    saver.set_model(model)
+    for epoch in range(3):
+        saver.on_epoch_begin(epoch)
+        saver.on_epoch_end(epoch, {"loss": 1 / (epoch + 1)})
+    (tmp_path / "notes.txt").write_text("not a model")
+    assert kct.training_progress(tmp_path).epochs_completed == 3
+    assert len(kct.training_progress(tmp_path).history["loss"]) == 3
