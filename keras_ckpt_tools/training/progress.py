@@ -70,9 +70,9 @@ def _of_path(path: str) -> TrainingProgress:
         saved, _ = list_checkpoints(path)
         if saved:
             return saved[-1].progress
-        newest = _newest_of(path)
-        if newest is not None:
-            return newest
+        in_newest = _newest_of(path)
+        if in_newest is not None:
+            return in_newest
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
