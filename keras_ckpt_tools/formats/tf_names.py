@@ -75,8 +75,8 @@ def prefix_in(directory: str) -> str | None:
         there = "there is one" if os.path.isfile(f"{prefix}.index") else "nothing is there either"
         raise _gone(
             directory,
-            f"The file `checkpoint` names {named[0]!r}, which is outside of this directory "
-            f"({there}), and none of that name is here.",
+            f"The file `checkpoint` of these TensorFlow checkpoints names {named[0]!r}, which is "
+            f"outside of this directory ({there}), and none of that name is here.",
             f"If it is meant, pass its prefix: {prefix!r}.",
         )
     found = _numbered(directory)

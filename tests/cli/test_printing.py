@@ -31,6 +31,7 @@ def test_single_answer_has_its_own_word(capfd):
 
     one = Answer(PROBLEMS, "a -> b", facts={"same": False}, word="different")
     assert answer_one(one, as_json=True) == PROBLEMS
-    assert json.loads(capfd.readouterr().out) == {"status": "different", "same": False}
+    told = {"format": 1, "status": "different", "same": False}
+    assert json.loads(capfd.readouterr().out) == told
     assert answer_one(one, as_json=False) == PROBLEMS
     assert capfd.readouterr().out == "different: a -> b\n"

@@ -16,7 +16,8 @@ def test_names_of_the_file_are_what_was_resolved_or_nothing():
     everything.update({"a>Block": 1, "b>Block": 2, "Plain": 3, "c>Other": 4})
     before = dict(everything)
     with closed_room({"a>Block": "mine"}, {"a>Block", "Block", "Plain"}):
-        assert everything == {"a>Block": "mine", "c>Other": 4}
+        there = {name: everything.get(name) for name in ("a>Block", "b>Block", "Plain", "c>Other")}
+        assert there == {"a>Block": "mine", "b>Block": None, "Plain": None, "c>Other": 4}
         assert global_state.get_global_attribute("custom_objects_scope_dict") == {"a>Block": "mine"}
     assert everything == before
 
