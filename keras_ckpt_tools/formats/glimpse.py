@@ -15,7 +15,7 @@ import struct
 from dataclasses import dataclass
 
 from keras_ckpt_tools.errors import CkptError, NewerFormatError
-from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER, sealed_digest
+from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER, seal_comment, sealed_digest
 from keras_ckpt_tools.formats.containers import HDF5_MAGIC
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.record_head import Head, read_head
@@ -161,8 +161,11 @@ def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, boo
     *_, count, extent, begin, comment = _END.unpack_from(tail, place)
     if place + _END.size + comment > len(tail):
         return None, False, f"truncated at {size:,} bytes, within its last ones"
-    if sealed_digest(tail[place + _END.size :]) is None:
-        return None, False, ""
+    told = tail[place + _END.size :]
+    if sealed_digest(told) is None:
+        # A file of ours, and nobody else's, begins its comment like this.
+        changed = "the digest at its end has changed" if told.startswith(seal_comment("")) else ""
+        return None, False, changed
     if begin == _ELSEWHERE:
         begin = size - len(tail) + place - _END_64 - extent
     if extent > _LARGEST_TABLE or not 0 <= begin <= size - extent:

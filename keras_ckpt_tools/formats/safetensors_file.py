@@ -136,7 +136,11 @@ class SafetensorsSource(Source):
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
         if not whole or not all(0 <= n < _LONGEST_AXIS for n in numbers) or len(shape) > _MOST_AXES:
             raise self._damaged(f"its header makes no sense about {name[:100]!r}")
-        nbytes = math.prod(shape) * numpy_dtype(dtype).itemsize
+        itemsize = numpy_dtype(dtype).itemsize
+        # An axis of no length hides what the others multiply to, and NumPy looks at these.
+        if math.prod(n for n in shape if n) * itemsize >= _LONGEST_AXIS:
+            raise self._damaged(f"its header makes no sense about {name[:100]!r}")
+        nbytes = math.prod(shape) * itemsize
         if end - start != nbytes:
             raise self._damaged(f"the length of {name[:100]!r} is not that of its shape")
         return TensorInfo(name, tuple(shape), dtype, self._base + start, nbytes)

@@ -56,7 +56,7 @@ DTYPES = {
 }
 STRING = 7
 _LITTLE_ENDIAN = 0
-_MOST_DIMENSIONS = 254
+_MOST_DIMENSIONS = 32  # NumPy's before 2.0; TensorFlow's own limit is 254.
 _CHUNK = 1 << 24
 
 
@@ -159,7 +159,11 @@ class Bundle:
                 raise ValueError("two of its tensors lie upon each other")
             end, shard = e.offset + e.size, e.shard
             if e.dtype in DTYPES:
-                expected = math.prod(e.shape) * numpy_dtype(DTYPES[e.dtype]).itemsize
+                itemsize = numpy_dtype(DTYPES[e.dtype]).itemsize
+                # An axis of no length hides what the others multiply to, and NumPy looks at these.
+                if math.prod(n for n in e.shape if n) * itemsize >= 1 << 62:
+                    raise ValueError("a shape in its index is larger than any array")
+                expected = math.prod(e.shape) * itemsize
                 if expected != e.size:
                     raise ValueError("a tensor has other bytes than its shape needs")
 
@@ -286,7 +290,7 @@ def _entry(data: bytes) -> Entry:
     numbers = [signed(said.get(n, 0)) for n in (1, 3, 4, 5)]
     shape = tuple(_dimensions(said.get(2, b"")))
     if min(numbers) < 0 or len(shape) > _MOST_DIMENSIONS:
-        raise ValueError("an entry of its index has negative numbers")
+        raise ValueError("an entry of its index has negative numbers, or too many axes")
     dtype, shard, offset, size = numbers
     crc = said.get(6, 0)
     return Entry(dtype, shape, shard, offset, size, crc if isinstance(crc, int) else 0, sliced)

@@ -46,6 +46,7 @@ def test_ours_is_told_as_it_is_elsewhere(tmp_path, data):
         (OURS[:100], "ends"),
         (OURS[:60] + b"!" + OURS[61:], "have changed"),
         (ARCHIVE[:-1], "within its last ones"),
+        (ARCHIVE[:-3] + b"g" + ARCHIVE[-2:], "the digest at its end has changed"),
         (ARCHIVE[: len(ARCHIVE) // 2], "truncated at"),
         (zipped(members())[:-40], "before its end"),
         (h5_model()[:-50], "truncated at"),

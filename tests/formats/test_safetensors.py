@@ -132,6 +132,7 @@ HOSTILE = {
     "backwards": _raw({"a": {**_F4, "shape": [-2], "data_offsets": [8, 0]}}, bytes(8)),
     "huge-shape": _raw({"a": {**_F4, "shape": [2**40, 2**40]}}, bytes(8)),
     "zero-and-huge": _raw({"a": {**_F4, "shape": [0, 2**70], "data_offsets": [0, 0]}}),
+    "zero-and-large": _raw({"a": {**_F4, "shape": [0, 2**60, 2**60], "data_offsets": [0, 0]}}),
     "shape-of-floats": _raw({"a": {**_F4, "shape": [2.0]}}, bytes(8)),
     "shape-of-bools": _raw({"a": {**_F4, "shape": [2, True]}}, bytes(8)),
     "shape-of-text": _raw({"a": {**_F4, "shape": "2"}}, bytes(8)),

@@ -152,6 +152,8 @@ def _entry(dtype: int, shape: tuple[int, ...], offset: int, size: int) -> bytes:
         ([_entry(1, (5,), 0, 16)], "other bytes than its shape"),
         ([_entry(1, (-1,), 0, 16)], "shape in its index is not known"),
         ([_entry(1, (4,), -8, 16)], "negative"),
+        ([_entry(1, (0, 1 << 60, 1 << 60), 0, 0)], "larger than any array"),
+        ([_entry(1, (1,) * 100, 0, 4)], "too many axes"),
     ],
 )
 def test_what_an_index_declares_is_held_against_the_files(
