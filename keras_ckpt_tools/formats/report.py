@@ -168,7 +168,7 @@ class RestoreReport:
         rows = [("renamed", theirs, ours, "") for theirs, ours in self.renamed]
         rows += [("misnamed", m.in_file, m.in_model, str(m)) for m in self.misnamed]
         rows += [
-            ("missing", "", path, f"renamed from {self.nearest[path]}?")
+            ("missing", "", path, _may_be(self.nearest[path], path))
             if path in self.nearest
             else ("missing", "", path, f"{self._whose(path)}in the model, not in the checkpoint")
             for path in self.missing
@@ -251,6 +251,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _may_be(theirs: str, ours: str) -> str:
+    if theirs == ours:
+        return "what stands there in the checkpoint? `rename=report.suggestions` says yes"
+    return f"renamed from {theirs}?"
 
 
 def _printable(text: str) -> str:
