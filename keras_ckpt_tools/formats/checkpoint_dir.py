@@ -18,7 +18,7 @@ from pathlib import Path
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.tf_run import is_prefix, list_prefixes, numbers_in
 from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefixes
-from keras_ckpt_tools.formats.userblock import MAGIC, decode
+from keras_ckpt_tools.formats.userblock import decode
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 from keras_ckpt_tools.storage.retention import Saved
@@ -128,5 +128,9 @@ def clear_leftovers(directory: str | os.PathLike[str]) -> None:
 
 
 def _is_ours(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    try:
+        record = read_record(path)
+    except CkptError:
+        return True  # It was ours before its record changed.
+    # A `ModelCheckpoint` may have put a file of its own there since.
+    return record is not None and record.kind == "checkpoint"

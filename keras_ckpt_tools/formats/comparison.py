@@ -194,10 +194,10 @@ def compare_source(
             for group, why in differs.items()
         ),
         left_out=(*sorted_out.left_out, *renamed.left_out),
-        names={
-            **_given(needed.names, {p: p for p in sorted_out.missing}),
-            **_given(names, {p: there(p) for p in sorted_out.unexpected}),
-        },
+        names=_of_one_side(
+            _given(needed.names, {p: p for p in sorted_out.missing}),
+            _given(names, {p: there(p) for p in sorted_out.unexpected}),
+        ),
     )
     return Comparison(report, source, pairing.paths)
 
@@ -255,6 +255,12 @@ def _given(names: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]
         if name is not None:
             found[shown] = name
     return found
+
+
+def _of_one_side(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Leave a path away that is called one thing here and another there; `misnamed` has both."""
+    both = {**ours, **theirs}
+    return {path: name for path, name in both.items() if ours.get(path, name) == name}
 
 
 def _is_about(group: str, paths: Iterable[str]) -> bool:

@@ -94,3 +94,19 @@ def test_a_tensorflow_checkpoint_is_compared_too(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     path = tf.train.Checkpoint(model=model).save(tmp_path / "ckpt")
     assert kct.compare(model, path)
+
+
+def test_a_path_is_called_by_no_name_of_the_other_side(tmp_path):
+    """Where a layer has another name in the file, the model's is not called by that."""
+    path = tmp_path / "a.weights.h5"
+    _dense("one").save_weights(path)
+    report = kct.compare(_dense("other"), path)
+    assert report.missing == report.unexpected == ("layers/dense/vars/0", "layers/dense/vars/1")
+    assert [(one.name_in_file, one.name_in_model) for one in report.misnamed] == [("one", "other")]
+    assert report.names == {}
+
+
+def _dense(name):
+    import keras
+
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name=name)])

@@ -272,3 +272,19 @@ def test_fit_again_after_an_exception_goes_on_in_the_background_too(tmp_path: Pa
         _model().fit(X, Y, epochs=4, verbose=0, callbacks=[backup, After()])
     history = _model().fit(X, Y, epochs=4, verbose=0, callbacks=[backup])
     assert history.epoch == [0, 1, 2, 3]
+
+
+def test_a_backup_leaves_what_has_taken_the_place_of_its_file(tmp_path: Path) -> None:
+    """A pattern that makes the names of a run's own files: what is there now was not its own."""
+    path = tmp_path / "ckpt-00000001.weights.h5"
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    manager = kct.CheckpointManager(tmp_path, max_to_keep=1, model=model)
+    assert manager.save() == str(path)
+    model.compile("sgd", "mse")
+    saver = kct.ModelCheckpoint(
+        str(tmp_path / "ckpt-{epoch:08d}.weights.h5"), save_weights_only=True
+    )
+    model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=[saver])
+    kept = path.read_bytes()
+    manager.save()
+    assert path.read_bytes() == kept
