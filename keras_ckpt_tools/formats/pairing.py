@@ -7,8 +7,10 @@ called, so layers in lists are paired by their names first. Only the rest goes b
 never a layer whose user called it something else than it is called there.
 
 A name that Keras made up (`dense_3` of a `Dense`) says nothing: it counts all layers that the
-process has made. Where Keras' path has an attribute in it (`encoder` of `self.encoder`), that is a
-name of its own, and pairs as it is.
+process has made. Only where both sides have the very same such names in another order is that a
+contradiction: layers have changed places, or are made in another order than before, and no file
+says which. Where Keras' path has an attribute in it (`encoder` of `self.encoder`), that is a name
+of its own, and pairs as it is.
 
 Works on paths, shapes and names alone.
 """
@@ -85,11 +87,15 @@ def _tree(tensors: Mapping[str, TensorInfo]) -> _Tree:
 
 @dataclass(frozen=True)
 class _Child:
-    """One layer of a list: its segment of the path, what it holds, and what its user called it."""
+    """One layer of a list: its segment of the path, what it holds, and what its user called it.
+
+    `label` is what it is called, whoever called it so.
+    """
 
     segment: str
     tree: _Tree
     name: str | None
+    label: str | None
 
     @property
     def kind(self) -> str:
@@ -145,26 +151,42 @@ class _Pairs:
                 yield segment, segment
                 del mine[segment], its[segment]
         moved = set()
+        in_another_order = _in_another_order(mine, its)
         for one, other in _same_names(mine, its):
             yield one.segment, other.segment
             del mine[one.segment], its[other.segment]
             if one.segment != other.segment:
                 moved |= {one.kind, other.kind}
         for one, other in _same_places(mine, its, moved):
-            if one.name is None or other.name in (None, one.name):
+            unlike = one.kind in in_another_order and one.label != other.label
+            if not unlike and (one.name is None or other.name in (None, one.name)):
                 yield one.segment, other.segment
             elif one.shapes == other.shapes:
-                self.found.misnamed.append(
-                    (f"{there}{other.segment}", other.name, f"{here}{one.segment}", one.name)
-                )
+                ours_is, theirs_is = f"{here}{one.segment}", f"{there}{other.segment}"
+                self.found.misnamed.append((theirs_is, str(other.label), ours_is, str(one.label)))
 
 
 def _children(tree: _Tree, group: str, names: Mapping[str, str]) -> dict[str, _Child]:
+    labels = {segment: names.get(f"{group}{segment}") for segment in tree}
     return {
-        segment: _Child(segment, inner, given_name(names.get(f"{group}{segment}"), segment))
+        segment: _Child(segment, inner, given_name(labels[segment], segment), labels[segment])
         for segment, inner in tree.items()
         if isinstance(inner, dict)
     }
+
+
+def _in_another_order(mine: Mapping[str, _Child], its: Mapping[str, _Child]) -> set[str]:
+    """Return the classes of which both sides have the same names, and in another order."""
+    found = set()
+    for kind in {child.kind for child in mine.values()}:
+        ours, theirs = (
+            {c.number: c.label for c in side.values() if c.kind == kind and c.name is None}
+            for side in (mine, its)
+        )
+        if ours != theirs and None not in ours.values():
+            same = sorted(map(str, ours.values())) == sorted(map(str, theirs.values()))
+            found |= {kind} if same else set()
+    return found
 
 
 def given_name(name: str | None, segment: str) -> str | None:

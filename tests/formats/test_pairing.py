@@ -109,3 +109,17 @@ def test_a_tensor_where_a_group_is_pairs_with_nothing() -> None:
     theirs = {"layers": info, "layers/dense/vars/0": info}
     names = {"": "m", "layers/dense": "a"}
     assert pair({"layers/dense/vars/0": info}, theirs, names, names) == Pairing()
+
+
+def test_the_same_counted_names_in_another_order_are_told() -> None:
+    """Whether layers have changed places or are only made in another order, no file says."""
+    found = paired(layers("dense", "dense_1"), layers("dense_1", "dense"))
+    assert not found.paths
+    assert [(theirs, ours) for _, theirs, _, ours in found.misnamed] == [
+        ("dense_1", "dense"),
+        ("dense", "dense_1"),
+    ]
+    counted_on = paired(layers("dense_4", "dense_5"), layers("dense", "dense_1"))
+    assert len(counted_on.paths) == 2
+    overlapping = paired(layers("dense_1", "dense_2"), layers("dense", "dense_1"))
+    assert len(overlapping.paths) == 2
