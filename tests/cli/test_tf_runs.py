@@ -73,3 +73,16 @@ def test_a_mixed_run_is_pruned_to_what_the_policy_keeps(cli, mixed_run):
     left = [name for end in ends for name in _names([4, 5], end)]
     assert sorted(os.listdir(mixed_run)) == ["checkpoint", *sorted(left)]
     assert _names([3])[0] not in (mixed_run / "checkpoint").read_text()
+
+
+def test_a_save_is_told_with_the_bytes_of_all_its_files(tmp_path, capsys):
+    """And not as one of no bytes."""
+    from keras_ckpt_tools.showing.tables import size_of
+
+    weight = tf.Variable([0.0])
+    manager = kct.CheckpointManager(tmp_path, format="tf", verbose=1, weight=weight)
+    path = Path(manager.save())
+    manager.wait()
+    sizes = [file.stat().st_size for file in tmp_path.glob(f"{path.name}.*")]
+    assert len(sizes) == 3
+    assert f"({size_of(sum(sizes))} in" in capsys.readouterr().out
