@@ -2,8 +2,9 @@
 
 A file is itself, whatever it is called. A folder is one artefact if it is one by its content (an
 unzipped model, a SavedModel); otherwise it stands for the files in it and below that are called
-like models, which is what a hook over a folder means. A file of that name that turns out to be
-something else is a problem worth reporting, so content is not asked before.
+like models, and for the prefixes of TensorFlow checkpoints, which is what a hook over a folder
+means. A file of that name that turns out to be something else is a problem worth reporting, so
+content is not asked before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix
 
 __all__ = ["artefacts_at", "one_of_folder"]
 
@@ -25,13 +27,16 @@ def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
     A folder in which there is none is yielded itself, so that whoever asks is told.
     """
     for path in paths:
-        if os.path.isdir(path) and tell(path).kind in _FOLDERS:
+        kind = tell(path).kind if os.path.isdir(path) else None
+        if kind in _FOLDERS:
             found = False
             for inner in _below(path):
                 found = True
                 yield inner
             if not found:
                 yield path
+        elif kind is Kind.TF_CHECKPOINT:
+            yield from _with_tensorflow(path)
         else:
             yield path
 
@@ -49,6 +54,18 @@ def one_of_folder(path: str) -> tuple[str, str | int]:
     return (folder, int(which)) if which.isascii() and which.isdigit() else (path, "latest")
 
 
+def _with_tensorflow(folder: str) -> Iterator[str]:
+    """Yield what is in a folder of TensorFlow's: it is one artefact, if all in it are its own."""
+    inner = list(_below(folder))
+    own = (os.path.join(folder, os.path.basename(path)) for path in inner)
+    if all(
+        path == place and not os.path.exists(path) for path, place in zip(inner, own, strict=True)
+    ):
+        yield folder
+    else:
+        yield from inner
+
+
 def _below(folder: str) -> Iterator[str]:
     # Links to folders are not followed: one that leads upwards would have no end.
     for place, folders, names in os.walk(folder):
@@ -59,6 +76,8 @@ def _below(folder: str) -> Iterator[str]:
             elif tell(inner).kind is Kind.KERAS_DIR:
                 folders.remove(name)
                 yield inner
+        if "saved_model.pb" in names and "variables" in folders:
+            folders.remove("variables")  # It is a part of one model.
         folders.sort()
         for name in sorted(names):
             if name.endswith(_SUFFIXES) and not name.startswith("."):
@@ -66,3 +85,7 @@ def _below(folder: str) -> Iterator[str]:
             prefix = name.removesuffix(".index")
             if prefix != name and any(n.startswith(f"{prefix}.data-") for n in names):
                 yield os.path.join(place, prefix)
+            elif name.endswith(RECORD) and f"{name.removesuffix(RECORD)}.index" not in names:
+                # What has lost its index is to be heard of, too.
+                if is_prefix(os.path.join(place, name.removesuffix(RECORD))):
+                    yield os.path.join(place, name)

@@ -288,7 +288,8 @@ def _size_of_prefix(prefix: str) -> int:
     return sum(
         entry.stat().st_size
         for entry in os.scandir(folder)
-        if entry.name == f"{name}.index" or entry.name.startswith(f"{name}.data-")
+        if entry.name in (f"{name}.index", f"{name}.record")
+        or entry.name.startswith(f"{name}.data-")
     )
 
 

@@ -131,6 +131,20 @@ def prefixes_in(directory: str) -> list[str]:
     ]
 
 
+def files_of(path: str) -> list[str]:
+    """Return the names of the files of the checkpoint that a path is a prefix or a file of.
+
+    There are none where the path is neither.
+    """
+    folder, base = os.path.split(re.sub(r"\.(index|record|data-\d+-of-\d+)$", "", path))
+    ends = re.compile(re.escape(base) + r"\.(index|record|data-\d+-of-\d+)")
+    try:
+        found = [name for name in os.listdir(folder or ".") if ends.fullmatch(name)]
+    except OSError:
+        return []
+    return sorted(found) if any(name.endswith((".index", ".record")) for name in found) else []
+
+
 def has_prefixes(directory: str) -> bool:
     """Return whether there is a checkpoint in a directory."""
     try:

@@ -42,6 +42,15 @@ def is_prefix(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def size_of_run(prefix: str) -> int:
+    """Return the bytes of the files of such a checkpoint.
+
+    Raises:
+        OSError: one of them is not there.
+    """
+    return sum(os.path.getsize(f"{prefix}{suffix}") for suffix in SUFFIXES)
+
+
 def record_of(prefix: str) -> tuple[Record, int]:
     """Return the record of a checkpoint, and the bytes of its file.
 

@@ -11,13 +11,13 @@ import enum
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse, glimpse_of_run
 from keras_ckpt_tools.formats.handles import Identity
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.tf_run import DATA, RECORD
+from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
 
@@ -26,6 +26,7 @@ __all__ = ["OPENING", "KeptCheckpoint", "State", "is_listed", "look_at_all"]
 OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 _NUMBER = re.compile(r"ckpt-(\d{8,})(\.weights\.h5)?")  # Without an ending: a prefix.
+_RECORD = re.compile(rf"ckpt-\d{{8,}}{re.escape(RECORD)}")
 _PATTERN = "filepath"
 _NEVER = TrainingProgress()
 
@@ -124,7 +125,7 @@ def is_listed(name: str) -> bool:
     """Return whether a file of that name is one of a run."""
     if name.startswith("."):
         return (target_of_staged(name) or "").endswith(_SUFFIXES)
-    return name.endswith((*_SUFFIXES, ".index"))
+    return name.endswith((*_SUFFIXES, INDEX)) or _RECORD.fullmatch(name) is not None
 
 
 def look_at_all(
@@ -138,6 +139,11 @@ def look_at_all(
         before: What was seen before, by name: files that have not changed are not read again.
         any_name: Whether files are looked at that are not called like checkpoints.
     """
+    there = set(names)
+    data: dict[str, list[str]] = {}
+    for name in names:
+        if (begin := name.rpartition(".data-")[0]) and not name.startswith("."):
+            data.setdefault(begin, []).append(name)
     for name in names:
         if not any_name and not is_listed(name):
             continue
@@ -145,8 +151,11 @@ def look_at_all(
         one: KeptCheckpoint | None
         if name.startswith(".") and target_of_staged(name):
             one = _staged(path)
-        elif name.endswith(".index"):
-            one = _tensorflow(path, names)
+        elif name.endswith(INDEX) or _RECORD.fullmatch(name):
+            prefix, ending = os.path.splitext(name)
+            if ending == RECORD and f"{prefix}{INDEX}" in there:
+                continue
+            one = _tensorflow(os.path.join(folder, prefix), data.get(prefix, []))
         else:
             one = _look_at(path, before.get(name))
         if one is not None:
@@ -219,35 +228,40 @@ def _staged(path: str) -> KeptCheckpoint | None:
     )
 
 
-def _tensorflow(path: str, names: Iterable[str]) -> KeptCheckpoint | None:
-    prefix = path.removesuffix(".index")
-    begin = f"{os.path.basename(prefix)}.data-"
-    parts = [os.path.join(os.path.dirname(path), n) for n in names if n.startswith(begin)]
-    if not parts and not os.path.isfile(path):
-        return None
-    try:
-        statuses = [os.stat(part) for part in (path, *parts)]
-    except OSError:
-        return None
-    if f"{os.path.basename(prefix)}{RECORD}" in names and f"{prefix}{DATA}" in parts:
-        own = _of_run(prefix, statuses[1 + parts.index(f"{prefix}{DATA}")].st_size)
-        if own is not None:
-            identity = _identity(statuses[0])
-            return replace(own, size=own.size + statuses[0].st_size, identity=identity)
-    damage = "" if parts else "its data file is not there"
+def _tensorflow(prefix: str, data: list[str]) -> KeptCheckpoint | None:
+    folder = os.path.dirname(prefix)
+    found: dict[str, os.stat_result] = {}
+    for path in (f"{prefix}{INDEX}", *(os.path.join(folder, name) for name in data)):
+        try:
+            found[path] = os.stat(path)
+        except FileNotFoundError:
+            continue  # Named, or told by the other files to have been there.
+        except OSError:
+            return None
+    index, whole = found.get(f"{prefix}{INDEX}"), found.get(f"{prefix}{DATA}")
+    size = sum(status.st_size for status in found.values())
+    damage = "its data file is not there" if len(found) < 2 else ""
+    damage = damage if index else "its index is not there"
+    own = _of_run(prefix, whole.st_size if whole else 0)
+    if own is not None:
+        identity = _identity(index) if index else own.identity
+        own = replace(own, size=own.size + size, identity=identity)
+        return replace(own, state=State.DAMAGED, note=damage) if damage else own
+    if index is None:
+        return None  # A policy has deleted it since the directory was listed.
     return KeptCheckpoint(
         prefix,
         Kind.TF_CHECKPOINT,
-        State.FOREIGN if parts else State.DAMAGED,
-        sum(status.st_size for status in statuses),
-        statuses[0].st_mtime,
+        State.DAMAGED if damage else State.FOREIGN,
+        size,
+        index.st_mtime,
         note=damage or "no record of ours",
-        identity=_identity(statuses[0]),
+        identity=_identity(index),
     )
 
 
 def _of_run(prefix: str, data_size: int) -> KeptCheckpoint | None:
-    """Return a TensorFlow checkpoint of a run; its size without that of its index."""
+    """Return a TensorFlow checkpoint of a run, with the size of its record alone."""
     try:
         descriptor = os.open(f"{prefix}{RECORD}", OPENING)
     except OSError:
@@ -263,5 +277,4 @@ def _of_run(prefix: str, data_size: int) -> KeptCheckpoint | None:
         os.close(descriptor)
     if seen is None:
         return None
-    told = _told(prefix, status, seen)
-    return replace(told, size=status.st_size + data_size)
+    return _told(prefix, status, seen)

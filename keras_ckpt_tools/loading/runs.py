@@ -18,6 +18,7 @@ from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.glimpse import reader_of
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
 from keras_ckpt_tools.formats.nearby import not_found
+from keras_ckpt_tools.formats.tf_names import files_of
 from keras_ckpt_tools.formats.tf_run import RECORD
 from keras_ckpt_tools.formats.userblock import decode
 from keras_ckpt_tools.loading.directories import Found, best_first
@@ -121,7 +122,8 @@ def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
 
     Args:
         path: The directory of a `CheckpointManager`, a `BackupAndRestore` or a `ModelCheckpoint`;
-            or one file, which is then all there is. Directories in it are left alone.
+            or one file or prefix of a TensorFlow checkpoint, which is then all there is.
+            Directories in it are left alone.
         known: What was read of it before: files that have not changed are not read again.
 
     Returns:
@@ -145,7 +147,9 @@ def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
         single = not os.path.isdir(place)
         folder = os.path.dirname(place) if single else place
         names = [os.path.basename(place)] if single else os.listdir(place)
-        if single:
+        if single and (files := files_of(place)):
+            names, single = files, False
+        elif single:
             os.stat(place)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise not_found(place) from error

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.formats.tf_run import is_prefix, size_of_run
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.bars import bar
 from keras_ckpt_tools.showing.tables import size_of
@@ -46,7 +47,7 @@ class Save:
         committed_at: Seconds since 1970 (UTC) when it was visible.
         took_s: Seconds until then.
         blocked_s: Seconds for which training stood still.
-        nbytes: Bytes of the file.
+        nbytes: Bytes of the file, or of those of a TensorFlow checkpoint.
     """
 
     progress: TrainingProgress
@@ -139,7 +140,8 @@ class Announcer:
         save.took_s = time.perf_counter() - save.began
         save.committed_at = time.time()
         with contextlib.suppress(OSError):  # Somebody may be quick to take it away.
-            save.nbytes = os.path.getsize(save.place)
+            several = is_prefix(save.place)
+            save.nbytes = size_of_run(save.place) if several else os.path.getsize(save.place)
         self._committed.append(save)
 
     def settle(self, words: Callable[[Save], str] = str) -> None:

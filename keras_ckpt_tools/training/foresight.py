@@ -11,14 +11,16 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.tf_run import is_prefix
+from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
+from keras_ckpt_tools.formats.tf_names import files_of, prefix_of
+from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix
 from keras_ckpt_tools.formats.tf_run_source import RunSource, open_run
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage.occupancy import is_occupied
@@ -116,11 +118,44 @@ def foresee_file(path: str) -> Foresight:
         DamagedArtefactError: the file has changed.
         CkptError: it cannot be opened.
     """
+    if files_of(path):
+        path = prefix_of(path.removesuffix(RECORD))
+        if not is_prefix(path):
+            return _of_others(path)
     _, record = _whole(path)
     if record is None:
         note = "We did not write it, so it does not say where training was: epoch 0 comes next."
         return Foresight(path, path, "file of others", notes=(note,), by_itself=False)
     return _of_record(path, path, record, ())
+
+
+def _of_others(prefix: str) -> Foresight:
+    """Return what going on from a TensorFlow checkpoint of others means."""
+    checkpoint = TfCheckpoint(prefix)
+    if problems := list(checkpoint.bundle.problems()):
+        raise _damaged(prefix, problems)
+    note = (
+        "We did not write it, so it does not say where training was: epoch 0 comes next. "
+        "`kct.load_weights` reads it into a model, an optimizer or other objects."
+    )
+    return Foresight(
+        prefix,
+        prefix,
+        "TensorFlow checkpoint of others",
+        TrainingProgress(step=checkpoint.step()),
+        holds={"tensors": f"{len(checkpoint.tensors):,} tensors"},
+        notes=(note,),
+        by_itself=False,
+    )
+
+
+def _damaged(path: str, problems: Sequence[str]) -> DamagedArtefactError:
+    return DamagedArtefactError(
+        "; ".join(problems),
+        received=f"path={path!r}",
+        remedy="Restore it from a copy.",
+        path=path,
+    )
 
 
 def _whole(path: str) -> tuple[str, Record | None]:
@@ -132,12 +167,7 @@ def _whole(path: str) -> tuple[str, Record | None]:
     with open_run(path) if is_prefix(path) else open_source(path) as source:
         problems = source.problems() if isinstance(source, RunSource) else source.verify()
         if problems:
-            raise DamagedArtefactError(
-                "; ".join(problems),
-                received=f"path={path!r}",
-                remedy="Restore it from a copy.",
-                path=path,
-            )
+            raise _damaged(path, problems)
         return path, source.record
 
 

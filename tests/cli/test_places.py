@@ -50,3 +50,23 @@ def test_file_of_a_folder_is_chosen_with_an_at_sign(tmp_path):
         assert one_of_folder(path) == (path, "latest")
     os.mkdir(f"{run}@3")
     assert one_of_folder(f"{run}@3") == (f"{run}@3", "latest")
+
+
+def test_prefixes_are_found_beside_files_and_parts_of_a_saved_model_are_not(tmp_path):
+    """A folder of TensorFlow's alone is one artefact; one that has lost its index is told."""
+    from keras_ckpt_tools.formats.userblock import MAGIC
+
+    for name in ("run/cp", "export/variables/variables"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        for ending in (".index", ".data-00000-of-00001"):
+            written(tmp_path / f"{name}{ending}", b"x")
+    written(tmp_path / "export" / "saved_model.pb", b"x")
+    assert _places(tmp_path / "run") == [str(tmp_path / "run")]
+    assert _places(f"{tmp_path}/run/") == [f"{tmp_path}/run/"]
+    assert _places(tmp_path) == [str(tmp_path / "run" / "cp")]
+    for ending in (".index", ".data-00000-of-00001"):
+        written(tmp_path / f"top{ending}", b"x")
+    assert _places(tmp_path) == [str(tmp_path / "top"), str(tmp_path / "run" / "cp")]
+    written(tmp_path / "run" / "ckpt-00000001.record", MAGIC)
+    lost = str(tmp_path / "run" / "ckpt-00000001.record")
+    assert _places(tmp_path / "run") == [lost, str(tmp_path / "run" / "cp")]

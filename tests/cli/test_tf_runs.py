@@ -73,3 +73,56 @@ def test_a_mixed_run_is_pruned_to_what_the_policy_keeps(cli, mixed_run):
     left = [name for end in ends for name in _names([4, 5], end)]
     assert sorted(os.listdir(mixed_run)) == ["checkpoint", *sorted(left)]
     assert _names([3])[0] not in (mixed_run / "checkpoint").read_text()
+
+
+def test_a_save_is_told_with_the_bytes_of_all_its_files(tmp_path, capsys):
+    """And not as one of no bytes."""
+    from keras_ckpt_tools.showing.tables import size_of
+
+    weight = tf.Variable([0.0])
+    manager = kct.CheckpointManager(tmp_path, format="tf", verbose=1, weight=weight)
+    path = Path(manager.save())
+    manager.wait()
+    sizes = [file.stat().st_size for file in tmp_path.glob(f"{path.name}.*")]
+    assert len(sizes) == 3
+    assert f"({size_of(sum(sizes))} in" in capsys.readouterr().out
+
+
+@pytest.fixture
+def of_others(tmp_path: Path) -> Path:
+    """The prefix of a checkpoint that TensorFlow itself has written."""
+    held = tf.train.Checkpoint(weight=tf.Variable([1.0, 2.0]))
+    return Path(held.write(str(tmp_path / "of others" / "cp.ckpt")))
+
+
+def test_a_prefix_or_one_of_its_files_is_one_checkpoint(cli, mixed_run):
+    """For the list, for a picture and for what a restart would do."""
+    prefix = mixed_run / _names([4])[0]
+    for path in (prefix, *(f"{prefix}{end}" for end in (".index", ".record"))):
+        (run,) = json.loads(cli("ls", path, "--json").stdout)["runs"]
+        assert [one["name"] for one in run["checkpoints"]] == [prefix.name]
+        done = cli("resume-info", path)
+        assert done.exit_code == 0, done.stdout
+        assert "could go on with epoch 4" in done.stdout
+    assert kct.plot(prefix) is not None
+
+
+@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001"])
+def test_a_checkpoint_that_lacks_a_file_is_listed_as_damaged(cli, mixed_run, ending):
+    """Also where the file that is gone is the one that TensorFlow knows it by."""
+    os.unlink(mixed_run / _names([4], ending)[0])
+    (run,) = json.loads(cli("ls", mixed_run, "--json").stdout)["runs"]
+    states = {one["name"]: one["state"] for one in run["checkpoints"]}
+    assert [name for name, state in states.items() if state == "damaged"] == _names([4])
+    assert len(states) == 5
+
+
+def test_a_checkpoint_of_others_is_called_so(cli, of_others):
+    """It can be read, and does not say where training was; a changed byte is told."""
+    for path in (of_others, f"{of_others}.index"):
+        done = cli("resume-info", path)
+        assert done.exit_code == 0, done.stdout
+        assert "TensorFlow checkpoint of others" in done.stdout
+    data = Path(f"{of_others}.data-00000-of-00001")
+    data.write_bytes(b"!" + data.read_bytes()[1:])
+    assert cli("resume-info", of_others).exit_code == 1
