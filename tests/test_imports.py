@@ -45,6 +45,7 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.formats.source",
     "keras_ckpt_tools.formats.tf_bundle_writer",
     "keras_ckpt_tools.formats.tf_checkpoint",
+    "keras_ckpt_tools.formats.tf_paths",
     "keras_ckpt_tools.formats.tf_run",
     "keras_ckpt_tools.formats.tf_run_source",
     "keras_ckpt_tools.formats.userblock",

@@ -75,7 +75,9 @@ def command(
     except CkptError as error:
         status = UNREADABLE if isinstance(error, ArtefactError) else PROBLEMS
         facts = {"source": source, "target": target, "error": str(error)}
-        sys.exit(answer_one(Answer(status, str(error), (), facts, "refused"), as_json=as_json))
+        # Errors of several lines have made them harmless; a line break elsewhere is a file's own.
+        first, *lines = str(error).split("\n") if error.what.endswith("\n") else [str(error)]
+        sys.exit(answer_one(Answer(status, first, (), facts, "refused", lines), as_json=as_json))
     word = "written" if report.written else "dry run"
     rows = () if as_json else report.rows(_SHOWN)
     facts = report.to_json() if as_json else {}

@@ -44,6 +44,7 @@ class Answer:
     Attributes:
         status: `GOOD`, `PROBLEMS` or `UNREADABLE`.
         caption: One line about it.
+        lines: More lines of it, as they are.
         rows: What there is to say about it, in columns.
         facts: The same and more, for programs.
         word: What the status is called, where it is not one of a file: `"different"`.
@@ -54,6 +55,7 @@ class Answer:
     rows: Sequence[Sequence[str]] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     word: str = ""
+    lines: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
@@ -109,7 +111,9 @@ def answer_one(one: Answer, *, as_json: bool) -> int:
 
 
 def _as_plain_text(one: Answer) -> None:
-    write(as_text(f"{one.verdict}: {one.caption}", one.rows))
+    lines = (as_text(f"{one.verdict}: {one.caption}", ()), *map(printable, one.lines))
+    table = as_text("", one.rows).split("\n")[1:]
+    write("\n".join([*lines, *table]))
 
 
 def write(text: str) -> None:
@@ -134,6 +138,8 @@ def _on_terminal() -> Any:
             (f" {one.verdict} ", f"reverse {_COLOURS[one.status]}"),
             f" {printable(one.caption)}",
         ))  # fmt: skip
+        for line in one.lines:
+            console.print(Text(printable(line)))
         if one.rows:
             table = Table(box=box.SIMPLE, show_header=False)
             for row in one.rows:

@@ -86,6 +86,12 @@ def left_alone_by(source: TensorSource) -> frozenset[str]:
     return paths
 
 
+def state_of_optimizers_in(source: TensorSource) -> frozenset[str]:
+    """Return what a source says is the state of an optimizer, by path, wherever that stands."""
+    paths: frozenset[str] = getattr(source, "state_of_optimizers", frozenset())
+    return paths
+
+
 def read_from(source: TensorSource, places: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
     """Return tensors of a source under other names.
 

@@ -8,6 +8,7 @@ a key is the name of a variable. No TensorFlow is needed to read any of it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.tf_bundle import Bundle, damaged
 from keras_ckpt_tools.formats.tf_graph import VALUE, Node, parse_graph
 from keras_ckpt_tools.formats.tf_names import prefix_in, prefix_of
+from keras_ckpt_tools.formats.tf_paths import Paths, paths_of
 
 __all__ = ["GRAPH", "SUFFIX", "Node", "TfCheckpoint", "plain_key", "prefix_in", "prefix_of"]
 
@@ -77,6 +79,11 @@ class TfCheckpoint:
             DamagedArtefactError: bytes have changed or are missing.
         """
         return self.bundle.read_all(paths)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """What its tensors are called, and which of them are the state of an optimizer."""
+        return paths_of(self.root, self.tensors)
 
     def number(self, name: str) -> int | None:
         """Return a whole number that was saved with the root object, or `None` without it."""

@@ -43,6 +43,7 @@ def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True
         return match_names(checkpoint, target)
     nodes = _nodes_of(checkpoint, target)
     matching = Matching(checkpoint)
+    matching.sets_optimizers_apart = not any(map(_has_optimizer, target.parts))
     for part in target.parts:
         if not part.is_optimizer:
             _match(checkpoint, matching, part, nodes.get(part.name), build)
@@ -65,6 +66,12 @@ def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True
             if lacking and id(child) not in taken and name not in _COUNTED:
                 matching.leave(child)
     return matching.source()
+
+
+def _has_optimizer(part: Part) -> bool:
+    # Of a module that is not Keras', any variable may be an optimizer's.
+    unknown = not part.is_keras and not hasattr(part.target, "shape")
+    return unknown or part.is_optimizer or part.optimizer is not None
 
 
 def _match(

@@ -29,6 +29,7 @@ from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.tf_checkpoint import Node, TfCheckpoint, plain_key
 from keras_ckpt_tools.formats.tf_layers import layers_by_number, pair_layers
+from keras_ckpt_tools.formats.tf_paths import Paths
 from keras_ckpt_tools.formats.tf_slots import match_optimizer
 from keras_ckpt_tools.formats.variable_trees import is_variable
 from keras_ckpt_tools.metadata import TensorInfo
@@ -57,7 +58,8 @@ class MatchedSource:
         self._source = checkpoint
         self._keys = dict(keys)
         self._dtypes = dtypes
-        self.places = {path: plain_key(key) for path, key in keys.items()}
+        names = checkpoint.paths.by_key if isinstance(checkpoint, TfCheckpoint) else {}
+        self.places = {path: names.get(key) or plain_key(key) for path, key in keys.items()}
         self.tensors = {path: self._info(path, key) for path, key in keys.items()}
 
     def _info(self, path: str, key: str) -> TensorInfo:
@@ -110,10 +112,13 @@ class Matching:
 
     Attributes:
         variables: The variables of all objects so far, as saved and as live.
+        sets_optimizers_apart: Whether what is left of optimizers is the state of one that only the
+            checkpoint has: then it has the paths that such state has in other files.
     """
 
     def __init__(self, checkpoint: TfCheckpoint):
         self.variables: list[tuple[Node, Any]] = []
+        self.sets_optimizers_apart = False
         self._checkpoint = checkpoint
         self._keys: dict[str, str] = {}
         self._dtypes: dict[str, str] = {}
@@ -206,9 +211,18 @@ class Matching:
         rest = {key for node in self._below for key in _keys_below(node)}
         # Slots are not children of anything.
         rest |= {slot.key for node in self._slots for _, _, slot in node.slots}
-        tensors = self._checkpoint.tensors
-        left = {plain_key(key): key for key in sorted(rest - taken) if key in tensors}
+        tensors, paths = self._checkpoint.tensors, self._checkpoint.paths
+        left: dict[str, str] = {}
+        for key in sorted(rest - taken):
+            if key in tensors:
+                path = self._path_of_left(key, paths)
+                left[paths.by_key[key] if path in left else path] = key
         return MatchedSource(self._checkpoint, self._keys | left, self._dtypes)
+
+    def _path_of_left(self, key: str, paths: Paths) -> str:
+        if self.sets_optimizers_apart and key in paths.state:
+            return f"{OPTIMIZER_GROUP}{paths.state[key]}"
+        return paths.by_key[key]
 
 
 def _variable_of(target: Any) -> Any:

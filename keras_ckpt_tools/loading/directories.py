@@ -66,7 +66,7 @@ def _look_at(path: str) -> Found:
     try:
         artefact = tell(path)
         if artefact.refusal is not None:
-            return Found(path, artefact.kind, damage=artefact.refusal.what)
+            return Found(path, artefact.kind, damage=artefact.refusal.what.rstrip("."))
         if artefact.damage:
             return Found(path, artefact.kind, damage=artefact.damage)
         if artefact.kind not in READABLE:
@@ -78,7 +78,7 @@ def _look_at(path: str) -> Found:
             return Found(path, artefact.kind, record.progress, True, versions=record.versions)
     except CkptError as error:
         kind = artefact.kind if "artefact" in locals() else Kind.UNKNOWN
-        return Found(path, kind, damage=error.what)
+        return Found(path, kind, damage=error.what.rstrip("."))
 
 
 def latest_first(found: Iterable[Found]) -> list[Found]:

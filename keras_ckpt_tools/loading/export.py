@@ -16,11 +16,18 @@ import json
 import os
 
 from keras_ckpt_tools._version import __version__
-from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, RestoreError
+from keras_ckpt_tools.errors import (
+    ArgumentError,
+    ArtefactKindError,
+    ObjectsNotFoundError,
+    RestoreError,
+)
 from keras_ckpt_tools.formats.chunks import nbytes_of
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP, compare_tensors
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.tensor_source import state_of_optimizers_in
+from keras_ckpt_tools.formats.tf_paths import BOOKKEEPING
 from keras_ckpt_tools.loading.configs import uncompiled
 from keras_ckpt_tools.loading.exported import Exported, Format, Wish
 from keras_ckpt_tools.loading.inventory import inventory
@@ -146,13 +153,24 @@ def _material(opened: Opened, format: Format, wish: Wish) -> Material:
     compiled = wish.optimizer and (
         not as_objects or any("optimizer" in path.lower() for path in opened.weights.tensors)
     )
-    return of_model(opened, wish.config_from, wish.trusted, wish.max_bytes, compiled=compiled)
+    try:
+        return of_model(opened, wish.config_from, wish.trusted, wish.max_bytes, compiled=compiled)
+    except ObjectsNotFoundError as error:
+        if not as_objects or _is_scattered(opened, wish):
+            raise
+        remedy = (
+            "Without the model: `--bare` writes the tensors by path, and nothing is built. With "
+            f"it, in Python: {error.remedy}"
+        )
+        raise ObjectsNotFoundError(
+            error.what, received=error.received, remedy=remedy, **error.facts
+        ) from error
 
 
 def _is_scattered(opened: Opened, wish: Wish) -> bool:
     """Return whether only a live model can say where the tensors of a file belong."""
     if opened.kind is Kind.TF_CHECKPOINT:
-        plain = all(map(is_keras_path, opened.weights.tensors))
+        plain = opened.record is not None or all(map(is_keras_path, opened.weights.tensors))
         return wish.config_from is not None and not plain
     return opened.kind in (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
 
@@ -162,7 +180,12 @@ def _places(material: Material, wish: Wish) -> Places:
     record = None if material.model is not None else material.record
     places = places_of_object(record, tensors, wish.object, material.path)
     if not wish.optimizer:
-        places = {n: p for n, p in places.items() if not n.startswith(OPTIMIZER_GROUP)}
+        state = state_of_optimizers_in(material.weights)
+        places = {
+            name: place
+            for name, place in places.items()
+            if not name.startswith(OPTIMIZER_GROUP) and place not in state
+        }
     include, exclude = matcher(wish.include), matcher(wish.exclude)
     places = {
         name: place
@@ -170,7 +193,7 @@ def _places(material: Material, wish: Wish) -> Places:
         if (include is None or include.match(name) or include.match(place))
         and not (exclude and (exclude.match(name) or exclude.match(place)))
     }
-    if not places:
+    if not any(wish.picks or name.partition("/")[0] not in BOOKKEEPING for name in places):
         raise ArgumentError(
             "No tensor is left that could go.",
             received=f"path={material.path!r}",

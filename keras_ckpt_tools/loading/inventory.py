@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
+from keras_ckpt_tools.formats.tensor_source import state_of_optimizers_in
 from keras_ckpt_tools.loading.exported import Format, Part, Wish
 from keras_ckpt_tools.loading.material import Material
 from keras_ckpt_tools.loading.selection import Places
@@ -33,10 +34,10 @@ def inventory(
         wish: What was asked for.
     """
     went = [Part(name, what) for name, what in _groups(places)]
-    left = [
-        Part(name, what, _why(name, wish))
-        for name, what in _groups(material.weights.tensors.keys() - set(places.values()))
-    ]
+    stay = material.weights.tensors.keys() - set(places.values())
+    state = frozenset() if wish.optimizer else state_of_optimizers_in(material.weights) & stay
+    left = [Part(name, what, "--no-optimizer") for name, what in _groups(state)]
+    left += [Part(name, what, _why(name, wish)) for name, what in _groups(stay - state)]
     for name, what, goes in _beside(material, format):
         if goes:
             went.append(Part(name, what))

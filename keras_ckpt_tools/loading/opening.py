@@ -8,7 +8,6 @@ nothing else.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -119,7 +118,7 @@ def open_tensors(
             with open_run(prefix, limits) as run:
                 yield Opened(run.path, artefact.kind, artefact.size, run, None)
             return
-        checkpoint = _PlainNames(artefact)
+        checkpoint = _PlainNames(prefix, limits)
         yield Opened(checkpoint.path, artefact.kind, artefact.size, checkpoint, None)
         return
     if artefact.refusal is None and not artefact.damage and artefact.kind not in READABLE:
@@ -131,12 +130,14 @@ def open_tensors(
 class _PlainNames:
     """The tensors of a TensorFlow checkpoint under the paths of the objects that were saved."""
 
-    def __init__(self, artefact: Artefact):
-        from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, plain_key, prefix_of
+    def __init__(self, prefix: str, limits: Limits):
+        from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
 
-        self._checkpoint = TfCheckpoint(prefix_of(artefact.path))
+        self._checkpoint = TfCheckpoint(prefix, limits)
         self.path = self._checkpoint.path
-        self._keys = {_unescaped(plain_key(key)): key for key in self._checkpoint.tensors}
+        paths = self._checkpoint.paths
+        self._keys = {name: key for key, name in paths.by_key.items()}
+        self.state_of_optimizers = frozenset(paths.by_key[key] for key in paths.state)
         self.tensors: Mapping[str, TensorInfo] = {
             name: replace(self._checkpoint.tensors[key], path=name)
             for name, key in self._keys.items()
@@ -144,12 +145,3 @@ class _PlainNames:
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
         return read_from(self._checkpoint, {path: self._keys[path] for path in paths})
-
-
-def _unescaped(path: str) -> str:
-    r"""Return a path with the names that TensorFlow had to escape.
-
-    >>> _unescaped("model/v1..2/.OPTIMIZER_SLOT")
-    'model/v1.2/.OPTIMIZER_SLOT'
-    """
-    return re.sub(r"\.([.S])", lambda found: "/" if found[1] == "S" else ".", path)

@@ -49,12 +49,12 @@ def inspect_tensorflow(artefact: Artefact, limits: Limits) -> Inspection:
                     tensors=tuple(source.tensors.values()),
                     problems=notes,
                 )
-        from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint, plain_key
+        from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
 
         checkpoint = TfCheckpoint(prefix, limits)
         tensors = (
-            dataclasses.replace(info, path=plain_key(key))
-            for key, info in checkpoint.tensors.items()
+            dataclasses.replace(checkpoint.tensors[key], path=name)
+            for key, name in checkpoint.paths.by_key.items()
         )
         return dataclasses.replace(
             found,

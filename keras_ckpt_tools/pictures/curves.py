@@ -260,7 +260,7 @@ def panels_of(runs: Sequence[Curves], metrics: Sequence[str] | None = None) -> l
     unknown = [name for name in asked if name not in names]
     if unknown or not asked:
         raise ArgumentError(
-            "No run has these metrics: " + ", ".join(map(repr, unknown))
+            "No run has these metrics: " + ", ".join(map(repr, unknown)) + "."
             if unknown
             else "No metric is asked for.",
             received=f"metrics={list(asked)!r}",

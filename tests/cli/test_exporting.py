@@ -284,3 +284,21 @@ def test_no_framework_is_imported(tmp_path):
     )
     assert done.stdout.splitlines()[-1] == "[]", done
     assert _model_tensors(tmp_path / "d.weights.h5") == _model_tensors(source)
+
+
+def test_what_cannot_be_built_is_told_in_lines_with_the_way_around_it(keras_ckpt, tmp_path):
+    """Each object on lines of its own, and `--bare`, which does without all of them."""
+    program = (
+        "import sys, keras, numpy\n"
+        "@keras.saving.register_keras_serializable('mine')\n"
+        "class Mine(keras.layers.Dense):\n    pass\n"
+        "keras.Sequential([keras.Input((2,)), Mine(1)]).save(sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.keras"], check=True)
+    done = keras_ckpt("export", tmp_path / "a.keras", tmp_path / "b.ckpt")
+    assert done.returncode != 0
+    assert done.stdout.startswith("refused: The file needs 1 object that cannot be used: 1 missing")
+    assert "\\n" not in done.stdout
+    assert done.stdout.splitlines()[1].startswith("  missing    mine>Mine")
+    assert "`--bare` writes the tensors by path" in done.stdout
+    assert keras_ckpt("export", tmp_path / "a.keras", tmp_path / "b.ckpt", "--bare").returncode == 0

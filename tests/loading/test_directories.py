@@ -70,3 +70,14 @@ def test_directory_of_damaged_models_says_so(run):
         os.truncate(path, 100)
     with pytest.raises(DamagedArtefactError, match=r"model-6\.keras: .*; model-7\.keras: "):
         kct.safe_load_model(run)
+
+
+def test_damage_is_told_with_one_full_stop(run):
+    """Also where an error had one already: that of a record with changed bytes."""
+    path = run / "model-7.keras"
+    data = bytearray(path.read_bytes())
+    data[data.index(b'"progress"') + 1] ^= 1
+    path.write_bytes(data)
+    told = [one.what for one in kct.inspect(run).problems if path.name in one.what]
+    assert len(told) == 1
+    assert told[0].endswith(" have changed.")
