@@ -18,9 +18,10 @@ import click
 
 from keras_ckpt_tools.cli.columns import Column, Row, Table, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write_json
-from keras_ckpt_tools.cli.units import age, amount, metric, plural
+from keras_ckpt_tools.cli.units import age, amount, metric
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.loading.runs import KeptCheckpoint, Run, State, find_runs, read_run
+from keras_ckpt_tools.showing.tables import plural
 
 __all__ = ["Listing", "command", "facts_of", "list_runs", "table_of"]
 

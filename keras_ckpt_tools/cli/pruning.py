@@ -16,7 +16,7 @@ import click
 
 from keras_ckpt_tools.cli.columns import Column, Row, Table, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
-from keras_ckpt_tools.cli.units import amount, metric, plural
+from keras_ckpt_tools.cli.units import amount, metric
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.tf_run import SUFFIXES, is_prefix
@@ -24,6 +24,7 @@ from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
 from keras_ckpt_tools.loading.pruning import Plan, plan_pruning
 from keras_ckpt_tools.loading.runs import Run, State, read_run
 from keras_ckpt_tools.metadata import Best
+from keras_ckpt_tools.showing.tables import plural
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.occupancy import Occupancy, is_occupied
 from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast, Policy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["age", "amount", "metric", "plural"]
+__all__ = ["age", "amount", "metric"]
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
@@ -40,12 +40,3 @@ def metric(value: float | None) -> str:
     ('0.1235', '', 'nan')
     """
     return "" if value is None else f"{value:.4g}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "checkpoint"), plural(1200, "epoch")
-    ('1 checkpoint', '1,200 epochs')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

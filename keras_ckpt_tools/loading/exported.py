@@ -9,6 +9,7 @@ from typing import Any, Literal
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.showing.tables import plural
 
 __all__ = ["Exported", "Format", "Part", "Wish"]
 
@@ -118,7 +119,7 @@ class Exported:
         size = sum(info.nbytes for info in self.tensors.values())
         return (
             f"{self.source} -> {self.target}: {self.format} {verb}, "
-            f"{len(self.tensors)} tensors of {size:,} bytes"
+            f"{plural(len(self.tensors), 'tensor')} of {size:,} bytes"
         )
 
     def to_json(self) -> dict[str, Any]:

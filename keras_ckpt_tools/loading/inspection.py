@@ -15,6 +15,7 @@ from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.loading.resolve import ObjectUse
 from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
+from keras_ckpt_tools.showing.tables import plural
 
 __all__ = ["Inspection", "Problem", "Severity"]
 
@@ -168,10 +169,10 @@ class Inspection:
             facts.append("by " + ", ".join(f"{n} {v}" for n, v in self.versions.items()))
         if self.progress.trained:
             done = self.progress
-            facts.append(f"{done.epochs_completed} epochs completed, step {done.step}")
+            facts.append(f"{plural(done.epochs_completed, 'epoch')} completed, step {done.step}")
         if self.tensors:
             size = sum(t.nbytes for t in self.tensors)
-            facts.append(f"{len(self.tensors)} tensors of {size:,} bytes")
+            facts.append(f"{plural(len(self.tensors), 'tensor')} of {size:,} bytes")
         own = sum(use.verdict == "built-in" for use in self.objects)
         if self.objects:
             facts.append(f"{own} of {len(self.objects)} objects are Keras' own")

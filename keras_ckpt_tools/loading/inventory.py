@@ -15,6 +15,7 @@ from keras_ckpt_tools.loading.exported import Format, Part, Wish
 from keras_ckpt_tools.loading.material import Material
 from keras_ckpt_tools.loading.selection import Places
 from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.showing.tables import plural
 
 __all__ = ["inventory"]
 
@@ -74,7 +75,9 @@ def _count(number: int, thing: str) -> str:
 
 def _progress(record: Record) -> str:
     done = record.progress
-    return f"{done.epochs_completed} epochs completed, step {done.step}" if done.trained else ""
+    if not done.trained:
+        return ""
+    return f"{plural(done.epochs_completed, 'epoch')} completed, step {done.step}"
 
 
 def _why(group: str, wish: Wish) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["as_html", "as_text", "facts_as_html", "printable", "size_of"]
+__all__ = ["as_html", "as_text", "facts_as_html", "plural", "printable", "size_of"]
 
 _LONGEST = 500
 
@@ -69,6 +69,15 @@ def facts_as_html(caption: str, facts: Mapping[str, str]) -> str:
         for name, value in facts.items()
     )
     return f"<table><caption>{_escaped(caption)}</caption>{body}</table>"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "checkpoint"), plural(1200, "epoch")
+    ('1 checkpoint', '1,200 epochs')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def size_of(nbytes: float) -> str:

@@ -126,3 +126,14 @@ def test_a_checkpoint_of_others_is_called_so(cli, of_others):
     data = Path(f"{of_others}.data-00000-of-00001")
     data.write_bytes(b"!" + data.read_bytes()[1:])
     assert cli("resume-info", of_others).exit_code == 1
+
+
+def test_one_of_a_thing_is_said_as_one(cli, of_others, mixed_run):
+    """One epoch and one tensor."""
+    assert (
+        "; 1 epoch completed, step"
+        in cli("inspect", mixed_run / _names([1], ".weights.h5")[0]).stdout
+    )
+    tensors = len(kct.inspect(of_others).tensors)
+    assert tensors == 1
+    assert "; 1 tensor of 8 bytes" in cli("inspect", of_others).stdout
