@@ -14,6 +14,7 @@ from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, an
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.loading.diff import diff
 from keras_ckpt_tools.loading.difference import Sort
+from keras_ckpt_tools.showing.bars import bar
 
 __all__ = ["command"]
 
@@ -69,9 +70,10 @@ def command(
     """
     (one, of_one), (other, of_other) = one_of_folder(first), one_of_folder(second)
     try:
-        report = diff(
-            one, other, which=(of_one, of_other), only=only, tolerance=tolerance, values=values
-        )
+        with bar("Comparing"):
+            report = diff(
+                one, other, which=(of_one, of_other), only=only, tolerance=tolerance, values=values
+            )
     except CkptError as error:
         facts = {"first": first, "second": second, "error": str(error)}
         sys.exit(answer_one(Answer(UNREADABLE, str(error), (), facts, "trouble"), as_json=as_json))

@@ -12,6 +12,7 @@ from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, an
 from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.loading.export import export
 from keras_ckpt_tools.loading.exported import Format, Wish
+from keras_ckpt_tools.showing.bars import bar
 
 __all__ = ["command"]
 
@@ -71,7 +72,9 @@ def command(
     """
     path, which = one_of_folder(source)
     try:
-        report = export(path, target, Wish(which=which, rename=_rules(rename), **options))
+        wish = Wish(which=which, rename=_rules(rename), **options)
+        with bar(f"Exporting to {target}"):
+            report = export(path, target, wish)
     except CkptError as error:
         status = UNREADABLE if isinstance(error, ArtefactError) else PROBLEMS
         facts = {"source": source, "target": target, "error": str(error)}
