@@ -6,6 +6,7 @@ One that is not installed is left out and named in the results.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,19 +46,23 @@ class Saver:
 
 
 class _Epochs:
-    """Calls a callback as `fit()` does at the end of one epoch after another."""
+    """Calls a callback as `fit()` does at the end of one epoch after another.
+
+    Several take turns with one model, and an epoch that is begun again would be another run.
+    """
+
+    _numbers = itertools.count()
 
     def __init__(self, callback: keras.callbacks.Callback, model: keras.Model):
         self._callback = callback
-        self._epoch = 0
         callback.set_model(model)
         # Peers that resume look for an earlier run now.
         callback.on_train_begin()
 
     def __call__(self) -> None:
-        self._callback.on_epoch_begin(self._epoch)
-        self._callback.on_epoch_end(self._epoch, {"loss": 1.0})
-        self._epoch += 1
+        epoch = next(self._numbers)
+        self._callback.on_epoch_begin(epoch)
+        self._callback.on_epoch_end(epoch, {"loss": 1.0})
 
 
 def callback_saver(
