@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from keras_ckpt_tools.cli.printing import write
-from keras_ckpt_tools.loading.tables import printable
+from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["Column", "Row", "Table", "colours_wanted", "lines_of", "show"]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras_ckpt_tools.loading.tables import as_text, printable
+from keras_ckpt_tools.showing.tables import as_text, printable
 
 __all__ = [
     "GOOD",

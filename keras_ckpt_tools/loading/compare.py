@@ -50,7 +50,7 @@ def compare(
         NotBuiltError: the model has no variables yet.
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it holds no weights that could be read.
-        DamagedArtefactError: it is visibly damaged.
+        DamagedArtefactError: it is visibly damaged; in a directory, all that are there are.
         ArgumentError: the first argument is neither a model nor a path, or another one cannot work.
 
     Example:

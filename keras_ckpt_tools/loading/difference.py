@@ -15,8 +15,8 @@ from typing import Any, Literal
 from keras_ckpt_tools.formats.distance import Distance
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.loading.config_changes import ConfigChange
-from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
+from keras_ckpt_tools.showing.tables import as_html, as_text
 
 __all__ = ["Difference", "Side", "Sort", "TensorChange", "Verdict"]
 

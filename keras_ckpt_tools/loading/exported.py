@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.metadata import TensorInfo
-from keras_ckpt_tools.showing.tables import plural
+from keras_ckpt_tools.showing.tables import as_html, as_text, plural
 
 __all__ = ["Exported", "Format", "Part", "Wish"]
 

@@ -13,9 +13,8 @@ from typing import Any, Literal
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.loading.resolve import ObjectUse
-from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
-from keras_ckpt_tools.showing.tables import plural
+from keras_ckpt_tools.showing.tables import as_html, as_text, plural
 
 __all__ = ["Inspection", "Problem", "Severity"]
 

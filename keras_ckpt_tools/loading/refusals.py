@@ -12,7 +12,7 @@ from keras_ckpt_tools.errors import ObjectsNotFoundError, UntranslatableError
 from keras_ckpt_tools.formats.keras_2 import Untranslated
 from keras_ckpt_tools.loading.resolve import ObjectUse
 from keras_ckpt_tools.loading.successors import successor
-from keras_ckpt_tools.loading.tables import printable
+from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["describe_refused", "describe_untranslated", "objects_not_found", "untranslatable"]
 

@@ -8,13 +8,13 @@ it.
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArtefactError
 from keras_ckpt_tools.formats.kinds import Artefact, Kind
 from keras_ckpt_tools.loading import directories
 
-__all__ = ["damaged", "wrong_kind"]
+__all__ = ["damaged", "only_one_model", "wrong_kind"]
 
 Wanted = Literal["model", "weights"]
 _LISTED = 5
@@ -158,4 +158,15 @@ def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
             "This is nothing that Keras writes: neither a `.keras` archive nor HDF5.",
             "Pass a `.keras` or `.h5` file, or a directory that `kct.ModelCheckpoint` wrote.",
         ),
+    )
+
+
+def only_one_model(kind: Kind, path: str, target: Any) -> ArtefactKindError:
+    """Return the error for what holds a model, where something else was asked for."""
+    return ArtefactKindError(
+        f"It is of the kind {str(kind)!r}, which holds one model and no other objects.",
+        received=f"path={path!r}, target={target!r}",
+        remedy=f"Pass the model itself: `kct.load_weights(model, {path!r})`.",
+        path=path,
+        kind=str(kind),
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
@@ -32,7 +32,7 @@ from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import with_fresh_optimizer
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
 from keras_ckpt_tools.loading.one_model import LEGACY, build_config, weights_in
-from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
+from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kind
 from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
 from keras_ckpt_tools.showing.bars import bar_for_file
@@ -261,13 +261,7 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
 @contextmanager
 def _open_orbax(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
     if is_several(target):
-        raise ArtefactKindError(
-            f"This is an {artefact.kind}: it holds one model, and no other objects.",
-            received=f"path={artefact.path!r}, target={target!r}",
-            remedy=f"Pass the model itself: `kct.load_weights(model, {artefact.path!r})`.",
-            path=artefact.path,
-            kind=str(artefact.kind),
-        )
+        raise only_one_model(artefact.kind, artefact.path, target)
     with OrbaxCheckpoint(artefact.path, wanted.limits) as step:
         held = sum(info.nbytes for info in step.tensors.values())
         with counted_variables(step.path, held, wanted.limits.max_bytes):

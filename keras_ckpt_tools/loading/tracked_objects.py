@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.targets import Part, Target
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.loading.former_weights import has_migrated
+from keras_ckpt_tools.loading.remedies import only_one_model
 from keras_ckpt_tools.metadata import Record, TrackedObject
 
 
@@ -57,13 +58,7 @@ def open_tracked(source: Source, target: Any, *, build: bool = True) -> tuple[Ta
     parts = Target(target)
     tracked = source.record.objects_tracked if source.record else {}
     if not tracked:
-        raise ArtefactKindError(
-            f"This is a {source.kind}: it holds one model, and no other objects.",
-            received=f"path={source.path!r}, target={target!r}",
-            remedy=f"Pass the model itself: `kct.load_weights(model, {source.path!r})`.",
-            path=source.path,
-            kind=str(source.kind),
-        )
+        raise only_one_model(source.kind, source.path, target)
     if parts.is_container:
         names = {part.name: part.name for part in parts.parts}
         found = names if names.keys() <= tracked.keys() else {name: name for name in tracked}

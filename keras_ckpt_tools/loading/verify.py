@@ -14,8 +14,8 @@ from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.loading.remedies import wrong_kind
-from keras_ckpt_tools.loading.tables import as_html, as_text
 from keras_ckpt_tools.showing.bars import bar_for_file
+from keras_ckpt_tools.showing.tables import as_html, as_text
 
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 

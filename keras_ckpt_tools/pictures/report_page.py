@@ -14,13 +14,13 @@ from collections.abc import Iterable, Sequence
 
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.loading.tables import printable
 from keras_ckpt_tools.pictures.checkpoint_table import checkpoint_table
 from keras_ckpt_tools.pictures.curves import By, Curves, Panel, curves_of, panels_of
 from keras_ckpt_tools.pictures.page_style import STYLE
 from keras_ckpt_tools.pictures.run_facts import RunFacts, duration, facts_of, moment
 from keras_ckpt_tools.pictures.story import Story, story_of_directory
 from keras_ckpt_tools.pictures.svg import STAR, panel_as_svg, shown
+from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["report_page"]
 

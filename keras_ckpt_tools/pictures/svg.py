@@ -11,9 +11,9 @@ import html
 import math
 from collections.abc import Sequence
 
-from keras_ckpt_tools.loading.tables import printable
 from keras_ckpt_tools.pictures.curves import By, Curves, Line, Panel
 from keras_ckpt_tools.pictures.story import Save
+from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["STAR", "panel_as_svg", "shown", "ticks"]
 
