@@ -18,8 +18,8 @@ class Part:
     """A measurement.
 
     Attributes:
-        row: What is measured: `"pause"`, `"steps"`, `"durable"`, `"resume"`, `"weights"`,
-            `"model"`, `"inspection"`, `"memory"` or `"import"`.
+        row: What is measured: `"pause"`, `"steps"`, `"cost"`, `"durable"`, `"resume"`,
+            `"weights"`, `"model"`, `"inspection"`, `"memory"` or `"import"`.
         case: Name of the case; empty for `"import"`.
         rounds: How often.
         directory: Where files may be put.
@@ -51,6 +51,7 @@ def measure(part: Part) -> dict[str, Any]:
         functions = {
             "pause": saving.measure_pause,
             "steps": saving.measure_steps,
+            "cost": saving.measure_cost,
             "durable": saving.measure_durable,
             "resume": resuming.measure_resume,
             "weights": loading.measure_weights,

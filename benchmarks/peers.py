@@ -38,11 +38,13 @@ class Saver:
         name: What it is called in the results.
         save: Saves it, or begins to.
         wait: Returns when what was begun is on disk.
+        busy: Whether what was begun is still under way; `None` where that is only known by waiting.
     """
 
     name: str
     save: Callable[[], Any]
     wait: Callable[[], Any] = lambda: None
+    busy: Callable[[], bool] | None = None
 
 
 class _Epochs:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,10 @@ BY_REFERENCE = "floor: read all variables by reference"
 RAW_WRITE = "floor: raw write + fsync"
 MEMCPY = "floor: memcpy"
 NO_SAVE = "floor: no save"
+RAW_BESIDE = "floor: raw write + fsync in a thread"
 _LEAST_STEPS = 3
+# A save that takes longer than this has failed, which its `wait` will say.
+_LONGEST_S = 120
 
 
 def measure_pause(case: Case, folder: Path, rounds: int) -> Timings:
@@ -47,26 +51,72 @@ def _trained_between(contenders: list[Contender], step: Callable[[], object]) ->
     return [Contender(one.name, one.run, step, one.after) for one in contenders]
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """Steps of training.
+
+    Attributes:
+        count: How many.
+        seconds: What they took together.
+    """
+
+    count: int
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Seconds that one took."""
+        return self.seconds / self.count
+
+
 def measure_steps(case: Case, folder: Path, rounds: int) -> Timings:
     """Measure the time of a training step while a save is under way, its first step included."""
+    step, savers = _trained_beside(case, folder)
+    contenders = [
+        Contender(NO_SAVE, step, measure=lambda: _train(step, _LEAST_STEPS).mean),
+        *_measured_by(step, savers, lambda steps: steps.mean),
+    ]
+    return interleaved(contenders, rounds)
+
+
+def measure_cost(case: Case, folder: Path, rounds: int) -> Timings:
+    """Measure how much longer all the steps beside a save take than as many without one."""
+    step, savers = _trained_beside(case, folder)
+
+    def cost(steps: _Steps) -> float:
+        return steps.seconds - _train(step, steps.count).seconds
+
+    return interleaved(_measured_by(step, savers, cost), rounds)
+
+
+def _trained_beside(case: Case, folder: Path) -> tuple[Callable[[], None], list[Saver]]:
+    """Return a step of training, and what saves beside it."""
     model = case.build()
     x, y = case.batch()
 
     def step() -> None:
         model.train_on_batch(x, y)
 
-    savers = [
-        ours.model_checkpoint(model, folder, background=True),
-        ours.manager(model, folder, background=True),
+    callback = ours.model_checkpoint(model, folder, background=True)
+    manager = ours.manager(model, folder, background=True)
+    return step, [
+        callback,
+        manager,
+        ours.waited_for(callback),
+        ours.waited_for(manager),
         peers.tensorflow_saver(model, folder, background=True),
         *peers.orbax_saver(model, folder),
         _raw_in_a_thread(model, folder),
     ]
-    contenders = [
-        Contender(NO_SAVE, step, measure=lambda: _step_time(step, lambda: None)),
-        *(Contender(s.name, s.save, measure=_step_time_beside(step, s)) for s in savers),
-    ]
-    return interleaved(contenders, rounds)
+
+
+def _measured_by(
+    step: Callable[[], None], savers: list[Saver], result: Callable[[_Steps], float]
+) -> list[Contender]:
+    def beside(saver: Saver) -> Callable[[], float]:
+        return lambda: result(_train_beside(step, saver))
+
+    return [Contender(saver.name, saver.save, measure=beside(saver)) for saver in savers]
 
 
 def _raw_in_a_thread(model: object, folder: Path) -> Saver:
@@ -79,37 +129,40 @@ def _raw_in_a_thread(model: object, folder: Path) -> Saver:
         threads.append(threading.Thread(target=floors.write_raw, args=(path, buffers)))
         threads[-1].start()
 
-    return Saver("floor: raw write + fsync in a thread", save, lambda: threads.pop().join())
+    return Saver(RAW_BESIDE, save, lambda: threads.pop().join())
 
 
-def _step_time(step: Callable[[], None], wait: Callable[[], object]) -> float:
-    """Return the mean time of the steps that begin before `wait` returns."""
+def _train(
+    step: Callable[[], None], least: int, is_busy: Callable[[], bool] = lambda: False
+) -> _Steps:
+    """Train for so many steps at least, and for as long as something is under way."""
+    count = 0
+    start = time.perf_counter()
+    while count < least or (is_busy() and time.perf_counter() - start < _LONGEST_S):
+        step()
+        count += 1
+    return _Steps(count, time.perf_counter() - start)
+
+
+def _train_beside(step: Callable[[], None], saver: Saver) -> _Steps:
+    saver.save()
+    if saver.busy is not None:
+        steps = _train(step, _LEAST_STEPS, saver.busy)
+        saver.wait()
+        return steps
     done = threading.Event()
 
     def watch() -> None:
         try:
-            wait()
+            saver.wait()
         finally:
             done.set()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    steps = 0
-    start = time.perf_counter()
-    while steps < _LEAST_STEPS or not done.is_set():
-        step()
-        steps += 1
-    seconds = (time.perf_counter() - start) / steps
+    steps = _train(step, _LEAST_STEPS, lambda: not done.is_set())
     watcher.join()
-    return seconds
-
-
-def _step_time_beside(step: Callable[[], None], saver: Saver) -> Callable[[], float]:
-    def measure() -> float:
-        saver.save()
-        return _step_time(step, saver.wait)
-
-    return measure
+    return steps
 
 
 def measure_durable(case: Case, folder: Path, rounds: int) -> Timings:

@@ -5,6 +5,10 @@ One thread, one save under way and one waiting. A third waits for its turn inste
 checkpoints is part of the same job as the commit that it waits for, so nothing goes before its
 successor is there.
 
+While nobody waits the thread writes gently (see `pacing`): it rests between pieces, so that
+training hardly notices. As soon as anybody waits, at `wait`, at the exit of the interpreter, or
+with a save that is queued, it writes as fast as it can; a save is never late out of politeness.
+
 An error must reach the user, and exactly once: at the next `run`, at `wait`, or at the exit of
 the interpreter, whichever comes first. A save that failed in silence is how people lose a week.
 """
@@ -18,8 +22,10 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
+
+from keras_ckpt_tools.storage.pacing import Hurry, paced
 
 Job = Callable[[], Any]
 
@@ -60,6 +66,8 @@ class BackgroundWriter(Foreground):
         self._turn = threading.Condition()
         self._waiting: Job | None = None
         self._busy = False
+        self._waiters = 0
+        self._hurry = Hurry(self._turn)
         self._errors: list[BaseException] = []
         self._thread: threading.Thread | None = None
 
@@ -73,6 +81,7 @@ class BackgroundWriter(Foreground):
             while self._waiting is not None:
                 self._turn.wait()
             self._waiting = job
+            self._set_pace()
             _unsettled.add(self)
             self._turn.notify_all()
             if self._thread is None:
@@ -87,9 +96,30 @@ class BackgroundWriter(Foreground):
             Exception: what went wrong in a job since the last time that was asked.
         """
         with self._turn:
-            while self._busy or self._waiting is not None:
-                self._turn.wait()
+            with self._hurried():
+                while self._busy or self._waiting is not None:
+                    self._turn.wait()
             self._raise_errors()
+
+    @contextlib.contextmanager
+    def _hurried(self) -> Iterator[None]:
+        """Have jobs done without rests for the time of the block."""
+        with self._turn:
+            self._waiters += 1
+            self._set_pace()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._waiters -= 1
+                self._set_pace()
+
+    def _set_pace(self) -> None:
+        # Whoever is held up in `run` has a queued job before it, so that is seen to as well.
+        if self._waiters or self._waiting is not None:
+            self._hurry.set()
+        else:
+            self._hurry.clear()
 
     def _raise_errors(self) -> None:
         errors, self._errors = self._errors, []
@@ -119,8 +149,10 @@ class BackgroundWriter(Foreground):
                         self._thread = None
                         return
                 job, self._waiting, self._busy = self._waiting, None, True
+                self._set_pace()
                 self._turn.notify_all()
-            errors = _run(job)
+            with paced(self._hurry):
+                errors = _run(job)
             del job  # It holds the snapshot.
             with self._turn:
                 self._busy = False
@@ -161,13 +193,18 @@ def _run(job: Job) -> list[BaseException]:
 def _flush() -> None:
     """Finish all writing before the interpreter goes; say what failed."""
     failed = False
-    for writer in list(_unsettled):
-        try:
-            writer.wait()
-        except BaseException:  # noqa: BLE001 (there is nobody left to catch it)
-            failed = True
-            sys.stderr.write("keras_ckpt_tools: a save in the background failed:\n")
-            traceback.print_exc()
+    writers = list(_unsettled)
+    with contextlib.ExitStack() as hurry:
+        # All of them at once: while one is waited for, the others need not be gentle either.
+        for writer in writers:
+            hurry.enter_context(writer._hurried())
+        for writer in writers:
+            try:
+                writer.wait()
+            except BaseException:  # noqa: BLE001 (there is nobody left to catch it)
+                failed = True
+                sys.stderr.write("keras_ckpt_tools: a save in the background failed:\n")
+                traceback.print_exc()
     if failed:
         sys.stderr.flush()
 

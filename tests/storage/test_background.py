@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import CommitError
+from keras_ckpt_tools.storage import pacing
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.commit import staged
 
@@ -199,6 +200,127 @@ def test_its_thread_goes_when_there_is_nothing_to_do_and_comes_back() -> None:
     assert done == [0, 1]
 
 
+class _Gentle:
+    """A job that rests, which takes for ever while nobody is in a hurry."""
+
+    def __init__(self) -> None:
+        self.begun, self.done = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        for _ in range(3):
+            _work()
+            pacing.rest()
+        self.done.set()
+
+
+def _work() -> None:
+    end = time.thread_time() + 0.005
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rest lasts until somebody hurries."""
+    monkeypatch.setattr(pacing, "_SHARE", 1e6)
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("ask", [BackgroundWriter.wait, _by_exit])
+def test_a_job_is_gentle_until_somebody_waits_for_it(
+    ask: Callable[[BackgroundWriter], None],
+) -> None:
+    """Training is not disturbed for nobody's sake, and nobody is kept waiting for its sake."""
+    job = _Gentle()
+    writer = BackgroundWriter()
+    writer.run(job)
+    assert not job.done.wait(0.2)
+    _in_time(lambda: ask(writer))
+    assert job.done.is_set()
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_job_in_the_queue_hurries_the_one_under_way_and_is_gentle_itself() -> None:
+    """A save that waits is not held up by politeness, and the hurry ends with the queue."""
+    first, second = _Gentle(), _Gentle()
+    writer = BackgroundWriter()
+    writer.run(first)
+    assert not first.done.wait(0.2)
+    writer.run(second)
+    assert first.done.wait(_PATIENCE_S)
+    assert second.begun.wait(_PATIENCE_S)
+    assert not second.done.wait(0.2)
+    _in_time(writer.wait)
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_job_after_one_that_was_waited_for_is_gentle_again() -> None:
+    """The hurry is over when nobody waits any more."""
+    writer = BackgroundWriter()
+    for _ in range(2):
+        job = _Gentle()
+        writer.run(job)
+        assert not job.done.wait(0.2)
+        _in_time(writer.wait)
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("another_waits", [True, False])
+def test_whoever_stops_waiting_takes_only_their_own_hurry_along(
+    another_waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in `wait` neither leaves the next job in a hurry nor another thread in the lurch."""
+    job, gate = _Gentle(), _Held([], "gate")
+    writer = BackgroundWriter()
+    writer.run(lambda: (gate(), job()))
+    assert gate.begun.wait(_PATIENCE_S)
+    waited = threading.Event()
+    if another_waits:
+        waited = _in_a_thread(writer.wait)
+        while not writer._hurry.is_set():
+            time.sleep(0.001)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer._turn, "wait", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.wait()
+    gate.let_go()
+    if another_waits:
+        assert waited.wait(_PATIENCE_S)
+    else:
+        assert job.begun.wait(_PATIENCE_S)
+        assert not job.done.wait(0.2)
+        _in_time(writer.wait)
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("endless")
+def test_the_foreground_is_never_gentle() -> None:
+    """Training stands still for as long as it takes."""
+    job = _Gentle()
+    _in_time(lambda: Foreground().run(job))
+
+
+def _in_a_thread(run: Callable[[], object]) -> threading.Event:
+    """Run something in a thread; what is returned is set when it is done."""
+    done = threading.Event()
+
+    def run_and_tell() -> None:
+        run()
+        done.set()
+
+    threading.Thread(target=run_and_tell, daemon=True).start()
+    return done
+
+
+def _in_time(run: Callable[[], object]) -> None:
+    """Run something that would take for ever if it were wrong."""
+    assert _in_a_thread(run).wait(_PATIENCE_S)
+
+
 def test_the_foreground_raises_at_once() -> None:
     """The other way to write, behind the same two verbs."""
     writer = Foreground()
@@ -238,6 +360,26 @@ writer = BackgroundWriter()
 """
 
 
+_GENTLE = (
+    _PROGRAM
+    + """
+import threading
+from keras_ckpt_tools.storage import pacing
+
+pacing._SHARE = 1e6
+
+def gentle(name):
+    end = time.thread_time() + 0.005
+    while time.thread_time() < end: pass
+    pacing.rest()
+    save(name)
+
+def is_there(name):
+    return os.path.exists(os.path.join(sys.argv[1], name))
+"""
+)
+
+
 def _run(program: str, folder: Path, expected: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, str(folder)],
@@ -262,6 +404,45 @@ def test_what_is_under_way_is_finished_at_exit(ending: str, status: int, tmp_pat
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"whole", "b": b"whole"}
     assert ("in training" in told) == ("KeyError" in ending)
     assert "keras_ckpt_tools" not in told
+
+
+def test_at_exit_no_job_is_gentle_be_it_waited_for_or_not(tmp_path: Path) -> None:
+    """Of two writers one is waited for first, and the other is in nobody's way any more."""
+    program = _GENTLE + (
+        "other = BackgroundWriter()\n"
+        "def job(name, needs):\n"
+        "    gentle(name)\n"
+        "    while not is_there(needs): time.sleep(0.01)\n"
+        "writer.run(lambda: job('a', needs='b'))\n"
+        "other.run(lambda: job('b', needs='a'))\n"
+        "time.sleep(0.2)\n"
+        "assert not is_there('a') and not is_there('b')\n"
+    )
+    assert _run(program, tmp_path) == ""
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_forked_child_is_gentle_though_somebody_waits_in_its_parent(tmp_path: Path) -> None:
+    """The thread that waits is not in the child."""
+    program = _GENTLE + (
+        "gate = threading.Event()\n"
+        "writer.run(gate.wait)\n"
+        "waiting = threading.Thread(target=writer.wait)\n"
+        "waiting.start()\n"
+        "while not writer._hurry.is_set(): time.sleep(0.001)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    writer.run(lambda: gentle('child'))\n"
+        "    time.sleep(0.2)\n"
+        "    if is_there('child'): os._exit(1)\n"
+        "    writer.wait()\n"
+        "    os._exit(0 if is_there('child') else 2)\n"
+        "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "gate.set()\n"
+        "waiting.join()\n"
+        "sys.exit(status)\n"
+    )
+    _run(program, tmp_path)
 
 
 def test_an_error_nobody_asked_for_is_told_at_exit(tmp_path: Path) -> None:
@@ -328,3 +509,18 @@ def test_a_save_of_the_package_deletes_after_its_commit(tmp_path: Path) -> None:
         manager.wait()
     assert Path(second).exists()
     assert not Path(first).exists()
+
+
+def test_a_signal_handler_may_wait_in_the_middle_of_anything() -> None:
+    """A program that saves on SIGTERM in a handler of its own must not wait for itself."""
+    writer, through = BackgroundWriter(), threading.Event()
+
+    def interrupted() -> None:
+        # Where the handler comes, in the same thread: while the other threads are being told.
+        with writer._turn, writer._hurry._turn:
+            writer.run(lambda: None)
+            writer.wait()
+        through.set()
+
+    threading.Thread(target=interrupted, daemon=True).start()
+    assert through.wait(_PATIENCE_S)
