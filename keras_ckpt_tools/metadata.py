@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -58,6 +58,8 @@ def _names_of(kind: type[_Value]) -> dict[str, None]:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, _Value):
         return value.to_json()
     if isinstance(value, Mapping):
@@ -96,7 +98,7 @@ class Best(_Value):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return super().from_json(_numbers(data))
+        return super().from_json({**data, "value": _number(data.get("value"))})
 
     def improved_by(self, value: float) -> bool:
         """Return whether `value` is better. NaN and infinity never are.
@@ -342,12 +344,16 @@ class Record(_Value):
     state: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
-    tensors: tuple[TensorInfo, ...] = ()
+    tensors: Sequence[TensorInfo] = ()
     skeleton_digest: str = ""
     size: int = 0
     format_version: int = FORMAT_VERSION
 
     KINDS: ClassVar[tuple[str, ...]] = ("model", "weights", "checkpoint")
+
+    def to_json(self) -> dict[str, Any]:
+        # There may be other sequences than tuples of these.
+        return {**super().to_json(), "tensors": [one.to_json() for one in self.tensors]}
 
     @property
     def objects_tracked(self) -> dict[str, TrackedObject]:

@@ -7,8 +7,8 @@ save (vocabularies) are asked for at each save, where there are layers that save
 
 from __future__ import annotations
 
-import datetime
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import keras
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.formats.contents import Documents
-from keras_ckpt_tools.formats.fingerprint import fingerprint
+from keras_ckpt_tools.formats.fingerprint import Fingerprint, fingerprint
 from keras_ckpt_tools.formats.walk import save_state
 
 __all__ = ["ASSETS_FOLDER", "Describer", "Documents"]
@@ -25,10 +25,10 @@ ASSETS_FOLDER = "assets"
 
 
 class Describer:
-    """Describes one model again and again."""
+    """Describes one model again and again. Holds on to the model's parts."""
 
     def __init__(self) -> None:
-        self._fingerprint: Any = None
+        self._fingerprint: Fingerprint | None = None
         self._config = ""
 
     def describe(self, model: Any, *, has_assets: bool) -> Documents:
@@ -38,15 +38,16 @@ class Describer:
             model: The model.
             has_assets: Whether anything in it saves files.
         """
-        found = fingerprint(model)
-        if found is None or found != self._fingerprint:
-            self._config, _ = internals.serialize_model_as_json(model)
+        if self._fingerprint is None or not self._fingerprint.still_holds(model):
+            found = fingerprint(model)
+            if found is None or found != self._fingerprint:
+                self._config, _ = internals.serialize_model_as_json(model)
             self._fingerprint = found
         return Documents(self._config, _metadata(), _assets_of(model) if has_assets else {})
 
 
 def _metadata() -> str:
-    now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d@%H:%M:%S")
+    now = time.strftime("%Y-%m-%d@%H:%M:%S")
     return json.dumps({"keras_version": keras.__version__, "date_saved": now})
 
 

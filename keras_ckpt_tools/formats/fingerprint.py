@@ -5,14 +5,19 @@ training changes next to nothing in it. What Keras' own layers, optimizers, loss
 initializers and so on say in it comes from their plain attributes, so these are compared; a class
 of the user's may say anything, so it is asked. Where something is met of which neither is known,
 there is no fingerprint, and the config is made anew.
+
+Looking at each attribute of each layer in turn takes long as well, and as a rule nothing has
+changed at all. So what was looked at is kept, and the next time it is first seen at one glance
+whether all of it still is the very same objects; only where it is not, they are looked at again.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -38,50 +43,159 @@ _ASIDE = tuple(
 _RATE = "_learning_rate"  # The one variable whose value a config holds.
 _MOST_NUMBERS = 1000
 
-Seen = dict[int, tuple[Any, Any]]
-"""Objects and their marks, by `id`: many are shared, and some refer back to what holds them."""
-
 
 class _CannotTell(Exception):
     """There is something whose part in a config is not known."""
 
 
-def fingerprint(model: Any) -> Any:
+class Fingerprint:
+    """What of a model its config is made of. Holds on to the model's parts.
+
+    Two are equal only if the configs are the same.
+    """
+
+    def __init__(self, model: Any):
+        self._parts = _parts_of(model)
+        self._looked_at = _LookedAt()
+        self._marks = tuple(_of_part(part, self._looked_at) for part in self._parts)
+
+    def still_holds(self, model: Any) -> bool:
+        """Return whether the config is the same, as far as that is seen at one glance.
+
+        If not, it may be the same all the same: only another fingerprint tells.
+        """
+        parts = _parts_of(model)
+        return _same(parts, self._parts) and self._looked_at.is_unchanged()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fingerprint) and self._marks == other._marks
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def fingerprint(model: Any) -> Fingerprint | None:
     """Return what is equal later only if the model's config is the same, or `None`.
 
     >>> layer = keras.layers.Dense(3)
     >>> model = keras.Sequential([keras.Input((2,)), layer])
     >>> before = fingerprint(model)
-    >>> before == fingerprint(model)
-    True
+    >>> before == fingerprint(model), before.still_holds(model)
+    (True, True)
     >>> layer.trainable = False
-    >>> before == fingerprint(model)
-    False
+    >>> before == fingerprint(model), before.still_holds(model)
+    (False, False)
     """
-    parts = [*model._flatten_layers(), getattr(model, "optimizer", None)]
     try:
-        seen: Seen = {}
-        return tuple(_of_part(part, seen) for part in parts if part is not None)
+        return Fingerprint(model)
     except _CannotTell:
         return None
 
 
-def _of_part(part: Any, seen: Seen) -> Any:
+def _parts_of(model: Any) -> list[Any]:
+    optimizer = getattr(model, "optimizer", None)
+    return [*model._flatten_layers(), *([] if optimizer is None else [optimizer])]
+
+
+def _same(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
+
+
+_Values = Callable[[Any], Iterable[Any]]
+
+
+class _LookedAt:
+    """What a fingerprint was made of.
+
+    Attributes:
+        seen: Objects and their marks, by `id`: many are shared, and some refer back to what holds
+            them.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[int, tuple[Any, Any]] = {}
+        self._owners: list[Any] = []
+        self._kinds: list[type] = []
+        self._attributes: list[dict[str, Any]] = []
+        self._dicts: list[dict[Any, Any]] = []
+        self._keys: list[tuple[Any, ...]] = []
+        self._lists: list[Any] = []
+        self._lengths: list[int] = []
+        self._ways: list[tuple[_Values, Any]] = []
+        self._values: list[Any] = []
+        self._asked_again: list[tuple[Callable[[], Any], Any]] = []
+
+    def add_owner(self, owner: Any) -> None:
+        """Note an object whose attributes are noted as a dict."""
+        self._owners.append(owner)
+        self._kinds.append(type(owner))
+        self._attributes.append(vars(owner))
+
+    def add_dict(self, found: dict[Any, Any], values_of: _Values, values: Iterable[Any]) -> None:
+        """Note a dict, and those of its values that count."""
+        self._dicts.append(found)
+        self._keys.append(tuple(found))
+        self._ways.append((values_of, found))
+        self._values += values
+
+    def add_list(self, found: Iterable[Any]) -> None:
+        """Note a list, tuple or set."""
+        self._lists.append(found)
+        self._lengths.append(len(found))  # type: ignore[arg-type]
+        self._ways.append((iter, found))
+        self._values += found
+
+    def add_asked(self, ask: Callable[[], Any]) -> Any:
+        """Note what has to be asked each time, and return what it says."""
+        told = ask()
+        self._asked_again.append((ask, told))
+        return told
+
+    def is_unchanged(self) -> bool:
+        """Return whether all of it still is the same."""
+        try:
+            return (
+                list(map(type, self._owners)) == self._kinds
+                and all(map(operator.is_, map(vars, self._owners), self._attributes))
+                and list(map(tuple, self._dicts)) == self._keys
+                and list(map(len, self._lists)) == self._lengths
+                and all(map(operator.is_, self._now(), self._values))
+                and all(ask() == told for ask, told in self._asked_again)
+            )
+        except _CannotTell:
+            return False
+
+    def _now(self) -> Iterable[Any]:
+        return itertools.chain.from_iterable(values(found) for values, found in self._ways)
+
+
+def _of_part(part: Any, looked_at: _LookedAt) -> Any:
     kind = type(part)
-    seen[id(part)] = part, id(part)
+    looked_at.seen[id(part)] = part, id(part)
     if _is_keras(kind):
-        return kind, _attributes(part, seen)
-    name = keras.saving.get_registered_name(kind)
-    compiled = _mark(getattr(part, "_compile_config", None), seen)
-    return kind, name, part.name, _asked(part, seen), compiled
+        return kind, _attributes(part, looked_at)
+    return kind, looked_at.add_asked(lambda: _of_own_part(part))
 
 
-def _attributes(part: Any, seen: Seen) -> Any:
+def _of_own_part(part: Any) -> Any:
+    """Return the mark of a part of a class of the user's."""
+    own = _LookedAt()
+    own.seen[id(part)] = part, id(part)
+    name = keras.saving.get_registered_name(type(part))
+    compiled = _mark(getattr(part, "_compile_config", None), own)
+    return name, part.name, _asked(part, own), compiled
+
+
+def _attributes(part: Any, looked_at: _LookedAt) -> Any:
     attributes = vars(part)
-    values = _getter(tuple(attributes))(attributes)
-    marks = [value if type(value) in _AS_IT_IS else _mark(value, seen) for value in values]
+    looked_at.add_owner(part)
+    values_of = _getter(tuple(attributes))
+    values = values_of(attributes)
+    looked_at.add_dict(attributes, values_of, values)
+    marks = [value if type(value) in _AS_IT_IS else _mark(value, looked_at) for value in values]
     rate = attributes.get(_RATE)
-    return [*marks, float(to_numpy(rate))] if isinstance(rate, keras.Variable) else marks
+    if isinstance(rate, keras.Variable):
+        marks.append(looked_at.add_asked(lambda: float(to_numpy(rate))))
+    return marks
 
 
 @functools.lru_cache(maxsize=4096)
@@ -92,43 +206,54 @@ def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Iterable[An
     return operator.itemgetter(*used)
 
 
-def _mark(value: Any, seen: Seen) -> Any:
+def _mark(value: Any, looked_at: _LookedAt) -> Any:
     kind = type(value)
     if kind in _AS_IT_IS:
         return value
-    if id(value) in seen:
-        return seen[id(value)][1]
+    if id(value) in looked_at.seen:
+        return looked_at.seen[id(value)][1]
     if issubclass(kind, (list, tuple)):
-        return kind, [item if type(item) in _AS_IT_IS else _mark(item, seen) for item in value]
+        looked_at.add_list(value)
+        return kind, [item if type(item) in _AS_IT_IS else _mark(item, looked_at) for item in value]
     if issubclass(kind, dict):
-        return kind, [(key, _mark(item, seen)) for key, item in value.items()]
+        looked_at.add_dict(value, dict.values, value.values())
+        return kind, [(key, _mark(item, looked_at)) for key, item in value.items()]
     if issubclass(kind, (set, frozenset)):
-        return kind, set(value)
+        return kind, looked_at.add_asked(lambda: set(value))
     if issubclass(kind, (keras.Variable, tf.Variable)):
         return None
+    if issubclass(kind, tf.Tensor) and hasattr(value, "numpy"):
+        return looked_at.add_asked(lambda: _of_array(value.numpy()))
     if issubclass(kind, (np.ndarray, np.generic)):
-        return _of_array(value)
+        return looked_at.add_asked(lambda: _of_array(value))
     if issubclass(kind, type):
         return value
-    seen[id(value)] = value, id(value)
-    mark = _of_object(value, kind, seen)
-    seen[id(value)] = value, mark
+    looked_at.seen[id(value)] = value, id(value)
+    mark = _of_object(value, kind, looked_at)
+    looked_at.seen[id(value)] = value, mark
     return mark
 
 
-def _of_object(value: Any, kind: type, seen: Seen) -> Any:
+def _of_object(value: Any, kind: type, looked_at: _LookedAt) -> Any:
     if issubclass(kind, (keras.Layer, keras.KerasTensor)):
         return id(value)  # Layers are parts of their own.
     if _is_keras(kind):
-        return kind, _attributes(value, seen)
-    if kind.__module__.startswith(("tensorflow.", "inspect", "weakref")):
+        return kind, _attributes(value, looked_at)
+    if kind.__module__.partition(".")[0] in ("tensorflow", "inspect", "weakref"):
         return None  # Keras writes none of these into a config.
     if hasattr(value, "get_config"):
-        return kind, keras.saving.get_registered_name(kind), _asked(value, seen)
+        return kind, looked_at.add_asked(lambda: _of_own_object(value))
     raise _CannotTell
 
 
-def _asked(part: Any, seen: Seen) -> Any:
+def _of_own_object(value: Any) -> Any:
+    """Return the mark of an object of a class of the user's that is no part."""
+    own = _LookedAt()
+    own.seen[id(value)] = value, id(value)
+    return keras.saving.get_registered_name(type(value)), _asked(value, own)
+
+
+def _asked(part: Any, looked_at: _LookedAt) -> Any:
     """Return what an object of the user's says of itself."""
     try:
         told = [part.get_config()]
@@ -136,10 +261,12 @@ def _asked(part: Any, seen: Seen) -> Any:
             told.append(part.get_build_config())
     except Exception as error:
         raise _CannotTell from error  # It is raised where the config is made.
-    return _mark(told, seen)
+    return _mark(told, looked_at)
 
 
 def _of_array(array: Any) -> Any:
+    if not isinstance(array, (np.ndarray, np.generic)):
+        array = np.asarray(array)
     if array.size > _MOST_NUMBERS or array.dtype.hasobject:
         raise _CannotTell
     return array.dtype, array.shape, array.tobytes()

@@ -6,15 +6,12 @@ types. So libhdf5 is asked once to lay out an empty file (early allocation, no f
 sparse and no data is written), the skeleton and the offsets are kept, and from then on a save
 needs no HDF5 call: it writes skeleton, record and buffers. The result is what libhdf5 would have
 written, since libhdf5 did write all of it but the data.
-
-Layouts are kept by what they depend on, because a run saves the same structure again and again.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,8 +20,6 @@ import h5py
 import numpy as np
 
 from keras_ckpt_tools.formats.extents import ALIGNMENT, gaps_between
-
-_KEPT_LAYOUTS = 8
 
 
 class Dataset(NamedTuple):
@@ -41,7 +36,7 @@ class Dataset(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """All that a layout depends on, in a form that is compared fast, at every save.
+    """All that a layout depends on.
 
     Attributes:
         datasets: The tensors, in order of creation.
@@ -71,26 +66,13 @@ class Layout:
     size: int
 
 
-_layouts: OrderedDict[Structure, Layout] = OrderedDict()
-
-
 def lay_out(structure: Structure, directory: str | None = None) -> Layout:
-    """Return the layout of a structure; kept, so that asking again costs nothing.
+    """Return the layout of a structure.
 
     Args:
         structure: What is to be laid out.
         directory: Where a sparse file of the final length may be put for a moment.
     """
-    layout = _layouts.get(structure)
-    if layout is None:
-        layout = _layouts[structure] = _lay_out(structure, directory)
-        while len(_layouts) > _KEPT_LAYOUTS:
-            _layouts.popitem(last=False)
-    _layouts.move_to_end(structure)
-    return layout
-
-
-def _lay_out(structure: Structure, directory: str | None) -> Layout:
     # A file without a name: a kill leaves none.
     with tempfile.TemporaryFile(dir=directory) as skeleton:
         with h5py.File(

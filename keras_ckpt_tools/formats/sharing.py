@@ -24,12 +24,17 @@ _EXOTIC = "bfloat16"
 _BITS = "uint16"
 
 
+def variable_of(value: Any) -> Any:
+    """Return what is behind a variable of Keras'; anything else is returned as it is."""
+    return value.value if isinstance(value, keras.Variable) else value
+
+
 def handle_of(value: Any) -> Handle | None:
     """Return the handle of the TensorFlow variable behind a value, if it is in host memory.
 
     What is not (on a GPU, or one copy for each replica of a strategy) has to be copied.
     """
-    inner = value.value if isinstance(value, keras.Variable) else value
+    inner = variable_of(value)
     if not isinstance(inner, tf.Variable) or hasattr(inner, "values"):
         return None
     return (inner.handle, inner.dtype) if "CPU" in inner.handle.device else None
@@ -47,14 +52,14 @@ def assign(handle: Handle, value: Any) -> None:
 
 def as_array(tensor: Any) -> np.ndarray[Any, Any]:
     """Return a tensor as an array, on the CPU without a copy."""
-    name = tensor.dtype.name
-    if name == _EXOTIC:
-        bits = tf.bitcast(tensor, _BITS)
-        return np.asarray(memoryview(bits)).view(numpy_dtype(name))
     try:
         return np.asarray(memoryview(tensor))
     except (TypeError, ValueError, BufferError, RuntimeError):
-        return np.asarray(tensor.numpy())  # On a GPU, strings, or float8.
+        name = tensor.dtype.name
+    if name == _EXOTIC:
+        bits = tf.bitcast(tensor, _BITS)
+        return np.asarray(memoryview(bits)).view(numpy_dtype(name))
+    return np.asarray(tensor.numpy())  # On a GPU, strings, or float8.
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Any:

@@ -12,24 +12,34 @@ and layers have the same layers under the same names.
 State that is no variable, because a layer makes it up in its own `save_own_variables`, is asked for
 anew each time.
 
-Variables are read one by one, and not by a `tf.function` that reads all of them: called, both take
-the same time, but a function is traced first, and with 6,000 variables that took 14 seconds.
+What is saved again is read in bulk; see `bulk_read`.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ckpt_tools.formats.bulk_read import BulkRead
 from keras_ckpt_tools.formats.contents import Snapshot
 from keras_ckpt_tools.formats.naming import names_above
-from keras_ckpt_tools.formats.sharing import Handle, as_array, handle_of, read
+from keras_ckpt_tools.formats.sharing import as_array, handle_of, read
 from keras_ckpt_tools.formats.state import to_numpy
 from keras_ckpt_tools.formats.stores import Captured, built_on
 from keras_ckpt_tools.formats.structure import Structure
@@ -57,8 +67,7 @@ class Snapshots:
     """Takes snapshots of the same objects again and again."""
 
     def __init__(self) -> None:
-        self._walked: dict[str, tuple[Structure, Captured]] = {}
-        self._handles: dict[str, tuple[Any, Handle | None]] = {}
+        self._walked: dict[str, _Walked] = {}
         self._told: tuple[Sequence[Captured], Mapping[str, str], Mapping[str, OptimizerState]] = (
             (),
             {},
@@ -67,28 +76,34 @@ class Snapshots:
 
     def take(self, parts: Iterable[Part]) -> Snapshot:
         """Take a snapshot of all parts, now."""
-        values: dict[str, Any] = {}
+        taken: list[_Taken] = []
         names: dict[str, str] = {}
-        walked = [self.walk(part) for part in parts]
-        for captured in walked:
-            values |= captured.values
+        walked = []
+        for part in parts:
+            captured = self.walk(part)
+            known = self._walked.get(part.group)
+            taken.append(known.read() if known else _read_anew(captured.values))
             names |= captured.names
-        called, optimizers = self._described(walked, values)
-        return Snapshot(self._arrays(values), names, (), called, optimizers)
+            walked.append(captured)
+        called, optimizers = self._described(walked)
+        return Snapshot(_Arrays(taken), names, (), called, optimizers)
 
     def _described(
-        self, walked: Sequence[Captured], values: Mapping[str, Any]
+        self, walked: Sequence[Captured]
     ) -> tuple[Mapping[str, str], Mapping[str, OptimizerState]]:
         """Return what the record says of names; made anew only where something was walked anew."""
         telling = [captured for captured in walked if captured.names or captured.optimizers]
         if not _identical(self._told[0], telling):
+            values: dict[str, Any] = {}
             names: dict[str, str] = {}
             optimizers: dict[str, tuple[str, list[Any]]] = {}
+            for captured in walked:
+                values |= captured.values
             for captured in telling:
                 names |= captured.called()
                 optimizers |= captured.optimizers
             told = names_above(names, values), built_on(optimizers, values)
-            kept = {id(captured) for _, captured in self._walked.values()}
+            kept = {id(known.captured) for known in self._walked.values()}
             # What is walked anew each time may hold arrays of the user's.
             self._told = (telling if all(id(c) in kept for c in telling) else (), *told)
             return told
@@ -97,47 +112,108 @@ class Snapshots:
     def walk(self, part: Part) -> Captured:
         """Return what a part is made of, by full path; walked anew only where it has changed."""
         known = self._walked.get(part.group)
-        if known and _same(known[0], part.structure):
-            return known[1]
+        if known and _same(known.structure, part.structure):
+            return known.captured
         captured = part.capture()
         if part.group:
             captured = captured.under(part.group)
         if part.structure.keeps and all(map(_is_variable, captured.values.values())):
-            self._walked[part.group] = (part.structure, captured)
+            self._walked[part.group] = _Walked(part.structure, captured)
         else:
             self._walked.pop(part.group, None)
         return captured
 
-    def _arrays(self, values: dict[str, Any]) -> Mapping[str, np.ndarray[Any, Any]]:
-        known, self._handles = self._handles, {}
-        taken = {}
-        for path, value in values.items():
-            if not _is_variable(value):
-                taken[path] = to_numpy(value)  # Of the user's, and not held on to.
-                continue
-            variable, handle = known.get(path, (None, None))
-            if variable is not value:
-                handle = handle_of(value)
-            self._handles[path] = value, handle
-            taken[path] = to_numpy(value) if handle is None else read(handle)
-        return _Arrays(taken)
+    def __deepcopy__(self, memo: object) -> Snapshots:
+        return Snapshots()  # Tuners copy callbacks; what was found out is found out again.
+
+    def __reduce__(self) -> tuple[type[Snapshots], tuple[()]]:
+        return Snapshots, ()
+
+
+class _Taken(NamedTuple):
+    """What was read of one part.
+
+    Attributes:
+        paths: Of what, in order.
+        arrays: Gives the values as arrays: whoever writes them asks, and not whoever trains.
+    """
+
+    paths: Collection[str]
+    arrays: Callable[[], Mapping[str, np.ndarray[Any, Any]]]
+
+
+class _Walked:
+    """What was found by a walk and stays for as long as the structure does: variables only."""
+
+    def __init__(self, structure: Structure, captured: Captured):
+        self.structure = structure
+        self.captured = captured
+        self._was_read = False
+        self._bulk: BulkRead | None = None
+        self._paths: list[str] = []
+        self._copied: dict[str, Any] = {}
+
+    def read(self) -> _Taken:
+        """Read the present values."""
+        if not self._was_read:
+            # What is saved once is read without more ado.
+            self._was_read = True
+            return _read_anew(self.captured.values)
+        give = self._in_bulk()()
+        copied = {path: to_numpy(value) for path, value in self._copied.items()}
+
+        def arrays() -> dict[str, np.ndarray[Any, Any]]:
+            taken = dict(zip(self._paths, give(), strict=True)) | copied
+            return {path: taken[path] for path in self.captured.values} if copied else taken
+
+        return _Taken(self.captured.values.keys(), arrays)
+
+    def _in_bulk(self) -> BulkRead:
+        if self._bulk is None:
+            values = self.captured.values
+            self._paths = [path for path, value in values.items() if handle_of(value) is not None]
+            self._copied = {p: v for p, v in values.items() if handle_of(v) is None}
+            self._bulk = BulkRead([values[path] for path in self._paths])
+        return self._bulk
+
+
+def _read_anew(values: Mapping[str, Any]) -> _Taken:
+    """Read the present values of what was found just now."""
+    taken = {}
+    for path, value in values.items():
+        handle = handle_of(value) if _is_variable(value) else None
+        taken[path] = to_numpy(value) if handle is None else read(handle)
+    return _Taken(taken.keys(), lambda: {path: _array(value) for path, value in taken.items()})
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    return value if isinstance(value, np.ndarray) else as_array(value)
 
 
 class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
-    """What was read, as arrays: these are made when they are asked for, by whoever writes."""
+    """What was read of all parts, as arrays: these are made when they are asked for."""
 
-    def __init__(self, taken: Mapping[str, Any]):
+    def __init__(self, taken: Sequence[_Taken]):
         self._taken = taken
 
+    @functools.cached_property
+    def _arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {path: array for one in self._taken for path, array in one.arrays().items()}
+
     def __getitem__(self, path: str) -> np.ndarray[Any, Any]:
-        value = self._taken[path]
-        return value if isinstance(value, np.ndarray) else as_array(value)
+        return self._arrays[path]
+
+    def items(self) -> ItemsView[str, np.ndarray[Any, Any]]:
+        return self._arrays.items()
+
+    def __contains__(self, path: object) -> bool:
+        return any(path in one.paths for one in self._taken)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._taken)
+        return itertools.chain.from_iterable(one.paths for one in self._taken)
 
     def __len__(self) -> int:
-        return len(self._taken)
+        return sum(len(one.paths) for one in self._taken)
 
 
 def _same(one: Structure, other: Structure) -> bool:

@@ -108,12 +108,11 @@ def _trained_by(optimizer: Any) -> list[Any]:
 
 def _hands_out_copies(optimizer: Any) -> bool:
     """Return whether it is known what an optimizer would save: copies of its variables."""
-    own = type(optimizer).save_own_variables
+    kind = type(optimizer)
+    stock = kind.save_own_variables is keras.optimizers.Optimizer.save_own_variables
     # `MultiOptimizer` has its several optimizers asked as well, under paths of their own.
     alone = not hasattr(optimizer, "inner_optimizer") and not hasattr(optimizer, "optimizers")
-    return (
-        alone and saves_as_keras(optimizer) and own is keras.optimizers.Optimizer.save_own_variables
-    )
+    return alone and stock and saves_as_keras(kind)
 
 
 def _seed_states(saveable: Any) -> list[Any]:

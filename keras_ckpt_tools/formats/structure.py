@@ -24,6 +24,7 @@ class Structure:
         variables: All its variables; see `variables_of`.
         keeps: Whether the walk is the same for as long as these, and `marks`, are. Not where a
             class of the user's decides in its own `save_own_variables` what it saves.
+        kinds: The classes of the object, its optimizer and its layers, each once.
         marks: Which layer has which other layers under which names: two of them may have changed
             places, and the variables are still the same. Identities, not objects: whoever keeps
             them keeps no model alive.
@@ -31,17 +32,18 @@ class Structure:
 
     variables: Sequence[Any]
     keeps: bool = True
+    kinds: Sequence[type] = ()
     marks: Sequence[int | str] = ()
 
 
 def structure_of(saveable: Any) -> Structure:
     """Return the structure of a model, layer, optimizer or metric."""
     layers = parts_of(saveable)
-    parts = [saveable, getattr(saveable, "optimizer", None), *layers]
+    optimizer = getattr(saveable, "optimizer", None)
+    parts = [saveable, *([] if optimizer is None else [optimizer]), *layers]
+    kinds = tuple(dict.fromkeys(map(type, parts)))
     return Structure(
-        variables_of(saveable),
-        all(saves_as_keras(part) for part in parts),
-        list(_marks(layers)),
+        variables_of(saveable), all(map(saves_as_keras, kinds)), kinds, list(_marks(layers))
     )
 
 
@@ -76,9 +78,9 @@ def _identities(container: Any) -> Iterator[int]:
             yield from _identities(item)
 
 
-def saves_as_keras(part: Any) -> bool:
-    """Return whether it is Keras that decides what a part of a model saves."""
-    method = getattr(type(part), "save_own_variables", None)
+def saves_as_keras(kind: type) -> bool:
+    """Return whether it is Keras that decides what objects of a class save."""
+    method = getattr(kind, "save_own_variables", None)
     return method is None or method.__module__.startswith("keras.")
 
 

@@ -28,16 +28,19 @@ import functools
 import json
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import xxhash
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.record_check import check_types
+from keras_ckpt_tools.formats.tensor_table import TensorTable
 from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
 
 MAGIC = b"\x93KCT\r\n\x1a\n"
 HEADER_VERSION = 1
+_NO_TENSORS = b',"tensors":[]'
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 DIGEST_BYTES = 16
 
@@ -77,6 +80,15 @@ def digest_of(*parts: Any) -> str:
 
 def encode_json(record: Record) -> bytes:
     """Return the JSON of a record, as it stands in the file."""
+    table = record.tensors
+    if not isinstance(table, TensorTable):
+        return _dumps(record)
+    # Its JSON is made already, and behind it there are only numbers and a digest.
+    front, key, back = _dumps(replace(record, tensors=())).rpartition(_NO_TENSORS)
+    return b"".join((front, key.removesuffix(b"[]"), table.json().encode(), back))
+
+
+def _dumps(record: Record) -> bytes:
     return json.dumps(record.to_json(), separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -7,13 +7,14 @@ snapshot. The file is a plain Keras file; see `layout` for why libhdf5 need not 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
 
 from keras_ckpt_tools.formats.contents import Snapshot
 from keras_ckpt_tools.formats.dtypes import (
@@ -25,19 +26,21 @@ from keras_ckpt_tools.formats.dtypes import (
     raw_bytes,
 )
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
+from keras_ckpt_tools.formats.tensor_table import Rows, TensorTable
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 from keras_ckpt_tools.showing.byte_counts import counted
+from keras_ckpt_tools.storage.pacing import PIECE, rest
 
 Write = Callable[[Any], Any]
+Array = np.ndarray[Any, Any]
 
 # Stands in for numbers that are known only after the layout: no file is longer than this.
 _LONGEST = 10**15
-# What a tensor's entry in the record takes beside its path, shape and dtype.
-_ROOM = len(json.dumps(TensorInfo("", (), "", _LONGEST, _LONGEST, digest_of()).to_json()))
 # Pieces below the first size are joined up to the second.
 _SMALL = 64 << 10
 _JOINED = 1 << 20
+_KEPT_PLANS = 8
 
 
 def write_weights(
@@ -55,7 +58,6 @@ def write_weights(
         The record as it stands in the file.
     """
     arrays = {path: _storable(array) for path, array in snapshot.arrays.items()}
-    names = {path: dtype_name(array.dtype) for path, array in arrays.items()}
     record = dataclasses.replace(
         record,
         names=snapshot.called,
@@ -64,30 +66,19 @@ def write_weights(
         skeleton_digest=digest_of(),
         size=_LONGEST,
     )
-    entries = json.dumps([(path, array.shape, names[path]) for path, array in arrays.items()])
-    block = block_size(len(encode_json(record)) + len(entries) + _ROOM * len(arrays))
-    layout = lay_out(_structure(arrays, names, snapshot, block), directory)
-    tensors = tuple(
-        TensorInfo(
-            path,
-            array.shape,
-            names[path],
-            layout.offsets.get(path),
-            array.nbytes,
-            digest_of(raw_bytes(array)),
-        )
-        for path, array in arrays.items()
-    )
+    plan = _plan(_Outline.of(arrays, snapshot), len(encode_json(record)), directory)
+    buffers = plan.buffers(arrays.values())
     record = dataclasses.replace(
         record,
-        tensors=tensors,
-        skeleton_digest=digest_of(*(chunk for _, chunk in layout.skeleton)),
-        size=layout.size,
+        tensors=TensorTable(plan.rows, [_digest(buffer) for buffer in buffers]),
+        skeleton_digest=plan.skeleton_digest,
+        size=plan.layout.size,
     )
-    write(encode(record, block))
+    write(encode(record, plan.block))
     write = counted(write)
-    for piece in _gathered(_pieces(layout, arrays)):
+    for piece in plan.pieces(buffers):
         write(piece)
+        rest()
     return record
 
 
@@ -99,28 +90,165 @@ def optimizers_in(snapshot: Snapshot, record: Record) -> dict[str, OptimizerStat
     }
 
 
-def _storable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _storable(array: Array) -> Array:
     """Return strings as bytes of one length: only those lie in one piece in HDF5."""
     if array.dtype.kind in "OU":
         return np.char.encode(array.astype(str), "utf-8")
-    return in_native_order(array)
+    return array if array.dtype.isnative else in_native_order(array)
 
 
-def _structure(
-    arrays: Mapping[str, np.ndarray[Any, Any]],
-    names: Mapping[str, str],
-    snapshot: Snapshot,
-    block: int,
-) -> Structure:
-    return Structure(
-        datasets=tuple(
-            Dataset(path, array.shape, hdf5_dtype(array.dtype), dtype_attributes(names[path]))
-            for path, array in arrays.items()
-        ),
-        group_attributes=tuple((path, "name", name) for path, name in snapshot.names.items()),
-        links=snapshot.links,
-        userblock=block,
-    )
+class _Outline(NamedTuple):
+    """All that the structure of a file depends on, in a form that is compared fast, at every save.
+
+    Attributes:
+        paths: The tensors, in the order of the snapshot.
+        shapes: The shape of each.
+        dtypes: The type of each.
+        names: Names of objects by the path of their group.
+        links: Second paths of groups.
+    """
+
+    paths: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[np.dtype[Any], ...]
+    names: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], snapshot: Snapshot) -> _Outline:
+        found = arrays.values()
+        shapes, dtypes = tuple(a.shape for a in found), tuple(a.dtype for a in found)
+        return cls(tuple(arrays), shapes, dtypes, tuple(snapshot.names.items()), snapshot.links)
+
+    def infos(self, offsets: Mapping[str, int | None]) -> Iterator[TensorInfo]:
+        """Yield the entries of the record, without digests."""
+        for path, shape, dtype in zip(self.paths, self.shapes, self.dtypes, strict=True):
+            nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            yield TensorInfo(path, shape, dtype_name(dtype), offsets.get(path), nbytes)
+
+    def structure(self, block: int) -> Structure:
+        """Return what the file is laid out by."""
+        return Structure(
+            datasets=tuple(
+                Dataset(path, shape, hdf5_dtype(dtype), dtype_attributes(dtype_name(dtype)))
+                for path, shape, dtype in zip(self.paths, self.shapes, self.dtypes, strict=True)
+            ),
+            group_attributes=tuple((path, "name", name) for path, name in self.names),
+            links=self.links,
+            userblock=block,
+        )
+
+
+class _Plan:
+    """Where in a file of one structure everything goes, and what is the same in each of them.
+
+    Args:
+        outline: The structure.
+        block: Length of the user block.
+        directory: See `write_weights`.
+    """
+
+    def __init__(self, outline: _Outline, block: int, directory: str | None):
+        self.block = block
+        self.layout = lay_out(outline.structure(block), directory)
+        self.rows = Rows(tuple(outline.infos(self.layout.offsets)))
+        self.skeleton_digest = digest_of(*(chunk for _, chunk in self.layout.skeleton))
+        # Those of ml_dtypes are no buffers.
+        self._plain = [is_of_numpy(dtype) for dtype in outline.dtypes]
+        self._runs = list(_runs(self.layout, self.rows.infos))
+
+    def buffers(self, arrays: Iterable[Array]) -> list[Any]:
+        """Return what holds the bytes of each tensor."""
+        return [
+            np.ascontiguousarray(array) if plain else raw_bytes(array)
+            for array, plain in zip(arrays, self._plain, strict=True)
+        ]
+
+    def pieces(self, buffers: Sequence[Any]) -> Iterator[Any]:
+        """Yield all behind the user block, skeleton and data, in the order of the file."""
+        for run in self._runs:
+            if isinstance(run, int):
+                yield from _pieces_of(buffers[run])
+            else:
+                yield b"".join([buffers[i] if isinstance(i, int) else i for i in run])
+
+
+def _runs(layout: Layout, infos: Sequence[TensorInfo]) -> Iterator[int | list[int | bytes]]:
+    """Yield what is written at once: a tensor by its number, or small neighbours.
+
+    Each write goes through several hands.
+    """
+    places: list[tuple[int, int, int | bytes]] = [
+        (offset, len(chunk), chunk) for offset, chunk in layout.skeleton
+    ]
+    places += [
+        (info.offset, info.nbytes, number)
+        for number, info in enumerate(infos)
+        if info.offset is not None
+    ]
+    run: list[int | bytes] = []
+    size = 0
+    for _, nbytes, place in sorted(places, key=lambda one: one[0]):
+        alone = nbytes >= _SMALL and isinstance(place, int)
+        if run and (alone or size >= _JOINED):
+            yield run
+            run, size = [], 0
+        if isinstance(place, int) and alone:
+            yield place
+        else:
+            run.append(place)
+            size += nbytes
+    if run:
+        yield run
+
+
+def _pieces_of(buffer: Any) -> Iterator[memoryview]:
+    view = raw_bytes(np.asarray(buffer))
+    return (view[start : start + PIECE] for start in range(0, len(view), PIECE))
+
+
+def _digest(buffer: Any) -> str:
+    if buffer.nbytes < PIECE:
+        return str(xxhash.xxh3_128_hexdigest(buffer))
+    state = xxhash.xxh3_128()
+    for piece in _pieces_of(buffer):
+        state.update(piece)
+        rest()
+    return state.hexdigest()
+
+
+class _Kept(NamedTuple):
+    room: int
+    by_block: dict[int, _Plan]
+
+
+_plans: OrderedDict[_Outline, _Kept] = OrderedDict()
+
+
+def _plan(outline: _Outline, rest_of_record: int, directory: str | None) -> _Plan:
+    """Return the plan for a structure; kept, because a run saves the same one again and again.
+
+    Args:
+        outline: The structure.
+        rest_of_record: Bytes of the record without its table of tensors.
+        directory: See `write_weights`.
+    """
+    kept = _plans.get(outline)
+    if kept is None:
+        # Of the offsets it is only known that they are no longer than this.
+        farthest = dict.fromkeys(outline.paths, _LONGEST)
+        room = TensorTable(Rows(tuple(outline.infos(farthest))), [digest_of()] * len(outline.paths))
+        kept = _Kept(len(room.json()), {})
+    # The latest last. Several threads may write, and each of these steps is one.
+    _plans.pop(outline, None)
+    _plans[outline] = kept
+    while len(_plans) > _KEPT_PLANS:
+        with contextlib.suppress(KeyError):
+            _plans.popitem(last=False)
+    block = block_size(rest_of_record + kept.room)
+    if block not in kept.by_block:
+        kept.by_block[block] = _Plan(outline, block, directory)
+    return kept.by_block[block]
 
 
 def dtype_attributes(name: str) -> tuple[tuple[str, str], ...]:
@@ -130,26 +258,3 @@ def dtype_attributes(name: str) -> tuple[tuple[str, str], ...]:
     ((('dtype', 'bfloat16'),), ())
     """
     return (("dtype", name),) if not is_of_numpy(numpy_dtype(name)) else ()
-
-
-def _pieces(layout: Layout, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[Any]:
-    """Yield skeleton and data in the order of the file."""
-    places: list[tuple[int, Any]] = [*layout.skeleton, *((o, p) for p, o in layout.offsets.items())]
-    places.sort(key=operator.itemgetter(0))
-    return (raw_bytes(arrays[place]) if isinstance(place, str) else place for _, place in places)
-
-
-def _gathered(pieces: Iterable[Any]) -> Iterator[Any]:
-    """Yield pieces, with small neighbours joined: each goes through several hands."""
-    small: list[Any] = []
-    size = 0
-    for piece in pieces:
-        if len(piece) < _SMALL:
-            small.append(piece)
-            size += len(piece)
-        if size >= _JOINED or len(piece) >= _SMALL:
-            yield b"".join(small)
-            small, size = [], 0
-        if len(piece) >= _SMALL:
-            yield piece
-    yield b"".join(small)

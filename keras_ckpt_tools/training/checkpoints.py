@@ -38,12 +38,13 @@ from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
+from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
 from keras_ckpt_tools.training.pick_up import pick_up
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
-from keras_ckpt_tools.training.writing import objects_of, prepare_checkpoint
+from keras_ckpt_tools.training.writing import prepare_checkpoint
 
 _log = logging.getLogger(__name__)
 Format = Literal["h5", "tf"]
@@ -189,8 +190,13 @@ class Checkpoints:
         taken: tuple[Sequence[Adapter], Sequence[Part]],
         progress: TrainingProgress,
     ) -> tuple[str, Callable[[], Record]]:
-        models = [o for o in self.objects.values() if isinstance(o, keras.Model)]
-        described, objects = self._describe(*taken), objects_of(*models)
+        kinds = [
+            kind
+            for adapter, part in zip(*taken, strict=True)
+            if adapter.kind == "model"
+            for kind in part.structure.kinds
+        ]
+        described, objects = self._describe(*taken), objects_of(kinds)
         if self._format == "tf":
             from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
 
@@ -261,8 +267,8 @@ class Checkpoints:
         """Return second paths under which stock Keras finds the weights of `model`."""
         if not isinstance(self.objects.get("model"), keras.Model):
             return ()
-        paths = [path.split("/") for path in (*snapshot.arrays, *snapshot.names)]
-        tops = {path[1] for path in paths if path[0] == "model"}
+        paths = (*snapshot.arrays, *snapshot.names)
+        tops = {path.split("/", 2)[1] for path in paths if path.startswith("model/")}
         return tuple((top, f"model/{top}") for top in sorted(tops) if top not in self.objects)
 
     def restore(self, path: str, differences: Differences = _no_differences) -> Restored:

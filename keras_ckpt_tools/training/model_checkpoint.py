@@ -12,13 +12,13 @@ import collections
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.metadata import Best
+from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
@@ -41,7 +41,7 @@ from keras_ckpt_tools.training.untracked import (
     UntrackedWatch,
     check_on_untracked,
 )
-from keras_ckpt_tools.training.writing import check_directory, format_of, prepare_model
+from keras_ckpt_tools.training.writing import Memory, check_directory, format_of, prepare_model
 
 _log = logging.getLogger(__name__)
 
@@ -163,6 +163,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._files = KeptFiles(path, policy)
         self.on_untracked = check_on_untracked(on_untracked)
         self._untracked = UntrackedWatch(self.on_untracked)
+        self._memory = Memory()
         self._outcomes: collections.deque[tuple[Best | None, bool]] = collections.deque()
         self._recalled = False
         self._missed = False
@@ -175,6 +176,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._signals = SignalWatch()
         self._announcer = Announcer(_log, path, verbose, tensorboard, in_fit=True)
         self._exceptions = ExceptionWatch(self._save_interrupted)
+
+    def set_model(self, model: Any) -> None:
+        """Turn to a model, and let go of the one before."""
+        super().set_model(model)
+        self._memory.turn_to(model)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Join the run; find out what the best was before a restart."""
@@ -246,13 +252,15 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 received=f"filepath={path!r}",
                 remedy="Add the name of a file to it.",
             )
-        verdict = self._judge(epoch, logs, path)
+        self._settle()
+        mode = direction_of(self.model, self.monitor, self.mode)
+        verdict = self._judge(epoch, logs, path, mode)
         if verdict.message:
             self._say(epoch, verdict.message, logging.DEBUG)
         if verdict.warning:
             self._warn_once(verdict.warning)
         if verdict.save:
-            self._commit(path, verdict.best)
+            self._commit(path, verdict.best, mode or "min")
 
     def _save_interrupted(self) -> None:
         batch, logs = self._last
@@ -261,11 +269,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._say(self._current_epoch, f"interrupted, saving model to {path}")
         progress = self._run().progress(getattr(self.model, "optimizer", None))
         progress = self._files.about_to_add(progress)
-        prepare_model(path, self.model, progress, self._format, {}, self._untracked)()
+        self._prepare(path, progress, {})()
 
-    def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
-        self._settle()
-        mode = direction_of(self.model, self.monitor, self.mode)
+    def _judge(self, epoch: int, logs: dict[str, Any], path: str, mode: str | None) -> Verdict:
         if not self.save_best_only:
             return judge_any(logs, epoch, self._known_best(mode) if mode else None, path)
         if self.monitor not in logs:
@@ -287,13 +293,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             return known
         return Best(self.monitor, mode, self.best, self._best_epoch)
 
-    def _commit(self, path: str, best: Best | None) -> None:
+    def _commit(self, path: str, best: Best | None, mode: str) -> None:
         progress = self._run().progress(getattr(self.model, "optimizer", None), best)
         progress = self._files.about_to_add(progress)
-        mode = direction_of(self.model, self.monitor, self.mode) or "min"
         note = {PATTERN: os.path.basename(self.filepath)}
         save = self._announcer.begins(progress)
-        write = prepare_model(path, self.model, progress, self._format, note, self._untracked)
+        write = self._prepare(path, progress, note)
         self._candidate = best
 
         def commit() -> None:
@@ -312,6 +317,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         with save.to(path):
             self._writer.run(commit)
         self._settle()
+
+    def _prepare(
+        self, path: str, progress: TrainingProgress, note: dict[str, Any]
+    ) -> Callable[[], Record]:
+        watch, memory = self._untracked, self._memory
+        return prepare_model(path, self.model, progress, self._format, note, watch, memory)
 
     def _settle(self) -> None:
         """Take up what has been committed: only then does a value count as the best."""

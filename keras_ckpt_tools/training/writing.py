@@ -15,9 +15,9 @@ import os
 import platform
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
@@ -27,32 +27,48 @@ from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.structure import structure_of
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
-from keras_ckpt_tools.registry import registry
 from keras_ckpt_tools.storage.commit import staged
+from keras_ckpt_tools.training.custom_objects import Named, named_in, objects_named, objects_of
 from keras_ckpt_tools.training.untracked import UntrackedWatch
 
-_kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
 
+class Memory:
+    """What one save of a model leaves for the next: its walk, and its description.
 
-class _Kept:
-    """What is kept of a model from save to save."""
+    It holds on to the parts of the model, so it belongs to whoever holds on to the model as well.
+    """
 
     def __init__(self) -> None:
+        self._model: Callable[[], Any] = lambda: None
+        self._forget()
+
+    def _forget(self) -> None:
         self.snapshots = Snapshots()
         self._describer = Describer()
-        self._named: tuple[str, tuple[_Named, ...]] = ("", ())
+        self._named: tuple[str, tuple[Named, ...]] = ("", ())
 
-    def describe(
-        self, model: Any, *, has_assets: bool
-    ) -> tuple[Documents, tuple[CustomObject, ...]]:
+    def turn_to(self, model: Any) -> None:
+        """Forget all about another model."""
+        if self._model() is not model:
+            self._model = weakref.ref(model) if model is not None else lambda: None
+            self._forget()
+
+    def describe(self, model: Any, part: Part) -> tuple[Documents, tuple[CustomObject, ...]]:
         """Return the documents of a model, and the custom objects that they name."""
+        has_assets = self.snapshots.walk(part).has_assets
         documents = self._describer.describe(model, has_assets=has_assets)
-        if documents.config != self._named[0]:
-            self._named = documents.config, _named_in(json.loads(documents.config))
+        if documents.config is not self._named[0]:
+            self._named = documents.config, named_in(json.loads(documents.config))
         # Those in a config, and those that a layer makes for itself.
-        objects = {one.registered_name: one for one in objects_of(model)}
-        objects |= {one.registered_name: one for one in _objects_of(self._named[1])}
+        objects = {one.registered_name: one for one in objects_of(part.structure.kinds)}
+        objects |= {one.registered_name: one for one in objects_named(self._named[1])}
         return documents, tuple(objects.values())
+
+    def __deepcopy__(self, memo: object) -> Memory:
+        return Memory()  # Tuners copy callbacks.
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[()]]:
+        return Memory, ()
 
 
 Format = Literal[".weights.h5", ".keras", ".h5"]
@@ -98,6 +114,7 @@ def prepare_model(
     format: Format,
     state_of: Mapping[str, Any],
     untracked: UntrackedWatch | None = None,
+    memory: Memory | None = None,
 ) -> Callable[[], Record]:
     """Take a snapshot of one model, and return what writes and commits it.
 
@@ -109,6 +126,7 @@ def prepare_model(
         format: What to write. A `.h5` is laid out by Keras' own writer, so it is written at once;
             only its commit is left.
         untracked: Looks for state that would be left out, or `None`.
+        memory: What earlier saves have left, for models that are saved again and again.
 
     Raises:
         CommitError: the operating system refused; what was there is unchanged.
@@ -124,18 +142,19 @@ def prepare_model(
     path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
     record = new_record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
-    kept = _kept.setdefault(model, _Kept())
-    part = _part("", model)
+    memory = memory or Memory()
+    memory.turn_to(model)
+    part = Part("", lambda: state.capture(model), structure_of(model))
     if untracked is not None:
-        untracked.look({"model": (model, part)}, kept.snapshots.walk)
+        untracked.look({"model": (model, part)}, memory.snapshots.walk)
     if format == ".h5":
-        record = dataclasses.replace(record, objects=objects_of(model))
+        record = dataclasses.replace(record, objects=objects_of(part.structure.kinds))
         with staged(path) as file:
             written = legacy_h5.write_legacy_model(file, model, record)
         return lambda: written
-    snapshot = kept.snapshots.take([part])
+    snapshot = memory.snapshots.take([part])
     if format == ".keras":
-        documents, objects = kept.describe(model, has_assets=kept.snapshots.walk(part).has_assets)
+        documents, objects = memory.describe(model, part)
         record = dataclasses.replace(record, objects=objects)
 
         def write_archive() -> Record:
@@ -143,7 +162,7 @@ def prepare_model(
                 return keras_archive.write_archive(file, documents, snapshot, record, directory)
 
         return write_archive
-    record = dataclasses.replace(record, objects=objects_of(model))
+    record = dataclasses.replace(record, objects=objects_of(part.structure.kinds))
     return lambda: _write_weights(path, snapshot, record)
 
 
@@ -180,10 +199,6 @@ def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
         return write_weights(file.write, snapshot, record, os.path.dirname(path) or ".")
 
 
-def _part(group: str, model: Any) -> Part:
-    return Part(group, lambda: state.capture(model), structure_of(model))
-
-
 def new_record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
     """Return a record of now, without tensors."""
     saved = dataclasses.replace(progress, saved_at=time.time())
@@ -207,79 +222,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-class _Named(NamedTuple):
-    """An object as a config names it."""
-
-    name: str
-    module: str | None
-    class_name: str
-
-
-def _named_in(config: Any) -> tuple[_Named, ...]:
-    """Return what a saved config names that is not by its module Keras'."""
-    found: dict[_Named, None] = {}
-    _collect_named(config, found)
-    return tuple(found)
-
-
-def _collect_named(node: Any, found: dict[_Named, None]) -> None:
-    if isinstance(node, list):
-        for item in node:
-            _collect_named(item, found)
-    if not isinstance(node, dict):
-        return
-    for item in node.values():
-        _collect_named(item, found)
-    module, name = node.get("module"), node.get("registered_name")
-    if not isinstance(name, str) or "class_name" not in node or _is_keras(module):
-        return
-    if node["class_name"] == "function" and module in (None, "builtins"):
-        name = str(node.get("config", name))
-    found[_Named(name, module, str(node["class_name"]))] = None
-
-
-def _objects_of(named: Iterable[_Named]) -> tuple[CustomObject, ...]:
-    """Return the custom objects among what a config names."""
-    found: dict[str, CustomObject] = {}
-    for one in named:
-        bare = one.class_name == "function" and one.module in (None, "builtins")
-        if bare and registry.entry(one.name) is None:
-            continue  # A function of Keras, by its bare name.
-        found.setdefault(one.name, _describe(*one))
-    return tuple(found.values())
-
-
-def _is_keras(module: Any) -> bool:
-    return isinstance(module, str) and (module == "keras" or module.startswith("keras."))
-
-
-def objects_of(*models: Any) -> tuple[CustomObject, ...]:
-    """Return the custom classes that models are made of, for files without a config."""
-    found: dict[str, CustomObject] = {}
-    for model in models:
-        parts = [model, getattr(model, "optimizer", None)]
-        parts += list(getattr(model, "_flatten_layers", lambda: ())())
-        for part in parts:
-            if part is None or _is_keras(type(part).__module__.replace("keras.src", "keras")):
-                continue
-            name = registry.name_of(type(part))
-            found.setdefault(name, _describe(name, type(part).__module__, type(part).__qualname__))
-    return tuple(found.values())
-
-
-def _describe(name: str, module: str | None, qualname: str) -> CustomObject:
-    entry = registry.entry(name)
-    if entry is None:
-        return CustomObject(name, module, qualname)
-    return CustomObject(
-        name,
-        getattr(entry.obj, "__module__", module),
-        getattr(entry.obj, "__qualname__", qualname),
-        entry.package_version,
-        entry.version,
-    )
 
 
 def check_directory(path: str | os.PathLike[str], argument: str) -> str:

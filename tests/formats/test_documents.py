@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import tempfile
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import keras_ckpt_tools as kct
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.formats.documents import Describer
 from keras_ckpt_tools.formats.fingerprint import fingerprint
@@ -29,6 +35,10 @@ class Told(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Say it."""
         return {**super().get_config(), "scale": self.settings["scale"][0]}
+
+
+class Other(Told):
+    """Another one."""
 
 
 def _model() -> keras.Model:
@@ -73,6 +83,8 @@ CHANGES: dict[str, Callable[[keras.Model], Any]] = {
     "the schedule": lambda m: setattr(m.optimizer._learning_rate, "decay_steps", 77),
     "a setting of the optimizer": lambda m: setattr(m.optimizer, "beta_1", 0.5),
     "one more layer": lambda m: m.add(keras.layers.Dense(1)),
+    "a class": lambda m: setattr(m.layers[6], "__class__", Other),
+    "all attributes": lambda m: setattr(m.layers[2], "__dict__", {**vars(m.layers[2]), "rate": 0}),
     "a dtype": lambda m: setattr(m.layers[-1], "dtype_policy", "mixed_float16"),
 }
 
@@ -84,9 +96,11 @@ def test_a_change_of_the_config_is_seen(change: str) -> None:
     before, config = fingerprint(model), _config(model)
     assert before is not None
     assert fingerprint(model) == before
+    assert before.still_holds(model)
     CHANGES[change](model)
     if _config(model) != config:
         assert fingerprint(model) != before
+        assert not before.still_holds(model)
     else:
         assert change == "the loss"  # Keras keeps these arguments in a place of its own.
 
@@ -96,8 +110,11 @@ def test_the_rate_that_training_sets_is_seen() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile(keras.optimizers.Adam(0.5), "mse")
     before = fingerprint(model)
+    assert before is not None
+    assert before.still_holds(model)
     model.optimizer.learning_rate = 0.25
     assert fingerprint(model) != before
+    assert not before.still_holds(model)
 
 
 def test_every_plain_attribute_of_keras_layers_counts() -> None:
@@ -114,7 +131,8 @@ def test_every_plain_attribute_of_keras_layers_counts() -> None:
                 changed = _config_of(layer) != config
             except Exception:  # noqa: BLE001 (such a layer cannot be saved at all)
                 changed = False
-            if changed and _print_of(layer) == before:
+            unseen = _print_of(layer) == before or before.still_holds(_Alone(layer))
+            if changed and unseen:
                 missed.append(f"{type(layer).__name__}.{name}")
             vars(layer)[name] = value
     assert missed == []
@@ -171,6 +189,49 @@ def test_training_leaves_the_config_as_it_is() -> None:
     assert before is not None
     model.fit(x, y, validation_data=(x, y), epochs=2, verbose=0)
     assert fingerprint(model) == before
+    assert before.still_holds(model)
+
+
+def test_what_is_equal_and_another_object_is_looked_at_again() -> None:
+    """At one glance it is only seen that nothing has been touched."""
+    model = _model()
+    describer = Describer()
+    first = describer.describe(model, has_assets=False).config
+    before = fingerprint(model)
+    model.layers[2].noise_shape = [None]
+    model.layers[2].noise_shape = None
+    model.layers[0].strides = (1, 1)
+    assert before is not None
+    assert not before.still_holds(model)
+    assert fingerprint(model) == before
+    assert describer.describe(model, has_assets=False).config is first
+    assert describer.describe(model, has_assets=False).config is first
+
+
+def test_what_a_model_is_described_by_does_not_keep_it_alive() -> None:
+    """A callback that saves a model and is gone leaves nothing of it behind."""
+    model = _model()
+    callback = kct.ModelCheckpoint(os.path.join(tempfile.mkdtemp(), "a.keras"))
+    callback.set_model(model)
+    callback.on_epoch_end(0)
+    gone = weakref.ref(model)
+    del model, callback
+    keras.utils.clear_session()
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_tensor_in_a_config_counts_by_its_value() -> None:
+    """Keras takes one where it takes a number."""
+    layer = keras.layers.Rescaling(tf.constant(2.0))
+    model = keras.Sequential([keras.Input((3,)), layer])
+    before = fingerprint(model)
+    assert before is not None
+    layer.scale = tf.constant(2.0)
+    assert fingerprint(model) == before
+    layer.scale = tf.constant(3.0)
+    assert fingerprint(model) != before
+    assert not before.still_holds(model)
 
 
 class _Opaque:

@@ -7,7 +7,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_ckpt_tools.formats import layout as layouts
 from keras_ckpt_tools.formats.layout import Dataset, Structure, lay_out
 
 STRUCTURE = Structure(
@@ -49,13 +48,6 @@ def test_the_pieces_are_a_file_that_hdf5_opens(tmp_path: Path) -> None:
         assert np.array_equal(hdf5["b/vars/0"][()], data.reshape(3, 5))
         assert hdf5["a/vars"].attrs["name"] == "dense"
         assert hdf5["empty"].shape == (4, 0)
-
-
-def test_a_layout_is_made_once(tmp_path: Path) -> None:
-    """Asking again for the same structure asks libhdf5 nothing."""
-    first = lay_out(STRUCTURE, str(tmp_path))
-    assert lay_out(STRUCTURE, "/nowhere") is first
-    assert STRUCTURE in layouts._layouts
 
 
 def test_nothing_is_left_beside(tmp_path: Path) -> None:

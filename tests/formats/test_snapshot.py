@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats import bulk_read, state
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.structure import Structure, structure_of
@@ -112,8 +112,11 @@ def test_a_snapshot_is_of_its_moment_while_training_goes_on(
     jit: bool,
     policy: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each optimizer's way to write, to dense and to sparse variables, compiled or not."""
+    # Some are copied, the others taken by reference.
+    monkeypatch.setattr(bulk_read, "_SMALL", 64)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -123,7 +126,7 @@ def test_a_snapshot_is_of_its_moment_while_training_goes_on(
     model.compile(_OPTIMIZERS[optimizer](), "mse", jit_compile=jit)
     model.train_on_batch(x, y)
     snapshots = Snapshots()
-    for _ in range(3):  # The third is read by a function that was traced for it.
+    for _ in range(3):  # The first is read one by one, the others in bulk.
         expected = _copies(model)
         snapshot = snapshots.take([_part(model)])
         for _ in range(3):
@@ -146,8 +149,11 @@ def test_training_on_while_the_file_is_written_changes_nothing_in_it(
     model.compile("adam", keras.losses.MeanSquaredError())
     model.train_on_batch(x, y)
     path = tmp_path / f"a{suffix}"
-    expected = _copies(model)
-    write = writing.prepare_model(str(path), model, TrainingProgress(), suffix, {})
+    memory = writing.Memory()
+    for _ in range(2):  # Another time, variables are read in another way.
+        expected = _copies(model)
+        progress = TrainingProgress()
+        write = writing.prepare_model(str(path), model, progress, suffix, {}, memory=memory)
     steps, written = threading.Semaphore(0), threading.Event()
 
     class SlowFile(io.FileIO):
@@ -201,34 +207,44 @@ def test_training_on_while_the_file_is_written_changes_nothing_in_it(
     ],
 )
 @pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("small", [0, 1 << 20], ids=["by reference", "copied"])
 def test_no_way_to_write_a_variable_reaches_a_snapshot(
-    write: Callable[[tf.Variable], Any], graph: bool
+    write: Callable[[tf.Variable], Any],
+    graph: bool,
+    small: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not even those that TensorFlow calls in place."""
-    variable = tf.Variable(np.arange(12, dtype="float32").reshape(3, 4))
-    snapshots, captured = Snapshots(), state.Captured({"v": variable})
+    monkeypatch.setattr(bulk_read, "_SMALL", small)
+    start = np.arange(12, dtype="float32").reshape(3, 4)
+    variables = {f"v{n}": tf.Variable(start + n) for n in range(4)}
+    snapshots, captured = Snapshots(), state.Captured(dict(variables))
+    structure = Structure(list(variables.values()))
 
     def update() -> None:
-        write(variable)
+        for variable in variables.values():
+            write(variable)
 
     if graph:
         update = tf.function(update)
     for _ in range(3):
-        expected = variable.numpy().copy()
-        snapshot = snapshots.take([Part("", lambda: captured, Structure([variable]))])
+        expected = {path: variable.numpy().copy() for path, variable in variables.items()}
+        snapshot = snapshots.take([Part("", lambda: captured, structure)])
         update()
-        assert not np.array_equal(variable.numpy(), expected)
-        assert np.array_equal(snapshot.arrays["v"], expected)
-        variable.assign(np.random.rand(3, 4))
+        for path, variable in variables.items():
+            assert not np.array_equal(variable.numpy(), expected[path])
+            assert np.array_equal(snapshot.arrays[path], expected[path])
+            variable.assign(np.random.rand(3, 4))
 
 
 def test_a_snapshot_takes_no_copy_of_large_variables() -> None:
     """Its arrays are the buffers that the variables had."""
-    variable = tf.Variable(np.ones(100_000, "float32"))
-    captured = state.Captured({"v": variable})
-    part = Part("", lambda: captured, Structure([variable]))
-    one, two = Snapshots().take([part]).arrays["v"], Snapshots().take([part]).arrays["v"]
-    assert np.shares_memory(one, two)
+    variables = {f"v{n}": tf.Variable(np.ones(100_000, "float32")) for n in range(4)}
+    captured = state.Captured(dict(variables))
+    part = Part("", lambda: captured, Structure(list(variables.values())))
+    snapshots = Snapshots()
+    one, *others = [snapshots.take([part]).arrays["v2"] for _ in range(3)]
+    assert all(np.shares_memory(one, other) for other in others)
 
 
 def _names(snapshots: Snapshots, model: keras.Model) -> set[str]:

@@ -288,3 +288,18 @@ def test_a_backup_leaves_what_has_taken_the_place_of_its_file(tmp_path: Path) ->
     kept = path.read_bytes()
     manager.save()
     assert path.read_bytes() == kept
+
+
+def test_what_has_saved_can_be_copied(tmp_path: Path) -> None:
+    """Tuners copy callbacks, also those that have been at work; a copy finds things out anew."""
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(3) for _ in range(4))])
+    model.compile("sgd", "mse")
+    saver = kct.ModelCheckpoint(tmp_path / "m.keras")
+    backup = kct.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+    manager = kct.CheckpointManager(tmp_path / "run", model=model)
+    x, y = np.ones((8, 4)), np.ones((8, 3))
+    model.fit(x, y, epochs=3, callbacks=[saver, backup], verbose=0)
+    for _ in range(3):
+        manager.save()
+    for one in (saver, backup, manager):
+        copy.deepcopy(one)
