@@ -24,6 +24,7 @@ from keras_ckpt_tools.formats.contents import Documents, Snapshot
 from keras_ckpt_tools.formats.stored_zip import Member, StoredZip
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.storage.early_sync import synced_early
 
 
 def write_archive(
@@ -49,7 +50,7 @@ def write_archive(
     archive.add(METADATA_MEMBER, documents.metadata.encode())
     archive.add(CONFIG_MEMBER, documents.config.encode())
     with archive.open(WEIGHTS_MEMBER) as (weights, write):
-        record = write_weights(write, snapshot, record, directory)
+        record = write_weights(synced_early(file, write), snapshot, record, directory)
     for name, data in documents.assets.items():
         archive.add(name, data)
     archive.finish(seal_comment("0" * 32))

@@ -31,6 +31,8 @@ Job = Callable[[], Any]
 
 # Of the processor's time that training wants too, the writer gets about a tenth.
 _NICENESS = 10
+# A thread with nothing to do ends after so long; to start one lengthens the pause of the next save.
+_IDLE_S = 60.0
 
 _writers: weakref.WeakSet[BackgroundWriter] = weakref.WeakSet()
 # Those with work to do or an error to tell, which must not be lost with whoever forgets them.
@@ -145,7 +147,7 @@ class BackgroundWriter(Foreground):
             with self._turn:
                 while self._waiting is None:
                     # The thread ends with its work: a writer that is forgotten costs nothing.
-                    if not self._turn.wait(timeout=1.0) and self._waiting is None:
+                    if not self._turn.wait(timeout=_IDLE_S) and self._waiting is None:
                         self._thread = None
                         return
                 job, self._waiting, self._busy = self._waiting, None, True

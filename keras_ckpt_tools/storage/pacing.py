@@ -28,7 +28,7 @@ PIECE = 1 << 20
 """Bytes to work on between two rests."""
 
 # For each second of work, so many of rest.
-_SHARE = 3.0
+_SHARE = 8.0
 # Seconds of work that are worth a rest: a shorter one costs more than it gives.
 _LEAST_S = 0.0003
 
@@ -113,7 +113,7 @@ def paced(hurry: Hurry) -> Iterator[None]:
     >>> hurry = Hurry()
     >>> with paced(hurry):
     ...     total = sum(range(100_000))
-    ...     rest()  # For about three times as long as the sum took.
+    ...     rest()  # For some times as long as the sum took.
     ...     hurry.set()
     ...     rest()  # Not at all.
     """

@@ -28,6 +28,7 @@ from keras_ckpt_tools.formats.structure import structure_of
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.commit import staged
+from keras_ckpt_tools.storage.early_sync import synced_early
 from keras_ckpt_tools.training.custom_objects import Named, named_in, objects_named, objects_of
 from keras_ckpt_tools.training.untracked import UntrackedWatch
 
@@ -196,7 +197,7 @@ def prepare_checkpoint(
 
 def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
     with staged(path) as file:
-        return write_weights(file.write, snapshot, record, os.path.dirname(path) or ".")
+        return write_weights(synced_early(file), snapshot, record, os.path.dirname(path) or ".")
 
 
 def new_record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import CommitError
-from keras_ckpt_tools.storage import pacing
+from keras_ckpt_tools.storage import background, pacing
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.commit import staged
 
@@ -187,8 +187,11 @@ def test_what_a_failed_job_held_is_released_when_its_error_is_told() -> None:
     assert gone() is None
 
 
-def test_its_thread_goes_when_there_is_nothing_to_do_and_comes_back() -> None:
+def test_its_thread_goes_when_there_is_nothing_to_do_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A forgotten writer costs nothing."""
+    monkeypatch.setattr(background, "_IDLE_S", 0.2)
     done: list[int] = []
     writer = BackgroundWriter()
     for number in range(2):
