@@ -40,7 +40,18 @@ def write_raw(path: str, buffers: list[memoryview]) -> None:
 
 
 def read_raw(path: str, variables: list[tf.Variable]) -> None:
-    """Read what `write_raw` wrote, and assign it."""
+    """Read what `write_raw` wrote, and assign each as it comes."""
+    for variable, array in _arrays_in(path, variables):
+        variable.assign(array)
+
+
+def read_raw_then_assign(path: str, variables: list[tf.Variable]) -> None:
+    """Read all that `write_raw` wrote before the first variable changes."""
+    for variable, array in list(_arrays_in(path, variables)):
+        variable.assign(array)
+
+
+def _arrays_in(path: str, variables: list[tf.Variable]) -> Iterator[tuple[tf.Variable, Any]]:
     descriptor = os.open(path, os.O_RDONLY)
     offset = 0
     try:
@@ -48,7 +59,7 @@ def read_raw(path: str, variables: list[tf.Variable]) -> None:
             array = np.empty(variable.shape, variable.dtype.as_numpy_dtype)
             os.preadv(descriptor, [array.reshape(-1).view(np.uint8)], offset)
             offset += array.nbytes
-            variable.assign(array)
+            yield variable, array
     finally:
         os.close(descriptor)
 

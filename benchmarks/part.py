@@ -19,7 +19,7 @@ class Part:
 
     Attributes:
         row: What is measured: `"pause"`, `"steps"`, `"cost"`, `"durable"`, `"resume"`,
-            `"weights"`, `"model"`, `"inspection"`, `"memory"` or `"import"`.
+            `"weights"`, `"fresh"`, `"model"`, `"inspection"`, `"memory"` or `"import"`.
         case: Name of the case; empty for `"import"`.
         rounds: How often.
         directory: Where files may be put.
@@ -55,6 +55,7 @@ def measure(part: Part) -> dict[str, Any]:
             "durable": saving.measure_durable,
             "resume": resuming.measure_resume,
             "weights": loading.measure_weights,
+            "fresh": loading.measure_fresh,
             "model": loading.measure_model,
             "inspection": loading.measure_inspection,
         }

@@ -26,6 +26,7 @@ def _numpy_name(dtype: np.dtype[Any]) -> str:
     return dtype.str if dtype.kind == "S" else dtype.name
 
 
+@functools.lru_cache(maxsize=256)
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype of a name, ml_dtypes' included.
 

@@ -154,10 +154,10 @@ class OrbaxCheckpoint:
             KeyError: there is none of a name.
             DamagedArtefactError: one cannot be read.
         """
-        from keras_ckpt_tools.formats.finite import is_finite
+        from keras_ckpt_tools.formats.finite import not_finite_in
 
         arrays = self._variables.read([self.tensors[path] for path in paths])
-        self.not_finite += [path for path, array in arrays.items() if not is_finite(array)]
+        self.not_finite += not_finite_in(arrays.items())
         return arrays
 
     @cached_property

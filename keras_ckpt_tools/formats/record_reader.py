@@ -23,7 +23,7 @@ import xxhash
 
 from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.extents import aligned_memory, gaps_between
-from keras_ckpt_tools.formats.finite import is_finite
+from keras_ckpt_tools.formats.finite import not_finite_in
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.byte_counts import advance
@@ -90,14 +90,13 @@ class RecordReader:
         first = run[0].offset or 0
         memory = aligned_memory(_end(run[-1]) - first, first)
         self._read_into(memoryview(memory.data), self._start + first)
-        arrays = {}
+        arrays: _Arrays = {}
         for info in run:
             place = (info.offset or 0) - first
             data = memory[place : place + info.nbytes]
-            array = _shaped(data, info) if digest_of(data) == info.digest else None
-            if array is not None and not is_finite(array):
-                self.not_finite.append(info.path)
-            arrays[info.path] = array
+            whole = digest_of(data) == info.digest
+            arrays[info.path] = _shaped(data, info) if whole else None
+        self.not_finite += not_finite_in(arrays.items())
         return arrays
 
     def _read_into(self, view: memoryview, offset: int) -> None:

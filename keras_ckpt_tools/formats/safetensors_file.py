@@ -24,7 +24,7 @@ import numpy as np
 
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.dtypes import hdf5_dtype, numpy_dtype, raw_bytes
-from keras_ckpt_tools.formats.finite import is_finite
+from keras_ckpt_tools.formats.finite import not_finite_in
 from keras_ckpt_tools.formats.handles import identity_of
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.limits import over_budget
@@ -168,7 +168,7 @@ class SafetensorsSource(Source):
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
         arrays = {path: self._read(self._table[path]) for path in paths}
         self.check_unchanged()
-        self.not_finite += [path for path, array in arrays.items() if not is_finite(array)]
+        self.not_finite += not_finite_in(arrays.items())
         return arrays
 
     def _read(self, info: TensorInfo) -> np.ndarray[Any, Any]:

@@ -170,7 +170,7 @@ class Source(Opened):
             self.check_unchanged()
             with self._told_by_libhdf5():
                 found = {info.path: self._foreign.read(info) for info in infos}
-            self.not_finite += [p for p, a in found.items() if a is not None and not _is_finite(a)]
+            self.not_finite += _not_finite_in(found)
         arrays = {path: array for path, array in found.items() if array is not None}
         if changed := [path for path in found if path not in arrays]:
             raise self._damaged(f"the bytes of {', '.join(changed)} have changed")
@@ -282,10 +282,10 @@ class Source(Opened):
             return self._foreign.file
 
 
-def _is_finite(array: np.ndarray[Any, Any]) -> bool:
-    from keras_ckpt_tools.formats.finite import is_finite
+def _not_finite_in(found: Mapping[str, np.ndarray[Any, Any] | None]) -> list[str]:
+    from keras_ckpt_tools.formats.finite import not_finite_in
 
-    return is_finite(array)
+    return not_finite_in(found.items())
 
 
 def open_source(

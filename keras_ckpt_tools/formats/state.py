@@ -31,7 +31,7 @@ from keras_ckpt_tools.formats.comparison import (
 from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
-from keras_ckpt_tools.formats.sharing import as_array, as_tensor, assign, handle_of, read
+from keras_ckpt_tools.formats.sharing import Handle, as_array, as_tensor, assign, handle_of, read
 from keras_ckpt_tools.formats.stores import AssetsProbe, Captured, CaptureStore, FillStore
 from keras_ckpt_tools.formats.structure import parts_of, saves_as_keras, variables_of
 from keras_ckpt_tools.formats.tensor_source import TensorSource
@@ -172,12 +172,11 @@ def fill(
         raise misfit(report)
     arrays: dict[str, Any] = compared.read()
     handles = None if assets else handles_of(saveable, captured)
+    if handles is not None:
+        _assign_all({path: (handles[path], as_tensor(array)) for path, array in arrays.items()})
+        return report
     undo = remember(saveable)
     try:
-        if handles is not None:
-            for path, tensor in {path: as_tensor(a) for path, a in arrays.items()}.items():
-                assign(handles[path], tensor)
-            return report
         present = {p: to_numpy(v) for p, v in captured.values.items() if p not in arrays}
         pour(saveable, arrays | present, assets)
     except BaseException as error:
@@ -186,6 +185,18 @@ def fill(
             raise misfit(report, error.reasons) from error.reasons[0][1]
         raise
     return report
+
+
+def _assign_all(values: Mapping[str, tuple[Handle, Any]]) -> None:
+    """Give variables of TensorFlow new values, or, should one fail or a user interrupt, none."""
+    before = [(handle, read(handle)) for handle, _ in values.values()]
+    try:
+        for handle, value in values.values():
+            assign(handle, value)
+    except BaseException:
+        for handle, value in before:
+            assign(handle, value)
+        raise
 
 
 class Refused(Exception):

@@ -143,7 +143,7 @@ def remove_abandoned(
 def _clear(folder: Path, final: Path, suffixes: Sequence[str]) -> None:
     last = folder / _plain(suffixes[-1])
     if last.exists() and not final.with_name(final.name + suffixes[-1]).exists():
-        for suffix in suffixes[:-1]:
+        for suffix in reversed(suffixes[:-1]):
             if not (folder / _plain(suffix)).exists():
                 final.with_name(final.name + suffix).unlink(missing_ok=True)
         sync_directory(final.parent)

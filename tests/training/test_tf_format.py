@@ -17,6 +17,7 @@ from tf_programs import save_for_ever
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, RestoreError
+from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefixes
 
 
 class Net(keras.Model):
@@ -222,6 +223,37 @@ def test_the_best_one_stays(tmp_path: Path) -> None:
     state = tf.train.get_checkpoint_state(str(tmp_path))
     names = [Path(path).name for path in state.all_model_checkpoint_paths]
     assert names == ["ckpt-00000002", "ckpt-00000004"]
+
+
+@pytest.mark.parametrize("done", range(6))
+def test_a_deletion_cut_off_leaves_nothing_that_looks_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """Whatever it got done: what is left of the files is a checkpoint of TensorFlow, or none."""
+
+    def interrupt(call: Any) -> Any:
+        def interrupted(*args: Any, **options: Any) -> Any:
+            nonlocal done
+            if done == 0:
+                raise KeyboardInterrupt
+            done -= 1
+            return call(*args, **options)
+
+        return interrupted
+
+    step = tf.Variable(1)
+    manager = kct.CheckpointManager(tmp_path, format="tf", max_to_keep=None, step=step)
+    first, second = manager.save(), manager.save()
+    with monkeypatch.context() as patched:
+        for name in ("rename", "unlink", "rmdir"):
+            patched.setattr(os, name, interrupt(getattr(os, name)))
+        with pytest.raises(KeyboardInterrupt):
+            delete_prefixes([first])
+    assert all(kct.verify(tmp_path).files)
+    assert int(tf.train.load_variable(second, "step/.ATTRIBUTES/VARIABLE_VALUE")) == 1
+    clear_prefixes(tmp_path)
+    left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert left == set()
 
 
 def test_a_run_killed_at_random_instants_loses_nothing(tmp_path: Path) -> None:
