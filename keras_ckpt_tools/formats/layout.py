@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from keras_ckpt_tools.formats.extents import ALIGNMENT, gaps_between
+from keras_ckpt_tools.formats.patient_file import telling
 
 
 class Dataset(NamedTuple):
@@ -75,14 +76,17 @@ def lay_out(structure: Structure, directory: str | None = None) -> Layout:
     """
     # A file without a name: a kill leaves none.
     with tempfile.TemporaryFile(dir=directory) as skeleton:
-        with h5py.File(
-            skeleton,
-            "w",
-            userblock_size=structure.userblock,
-            # What is read into memory in one piece is then aligned there too.
-            alignment_threshold=ALIGNMENT,
-            alignment_interval=ALIGNMENT,
-        ) as file:
+        with (
+            telling(skeleton) as patient,
+            h5py.File(
+                patient,
+                "w",
+                userblock_size=structure.userblock,
+                # What is read into memory in one piece is then aligned there too.
+                alignment_threshold=ALIGNMENT,
+                alignment_interval=ALIGNMENT,
+            ) as file,
+        ):
             offsets = _create(file, structure)
         skeleton.flush()
         size = os.fstat(skeleton.fileno()).st_size

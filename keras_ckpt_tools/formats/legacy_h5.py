@@ -16,6 +16,7 @@ import h5py
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.formats.extents import gaps_between
 from keras_ckpt_tools.formats.hdf5_tensors import read_table
+from keras_ckpt_tools.formats.patient_file import telling
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
@@ -39,13 +40,10 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
     while True:
         file.seek(0)
         file.truncate()
-        try:
-            with h5py.File(file, "w", userblock_size=block) as hdf5:
-                internals.save_model_to_hdf5(model, hdf5)
-                hdf5.flush()
-                table = read_table(hdf5)
-        except RuntimeError as error:
-            raise _cause_of(error) from error
+        with telling(file) as patient, h5py.File(patient, "w", userblock_size=block) as hdf5:
+            internals.save_model_to_hdf5(model, hdf5)
+            hdf5.flush()
+            table = read_table(hdf5)
         file.flush()
         described = _describe(file.fileno(), record, table, block)
         if block_size(len(encode_json(described))) <= block:
@@ -54,14 +52,6 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
     file.seek(0)
     file.write(encode(described, block))
     return described
-
-
-def _cause_of(error: BaseException) -> BaseException:
-    """Return what the operating system said, where libhdf5 only says that it cannot go on."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__context__
-    return cause or error
 
 
 def _describe(descriptor: int, record: Record, table: dict[str, TensorInfo], block: int) -> Record:

@@ -5,6 +5,7 @@ All weights of the n-th save are n, so a file tells which save it holds, and whe
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -154,6 +155,10 @@ KILLED = {
 def save_for_ever(pipe: Any, kind: str, which: int, directory: str, number: int) -> None:
     """Make one save after another, until killed; tell of each when it is done."""
     save = KILLED[kind][which].start(directory)
+    # TensorFlow's import leaves a quarter of a second of garbage collection to whoever comes next;
+    # kills are to strike in saves.
+    gc.collect()
+    gc.freeze()
     pipe.send(None)
     while True:
         number += 1
