@@ -59,7 +59,7 @@ READABLE = frozenset(
     }
 )
 
-_ATTEMPTS = 5
+_ATTEMPTS = 100
 
 
 class Source(Opened):
