@@ -29,6 +29,18 @@ from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES as GLOBAL_C
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_OBJECTS as GLOBAL_CUSTOM_OBJECTS
 from keras.src.backend.common import global_state as global_state
 
+# Where Keras looks up what a config names. While a model is built from a file, these answer for what
+# was allowed, and for nothing else; there is no public way to say so.
+from keras.src.layers.preprocessing.index_lookup import IndexLookup as IndexLookup
+from keras.src.legacy.saving import json_utils as legacy_json_utils
+from keras.src.legacy.saving import serialization as legacy_serialization
+from keras.src.saving import object_registration as object_registration
+from keras.src.saving import serialization_lib as serialization_lib
+from keras.src.utils import python_utils as python_utils
+
+# The module whose variables are the settings of the process; the rest of them is in `global_state`.
+from keras.src.backend import config as backend_config
+
 # Writes and reads whole-model HDF5 files. Public `model.save("x.h5")` overwrites its target in
 # place; this takes an open `h5py.File`, which can be a staged one.
 from keras.src.legacy.saving.legacy_h5_format import (

@@ -36,7 +36,7 @@ from keras_ckpt_tools.formats.tensor_source import (
     optimizers_of,
     places_of,
 )
-from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
+from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
@@ -53,24 +53,26 @@ class Plan:
     Attributes:
         config: The model's config, migrated, without compile configs where they were dropped.
         training_config: Compile arguments of an `.h5`, or `None`.
-        objects: What the names in them stand for.
-        runs_code: Whether code in the file was trusted.
+        allowed: What the names in them stand for, and what else may be looked up.
         renamed: What classes were called when the file was saved, by what they are called now.
         registry: Where the versions of classes are known, or `None`.
     """
 
     config: dict[str, Any]
     training_config: dict[str, Any] | None
-    objects: Mapping[str, Any]
-    runs_code: bool
+    allowed: Allowed
     renamed: Mapping[str, str] = field(default_factory=dict)
     registry: Registry | None = None
+
+    @property
+    def objects(self) -> Mapping[str, Any]:
+        """What the names of the file stand for, Keras' own left out."""
+        return self.allowed.objects
 
     @contextmanager
     def room(self, path: str) -> Iterator[None]:
         """Open the closed room for it, and say in errors what was being built."""
-        strings = strings_of(self.config, self.training_config)
-        with closed_room(self.objects, strings, runs_code=self.runs_code):
+        with closed_room(self.allowed, self.config, self.training_config, path=path):
             try:
                 yield
             except Exception as error:

@@ -5,6 +5,12 @@ both dialects: Keras 3 (`module`, `class_name`, `registered_name`) and the legac
 (`class_name` alone, functions as bare strings). Nothing is looked up here; that is for `resolve`,
 because what a file says and what this process makes of it are two questions.
 
+The walk goes by structure. Keras turns a mapping into an object wherever one stands, so every
+mapping and every string is judged, under whatever key; what is passed over has been judged already,
+as part of its node. Only two things depend on a key. What stands beside `class_name` and `config`
+under `compile_config` is needed to train only; everywhere else that key is like any other. And a few
+arguments take an object by a bare name, or the path of a file.
+
 A class is Keras' own only where module, class and registered name together say so: Keras goes by
 the registered name first, so a config that says `keras.layers.Dense` and means something else would
 pass a look at one of them.
@@ -27,7 +33,17 @@ from keras_ckpt_tools.loading.builtin_names import (
     IDENTIFIERS,
 )
 
-__all__ = ["MalformedConfigError", "Need", "Part", "Role", "uncompiled", "walk"]
+__all__ = [
+    "MalformedConfigError",
+    "Need",
+    "Part",
+    "Role",
+    "is_class_of_keras",
+    "is_function_of_keras",
+    "strings_of",
+    "uncompiled",
+    "walk",
+]
 
 Role = Literal["class", "function", "lambda", "path"]
 Part = Literal["model", "compile"]
@@ -43,7 +59,10 @@ _OF_CODE = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
 _VALUES = frozenset(
     {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
 )
+_NO_OBJECTS = _VALUES | {"function", "__lambda__", "__typespec__"}
 _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
+# Names in a node that are judged with it, once it is certain that they are names.
+_NAMES = frozenset({"class_name", "module", "registered_name"})
 _DTYPE = re.compile(r"[a-z]+[0-9]{0,3}(_[a-z0-9_]+)?")
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
@@ -61,10 +80,11 @@ class Need:
         module: Module it came from, where the file says so.
         part: `"model"`, or `"compile"` for losses, metrics and optimizers.
         label: Name of the layer (or metric ...) that the place describes; empty if it has none.
-        optional: Whether the string may as well mean nothing: it stands in the config of a custom
-            class, which alone knows.
+        optional: Whether the string may as well mean nothing: it stands where text may stand, or
+            in the config of a custom class, which alone knows.
         fault: Why it is refused whoever vouches for it; empty where it is not.
         node: The config itself, for migrations; `None` for a bare string.
+        owner: The class whose argument a path is.
     """
 
     where: str
@@ -77,6 +97,7 @@ class Need:
     optional: bool = False
     fault: str = ""
     node: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    owner: Need | None = field(default=None, compare=False, repr=False)
 
     @property
     def of_keras(self) -> bool:
@@ -84,12 +105,10 @@ class Need:
         if self.fault or self.name != self.class_name:
             return False
         if self.role == "class":
-            known = CLASSES if self.module is None else CLASSES_IN.get(self.module, frozenset())
-            return self.name in known
+            return is_class_of_keras(self.name, self.module)
         if self.role == "function":
-            if self.module is not None:
-                return self.name in FUNCTIONS_IN.get(self.module, frozenset())
-            return self.name in IDENTIFIERS or (self.node is None and self.name in CLASSES)
+            by_string = self.node is None and self.module is None and self.name in CLASSES
+            return by_string or is_function_of_keras(self.name, self.module)
         return False
 
     @property
@@ -100,6 +119,16 @@ class Need:
 
 class MalformedConfigError(ValueError):
     """A config says something that Keras never writes."""
+
+
+def is_class_of_keras(name: str, module: str | None) -> bool:
+    """Return whether Keras has a class of this name that a model may be made of."""
+    return name in (CLASSES if module is None else CLASSES_IN.get(module, frozenset()))
+
+
+def is_function_of_keras(name: str, module: str | None) -> bool:
+    """Return whether Keras has a function of this name that a model may be made of."""
+    return name in (IDENTIFIERS if module is None else FUNCTIONS_IN.get(module, frozenset()))
 
 
 def walk(
@@ -128,6 +157,9 @@ def walk(
 def uncompiled(config: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a config in which no model is compiled.
 
+    What is left out is what `walk` finds for the part `"compile"`, and nothing else: arguments that
+    happen to be called `compile_config` stay.
+
     >>> uncompiled({"class_name": "Model", "config": {}, "compile_config": {"loss": "mse"}})
     {'class_name': 'Model', 'config': {}, 'compile_config': None}
     """
@@ -136,12 +168,31 @@ def uncompiled(config: dict[str, Any]) -> dict[str, Any]:
     while todo:
         value = todo.pop()
         if isinstance(value, dict):
-            if "compile_config" in value and "class_name" in value:
+            if "compile_config" in value and _is_object(value):
                 value["compile_config"] = None
             todo.extend(value.values())
         elif isinstance(value, list):
             todo.extend(value)
     return config
+
+
+def strings_of(*configs: Any) -> set[str]:
+    """Return every string in configs, keys left out.
+
+    >>> sorted(strings_of({"class_name": "Dense", "config": {"inner": ["relu"]}}))
+    ['Dense', 'relu']
+    """
+    found: set[str] = set()
+    todo = list(configs)
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            found.add(value)
+        elif isinstance(value, Mapping):
+            todo.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            todo.extend(value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -151,6 +202,7 @@ class _Around:
     label: str
     of_keras: bool
     code_reported: bool = False
+    need: Need | None = None
 
 
 _OUTSIDE = _Around("", True)
@@ -159,82 +211,80 @@ _OUTSIDE = _Around("", True)
 class _Walker:
     def __init__(self) -> None:
         self.needs: list[Need] = []
+        self.lambda_functions: set[str] = set()
 
-    def value(self, value: Any, where: str, part: Part, around: _Around) -> None:
-        if isinstance(value, list):
+    def value(self, value: Any, where: str, part: Part, around: _Around, key: str = "") -> None:
+        if isinstance(value, str):
+            self.string(key, value, where, part, around)
+        elif isinstance(value, list):
             for index, item in enumerate(value):
-                self.value(item, f"{where}[{index}]", part, around)
+                # Most lists are long ones of numbers and words, which name nothing.
+                if isinstance(item, (dict, list)) or (isinstance(item, str) and ">" in item):
+                    self.value(item, f"{where}[{index}]", part, around)
         elif isinstance(value, dict):
-            class_name = value.get("class_name")
-            if "class_name" in value and "config" in value:
-                _require_names(value, where)
-                self.node(value, str(class_name), where, part, around)
-            else:
-                if class_name in _WITHOUT_CONFIG:
-                    name = str(class_name)
-                    self.needs.append(Need(where, "class", name, name, None, part, around.label))
-                self.members(value, where, part, around)
+            self.mapping(value, where, part, around)
 
-    def members(self, value: dict[str, Any], where: str, part: Part, around: _Around) -> None:
-        for key, item in value.items():
-            place = f"{where}.{key}"
-            if key == "compile_config" and isinstance(item, dict):
-                self.compile_config(item, place, around)
-            elif isinstance(item, str):
-                self.string(key, item, place, part, around)
-            else:
-                self.value(item, place, part, around)
-
-    def node(
-        self, node: dict[str, Any], class_name: str, where: str, part: Part, around: _Around
-    ) -> None:
-        if class_name == "__lambda__":
-            if not around.code_reported:
-                self.code(node, "__lambda__", where, part, around.label)
+    def mapping(self, value: dict[str, Any], where: str, part: Part, around: _Around) -> None:
+        class_name = value.get("class_name")
+        if "class_name" not in value or "config" not in value:
+            if class_name in _WITHOUT_CONFIG:
+                name = str(class_name)
+                self.needs.append(Need(where, "class", name, name, None, part, around.label))
+            self.members(value, where, part, around)
             return
-        if class_name == "__typespec__":
-            spec = str(node.get("spec_name"))
-            name = node.get("registered_name") or spec
-            self.needs.append(Need(where, "class", name, spec, node.get("module"), part, node=node))
+        _require_names(value, where)
+        if _is_object(value):
+            self.object(value, where, part)
             return
-        if class_name in _VALUES:
-            _require_plain_dtype(node["config"], where)
-            self.members(node, where, part, around)
-            return
+        judged = _NAMES
         if class_name == "function":
-            self.function(node, where, part, around)
-            return
-        self.object(node, class_name, where, part)
+            self.function(value, where, part, around)
+            judged = _NAMES | {"config"}
+        elif class_name == "__lambda__":
+            if not around.code_reported:
+                self.code(value, "__lambda__", where, part, around.label)
+        elif class_name == "__typespec__":
+            spec = str(value.get("spec_name"))
+            name = value.get("registered_name") or spec
+            module = value.get("module")
+            self.needs.append(Need(where, "class", name, spec, module, part, node=value))
+        else:
+            _require_plain_dtype(value["config"], where)
+        self.members(value, where, part, around, judged)
 
-    def object(self, node: dict[str, Any], class_name: str, where: str, part: Part) -> None:
-        config = node["config"]
-        label = str(config.get("name", "")) if isinstance(config, dict) else ""
+    def members(
+        self,
+        value: dict[str, Any],
+        where: str,
+        part: Part,
+        around: _Around,
+        judged: frozenset[str] = frozenset(),
+    ) -> None:
+        for key, item in value.items():
+            if key not in judged and isinstance(item, (str, list, dict)):
+                self.value(item, f"{where}.{key}", part, around, key)
+
+    def object(self, node: dict[str, Any], where: str, part: Part) -> None:
+        class_name, config = node["class_name"], node["config"]
+        called = config.get("name") if isinstance(config, dict) else None
+        label = called if isinstance(called, str) else ""
         need = _class_need(node, class_name, where, part, label)
         code = class_name == "Lambda" and need.of_keras and _has_code(config)
         if code:
             self.code(node, class_name, where, part, label)
         else:
             self.needs.append(need)
-        around = _Around(label, need.of_keras and class_name not in _OF_CODE, code)
-        for key, item in node.items():
-            if key in ("class_name", "module", "registered_name"):
-                continue
-            if key == "compile_config":
-                if isinstance(item, dict):
-                    self.compile_config(item, f"{where}.{key}", around)
-            elif key == "config" and class_name == "Lambda" and isinstance(item, dict):
-                self.lambda_layer(item, f"{where}.{key}", part, around)
-            elif isinstance(item, dict) and "class_name" not in item:
-                self.members(item, f"{where}.{key}", part, around)
-            else:
-                self.value(item, f"{where}.{key}", part, around)
+        around = _Around(label, need.of_keras and class_name not in _OF_CODE, code, need)
+        if class_name == "Lambda" and need.of_keras and not code:
+            self.lambda_function(config["function"], f"{where}.config.function", part, around)
+        self.members(node, where, part, around, _NAMES | {"compile_config"})
+        if "compile_config" in node:
+            self.compile_config(node["compile_config"], f"{where}.compile_config", around)
 
-    def lambda_layer(self, config: dict[str, Any], where: str, part: Part, around: _Around) -> None:
-        function = config.get("function")
-        if isinstance(function, str) and around.of_keras and not around.code_reported:
-            place = f"{where}.function"
-            self.needs.append(Need(place, "function", function, function, None, part, around.label))
-        self.members(config, where, part, around)
+    def lambda_function(self, function: Any, where: str, part: Part, around: _Around) -> None:
+        if isinstance(function, str):
+            self.lambda_functions.add(where)
+            self.needs.append(Need(where, "function", function, function, None, part, around.label))
 
     def function(self, node: dict[str, Any], where: str, part: Part, around: _Around) -> None:
         name = node["config"]
@@ -254,24 +304,33 @@ class _Walker:
         self.needs.append(Need(where, "lambda", name, class_name, None, part, of, node=node))
 
     def string(self, key: str, value: str, where: str, part: Part, around: _Around) -> None:
-        if key in _PATHS and around.of_keras:
-            name = f"path:{value}"
-            self.needs.append(Need(where, "path", name, key, None, part, around.label))
-            return
+        if key in _PATHS and around.need is not None:
+            self.path(key, value, where, part, around)
         named = key == "fn" or key.endswith(_NAMED_BY_STRING)
-        qualified = ">" in value and key != "name"
+        qualified = 0 < value.find(">") < len(value) - 1
         if not (named or qualified) or value in IDENTIFIERS or value in CLASSES:
+            return
+        if where in self.lambda_functions:
             return
         optional = not (named and around.of_keras)
         plain = value.rpartition(">")[2]
         self.needs.append(Need(where, "function", value, plain, None, part, around.label, optional))
 
-    def compile_config(self, config: Mapping[str, Any], where: str, around: _Around) -> None:
+    def path(self, key: str, value: str, where: str, part: Part, around: _Around) -> None:
+        name, optional = f"path:{value}", not around.of_keras
+        self.needs.append(
+            Need(where, "path", name, key, None, part, around.label, optional, owner=around.need)
+        )
+
+    def compile_config(self, config: Any, where: str, around: _Around) -> None:
+        if config is None:
+            return
+        _require_arguments(config, where)
         for key, item in config.items():
             if key in _COMPILED_BY_STRING:
                 self.compiled(item, f"{where}.{key}", around)
             else:
-                self.value(item, f"{where}.{key}", "compile", around)
+                self.value(item, f"{where}.{key}", "compile", around, key)
 
     def compiled(self, value: Any, where: str, around: _Around) -> None:
         if isinstance(value, str):
@@ -286,6 +345,14 @@ class _Walker:
                 self.compiled(item, f"{where}.{key}", around)
         else:
             self.value(value, where, "compile", around)
+
+
+def _is_object(node: Mapping[str, Any]) -> bool:
+    """Return whether Keras makes an object of a mapping, and compiles it if the mapping says so."""
+    if "class_name" not in node or "config" not in node:
+        return False
+    name = node["class_name"]
+    return not (isinstance(name, str) and name in _NO_OBJECTS)
 
 
 def _class_need(node: dict[str, Any], class_name: str, where: str, part: Part, label: str) -> Need:
@@ -304,6 +371,12 @@ def _require_names(node: dict[str, Any], where: str) -> None:
     for key in ("module", "registered_name"):
         if not isinstance(node.get(key), str | None):
             raise MalformedConfigError(f"the {key} at {where} is no name")
+
+
+def _require_arguments(config: Any, where: str) -> None:
+    # Keras would make an object of such a node, and compile the model with whatever that is.
+    if not isinstance(config, Mapping) or ("class_name" in config and "config" in config):
+        raise MalformedConfigError(f"the compile config at {where} is no mapping of arguments")
 
 
 def _require_plain_dtype(config: Any, where: str) -> None:

@@ -49,6 +49,7 @@ __all__ = [
     "check_size",
     "examine",
     "inspect",
+    "needs_of",
     "not_finite",
     "room_for",
     "versions_of",
@@ -259,17 +260,24 @@ def examine(source: ModelSource) -> list[Need]:
         DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
             never writes.
     """
+    return needs_of(source.path, source.config, source.training_config)
+
+
+def needs_of(
+    path: str, config: Mapping[str, Any] | None, training_config: Mapping[str, Any] | None
+) -> list[Need]:
+    """Return what a config needs that came from a path, as `examine` does."""
     try:
-        return walk(source.config, source.training_config)
+        return walk(config, training_config)
     except (RecursionError, MalformedConfigError) as error:
         how = "its config is nested deeper than any model's"
         if isinstance(error, MalformedConfigError):
             how = f"in its config {error}"
         raise DamagedArtefactError(
             f"The file is damaged: {how}.",
-            received=f"path={source.path!r}",
+            received=f"path={path!r}",
             remedy="Ask whoever gave it to you for the original.",
-            path=source.path,
+            path=path,
         ) from error
 
 

@@ -76,7 +76,7 @@ def build_legacy(source: Source, plan: Plan) -> Any:
 def _safe_mode(plan: Plan) -> dict[str, bool]:
     # Later versions set their own safe mode, from an argument that Keras 3.10 does not have.
     known = inspect.signature(internals.load_model_from_hdf5).parameters
-    return {"safe_mode": not plan.runs_code} if "safe_mode" in known else {}
+    return {"safe_mode": not plan.allowed.runs_code} if "safe_mode" in known else {}
 
 
 def _compile_arguments(config: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,11 +34,12 @@ from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
-from keras_ckpt_tools.loading.closed_room import strings_of
-from keras_ckpt_tools.loading.configs import Need, uncompiled
+from keras_ckpt_tools.loading.closed_room import Allowed
+from keras_ckpt_tools.loading.configs import Need, strings_of, uncompiled
 from keras_ckpt_tools.loading.inspect import (
     check_size,
     examine,
+    needs_of,
     not_finite,
     room_for,
     versions_of,
@@ -192,10 +193,10 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     left = source.untranslated
     if left and (compiled is True or any(one.part == "model" for one in left)):
         raise untranslatable(source.path, left)
-    resolved = _gate(source, resolver, compiled)
+    needs, resolved = _gate(source, resolver, compiled)
     if _migrate(resolved.entries, _versions(source)):
         # A migration may name objects that the old config did not.
-        resolved = _gate(source, resolver, compiled)
+        needs, resolved = _gate(source, resolver, compiled)
     if left and compiled == "auto":
         warnings.warn(
             f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
@@ -205,14 +206,20 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
         )
     if compiled is False or left or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
-        resolved = resolver.resolve(_model_part(examine(source)), source.record)
-    _say_exactly(examine(source))
+        # What is left is what Keras will see: all of it is judged, whichever part it was in.
+        needs = needs_of(source.path, config, None)
+        resolved = resolver.resolve(needs, source.record)
+        if resolved.refused():
+            raise objects_not_found(source.path, resolved.refused(), writer(versions_of(source)))
+    _say_exactly(needs)
     objects = dict(resolved.objects)
     if source.kind is Kind.H5_MODEL:
         # The legacy dialect writes functions as bare strings, anywhere.
         objects |= resolver.named_in(strings_of(config, training_config))
-    known = resolver.registry
-    return Plan(config, training_config, objects, resolved.runs_code, resolved.renamed, known)
+    allowed = Allowed(
+        objects, resolved.runs_code, resolved.code, resolver.vouches_for, resolver.trusts
+    )
+    return Plan(config, training_config, allowed, resolved.renamed, resolver.registry)
 
 
 def _say_exactly(needs: Iterable[Need]) -> None:
@@ -230,7 +237,9 @@ def _say_exactly(needs: Iterable[Need]) -> None:
             need.node["registered_name"] = need.name
 
 
-def _gate(source: ModelSource, resolver: Resolver, compiled: Compile) -> Resolved:
+def _gate(
+    source: ModelSource, resolver: Resolver, compiled: Compile
+) -> tuple[list[Need], Resolved]:
     needs = examine(source)
     if compiled is False:
         needs = _model_part(needs)
@@ -246,7 +255,7 @@ def _gate(source: ModelSource, resolver: Resolver, compiled: Compile) -> Resolve
             UserWarning,
             stacklevel=6,
         )
-    return resolved
+    return needs, resolved
 
 
 def _model_part(needs: Iterable[Need]) -> list[Need]:

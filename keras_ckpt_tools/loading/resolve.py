@@ -8,10 +8,16 @@ by that very name: a registered `my_package>Dense` must not take the place of ev
 Being in Keras' global registry is not being trusted: any imported package can put something there.
 Such an object is usable only where `trusted=` names it. Nothing is imported because a file names
 it; a plug-in that was installed and declared is imported to load, and only named to inspect.
+
+A string that may as well be text is judged like a name where something goes by it: an object that
+nothing here vouches for stands in Keras' registry under that very name. Where nothing does, it is
+text. Whether an argument is a path depends on what the class is, so that a subclass of a layer that
+opens files is judged as that layer.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
@@ -21,24 +27,30 @@ from typing import Any
 
 from keras_ckpt_tools.errors import RegistryError
 from keras_ckpt_tools.loading.builtin_names import KERAS_VERSIONS
-from keras_ckpt_tools.loading.configs import Need, Part, Role
+from keras_ckpt_tools.loading.configs import Need, Part, Role, strings_of
 from keras_ckpt_tools.loading.trust import Trust
 from keras_ckpt_tools.metadata import CustomObject, Record
 from keras_ckpt_tools.registry import Entry, Registry, plugins
+from keras_ckpt_tools.registry.names import match
 from keras_ckpt_tools.registry.scopes import checked_objects
 
-__all__ = ["ObjectUse", "Resolved", "Resolver"]
+__all__ = ["CODE_LAYERS", "ObjectUse", "Resolved", "Resolver"]
 
 _REFUSED = ("missing", "untrusted", "refused")
 # Functions of this package that models have which came from Keras 2, and where they are.
 _OWN = {"keras_2_hard_sigmoid": "keras_ckpt_tools.loading.keras_2_activation"}
 
 # Keras' own layers that run code which is not Keras'.
-_CODE_LAYERS = {
+CODE_LAYERS = {
     "TFSMLayer": "runs the code of a SavedModel",
     "TorchModuleWrapper": "unpickles a torch module",
     "JaxLayer": "calls functions of JAX that the file chooses",
     "FlaxLayer": "calls functions of JAX that the file chooses",
+}
+# Keras' own layers that open files, by the argument that says which.
+_PATH_LAYERS = {
+    "vocabulary": ("StringLookup", "IntegerLookup", "TextVectorization"),
+    "filepath": ("TFSMLayer",),
 }
 
 
@@ -86,6 +98,7 @@ class Resolved:
         objects: What each name of the file stands for, Keras' own left out.
         entries: The registry's entries behind needs that it answered.
         runs_code: Whether code in the file was trusted by name.
+        code: The strings of that code: of the configs that hold it.
         renamed: What classes are called in the file, by what they are called here, where the two
             differ.
     """
@@ -94,6 +107,7 @@ class Resolved:
     objects: Mapping[str, Any] = field(default_factory=dict)
     entries: tuple[tuple[Need, Entry], ...] = ()
     runs_code: bool = False
+    code: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def refused(self, part: Part | None = None) -> tuple[ObjectUse, ...]:
@@ -149,9 +163,10 @@ class Resolver:
         entries: list[tuple[Need, Entry]] = []
         renamed: dict[str, str] = {}
         runs_code = False
+        code: set[str] = set()
         for need in needs:
-            judged = self._judge(need)
-            if need.optional and judged.verdict in _REFUSED:
+            judged = self._judge_optional(need, objects) if need.optional else self._judge(need)
+            if judged is None:
                 continue  # The string means something to the custom class, not to us.
             uses.append(_use(need, judged, written.get(need.name)))
             if judged.obj is not None:
@@ -161,8 +176,28 @@ class Resolver:
                     renamed[called] = need.class_name
             if judged.entry is not None:
                 entries.append((need, judged.entry))
-            runs_code |= judged.verdict == "trusted" and judged.obj is None
-        return Resolved(tuple(uses), objects, tuple(entries), runs_code, renamed)
+            if judged.verdict == "trusted" and judged.obj is None:
+                runs_code = True
+                code |= strings_of(need.node) if need.role == "lambda" else set()
+        return Resolved(
+            tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed
+        )
+
+    def vouches_for(self, name: str, obj: Any) -> bool:
+        """Return whether code that is trusted may look this object up under this name.
+
+        For names that the file does not contain: the caller's own objects, those of the registry,
+        and what `trusted=` allows.
+        """
+        try:
+            found = self.registry.find(name, self._custom, plugins=False)
+        except RegistryError:
+            found = None  # Several objects have that bare name.
+        return self._trust.allows(name) or (found is not None and found.obj is obj)
+
+    def trusts(self, name: str) -> bool:
+        """Return whether `trusted=` allows a name."""
+        return self._trust.allows(name)
 
     def named_in(self, strings: Iterable[str]) -> dict[str, Any]:
         """Return the caller's own objects whose very names are among these strings."""
@@ -180,6 +215,29 @@ class Resolver:
         judged = self._look_up(need) or self._judge_own(need) or self._judge_unknown(need)
         return _of_the_right_sort(need, judged)
 
+    def _judge_optional(self, need: Need, objects: Mapping[str, Any]) -> _Judgement | None:
+        if need.role == "path":
+            owner = objects.get(need.owner.name) if need.owner is not None else None
+            return self._judge_path(need) if _opens(owner, need.class_name) else None
+        judged = self._look_up(need) if self._has(need.name) else None
+        if judged is None and ">" in need.name and _in_keras_registry(need.name)[1] is not None:
+            judged = self._judge_unknown(need)
+        return None if judged is None or judged.verdict == "missing" else judged
+
+    def _has(self, name: str) -> bool:
+        """Return whether a name may be one of ours: a file can have a million words."""
+        try:
+            return bool(
+                self.registry.find(name, self._custom, plugins=False)
+                or match(name, self._declared)
+            )
+        except RegistryError:
+            return False  # Several objects have that bare name.
+
+    @functools.cached_property
+    def _declared(self) -> dict[str, tuple[Any, ...]]:
+        return {name: tuple(points) for name, points in plugins.declared().items()}
+
     def _judge_path(self, need: Need) -> _Judgement:
         what = f"its {need.class_name} is a path, which {need.label!r} would open"
         verdict = "trusted" if self._trust.allows(need.name) else "untrusted"
@@ -193,8 +251,8 @@ class Resolver:
     def _judge_built_in(self, need: Need) -> _Judgement:
         if need.name in self._custom:
             return _Judgement("custom_objects", "in place of Keras' own", self._custom[need.name])
-        if need.class_name in _CODE_LAYERS and need.role == "class":
-            return self._judge_code(need.name, f"it {_CODE_LAYERS[need.class_name]}; that")
+        if need.class_name in CODE_LAYERS and need.role == "class":
+            return self._judge_code(need.name, f"it {CODE_LAYERS[need.class_name]}; that")
         return _Judgement("built-in")
 
     def _look_up(self, need: Need) -> _Judgement | None:
@@ -242,6 +300,14 @@ def _of_the_right_sort(need: Need, judged: _Judgement) -> _Judgement:
     if need.role == "function" and need.node is not None and inspect.isclass(judged.obj):
         return _Judgement("refused", f"the file means a function, and {need.name!r} is a class")
     return judged
+
+
+def _opens(cls: Any, argument: str) -> bool:
+    """Return whether a class is one of Keras' layers that open the file of this argument."""
+    if not inspect.isclass(cls) or "keras" not in sys.modules:
+        return False
+    layers = sys.modules["keras"].layers
+    return issubclass(cls, tuple(getattr(layers, name) for name in _PATH_LAYERS.get(argument, ())))
 
 
 def _not_of_models(need: Need) -> str:

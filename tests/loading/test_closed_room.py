@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import pytest
 from keras.src.backend.common import global_state
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.loading.closed_room import closed_room
+from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
 
 
 def test_names_of_the_file_are_what_was_resolved_or_nothing():
-    """Qualified or bare; names that the file does not have are left alone."""
+    """Qualified or bare; of other names those that the caller vouches for, in this thread only."""
     everything = keras.saving.get_custom_objects()
-    everything.update({"a>Block": 1, "b>Block": 2, "Plain": 3, "c>Other": 4})
+    everything.update({"a>Block": 1, "b>Block": 2, "Plain": 3, "c>Other": 4, "d>Known": 5})
     before = dict(everything)
-    with closed_room({"a>Block": "mine"}, {"a>Block", "Block", "Plain"}):
-        there = {name: everything.get(name) for name in ("a>Block", "b>Block", "Plain", "c>Other")}
-        assert there == {"a>Block": "mine", "b>Block": None, "Plain": None, "c>Other": 4}
+    allowed = Allowed({"a>Block": "mine"}, vouches_for=lambda name, obj: obj == 5)
+    with closed_room(allowed, ["a>Block", "Block", "Plain"]):
+        assert dict(keras.saving.get_custom_objects()) == {"a>Block": "mine", "d>Known": 5}
         assert global_state.get_global_attribute("custom_objects_scope_dict") == {"a>Block": "mine"}
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(lambda: dict(keras.saving.get_custom_objects())).result() == before
+    assert keras.saving.get_custom_objects() is everything
     assert everything == before
 
 
@@ -28,7 +33,7 @@ def test_safe_mode_is_on_unless_code_was_trusted(runs_code):
     seen = []
 
     def fail():
-        with closed_room({}, (), runs_code=runs_code):
+        with closed_room(Allowed({}, runs_code=runs_code)):
             seen.append(global_state.get_global_attribute("safe_mode_saving"))
             raise KeyError("inside")
 
@@ -45,9 +50,9 @@ def test_safe_mode_is_on_unless_code_was_trusted(runs_code):
 def test_what_is_registered_meanwhile_stays():
     """A module that a custom class imports may register its classes."""
     everything = keras.saving.get_custom_objects()
-    with closed_room({"Block": "mine"}, {"Block"}):
-        everything["Block"] = "registered meanwhile"
-        everything["late>Thing"] = "too"
+    with closed_room(Allowed({"Block": "mine"}), ["Block"]):
+        keras.saving.get_custom_objects()["Block"] = "registered meanwhile"
+        keras.saving.get_custom_objects()["late>Thing"] = "too"
     assert everything["Block"] == "registered meanwhile"
     assert everything["late>Thing"] == "too"
 
