@@ -11,53 +11,28 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import zipfile
 from collections.abc import Iterable
 from typing import IO, BinaryIO
 
 from keras_ckpt_tools.errors import DamagedArtefactError, UnsafeArtefactError
-from keras_ckpt_tools.formats.archive_layout import contradictions
+from keras_ckpt_tools.formats.archive_layout import contradictions, end_record
 from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.showing.byte_counts import advance
 
 __all__ = [
     "copy_member",
-    "directory_bytes",
     "extract",
     "first_bad_member",
     "open_archive",
     "read_member",
 ]
 
-_END = struct.Struct("<4s4H2IH")
-_END_64_AT = struct.Struct("<4sIQI")
-_END_64 = struct.Struct("<4sQ2H2I4Q")
-_COMMENT = 1 << 16
 _CHUNK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL = 1 << 20
 _NAME = 255
-
-
-def directory_bytes(descriptor: int) -> int:
-    """Return the length that a zip gives its table of contents; 0 where there is none."""
-    size = os.fstat(descriptor).st_size
-    start = max(size - _COMMENT - _END.size, 0)
-    tail = os.pread(descriptor, size - start, start)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) < at + _END.size:
-        return 0
-    length = _END.unpack_from(tail, at)[5]
-    if start + at >= _END_64_AT.size:
-        place = os.pread(descriptor, _END_64_AT.size, start + at - _END_64_AT.size)
-        mark, _, offset, _ = _END_64_AT.unpack(place)
-        if mark == b"PK\x06\x07":
-            found = os.pread(descriptor, _END_64.size, offset) if offset < size else b""
-            if len(found) == _END_64.size:
-                length = max(length if length != 0xFFFFFFFF else 0, _END_64.unpack(found)[8])
-    return int(length)
 
 
 def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
@@ -69,10 +44,14 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
         OverBudgetError: it has too many members, or they unpack to too much.
         zipfile.BadZipFile: it is no zip.
     """
-    length = directory_bytes(file.fileno())
-    if length > limits.directory_bytes:
+    end = end_record(file.fileno())
+    if end is None:
+        raise zipfile.BadZipFile("it has no end")
+    if end.length > limits.directory_bytes:
         what = "its table of contents takes"
-        raise over_budget(path, what, "directory_bytes", length, limits.directory_bytes)
+        raise over_budget(path, what, "directory_bytes", end.length, limits.directory_bytes)
+    if end.count > limits.members:
+        raise over_budget(path, "it has", "members", end.count, limits.members)
     archive = zipfile.ZipFile(file)
     members = archive.infolist()
     if len(members) > limits.members:
@@ -120,7 +99,7 @@ def _twins(members: Iterable[zipfile.ZipInfo]) -> list[str]:
     twins = []
     for member in members:
         if member.filename in names:
-            twins.append(f"two members of the archive have the same name {member.filename!r}")
+            twins.append(f"two members of the archive have the same name {member.filename[:100]!r}")
         names.add(member.filename)
     return twins
 
@@ -129,24 +108,32 @@ def _wrong(members: Iterable[zipfile.ZipInfo]) -> list[str]:
     problems = []
     for member in members:
         if member.flag_bits & 0x41:
-            problems.append(f"its member {member.filename!r} is encrypted")
+            problems.append(f"its member {member.filename[:100]!r} is encrypted")
         elif member.compress_type not in _METHODS:
             method = member.compress_type
-            problems.append(f"its member {member.filename!r} is packed by method {method}")
+            problems.append(f"its member {member.filename[:100]!r} is packed by method {method}")
         elif not member.compress_type and member.compress_size != member.file_size:
-            problems.append(f"its member {member.filename!r} is stored, and has two lengths")
+            problems.append(f"its member {member.filename[:100]!r} is stored, and has two lengths")
     return problems
 
 
 def _hold(members: Iterable[zipfile.ZipInfo], path: str, limits: Limits) -> None:
-    total = 0
+    total = unpacked = packed = 0
     for member in members:
         total += member.file_size
-        allowed = max(member.compress_size * limits.expansion, _SMALL)
         # Weights that are all zeros pack as tight as anything can; `max_bytes` bounds them.
-        if member.file_size > allowed and member.filename != WEIGHTS_MEMBER:
-            what = f"its member {member.filename!r} unpacks to"
+        if member.filename == WEIGHTS_MEMBER:
+            continue
+        allowed = max(member.compress_size * limits.expansion, _SMALL)
+        if member.file_size > allowed:
+            what = f"its member {member.filename[:100]!r} unpacks to"
             raise over_budget(path, what, "expansion_bytes", member.file_size, allowed)
+        unpacked, packed = unpacked + member.file_size, packed + member.compress_size
+    # Many small members may expand as far as one large one may not.
+    allowed = max(packed * limits.expansion, _SMALL)
+    if unpacked > allowed:
+        what = "its members beside the weights unpack to"
+        raise over_budget(path, what, "expansion_bytes", unpacked, allowed)
     if total > limits.max_bytes:
         raise over_budget(path, "its members unpack to", "max_bytes", total, limits.max_bytes)
 

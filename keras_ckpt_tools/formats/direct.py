@@ -52,6 +52,11 @@ def handles_of(saveable: Any, captured: Captured) -> dict[str, Handle] | None:
     return found if len(found) == len(handles) else None
 
 
+def asks_for_files(saveable: Any, captured: Captured) -> bool:
+    """Return whether anything in an object saves or loads files (vocabularies)."""
+    return captured.has_assets or any(hasattr(part, "load_assets") for part in _parts(saveable))
+
+
 def _parts(saveable: Any) -> Iterator[Any]:
     yield saveable
     if hasattr(saveable, "_flatten_layers"):

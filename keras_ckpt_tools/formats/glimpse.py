@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 import struct
+import zipfile
 from dataclasses import dataclass
 
 from keras_ckpt_tools.errors import CkptError, NewerFormatError
+from keras_ckpt_tools.formats.archive_layout import end_record
 from keras_ckpt_tools.formats.container_seal import WEIGHTS_MEMBER, seal_comment, sealed_digest
 from keras_ckpt_tools.formats.containers import HDF5_MAGIC
 from keras_ckpt_tools.formats.kinds import Kind
@@ -25,13 +27,10 @@ __all__ = ["Glimpse", "glimpse", "glimpse_of_run", "reader_of"]
 
 _FIRST = 1 << 13
 _KINDS = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS, "checkpoint": Kind.CHECKPOINT}
-_END = struct.Struct("<4s4H2IH")
 _ENTRY = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<26xHH")
-_COMMENTS = (128, _END.size + 0xFFFF)
 _LARGEST_TABLE = 1 << 20
 _ELSEWHERE = 0xFFFFFFFF  # The number needs 64 bits, and stands where there is room for them.
-_END_64 = 56 + 20
 
 
 @dataclass(frozen=True)
@@ -151,23 +150,17 @@ def _archive(descriptor: int, size: int, path: str) -> Glimpse:
 
 def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, bool, str]:
     """Return where the weights of an archive of ours are, whether it is ours, and its damage."""
-    for length in _COMMENTS:
-        tail = os.pread(descriptor, min(length, size), max(size - length, 0))
-        place = tail.rfind(b"PK\x05\x06")
-        if 0 <= place <= len(tail) - _END.size:
-            break
-    else:
+    try:
+        end = end_record(descriptor)
+    except zipfile.BadZipFile as error:
+        return None, False, str(error)
+    if end is None:
         return None, False, f"truncated at {size:,} bytes, before its end"
-    *_, count, extent, begin, comment = _END.unpack_from(tail, place)
-    if place + _END.size + comment > len(tail):
-        return None, False, f"truncated at {size:,} bytes, within its last ones"
-    told = tail[place + _END.size :]
+    told, (count, extent, begin) = end.comment, end[:3]
     if sealed_digest(told) is None:
         # A file of ours, and nobody else's, begins its comment like this.
         changed = "the digest at its end has changed" if told.startswith(seal_comment("")) else ""
         return None, False, changed
-    if begin == _ELSEWHERE:
-        begin = size - len(tail) + place - _END_64 - extent
     if extent > _LARGEST_TABLE or not 0 <= begin <= size - extent:
         return None, True, ""
     table = os.pread(descriptor, extent, begin)

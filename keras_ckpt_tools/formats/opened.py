@@ -202,17 +202,35 @@ class Opened:
         if self._fd >= 0 and identity_of(self._fd) != self._identity:
             raise self._damaged("it was written to while it was being read")
 
-    def extract_assets(self, directory: str) -> str | None:
+    @property
+    def has_assets(self) -> bool:
+        """Whether there are files that layers saved (vocabularies)."""
+        if self._folder is not None:
+            return "assets" in os.listdir(self._folder)
+        names = self._archive.namelist() if self._archive is not None else []
+        return any(name.startswith("assets/") for name in names)
+
+    def extract_assets(self, directory: str, inside: str = "") -> str | None:
         """Write the files that layers saved (vocabularies) into a directory.
+
+        Args:
+            directory: Where to. May be given again, for those of another object.
+            inside: The path of the object whose files are meant. Default: all files.
 
         Returns:
             The folder with the assets, or `None` where the artefact has none.
         """
         folder = os.path.join(directory, "assets")
         if self._folder is not None:
-            copy_tree(self._folder, "assets", directory, self.path, self.limits)
+            if not os.path.isdir(folder):
+                copy_tree(self._folder, "assets", directory, self.path, self.limits)
         elif self._archive is not None:
-            names = [name for name in self._archive.namelist() if name.startswith("assets/")]
+            prefix = f"assets/{inside}/" if inside else "assets/"
+            names = [
+                name
+                for name in self._archive.namelist()
+                if name.startswith(prefix) and not os.path.lexists(os.path.join(directory, name))
+            ]
             try:
                 archive.extract(self._archive, names, directory)
             except (*BAD_ZIP, OSError) as error:

@@ -180,14 +180,27 @@ class OrbaxCheckpoint:
     def check_unchanged(self) -> None:
         """Orbax never writes to a step again."""
 
-    def extract_assets(self, directory: str) -> str | None:
-        """Write the files that layers saved (vocabularies) into a directory; return which."""
-        if not os.path.isdir(os.path.join(self.path, _ASSETS)):
+    @property
+    def has_assets(self) -> bool:
+        """Whether there are files that layers saved (vocabularies)."""
+        return os.path.isdir(os.path.join(self.path, _ASSETS))
+
+    def extract_assets(self, directory: str, inside: str = "") -> str | None:
+        """Write the files that layers saved (vocabularies) into a directory; return which.
+
+        See `Opened.extract_assets`.
+        """
+        if not self.has_assets:
             return None
         item = _Item(self, _ASSETS)
-        arrays = item.read(item.infos().values())
         folder = os.path.join(directory, _ASSETS)
-        for name, array in arrays.items():
+        wanted = [
+            info
+            for name, info in item.infos().items()
+            if name.startswith(f"{inside}/" if inside else "")
+            and not os.path.lexists(os.path.join(folder, name))
+        ]
+        for name, array in item.read(wanted).items():
             if array.dtype != "uint8":
                 raise self.damaged(f"its asset {name!r} is no file")
             place = os.path.join(folder, *name.split("/"))

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     UnsafeArtefactError,
 )
+from keras_ckpt_tools.formats.hdf5_structure import FoundTensor
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.metadata import TensorInfo
 
@@ -65,6 +66,32 @@ class Survey:
     plain: Mapping[str, str] = field(default_factory=dict)
     not_finite: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+
+    def as_found(self, infos: Iterable[TensorInfo]) -> dict[str, FoundTensor]:
+        """Return its tensors, to be compared with those in a record.
+
+        Left out are second names of the groups of `model` at the root, which only a checkpoint has.
+        """
+        known = {info.path for info in infos}
+        found = {
+            path: (
+                one.shape,
+                _name_of(one, self.plain),
+                one.offset if one.nbytes else None,
+                one.nbytes,
+            )
+            for path, one in self.tensors.items()
+        }
+        return {
+            path: one
+            for path, one in found.items()
+            if path in known or found.get(f"model/{path}") != one
+        }
+
+
+def _name_of(info: TensorInfo, plain: Mapping[str, str]) -> str:
+    layout = plain.get(info.path, "")
+    return layout if layout.startswith("|S") else info.dtype
 
 
 def survey(descriptor: int, start: int, end: int, path: str, limits: Limits) -> Survey:

@@ -1,31 +1,44 @@
 """The small part of a record: record -> *head* -> list of a run's checkpoints.
 
 Most of a record is its table of tensors and, late in a run, the logs of every epoch so far. A list
-of ten thousand checkpoints needs neither. Both stand at known places in what we write, so they are
-cut out before the JSON is parsed; a record that is laid out in another way is parsed whole. Its
-digest is checked in both cases: reading the bytes is cheap, parsing them is not.
+of ten thousand checkpoints needs neither, and parsing them takes most of the time. So both are cut
+out before the JSON is parsed, and the rest goes through the one parser that every reader of a
+record uses.
+
+A cut must not change what the rest means. Each cut is therefore proved by the brackets and quotes
+in what is cut out: these show that it is a flat list of objects, or an object of flat lists, which
+ends where the cut ends. So it can hold no other key of the record. What has other brackets, or any
+backslash, is parsed whole. Its digest is checked in both cases: reading the bytes is cheap.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from keras_ckpt_tools.formats.userblock import ReadAt, parse, read_json
+from keras_ckpt_tools.formats.record_check import check_progress
+from keras_ckpt_tools.formats.strict_json import loads
+from keras_ckpt_tools.formats.userblock import ReadAt, parse, read_json, values_of
 from keras_ckpt_tools.metadata import FORMAT_VERSION, TrainingProgress
 
 __all__ = ["Head", "read_head"]
 
-# In a string of JSON a quote has a backslash before it, so these are found as keys only; and in
-# `history` every value is a list.
+# In a string of JSON a quote has a backslash before it, so these are found as keys only.
 _HISTORY = b',"history":{'
+_EPOCHS = b'},"history_epochs":{'
 _BEST = re.compile(rb',"best":(?:\{|null)')
 _TENSORS = b',"tensors":['
-_TAIL = re.compile(rb'"skeleton_digest":"[0-9a-f]*","size":(\d{1,19}),"format_version":(\d{1,9})\}')
+_TAIL = re.compile(rb'\],"skeleton_digest":"[0-9a-f]*","size":\d{1,19},"format_version":\d{1,9}\}')
 _LONGEST_TAIL = 160
+# All but what structure is made of.
+_NO_STRUCTURE = bytes({*range(256)} - set(b'{}[]"\\'))
+_SERIES = re.compile(rb'(?:""\[\])*\}""\{(?:""\[\])*\}')
+_ROW = b'{""""' + b'""[]' + b'""""' + b'""' + b'""' + b'""""}'
+# Stands where something was cut out; no record contains it.
+_CUT = b'"\\u007f cut out \\u007f"'
+_CUT_TEXT = "\x7f cut out \x7f"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,38 +88,22 @@ def read_head(read: ReadAt, path: str) -> Head | None:
 def _head(body: bytes) -> tuple[int, Head | None]:
     data = _cut(body)
     if data is None:
-        data = json.loads(body)
+        data = values_of(body)
     found = data.get("format_version", 0)
     if found > FORMAT_VERSION:
         return found, None
     told = {**(data.get("progress") or {}), "history": {}, "history_epochs": {}}
     progress = TrainingProgress.from_json(told)
-    state, versions, kind = (
-        data.get("state") or {},
-        data.get("versions") or {},
-        data.get("kind", ""),
-    )
+    check_progress(progress)
+    state, versions = data.get("state") or {}, data.get("versions") or {}
     tracked = {name: one["kind"] for name, one in (data.get("tracked") or {}).items()}
-    best, size = progress.best, data.get("size", 0)
-    counts = (progress.epochs_completed, progress.batches_completed, progress.step, size)
-    times = (progress.started_at, progress.saved_at, progress.elapsed_s)
-    texts = [kind, progress.run_id, *tracked.values(), *versions.values()]
-    numbers = [*times, *progress.logs.values()]
-    if best is not None:
-        texts += (best.monitor, best.mode)
-        numbers += (best.value or 0, best.epoch or 0)
-    _check(counts, int)
-    _check(texts, str)
-    _check(numbers, (int, float))
-    if min(counts) < 0 or not isinstance(state, dict):
-        raise TypeError("its counts are no numbers, or its state is of another type")
+    kind, size = data.get("kind", ""), data.get("size", 0)
+    texts = (kind, *tracked.values(), *versions.values())
+    if not all(isinstance(text, str) for text in texts) or not isinstance(state, dict):
+        raise TypeError("its kinds or versions are no texts, or its state is of another type")
+    if not isinstance(size, int) or size < 0:
+        raise TypeError("its size is no number")
     return found, Head(kind, versions, progress, tracked, state, size)
-
-
-def _check(values: Iterable[Any], kind: type | tuple[type, ...]) -> None:
-    for value in values:
-        if not isinstance(value, kind):
-            raise TypeError(f"{type(value).__name__} where there is none")
 
 
 def _cut(body: bytes) -> dict[str, Any] | None:
@@ -117,10 +114,32 @@ def _cut(body: bytes) -> dict[str, Any] | None:
     tail = _TAIL.search(body, max(tensors, len(body) - _LONGEST_TAIL))
     if best is None or tail is None or tail.end() != len(body) or tensors < best.start():
         return None
-    try:
-        data = json.loads(body[:history] + body[best.start() : tensors] + b"}")
-    except ValueError:
+    series = body[history + len(_HISTORY) : best.start()]
+    table = body[tensors + len(_TENSORS) : tail.start()]
+    if not _is_series(series) or not _is_table(table) or b"cut out" in body:
         return None
-    if not isinstance(data, dict) or "progress" not in data:
-        return None
-    return {**data, "size": int(tail[1]), "format_version": int(tail[2])}
+    kept = (
+        body[:history],
+        b',"history":', _CUT, b',"history_epochs":', _CUT,
+        body[best.start() : tensors + len(_TENSORS)],
+        body[tail.start() :],
+    )  # fmt: skip
+    data = loads(b"".join(kept))
+    progress = data.get("progress") if isinstance(data, dict) else None
+    if not isinstance(progress, dict) or progress.get("history") != _CUT_TEXT:
+        return None  # That was the history of something else.
+    return dict(data)
+
+
+def _is_series(text: bytes) -> bool:
+    """Return whether this is what follows `"history":{`, up to the end of `history_epochs`."""
+    for word in (b'"NaN"', b'"Infinity"', b'"-Infinity"'):
+        text = text.replace(word, b"") if word in text else text
+    structure = text.translate(None, _NO_STRUCTURE)
+    return text.count(_EPOCHS) == 1 and _SERIES.fullmatch(structure) is not None
+
+
+def _is_table(text: bytes) -> bool:
+    """Return whether these are the rows of a table of tensors, and nothing else."""
+    structure = text.translate(None, _NO_STRUCTURE)
+    return structure == _ROW * (len(structure) // len(_ROW))

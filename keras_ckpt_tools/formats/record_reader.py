@@ -24,6 +24,7 @@ import xxhash
 from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.extents import aligned_memory, gaps_between
 from keras_ckpt_tools.formats.finite import not_finite_in
+from keras_ckpt_tools.formats.hdf5_structure import FoundTensor, UnfamiliarError, tensors_in
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.byte_counts import advance
@@ -34,6 +35,7 @@ _TOGETHER = 32 << 20
 _READERS = 2
 # Bytes between tensors are few, if the record is honest.
 _PIECE = 1 << 20
+_LARGEST_SKELETON = 64 << 20
 
 _Arrays = dict[str, np.ndarray[Any, Any] | None]
 
@@ -62,6 +64,7 @@ class RecordReader:
         self._end = end
         self._block = block
         self.not_finite: list[str] = []
+        self._skeleton: list[tuple[int, bytes]] = []
 
     def read(self, infos: Iterable[TensorInfo]) -> dict[str, np.ndarray[Any, Any] | None]:
         """Return tensors by path; `None` for each whose bytes have changed."""
@@ -115,12 +118,33 @@ class RecordReader:
         data = sorted((t.offset, t.nbytes) for t in self.record.tensors if t.offset is not None)
         gaps = gaps_between(data, self._block, self.record.size)
         state = xxhash.xxh3_128()
+        skeleton: list[tuple[int, bytes]] = []
+        room = _LARGEST_SKELETON
         for start, end in gaps:
+            pieces = []
             for place in range(start, end, _PIECE):
                 length = min(_PIECE, end - place)
-                state.update(os.pread(self._descriptor, length, self._start + place))
-        changed = state.hexdigest() != self.record.skeleton_digest
-        return ["the bytes between its tensors have changed"] if changed else []
+                piece = os.pread(self._descriptor, length, self._start + place)
+                state.update(piece)
+                if room >= 0:
+                    pieces.append(piece)
+                room -= length
+            skeleton.append((start, b"".join(pieces)))
+        if state.hexdigest() != self.record.skeleton_digest:
+            return ["the bytes between its tensors have changed"]
+        self._skeleton = skeleton if room >= 0 else []
+        return []
+
+    def structure(self) -> dict[str, FoundTensor]:
+        """Return the tensors that the HDF5 structure names, from the bytes that `check` read.
+
+        Raises:
+            UnfamiliarError: it has something that this package does not write.
+        """
+        if not self._skeleton:
+            raise UnfamiliarError("nothing that was read, or too much")
+        letters = sum(len(info.path) for info in self.record.tensors)
+        return tensors_in(self._skeleton, self._block, letters)
 
 
 def open_record(descriptor: int, start: int, end: int, path: str) -> RecordReader | None:

@@ -195,7 +195,11 @@ class SafetensorsSource(Source):
             return (error.what,)
         return ()
 
-    def extract_assets(self, directory: str) -> str | None:
+    @property
+    def has_assets(self) -> bool:
+        return False
+
+    def extract_assets(self, directory: str, inside: str = "") -> str | None:
         return None
 
 

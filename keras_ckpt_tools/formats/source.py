@@ -60,6 +60,7 @@ READABLE = frozenset(
 )
 
 _ATTEMPTS = 100
+_LISTED = 20
 
 
 class Source(Opened):
@@ -257,12 +258,25 @@ class Source(Opened):
 
     def _check_around(self) -> list[str]:
         assert self._reader is not None
-        problems = self._reader.check()
+        problems = self._reader.check() or self._check_structure()
         if self._archive is not None and not problems:
             sealed = sealed_digest(self._archive.comment)
             if sealed != container_digest(self._fd, self._base, self._end):
                 problems.append("the bytes of its archive around the weights have changed")
         return problems
+
+    def _check_structure(self) -> list[str]:
+        """Compare the record with the HDF5 structure, by which stock Keras finds the tensors."""
+        from keras_ckpt_tools.formats.hdf5_structure import UnfamiliarError, differences
+
+        assert self._reader is not None
+        infos = self._reader.record.tensors
+        try:
+            found = self._reader.structure()
+        except UnfamiliarError:
+            found = self.survey.as_found(infos)
+        # A whole-model `.h5` has text of varying length, which has no place of its own.
+        return differences(found, infos, self.kind is Kind.H5_MODEL)[:_LISTED]
 
     def _verify_foreign(self) -> tuple[str, ...]:
         problems = self._check_checksums()

@@ -20,7 +20,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import NotBuiltError
 from keras_ckpt_tools.formats.comparison import (
     OPTIMIZER_GROUP,
@@ -28,11 +27,17 @@ from keras_ckpt_tools.formats.comparison import (
     compare_source,
     misfit,
 )
-from keras_ckpt_tools.formats.direct import handles_of
+from keras_ckpt_tools.formats.direct import asks_for_files, handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
 from keras_ckpt_tools.formats.sharing import Handle, as_array, as_tensor, assign, handle_of, read
-from keras_ckpt_tools.formats.stores import AssetsProbe, Captured, CaptureStore, FillStore
+from keras_ckpt_tools.formats.stores import (
+    AssetsProbe,
+    AssetsWhenAsked,
+    Captured,
+    CaptureStore,
+    FillStore,
+)
 from keras_ckpt_tools.formats.structure import parts_of, saves_as_keras, variables_of
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.walk import load_state, save_state
@@ -140,7 +145,7 @@ def fill(
     source: TensorSource,
     *,
     strict: bool = True,
-    assets: str | None = None,
+    assets: Callable[[str], str | None] | None = None,
     optimizer_may_differ: bool = True,
     selection: Selection = ALL,
 ) -> RestoreReport:
@@ -150,7 +155,7 @@ def fill(
         saveable: A model, layer, optimizer or metric, built.
         source: Where the tensors come from.
         strict: Whether everything has to match. If not, what matches is loaded.
-        assets: Directory of files that layers saved (vocabularies), or `None`.
+        assets: See `AssetsWhenAsked`; `None` where layers saved no files (vocabularies).
         optimizer_may_differ: See `compare_source`.
         selection: Which tensors are meant, and what they are called.
 
@@ -171,7 +176,8 @@ def fill(
     if strict and not report:
         raise misfit(report)
     arrays: dict[str, Any] = compared.read()
-    handles = None if assets else handles_of(saveable, captured)
+    asked = assets is not None and asks_for_files(saveable, captured)
+    handles = None if asked else handles_of(saveable, captured)
     if handles is not None:
         _assign_all({path: (handles[path], as_tensor(array)) for path, array in arrays.items()})
         return report
@@ -208,7 +214,10 @@ class Refused(Exception):
 
 
 def pour(
-    saveable: Any, arrays: dict[str, Any], assets: str | None = None, skip: Iterable[Any] = ()
+    saveable: Any,
+    arrays: dict[str, Any],
+    assets: Callable[[str], str | None] | None = None,
+    skip: Iterable[Any] = (),
 ) -> None:
     """Hand arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
 
@@ -222,7 +231,7 @@ def pour(
     load_state(
         saveable,
         weights_store=FillStore(arrays),
-        assets_store=internals.DiskIOStore(assets, mode="r") if assets else None,
+        assets_store=AssetsWhenAsked(assets) if assets else None,
         visited_saveables={id(item) for item in skip},
         failed_saveables=set(),
         error_msgs=refused,

@@ -8,7 +8,7 @@ other hands out tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,6 +162,32 @@ class AssetsProbe(internals.DiskIOStore):
 
     def close(self) -> None:
         """Nothing was made."""
+
+
+class AssetsWhenAsked(internals.DiskIOStore):
+    """Files that layers saved, unpacked when a layer asks for its own, and not before.
+
+    What no layer asks for stays packed: it may unpack to hundreds of times its size.
+
+    Args:
+        unpack: Unpacks the files of the object at a path; returns the folder with all of them, or
+            `None` where there are none.
+    """
+
+    def __init__(self, unpack: Callable[[str], str | None]):
+        self._unpack = unpack
+        super().__init__("", mode="r")
+
+    def get(self, path: str) -> str | None:
+        folder = self._unpack(path)
+        if folder is None:
+            return None
+        self.working_dir = folder
+        found: str | None = super().get(path)
+        return found
+
+    def has_path(self, path: str) -> bool:
+        return self.get(path) is not None
 
 
 class FillStore(_Store):

@@ -13,7 +13,24 @@ from typing import Any
 from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 
-__all__ = ["depth_of", "parse_object"]
+__all__ = ["depth_of", "loads", "parse_object"]
+
+
+def loads(text: str | bytes) -> Any:
+    """Return the values of a JSON document, in UTF-8 where it is bytes.
+
+    `json` takes UTF-16 and UTF-32 as well, and guesses which; and of a name that an object has
+    twice it takes the last, where others take the first. Both are refused.
+
+    Raises:
+        ValueError: it is no such document.
+        RecursionError: it is nested too deep.
+
+    >>> loads(b'{"a": [1]}')
+    {'a': [1]}
+    """
+    decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+    return json.loads(decoded, object_pairs_hook=_without_twins)
 
 
 def parse_object(text: str | bytes, name: str, path: str, limits: Limits) -> dict[str, Any]:
@@ -36,9 +53,7 @@ def parse_object(text: str | bytes, name: str, path: str, limits: Limits) -> dic
     if nodes > limits.json_nodes:
         raise over_budget(path, f"its {name} has", "json_nodes", nodes, limits.json_nodes)
     try:
-        # `json` takes UTF-16 and UTF-32 as well, and guesses which; Keras writes neither.
-        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        data = json.loads(decoded, object_pairs_hook=_without_twins)
+        data = loads(text)
     except RecursionError as error:
         raise _damaged(path, f"its {name} is nested deeper than any model's") from error
     except ValueError as error:

@@ -60,7 +60,7 @@ _MOST_DIMENSIONS = 32  # NumPy's before 2.0; TensorFlow's own limit is 254.
 _CHUNK = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What the index says of one tensor.
 
@@ -128,6 +128,8 @@ class Bundle:
                 descriptor = open_regular(name)
             except FileNotFoundError:
                 descriptor = None
+            except OSError as error:
+                raise damaged(self.path, f"{os.path.basename(name)}: {error.strerror}") from error
             if descriptor is None:
                 gone.append(os.path.basename(name))
             else:

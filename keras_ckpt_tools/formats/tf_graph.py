@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from keras_ckpt_tools.formats.protobuf import fields, text
@@ -18,7 +19,11 @@ from keras_ckpt_tools.formats.protobuf import fields, text
 VALUE = "VARIABLE_VALUE"
 
 
-@dataclass
+# What most of the objects in a hostile graph have; two bytes of it are an object.
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(slots=True, eq=False)
 class Node:
     """One object of the program that wrote a checkpoint.
 
@@ -31,11 +36,11 @@ class Node:
         holds_values: Whether there is a value in it or below it.
     """
 
-    children: dict[str, Node] = field(default_factory=dict)
+    children: Mapping[str, Node] = field(default_factory=lambda: _NONE)
     key: str = ""
     name: str = ""
     shape: tuple[int, ...] = ()
-    slots: list[tuple[Node, str, Node]] = field(default_factory=list)
+    slots: tuple[tuple[Node, str, Node], ...] = ()
     holds_values: bool = False
 
 
@@ -62,20 +67,24 @@ def parse_graph(data: bytes, shapes: Mapping[str, tuple[int, ...]], most_nodes: 
 
     above: dict[int, list[Node]] = {}
     for node, message in zip(nodes, told, strict=True):
+        children: dict[str, Node] = {}
+        slots: list[tuple[Node, str, Node]] = []
         for number, value in fields(message):
             if not isinstance(value, bytes):
                 continue
             said: dict[int, Any] = dict(fields(value))
             if number == 1:
                 child = at(said.get(1, 0))
-                node.children[text(said.get(2, b""))] = child
+                children[text(said.get(2, b""))] = child
                 above.setdefault(id(child), []).append(node)
             elif number == 2 and said.get(1) == VALUE.encode():
                 node.name, node.key = text(said.get(2, b"")), text(said.get(3, b""))
                 node.shape = shapes.get(node.key, ())
             elif number == 3:
-                slot = (at(said.get(1, 0)), text(said.get(2, b"")), at(said.get(3, 0)))
-                node.slots.append(slot)
+                slots.append((at(said.get(1, 0)), text(said.get(2, b"")), at(said.get(3, 0))))
+        if children:
+            node.children = children
+        node.slots = tuple(slots)
     _mark(nodes, above)
     return nodes[0] if nodes else Node()
 

@@ -57,9 +57,14 @@ def read_table(data: bytes, most_entries: int) -> Iterator[tuple[bytes, bytes]]:
     _, at = _handle(footer, 0)
     index, _ = _handle(footer, at)
     last: bytes | None = None
-    count = letters = 0
+    count = letters = size = 0
     for _, value in _entries(_block(data, index)):
-        for key, found in _entries(_block(data, _handle(value, 0)[0])):
+        block = _block(data, _handle(value, 0)[0])
+        size += len(block) + _TRAILER
+        if size > len(data):
+            # Many may name one block, and each time it would be read.
+            raise ValueError("the parts of its index are longer than it is")
+        for key, found in _entries(block):
             if last is not None and key <= last:
                 raise ValueError("the keys of its index are not in order")
             last = key

@@ -35,6 +35,7 @@ import xxhash
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.record_check import check_types
+from keras_ckpt_tools.formats.strict_json import loads
 from keras_ckpt_tools.formats.tensor_table import TensorTable
 from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
 
@@ -187,12 +188,21 @@ def parse(body: bytes, path: str, parser: Callable[[bytes], tuple[int, T | None]
     return record
 
 
+def values_of(body: bytes) -> Any:
+    """Return the values in the JSON of a record.
+
+    Raises:
+        ValueError: it is no JSON, has a name twice in one object, or too many values.
+    """
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_NODES:
+        raise ValueError("it has more values than any model's")
+    return loads(body)
+
+
 @functools.lru_cache(maxsize=2)
 def _parsed(body: bytes) -> tuple[int, Record | None]:
     # Who opens a file has looked at it just before, and the record of a large model is long.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_NODES:
-        raise ValueError("it has more values than any model's")
-    data = json.loads(body)
+    data = values_of(body)
     found = data.get("format_version", 0)
     if found > FORMAT_VERSION:
         return found, None

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -100,7 +101,7 @@ def build_model(source: ModelSource, plan: Plan) -> Any:
         state.fill(
             model,
             with_fresh_optimizer(weights, model),
-            assets=source.extract_assets(folder),
+            assets=partial(source.extract_assets, folder) if source.has_assets else None,
             optimizer_may_differ=optimizer is None,
         )
     put_off.draw()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -68,7 +70,7 @@ def follow(trail: Progressions, place: Place) -> Progressions:
     """
     kept = list(trail)
     while kept and _last(kept[-1]) >= place:
-        shorter = _shortened(kept.pop())
+        shorter = _before(kept.pop(), place)
         kept += [shorter] if shorter else []
     if not kept:
         return (tuple(place),)
@@ -80,15 +82,20 @@ def follow(trail: Progressions, place: Place) -> Progressions:
 
 
 def _last(one: tuple[int, ...]) -> tuple[int, ...]:
-    if len(one) == 3:
-        return one
-    return tuple(a + one[3] * b for a, b in zip(one[:3], one[4:], strict=True))
+    return _nth(one, one[3]) if len(one) > 3 else one
 
 
-def _shortened(one: tuple[int, ...]) -> tuple[int, ...]:
-    if len(one) == 3:
+def _nth(one: tuple[int, ...], number: int) -> tuple[int, ...]:
+    return tuple(a + number * b for a, b in zip(one[:3], one[4:] or (0, 0, 0), strict=True))
+
+
+def _before(one: tuple[int, ...], place: Place) -> tuple[int, ...]:
+    """Return the part of a progression in front of a place; empty where there is none."""
+    # Not one by one: a file may claim any number.
+    count = bisect_left(range((one[3] if len(one) > 3 else 0) + 1), place, key=partial(_nth, one))
+    if not count:
         return ()
-    return one[:3] if one[3] <= 1 else (*one[:3], one[3] - 1, *one[4:])
+    return one[:3] if count == 1 else (*one[:3], count - 1, *one[4:])
 
 
 class Trail:

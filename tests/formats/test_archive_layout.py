@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 
 import pytest
 from hostile.rawzip import Member, plain, raw_zip
 
-from keras_ckpt_tools.formats.archive_layout import contradictions
+from keras_ckpt_tools.formats.archive_layout import contradictions, end_record
 
 
 def found_in(path, data):
@@ -70,3 +71,51 @@ def test_each_contradiction_is_named(tmp_path):
     assert "described in two ways" in found_in(path, raw_zip(members))[0]
     between = raw_zip([Member(b"a", b"1234", packed=2, size=2, crc=0)])
     assert any("in front of its table" in problem for problem in found_in(path, between))
+
+
+def _end(count=1, length=0, offset=0, comment=b"", mark=b"PK\x05\x06"):
+    return struct.pack("<4s4H2IH", mark, 0, 0, count, count, length, offset, len(comment)) + comment
+
+
+def _end_64(at, count, length, offset, there=None):
+    record = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, offset)
+    return record + struct.pack("<4sIQI", b"PK\x06\x07", 0, at if there is None else there, 1)
+
+
+MARK = int.from_bytes(b"PK\x05\x06", "little")
+TWO_WAYS = {
+    "mark within the record": _end(length=0xFFFFFFFF, offset=MARK, comment=b"a"),
+    "mark across two numbers": _end(length=0x4B500000, offset=0x0605, comment=b"a"),
+    "second record in the comment": _end(comment=_end()),
+    "bytes behind": _end() + b"x",
+    "zip64 says another length": _end_64(0, 1, 1 << 30, 0) + _end(length=5),
+    "zip64 says another offset": _end_64(0, 1, 5, 7) + _end(length=5, offset=6),
+    "zip64 says another count": _end_64(0, 2, 5, 7) + _end(length=5, offset=7),
+    "zip64 is elsewhere": _end_64(0, 1, 1 << 30, 0, there=9) + _end(1, 0xFFFFFFFF, 0xFFFFFFFF),
+    "zip64 is not there": bytes(56) + _end_64(0, 1, 9, 0)[56:] + _end(1, 0xFFFFFFFF, 0xFFFFFFFF),
+}
+
+
+@pytest.mark.parametrize("name", TWO_WAYS)
+def test_end_that_can_be_read_in_two_ways_is_refused(name, tmp_path):
+    """What is measured is then not what `zipfile` reads."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(TWO_WAYS[name])
+    with path.open("rb") as file, pytest.raises(zipfile.BadZipFile):
+        end_record(file.fileno())
+
+
+def test_length_of_a_table_is_known_wherever_it_stands(tmp_path):
+    """A bound on it was side-stepped by a mark of an end within the real end."""
+    path = tmp_path / "a.zip"
+    for data, length in (
+        (_end(length=7, comment=b"c" * 300), 7),
+        (_end(length=7, offset=MARK), 7),
+        (_end_64(0, 1, 1 << 40, 9) + _end(1, 0xFFFFFFFF, 0xFFFFFFFF), 1 << 40),
+    ):
+        path.write_bytes(data)
+        with path.open("rb") as file:
+            assert end_record(file.fileno()).length == length
+    path.write_bytes(b"PK\x03\x04")
+    with path.open("rb") as file:
+        assert end_record(file.fileno()) is None

@@ -81,7 +81,10 @@ def test_archive_beyond_4_gb_is_found_by_its_long_numbers(tmp_path):
     struct.pack_into("<H", long_entry, 30, len(extra))
     tail = bytearray(ARCHIVE[end:])
     struct.pack_into("<HII", tail, 10, count, extent + len(extra), 0xFFFFFFFF)
-    data = ARCHIVE[:entry] + bytes(long_entry) + extra + bytes(56 + 20) + bytes(tail)
+    data = ARCHIVE[:entry] + bytes(long_entry) + extra
+    numbers = (count, count, extent + len(extra), begin)
+    data += struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, *numbers)
+    data += struct.pack("<4sIQI", b"PK\x06\x07", 0, len(data) - 56, 1) + bytes(tail)
     assert begin < entry
     found = _glimpse(written(tmp_path / "file", data))
     assert found.head is not None, found

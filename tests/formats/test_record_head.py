@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import struct
 
+import numpy as np
 import pytest
+import xxhash
 from hostile.records import our_weights
 from runs_on_disk import SAVED, record_of, weights, written_files
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.record_head import _cut, read_head
-from keras_ckpt_tools.formats.userblock import encode_json, read_at
+from keras_ckpt_tools.formats.userblock import MAGIC, decode, encode_json, read_at
 from keras_ckpt_tools.metadata import Best, TrackedObject
 
 
@@ -84,6 +87,118 @@ def test_record_that_lies_about_its_types_is_damaged(change):
     data = our_weights(lambda record: record.update(change))
     with pytest.raises(DamagedArtefactError):
         read_head(read_at(data), "a")
+
+
+def _file_of(text):
+    """Return the head of a file with this JSON as its record."""
+    start = struct.pack("<8sQQQ", MAGIC, 1, 8192, len(text))
+    return (start + xxhash.xxh3_128_digest(start + text) + text).ljust(8192, b"\0")
+
+
+ROW = {"path": "a", "shape": [2], "dtype": "int8", "offset": 8192, "nbytes": 2, "digest": "ab"}
+
+
+def _canonical(**changes):
+    """Return the JSON of a record laid out as the package writes it, with parts replaced."""
+    parts = {
+        "kind": b'"weights"',
+        "versions": b"{}",
+        "progress": b'{"epochs_completed":2,"logs":{},"history":{"loss":[1.5,"NaN"]},'
+        b'"history_epochs":{"loss":[0,1]},"best":null,"run_id":"a"}',
+        "tensors": json.dumps([ROW, ROW], separators=(",", ":")).encode(),
+        "skeleton_digest": b'"ab"',
+        "size": b"9000",
+        "format_version": b"1",
+    }
+    parts |= {name: change(parts[name]) for name, change in changes.items()}
+    return b"{" + b",".join(b'"%s":%s' % (n.encode(), p) for n, p in parts.items()) + b"}"
+
+
+def test_record_laid_out_as_written_is_cut_and_says_the_same():
+    """Otherwise a list of thousands parses all of each record."""
+    for change in (bytes, lambda p: p.replace(b'"loss"', b'"l\\u006fss"')):
+        body = _canonical(progress=change)
+        data = _file_of(body)
+        assert (_cut(body) is None) == (b"\\" in body)
+        head, (record, _) = read_head(read_at(data), "a"), decode(read_at(data), "a")
+        assert head.progress.epochs_completed == record.progress.epochs_completed == 2
+        assert record.progress.history["loss"][0] == 1.5
+
+
+TWICE = {
+    "in progress": {"progress": lambda p: p[:-1] + b',"epochs_completed":77}'},
+    "in history": {
+        "progress": lambda p: p.replace(b'"NaN"]', b'2]},"epochs_completed":77,"x":{"a":[1]')
+    },
+    "behind history": {"progress": lambda p: p.replace(b'"best"', b'"epochs_completed":77,"best"')},
+    "two histories": {"progress": lambda p: p.replace(b'"best"', b'"history":{},"best"')},
+    "two progresses": {"tensors": lambda t: t + b',"progress":{"epochs_completed":77}'},
+    "in the table": {"tensors": lambda t: b'[],"progress":{"epochs_completed":77},"x":[{}'
+                     b'],"tensors":' + t},
+    "in front of the table": {"versions": lambda v: v + b',"progress":{"epochs_completed":77}'},
+    "behind the table": {"size": lambda s: s + b',"kind":"model"'},
+    "in versions": {"versions": lambda v: b'{"keras":"1","keras":"2"}'},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", TWICE)
+def test_name_that_an_object_has_twice_is_refused_by_list_and_by_load(place):
+    """Of two parsers one could take the first, and the other the last."""
+    data = _file_of(_canonical(**TWICE[place]))
+    for read in (read_head, decode):
+        with pytest.raises(DamagedArtefactError, match="twice"):
+            read(read_at(data), "a")
+
+
+def test_list_of_checkpoints_and_progress_never_disagree():
+    """Records of random layouts: what the short parser says is what the long one says."""
+    random = np.random.default_rng(3)
+    bits = [
+        *(b'"epochs_completed":%d', b'"step":%d', b'"x":[{"y":%d}]', b'"best":null'),
+        *(b'"history":{}', b'"history":{"a":[%d]}'),
+        *(b'"history_epochs":{}', b'"history_epochs":{"a":[%d]}'),
+        *(b'"progress":{"epochs_completed":%d}', b'"tensors":[]', b'"a":"},\\"best\\":null"'),
+    ]
+    agreed = 0
+    for number in range(3000):
+        chosen = random.choice(len(bits), random.integers(1, 8), replace=bool(number % 3))
+        inside = b",".join(bits[i] % number if b"%" in bits[i] else bits[i] for i in chosen)
+
+        data = _file_of(_canonical(progress=lambda _, inside=inside: b"{" + inside + b"}"))
+        try:
+            record, _ = decode(read_at(data), "a")
+        except DamagedArtefactError:
+            record = None
+        try:
+            head = read_head(read_at(data), "a")
+        except DamagedArtefactError:
+            head = None
+        if record is not None and head is not None:
+            agreed += 1
+            assert head.progress == dataclasses.replace(
+                record.progress, history={}, history_epochs={}
+            ), inside
+        assert head is None or record is not None or b'"a":[' in inside, inside
+    assert agreed > 300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"progress": {"step": 10**4000}},
+        {"progress": {"elapsed_s": 1e300}},
+        {"progress": {"saved_at": -1e300}},
+        {"progress": {"logs": {"loss": -(10**4000)}}},
+        {"progress": {"best": {"monitor": "loss", "value": 10**400}}},
+    ],
+    ids=lambda change: json.dumps(change)[:40],
+)
+def test_number_that_nothing_can_show_is_damage(change):
+    """It came out as an OverflowError of whoever wanted to print it."""
+    data = _file_of(json.dumps(change).encode())
+    for read in (read_head, decode):
+        with pytest.raises(DamagedArtefactError):
+            read(read_at(data), "a")
 
 
 def test_changed_byte_of_history_is_found_though_it_is_not_parsed():
