@@ -192,6 +192,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 remedy="Pass it to `fit()` as well: `callbacks=[*carried, "
                 "BackupAndRestore(..., callbacks=carried)]`.",
             )
+        self._state.tell_of_lost(c for c in others if id(c) not in mine)
         place = next(index for index, callback in enumerate(others) if callback is self)
         after = [c for c in others[place + 1 :] if id(c) not in mine]
         carried = [c for c in others[place + 1 :] if id(c) in mine]
@@ -200,7 +201,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         )
         self._first.set_model(self.model)
         # A new list: Keras is iterating over the old one.
-        called.callbacks = [self._first, *others[:place], *carried, self, *after]
+        called.callbacks = self._state.watched(
+            [self._first, *others[:place], *carried, self, *after]
+        )
 
     def _go_on(self, found: Restored) -> None:
         run, progress = self._run(), found.progress
@@ -214,10 +217,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.model._initial_epoch = progress.epochs_completed
         if stopped and self.params:
             warnings.warn(
-                f"A callback had stopped the run of {self.backup_dir!r} after "
+                f"{' and '.join(stopped)} had stopped the run of {self.backup_dir!r} after "
                 f"{progress.epochs_completed} epochs, so nothing is left to train. To train on, "
-                "begin with `resume='never'` from the weights that there are, or do not carry "
-                "that callback.",
+                "leave it out of `BackupAndRestore(callbacks=...)`: it may stay in `fit()` and "
+                "starts over there. To begin the run again, pass `resume='never'`.",
                 UserWarning,
                 stacklevel=3,
             )
