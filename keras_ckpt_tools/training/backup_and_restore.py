@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.formats.structure import is_whole
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
@@ -216,7 +216,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._cadence.goes_on(found.beside.get(CADENCE), self._batch, progress.step)
         self.model._initial_epoch = progress.epochs_completed
         if stopped and self.params:
-            warnings.warn(
+            warn(
                 f"{' and '.join(stopped)} had stopped the run of {self.backup_dir!r} after "
                 f"{progress.epochs_completed} epochs, so nothing is left to train. To train on, "
                 "leave it out of `BackupAndRestore(callbacks=...)`: it may stay in `fit()` and "

@@ -8,7 +8,6 @@ whoever wants it and by whoever does not: so a run that began in `fit()` goes on
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from keras_ckpt_tools.formats.tensor_source import SourceView, TensorSource
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.state_trees import give_arrays
 from keras_ckpt_tools.training.tracked import StateAdapter
 
@@ -73,7 +73,7 @@ def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
         if name not in wrong:
             found[name] = state
     if left:
-        warnings.warn(
+        warn(
             f"The checkpoint has values that this package does not write, in {', '.join(left)}. "
             "They are not used, as if they had not been saved.",
             UserWarning,

@@ -8,12 +8,12 @@ state is asked, and of any other the attributes are read.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.callback_rules import refusal
 from keras_ckpt_tools.training.known_callbacks import CsvFile, flush, no_state_in, schema_of
 from keras_ckpt_tools.training.plain_views import Elsewhere, View, fill, look
@@ -190,7 +190,7 @@ class Attributes:
             f"it is, or holds, something that a file cannot ({type(value).__name__}), or that was "
             "not there when training began"
         )
-        warnings.warn(
+        warn(
             f"The attribute {name!r} of the callback {self.name!r} changed in training and cannot "
             f"be saved: {why}. After a restart it begins anew. Give the callback `get_state()` and "
             "`set_state(state)`.",

@@ -9,7 +9,6 @@ and stay as the user gave them, also where he gave others than before.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.callback_keepers import Asked, Attributes, own_access
 from keras_ckpt_tools.training.known_callbacks import has_state
 from keras_ckpt_tools.training.stops import Stops
@@ -180,7 +180,7 @@ class CallbackStates:
         new = [sentence for sentence in left if sentence not in self._told]
         self._told.update(new)
         if new:
-            warnings.warn(
+            warn(
                 "Parts of the state of callbacks in the checkpoint are not used, and what they "
                 f"would have set begins anew: {'; '.join(new)}.",
                 UserWarning,

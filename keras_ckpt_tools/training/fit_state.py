@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ import keras
 import numpy as np
 
 from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
 from keras_ckpt_tools.training.checkpoints import Restored
@@ -109,7 +109,7 @@ class FitState:
         lost = [type(c).__name__ for c in others if is_lost_unless_carried(c)]
         if lost and not self._told_of_lost:
             self._told_of_lost = True
-            warnings.warn(
+            warn(
                 f"After a restart, {', '.join(lost)} would begin anew, and training would go "
                 "another way: Keras does not save the state of callbacks. Pass what `fit()` has to "
                 f"`BackupAndRestore(..., callbacks=[...])` as well: {', '.join(lost)}.",
@@ -169,7 +169,7 @@ class FitState:
         if replay.exact:
             return True
         remedy = f" {replay.remedy}." if replay.remedy else ""
-        warnings.warn(
+        warn(
             f"Epoch {progress.epochs_completed + 1} was interrupted after "
             f"{progress.batches_completed} batches and begins again from its first one, because "
             f"{replay.reason}.{remedy}",

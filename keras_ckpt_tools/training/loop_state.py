@@ -7,7 +7,6 @@ what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import CALLBACKS, LOOP, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates
 from keras_ckpt_tools.training.checkpoints import Restored
@@ -143,7 +143,7 @@ class LoopState:
             stopped = self._states.still_stopped(self._restored.beside.get(LOOP, {}))
             if stopped:
                 self._model.stop_training = True
-                warnings.warn(
+                warn(
                     f"{' and '.join(stopped)} had stopped the run after "
                     f"{self._restored.progress.epochs_completed} epochs, so nothing is left to "
                     "train. To train on, leave it out of `CheckpointManager(callbacks=...)`. To "
@@ -212,7 +212,7 @@ class LoopState:
         pipeline = isinstance(dataset, tf.data.Dataset)
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
-            warnings.warn(
+            warn(
                 f"The first {done} batches of epoch {epoch + 1} are passed over, and may not be "
                 f"those that are done, because {replay.reason}. {replay.remedy}.",
                 UserWarning,

@@ -13,7 +13,6 @@ before it get back what they had.
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ import tensorflow as tf
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.state import to_numpy
+from keras_ckpt_tools.showing.messages import warn
 
 Access = tuple[Callable[[], Any], Callable[[Any], None]]
 
@@ -259,7 +259,7 @@ def _set_tensorflow(state: Mapping[str, Any]) -> None:
     seeds = internals.eager_operation_seeds()
     if state["operation_seeds"] is not None:
         if seeds is None:
-            warnings.warn(
+            warn(
                 f"TensorFlow {tf.__version__} does not show its seeds of eager random ops: they "
                 "begin anew, and do not go on. Use `tf.random.Generator`, which does.",
                 UserWarning,
