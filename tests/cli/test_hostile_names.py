@@ -26,7 +26,10 @@ from keras_ckpt_tools.metadata import Best, CustomObject, TrackedObject
 from keras_ckpt_tools.showing.messages import as_name, harmless, literal
 
 # Escape sequences, C1, both kinds of bidirectional marks, invisible letters, ends of lines.
-ODD = "\x1b[2J\x9b5m\x07\x08\x7f\x85\r\u202e\u202a\u2066\u2069\u200e\u200f\u061c\u200b\u2060\ufeff\u2028\u2029"
+ODD = (
+    "\x1b[2J\x9b5m\x07\x08\x7f\x85\r\u202e\u202a\u2066\u2069"
+    "\u200e\u200f\u061c\u200b\u2060\ufeff\u2028\u2029"
+)
 QUOTES = "\"'`]}); import os; os.system('x') #\\"
 EVIL = f"evil{ODD}{QUOTES}"
 LONE = f"{EVIL}\ud800"
@@ -228,13 +231,10 @@ def suggested(text: str) -> list[Any]:
             (definition,) = ast.parse(body).body
             assert len(definition.decorator_list) == 1  # type: ignore[attr-defined]
             found.append(_names_in(objects))
-        elif line.startswith("trusted="):
-            end = line.index("]", len(line) - len(line.split("], if you know")[-1]) - 20)
-            code = line.rpartition("], if you know")[0] + "]" if ", if you" in line else line
-            assert end
-            found.append(_names_in(code))
-    for match in re.finditer(r"(?s)call `(kct\.safe_load_model\(.*\))`\.", text):
-        found.append(ast.parse(match[1], mode="eval").body)
+        elif line.startswith(("trusted=", "aliases=")):
+            found.append(_names_in(f"{line.rpartition(']')[0]}]"))
+    calls = re.finditer(r"(?s)call `(kct\.safe_load_model\(.*\))`\.", text)
+    found += [ast.parse(match[1], mode="eval").body for match in calls]
     for match in re.finditer(r"pass `rename=(\{.*\})`\.", text):
         ast.literal_eval(match[1])
     return found
