@@ -27,14 +27,17 @@
 
 One message says three things: what happened, what was received, and the call that fixes it. The
 same facts are attributes, because a program that catches an error should not have to parse a
-sentence. Each error also derives from the built-in that a caller would expect, and travels
-through pickle: errors are raised in worker processes too.
+sentence. Names out of files are escaped in the message, and as they were in the attributes. Each
+error also derives from the built-in that a caller would expect, and travels through pickle: errors
+are raised in worker processes too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from keras_ckpt_tools.showing.messages import harmless
 
 __all__ = [
     "ArgumentError",
@@ -89,7 +92,7 @@ class CkptError(Exception):
         text = what if what.endswith("\n") else f"{what} "
         if received is not None:
             text += f"Received: {received}. "
-        super().__init__(text + remedy)
+        super().__init__(harmless(text + remedy))
         self.what = what
         self.remedy = remedy
         self.received = received

@@ -8,10 +8,12 @@ Nothing here imports Keras or TensorFlow.
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from keras_ckpt_tools._version import __version__
+from keras_ckpt_tools.showing.messages import harmless
 
 __all__ = ["main"]
 
@@ -41,6 +43,14 @@ class _Commands(click.Group):
         module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name]}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            # It may name what files name: metrics, runs, and files themselves.
+            error.message = harmless(error.message)
+            raise
 
 
 _EXIT_STATUS = """

@@ -100,7 +100,7 @@ def lines_of(
     """
     hidden = len(table.rows) - most_rows if most_rows is not None else 0
     rows = table.rows[hidden:] if hidden > 0 else table.rows
-    cells = [[column.name for column in table.columns]]
+    cells = [[printable(column.name) for column in table.columns]]
     cells += [[printable(cell) for cell in row.cells] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     if width is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.places import artefacts_at
+from keras_ckpt_tools.cli.places import artefacts_at, refuse_found_link
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.kinds import Kind
@@ -49,6 +49,7 @@ def command(paths: tuple[str, ...], as_json: bool, trusted: tuple[str, ...]) -> 
 def _answers(paths: tuple[str, ...], trusted: tuple[str, ...], trust: Trust) -> Iterator[Answer]:
     for path in artefacts_at(paths):
         try:
+            refuse_found_link(path, paths)
             report = inspect(path, trusted=trusted)
         except CkptError as error:
             yield Answer(UNREADABLE, f"{path}: {error}", facts={"path": path, "error": str(error)})

@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+from keras_ckpt_tools.formats.handles import is_alias, refuse_link
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix
+from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD, is_prefix
 
-__all__ = ["artefacts_at", "one_of_folder"]
+__all__ = ["artefacts_at", "one_of_folder", "refuse_found_link"]
 
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
@@ -39,6 +40,18 @@ def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
             yield from _with_tensorflow(path)
         else:
             yield path
+
+
+def refuse_found_link(path: str, given: Iterable[str]) -> None:
+    """Refuse what is a link, unless the caller passed it.
+
+    Raises:
+        UnsafeArtefactError: it is one, or one of its files is.
+    """
+    if path in given:
+        return
+    for place in (path, *(f"{path}{ending}" for ending in (INDEX, DATA, RECORD))):
+        refuse_link(place)
 
 
 def one_of_folder(path: str) -> tuple[str, str | int]:
@@ -67,7 +80,8 @@ def _with_tensorflow(folder: str) -> Iterator[str]:
 
 
 def _below(folder: str) -> Iterator[str]:
-    # Links to folders are not followed: one that leads upwards would have no end.
+    # Links to folders are passed over: one that leads upwards would have no end. Links to files are
+    # yielded, and `refuse_found_link` says why they are not followed.
     for place, folders, names in os.walk(folder):
         for name in sorted(folders):
             inner = os.path.join(place, name)
@@ -80,6 +94,8 @@ def _below(folder: str) -> Iterator[str]:
             folders.remove("variables")  # It is a part of one model.
         folders.sort()
         for name in sorted(names):
+            if is_alias(os.path.join(place, name)):
+                continue  # It is there under its own name.
             if name.endswith(_SUFFIXES) and not name.startswith("."):
                 yield os.path.join(place, name)
             prefix = name.removesuffix(".index")

@@ -24,6 +24,7 @@ from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
 from keras_ckpt_tools.loading.pruning import Plan, plan_pruning
 from keras_ckpt_tools.loading.runs import Run, State, read_run
 from keras_ckpt_tools.metadata import Best
+from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import plural
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.occupancy import Occupancy, is_occupied
@@ -63,7 +64,7 @@ def command(path: str, **options: Any) -> None:
         if options["as_json"]:
             write_json(UNREADABLE, command="prune", path=path, error=str(error))
         else:
-            click.echo(f"{path}: {error}", err=True)
+            click.echo(harmless(f"{path}: {error}"), err=True)
         # That someone is at work there is no fault of the directory.
         sys.exit(PROBLEMS if isinstance(error, PathInUseError) else UNREADABLE)
 

@@ -19,6 +19,7 @@ from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, w
 from keras_ckpt_tools.cli.units import age, metric
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.loading.runs import Run, State, read_run
+from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.training.foresight import Difference, Foresight, foresee, foresee_file
 
 __all__ = ["command"]
@@ -41,7 +42,7 @@ def command(path: str, as_json: bool) -> None:
         if as_json:
             write_json(UNREADABLE, command="resume-info", path=path, error=str(error))
         else:
-            click.echo(f"{word_of(UNREADABLE)}: {path}: {error}")
+            click.echo(harmless(f"{word_of(UNREADABLE)}: {path}: {error}"))
         sys.exit(UNREADABLE)
     status = _status(found)
     if as_json:

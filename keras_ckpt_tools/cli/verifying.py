@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from keras_ckpt_tools.cli.places import artefacts_at
+from keras_ckpt_tools.cli.places import artefacts_at, refuse_found_link
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
@@ -33,6 +33,7 @@ def command(paths: tuple[str, ...], as_json: bool) -> None:
 def _answers(paths: tuple[str, ...]) -> Iterator[Answer]:
     for path in artefacts_at(paths):
         try:
+            refuse_found_link(path, paths)
             checks = verify(path).files
         except CkptError as error:
             yield Answer(UNREADABLE, f"{path}: {error}", facts={"path": path, "error": str(error)})

@@ -64,7 +64,10 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
     for name in sorted(names):
         match = _NAME.fullmatch(name)
         path = os.path.join(directory, name)
-        if not match or not os.path.isfile(path):
+        if not match or not (os.path.isfile(path) or os.path.islink(path)):
+            continue
+        if os.path.islink(path):
+            damaged.append(path)  # It leads out of the directory, or is another one's second name.
             continue
         try:
             record = read_record(path)
@@ -128,6 +131,8 @@ def clear_leftovers(directory: str | os.PathLike[str]) -> None:
 
 
 def _is_ours(path: str) -> bool:
+    if os.path.islink(path):
+        return False  # A run writes files.
     try:
         record = read_record(path)
     except CkptError:

@@ -3,7 +3,8 @@
 A pipe would block, a device would do something, and a link inside a directory leads out of it. So
 files are opened without blocking, looked at through the descriptor, and only then read; members of
 a directory are opened through the directory's own descriptor, so that a directory that is replaced
-meanwhile is not mixed in. A plain path may be a link: model caches are made of them.
+meanwhile is not mixed in. A plain path that the caller passes may be a link: model caches are made
+of them. What is found in a directory may not: neither in an artefact nor in the directory of a run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,19 @@ from typing import NamedTuple
 from keras_ckpt_tools.errors import UnsafeArtefactError
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 
-__all__ = ["Identity", "copy_tree", "identity_of", "open_member", "open_regular", "regular_members"]
+__all__ = [
+    "NOT_FOLLOWED",
+    "Identity",
+    "copy_tree",
+    "identity_of",
+    "is_alias",
+    "open_member",
+    "open_regular",
+    "refuse_link",
+    "regular_members",
+]
+
+NOT_FOLLOWED = "a link, which is not followed"
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK = 1 << 20
@@ -51,6 +64,32 @@ def open_regular(path: str) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def is_alias(path: str) -> bool:
+    """Return whether a path is a link to a regular file beside it, which stands there itself."""
+    try:
+        target = os.readlink(path)
+        beside = os.path.join(os.path.dirname(path), target)
+        return "/" not in target and stat.S_ISREG(os.lstat(beside).st_mode)
+    except OSError:
+        return False
+
+
+def refuse_link(path: str) -> None:
+    """Refuse a path that was found in a directory, and not passed by the caller, if it is a link.
+
+    Raises:
+        UnsafeArtefactError: it is one.
+    """
+    if os.path.islink(path):
+        raise UnsafeArtefactError(
+            f"{os.path.basename(path)!r} is {NOT_FOLLOWED}, because what is in a directory may "
+            "lead out of it.",
+            received=f"path={path!r}",
+            remedy="Pass the path of the link itself to open what it points to.",
+            path=path,
+        )
 
 
 def open_member(folder: int, name: str, path: str) -> int | None:

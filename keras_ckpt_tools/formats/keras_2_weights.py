@@ -7,7 +7,6 @@ order, which `keras_2_slots` knows.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +18,7 @@ from keras_ckpt_tools.formats.keras_2_slots import arrange, momentum_product
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.metadata import TensorInfo
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["in_places_of_keras_3"]
 
@@ -67,7 +67,7 @@ def in_places_of_keras_3(source: Source, model: Any) -> TensorSource:
         return _Moved(source, places | {f"{_VARS}{i}": f"{_VARS}{i}" for i in range(count)}, {})
     live = {f"{_VARS}{index}": value for index, value in enumerate(optimizer.variables)}
     if not count:
-        warnings.warn(
+        warn(
             f"{source.path!r} has no state of its {type(optimizer).__name__}, as Keras 2 did not "
             "save that of its older optimizers in `.keras`; the optimizer starts afresh.",
             UserWarning,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ckpt_tools.formats.suggestions import as_rename
+from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["Mismatch", "Misnamed", "RestoreReport"]
 
@@ -191,7 +192,7 @@ class RestoreReport:
         rows += [("skipped", path, path, self._about_skipped()) for path in self.skipped_optimizer]
         rows += [("not finite", path, "", "NaN or infinity is in it") for path in self.not_finite]
         # The paths are somebody else's text; in a terminal it could move the cursor.
-        return [(what, _printable(a), _printable(b), _printable(c)) for what, a, b, c in rows]
+        return [(what, printable(a), printable(b), printable(c)) for what, a, b, c in rows]
 
     def _whose(self, path: str) -> str:
         return f"of {self.names[path]!r}, " if path in self.names else ""
@@ -211,7 +212,7 @@ class RestoreReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"{_printable(self.path)}: {self.summary}"]
+        lines = [f"{printable(self.path)}: {self.summary}"]
         rows = _shortened(self.rows())
         if rows:
             cells = [_HEADER, *rows]
@@ -222,7 +223,7 @@ class RestoreReport:
     def _repr_html_(self) -> str:
         head = _row(_HEADER, "th")
         body = "".join(_row(row, "td") for row in _shortened(self.rows()))
-        caption = html.escape(_printable(f"{self.path}: {self.summary}"))
+        caption = html.escape(printable(f"{self.path}: {self.summary}"))
         return f'<table style="{_STYLE}"><caption>{caption}</caption>{head}{body}</table>'
 
 
@@ -257,7 +258,3 @@ def _may_be(theirs: str, ours: str) -> str:
     if theirs == ours:
         return "what stands there in the checkpoint? `rename=report.suggestions` says yes"
     return f"renamed from {theirs}?"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

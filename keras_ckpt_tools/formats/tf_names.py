@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import warnings
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError
 from keras_ckpt_tools.formats.nearby import not_found
+from keras_ckpt_tools.showing.messages import warn
 
 _STATE = "checkpoint"
 _MOST_BYTES = 1 << 24
@@ -92,7 +92,7 @@ def prefix_in(directory: str) -> str | None:
 
 
 def _warn(directory: str, named: str, how: str, taken: str) -> None:
-    warnings.warn(
+    warn(
         f"The file `checkpoint` in {directory!r} names {named!r}, which is {how}; {taken!r} is "
         "taken instead.",
         UserWarning,

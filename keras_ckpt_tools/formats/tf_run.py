@@ -77,6 +77,9 @@ def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[
         if not is_prefix(prefix):
             continue  # Somebody else's, of that name.
         try:
+            if any(os.path.islink(f"{prefix}{ending}") for ending in (RECORD, INDEX, DATA)):
+                damaged.append(prefix)
+                continue
             record, _ = record_of(prefix)
             whole = os.path.getsize(f"{prefix}{DATA}") == record.size
             whole = whole and os.path.isfile(f"{prefix}{INDEX}")

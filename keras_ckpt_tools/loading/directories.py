@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError
+from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, is_alias
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -21,6 +22,9 @@ from keras_ckpt_tools.metadata import TrainingProgress
 __all__ = ["Found", "best_first", "choose", "latest_first", "look_into"]
 
 MODELS = frozenset({Kind.KERAS, Kind.H5_MODEL})
+
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,19 @@ class Found:
 
 
 def look_into(directory: str, kinds: Iterable[Kind] = READABLE) -> list[Found]:
-    """Return the files of these kinds in a directory, by name; subdirectories are left alone."""
+    """Return the files of these kinds in a directory, by name; subdirectories are left alone.
+
+    Links are not followed. One that is called like a model is among them, as damaged, unless it is
+    a second name of a file beside it.
+    """
     wanted = frozenset(kinds)
     found = []
     for name in sorted(os.listdir(directory)):
         path = os.path.join(directory, name)
-        if os.path.isfile(path) and not name.startswith("."):
+        if os.path.islink(path):
+            if name.endswith(_SUFFIXES) and not name.startswith(".") and not is_alias(path):
+                found.append(Found(path, Kind.UNKNOWN, damage=f"it is {NOT_FOLLOWED}"))
+        elif os.path.isfile(path) and not name.startswith("."):
             one = _look_at(path)
             if one.kind in wanted:
                 found.append(one)

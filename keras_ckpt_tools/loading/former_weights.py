@@ -6,7 +6,6 @@ By the record of the file and by the registry; `formats.migrated` does the work.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.registry.formers import Former, formers_of
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["as_they_are_now", "has_migrated", "warn_of_lost_state", "with_lost_state"]
 
@@ -68,7 +68,7 @@ def warn_of_lost_state(weights: TensorSource) -> None:
     """Say which state of an optimizer begins anew, where no report says so."""
     anew = begun_anew(weights)
     if anew:
-        warnings.warn(
+        warn(
             f"{weights.path!r}: the weights that `migrate_weights` made or changed begin without "
             f"optimizer state: {', '.join(anew[:10])}{' ...' if len(anew) > 10 else ''}.",
             UserWarning,

@@ -14,6 +14,7 @@ from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.loading.resolve import ObjectUse
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
+from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import as_html, as_text, plural
 
 __all__ = ["Inspection", "Problem", "Severity"]
@@ -47,7 +48,7 @@ class Problem:
         return cls("error", error.what.strip(), error.remedy, type(error).__name__)
 
     def __str__(self) -> str:
-        return f"{self.what} {self.remedy}"
+        return harmless(f"{self.what} {self.remedy}")
 
     def __contains__(self, text: str) -> bool:
         return text in str(self)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse, glimpse_of_run
-from keras_ckpt_tools.formats.handles import Identity
+from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, Identity
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -156,10 +156,20 @@ def look_at_all(
             if ending == RECORD and f"{prefix}{INDEX}" in there:
                 continue
             one = _tensorflow(os.path.join(folder, prefix), data.get(prefix, []))
+        elif not any_name and os.path.islink(path):
+            one = _link(path)
         else:
             one = _look_at(path, before.get(name))
         if one is not None:
             yield one
+
+
+def _link(path: str) -> KeptCheckpoint | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return KeptCheckpoint(path, Kind.UNKNOWN, State.FOREIGN, 0, status.st_mtime, note=NOT_FOLLOWED)
 
 
 def _look_at(path: str, before: KeptCheckpoint | None) -> KeptCheckpoint | None:
@@ -230,6 +240,9 @@ def _staged(path: str) -> KeptCheckpoint | None:
 
 def _tensorflow(prefix: str, data: list[str]) -> KeptCheckpoint | None:
     folder = os.path.dirname(prefix)
+    named = (f"{prefix}{INDEX}", f"{prefix}{RECORD}", *(os.path.join(folder, n) for n in data))
+    if any(map(os.path.islink, named)):
+        return _link(next(path for path in named if os.path.islink(path)))
     found: dict[str, os.stat_result] = {}
     for path in (f"{prefix}{INDEX}", *(os.path.join(folder, name) for name in data)):
         try:

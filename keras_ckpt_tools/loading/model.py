@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from traceback import walk_tb
 from typing import Any, Literal
@@ -59,6 +58,7 @@ from keras_ckpt_tools.loading.versions import writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.showing.bars import bar_for_file
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["safe_load_model"]
 
@@ -179,7 +179,7 @@ def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> An
     model = _build(source, plan, compiled)
     source.check_unchanged()
     for problem in not_finite(source.not_finite):
-        warnings.warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
+        warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
     if source.record is not None:
         attach_progress(model, source.record.progress)
     if isinstance(source, OrbaxCheckpoint):
@@ -198,7 +198,7 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
         # A migration may name objects that the old config did not.
         needs, resolved = _gate(source, resolver, compiled)
     if left and compiled == "auto":
-        warnings.warn(
+        warn(
             f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
             f"what Keras 3 cannot say:\n{describe_untranslated(left)}",
             UserWarning,
@@ -248,7 +248,7 @@ def _gate(
     if refused and (compiled is True or resolved.refused("model")):
         raise objects_not_found(source.path, refused, writer(versions_of(source)))
     if refused:
-        warnings.warn(
+        warn(
             f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
             f"with cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
             "`model.compile(...)` yourself; `compile=False` says that this is meant.",
@@ -300,7 +300,7 @@ def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> 
     except RestoreError as error:
         if compiled is True:
             raise
-        warnings.warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=6)
+        warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=6)
         without = dataclasses.replace(plan, training_config=None)
         return build_legacy(source, without)
 
@@ -346,7 +346,7 @@ def _load_from_directory(
             bad.append(f"{one.name}: {error.what}")
             continue
         if bad and not exact:
-            warnings.warn(
+            warn(
                 f"Loaded {one.name!r} from {folder.path!r}; passed over damaged files: "
                 f"{'; '.join(bad)}. `kct.verify({folder.path!r})` reads every byte of each.",
                 UserWarning,

@@ -7,7 +7,6 @@ taken, which with `save_best_only=True` is the best; one that is damaged is pass
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["with_step"]
 
@@ -66,7 +66,7 @@ def with_step(
             bad.append(f"{os.path.basename(path)}: {error.what}")
             continue
         if bad:
-            warnings.warn(
+            warn(
                 f"Took step {os.path.basename(path)} of {artefact.path!r}; passed over damaged "
                 f"ones: {'; '.join(bad)}.",
                 UserWarning,

@@ -113,12 +113,12 @@ def plan_pruning(
 
 def _apart(one: KeptCheckpoint, run_id: str) -> str:
     """Return why a file is none that a policy decides about, or nothing."""
+    if os.path.islink(one.path):
+        return "a link"
     if one.state is not State.WHOLE:
         return str(one.state)
     if one.run_id != run_id:
         return f"of another run, {one.run_id[:8] or 'without a name'}"
-    if os.path.islink(one.path):
-        return "a link"
     if one.number is None and not (one.pattern and _named_by(one)):
         return "not called as a run calls its files"
     return ""

@@ -12,6 +12,7 @@ from keras_ckpt_tools.errors import ObjectsNotFoundError, UntranslatableError
 from keras_ckpt_tools.formats.keras_2 import Untranslated
 from keras_ckpt_tools.loading.resolve import ObjectUse
 from keras_ckpt_tools.loading.successors import successor
+from keras_ckpt_tools.showing.messages import as_name, harmless, literal
 from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["describe_refused", "describe_untranslated", "objects_not_found", "untranslatable"]
@@ -73,13 +74,18 @@ def _paragraph(name: str, uses: list[ObjectUse]) -> str:
         places += f"; saved from {use.module}"
     elif use.role not in ("lambda", "path"):
         places += "; the file does not say from which module"
-    lines = [f"  {use.verdict:<9}  {name}  ({places})"]
+    lines = [printable(f"  {use.verdict:<9}  {name}  ({places})")]
     if use.note:
-        lines.append(f"             {use.note}")
+        lines.append(printable(f"             {use.note}"))
     if use.nearest:
-        lines.append(f"             nearest: {', '.join(use.nearest)}")
-    lines += [f"             {line}" for line in _lines_to_add(name, use)]
-    return "\n".join(printable(line) for line in lines)
+        lines.append(printable(f"             nearest: {', '.join(use.nearest)}"))
+    # Code is not cut, however long a name is: half of it could not be pasted.
+    lines += [f"             {_one_line(line)}" for line in _lines_to_add(name, use)]
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return harmless(text).replace("\n", "\\n")
 
 
 def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
@@ -88,28 +94,35 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
         return [ended] if ended else []
     if use.role == "path":
         return [
-            f"add: trusted=[{name!r}], if you know the file; its content becomes part of the model"
+            f"add: trusted=[{literal(name)}], if you know the file; its content becomes part of "
+            "the model"
         ]
     if _is_code(name, use):
-        return [f'add: trusted=["{name}"], if you know what the code does']
+        return [f"add: trusted=[{literal(name)}], if you know what the code does"]
     package, _, bare = name.rpartition(">")
     if not package:
         package = (use.module or "").partition(".")[0]
         package = package if package not in ("", "__main__", "builtins") else "my_package"
     kind, called = ("class", use.class_name) if use.role == "class" else ("def", bare)
-    named = "" if called == bare else f', name="{bare}"'
+    called = _name_of(use, called)
+    named = "" if called == bare else f", name={literal(bare)}"
     lines = [ended] if ended else []
     lines += [
-        f'add: @kct.register("{package}"{named}) above `{kind} {called}`, or '
-        f'custom_objects={{"{bare}": {called}}}'
+        f"add: @kct.register({literal(package)}{named}) above `{kind} {called}`, or "
+        f"custom_objects={{{literal(bare)}: {called}}}"
     ]
     near = use.nearest[0] if use.nearest else ""
     if use.verdict == "untrusted":
-        lines.append(f'add: or trusted=["{name}"]')
+        lines.append(f"add: or trusted=[{literal(name)}]")
     elif ">" in near:
         why = "has moved" if near.rpartition(">")[2] == bare else "was renamed"
-        lines.append(f'add: or aliases=["{name}"] where {near} is registered, if it {why}')
+        lines.append(f"add: or aliases=[{literal(name)}] where {near} is registered, if it {why}")
     return lines
+
+
+def _name_of(use: ObjectUse, called: str) -> str:
+    # A name that code cannot have is the file's invention; the object here has another.
+    return as_name(called, "TheClass" if use.role == "class" else "the_function")
 
 
 def _is_code(name: str, use: ObjectUse) -> bool:
@@ -120,11 +133,11 @@ def _call(path: str, groups: dict[str, list[ObjectUse]]) -> str:
     arguments = [repr(path)]
     bare = [name.rpartition(">")[2] for name in groups]
     objects = [
-        f'"{_key(name, bare)}": {uses[0].class_name}'
+        f"{literal(_key(name, bare))}: {_name_of(uses[0], uses[0].class_name)}"
         for name, uses in groups.items()
         if not _is_code(name, uses[0])
     ]
-    trusted = [f'"{name}"' for name, uses in groups.items() if _is_code(name, uses[0])]
+    trusted = [literal(name) for name, uses in groups.items() if _is_code(name, uses[0])]
     if objects:
         arguments.append(f"custom_objects={{{', '.join(objects)}}}")
     if trusted:

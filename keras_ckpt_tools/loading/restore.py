@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -36,6 +35,7 @@ from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kin
 from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
 from keras_ckpt_tools.showing.bars import bar_for_file
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["load_weights", "open_weights", "require_target", "tensors_for"]
 
@@ -147,7 +147,7 @@ def load_weights(
             bad.append(f"{os.path.basename(artefact.path)}: {error.what}")
             continue
         if bad:
-            warnings.warn(
+            warn(
                 f"Loaded {artefact.path!r}; passed over damaged checkpoints: {'; '.join(bad)}.",
                 UserWarning,
                 stacklevel=2,

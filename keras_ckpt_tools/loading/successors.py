@@ -7,6 +7,8 @@ because a package registers its objects when it is imported.
 
 from __future__ import annotations
 
+from keras_ckpt_tools.showing.messages import literal
+
 __all__ = ["successor"]
 
 _ADDONS = {
@@ -91,6 +93,6 @@ def successor(name: str, module: str | None) -> str | None:
         if names in _ALIVE:
             return (
                 f"`pip install {names}` and `import {names}`, then "
-                f'`safe_load_model(..., trusted=["{registered or names}>*"])`'
+                f"`safe_load_model(..., trusted=[{literal(f'{registered or names}>*')}])`"
             )
     return None

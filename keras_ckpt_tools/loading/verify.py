@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_ckpt_tools.errors import ArtefactError, CkptError
+from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, is_alias
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.loading.remedies import wrong_kind
 from keras_ckpt_tools.showing.bars import bar_for_file
+from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import as_html, as_text
 
 __all__ = ["FileCheck", "VerifyReport", "verify"]
@@ -65,7 +67,7 @@ class VerifyReport:
     def problems(self) -> tuple[str, ...]:
         """All problems, each with the name of its file."""
         return tuple(
-            f"{os.path.basename(check.path)}: {problem}"
+            harmless(f"{os.path.basename(check.path)}: {problem}")
             for check in self.files
             for problem in check.problems
         )
@@ -145,6 +147,9 @@ def _tell_member(path: str) -> Artefact | None:
     name = os.path.basename(path)
     if name.startswith(".") or name.endswith(".record") or not os.path.isfile(path):
         return None
+    if os.path.islink(path):
+        called = name.endswith(_SUFFIXES) and not is_alias(path)
+        return Artefact(path, Kind.UNKNOWN, 0, damage=NOT_FOLLOWED) if called else None
     artefact = tell(path)
     return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
 
@@ -192,4 +197,5 @@ def _check(artefact: Artefact) -> FileCheck:
                 problems, covered = source.verify(), source.covered
         except CkptError as error:
             problems = (error.what,)
-    return FileCheck(artefact.path, artefact.kind, artefact.size, problems, covered)
+    said = tuple(map(harmless, problems))
+    return FileCheck(artefact.path, artefact.kind, artefact.size, said, covered)

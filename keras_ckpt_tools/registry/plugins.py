@@ -13,12 +13,12 @@ it, and must not be passed over in silence either: it gives a warning and is not
 
 from __future__ import annotations
 
-import warnings
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from keras_ckpt_tools.errors import RegistryError
 from keras_ckpt_tools.registry.names import match
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["GROUP", "declared", "describe", "load_plugin", "plugin_for", "serves"]
 
@@ -91,7 +91,7 @@ def describe(point: EntryPoint) -> str:
 
 
 def _warn(point: EntryPoint, why: str) -> None:
-    warnings.warn(
+    warn(
         f"The plug-in {describe(point)} {why}. Its name counts as not found. Repair or uninstall "
         f"the package, or pass custom_objects={{{point.name!r}: ...}}.",
         UserWarning,

@@ -11,6 +11,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
+from keras_ckpt_tools.showing.messages import harmless
+
 __all__ = ["as_html", "as_text", "facts_as_html", "plural", "printable", "size_of"]
 
 _LONGEST = 500
@@ -22,9 +24,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
-    shown = text
-    if not text.isprintable():
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = harmless(text).replace("\n", "\\n")
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
 
 

@@ -25,6 +25,7 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.formats.tf_run import is_prefix, size_of_run
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.bars import bar
+from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import size_of
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Announcer:
 
     def say(self, message: str, level: int = logging.INFO) -> None:
         """Print a message, or log it."""
+        message = harmless(message)
         if self.verbose > 0:
             internals.print_msg(f"{self._begin_line}{message}")
         else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.formats.structure import is_whole
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
@@ -192,6 +192,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 remedy="Pass it to `fit()` as well: `callbacks=[*carried, "
                 "BackupAndRestore(..., callbacks=carried)]`.",
             )
+        self._state.tell_of_lost(c for c in others if id(c) not in mine)
         place = next(index for index, callback in enumerate(others) if callback is self)
         after = [c for c in others[place + 1 :] if id(c) not in mine]
         carried = [c for c in others[place + 1 :] if id(c) in mine]
@@ -200,7 +201,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         )
         self._first.set_model(self.model)
         # A new list: Keras is iterating over the old one.
-        called.callbacks = [self._first, *others[:place], *carried, self, *after]
+        called.callbacks = self._state.watched(
+            [self._first, *others[:place], *carried, self, *after]
+        )
 
     def _go_on(self, found: Restored) -> None:
         run, progress = self._run(), found.progress
@@ -213,11 +216,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._cadence.goes_on(found.beside.get(CADENCE), self._batch, progress.step)
         self.model._initial_epoch = progress.epochs_completed
         if stopped and self.params:
-            warnings.warn(
-                f"A callback had stopped the run of {self.backup_dir!r} after "
+            warn(
+                f"{' and '.join(stopped)} had stopped the run of {self.backup_dir!r} after "
                 f"{progress.epochs_completed} epochs, so nothing is left to train. To train on, "
-                "begin with `resume='never'` from the weights that there are, or do not carry "
-                "that callback.",
+                "leave it out of `BackupAndRestore(callbacks=...)`: it may stay in `fit()` and "
+                "starts over there. To begin the run again, pass `resume='never'`.",
                 UserWarning,
                 stacklevel=3,
             )

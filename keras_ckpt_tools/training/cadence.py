@@ -102,7 +102,7 @@ class Cadence:
             batch: How many batches of the epoch are done.
             step: How many of the run are.
         """
-        if state is None:
+        if state is None or not {"last_batch", "batches"} <= set(state):
             self.starts_at(batch, step)
         else:
             self.set_state(state)

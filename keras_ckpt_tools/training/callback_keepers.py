@@ -8,13 +8,14 @@ state is asked, and of any other the attributes are read.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
-from keras_ckpt_tools.training.known_callbacks import CsvFile, flush, no_state_in
+from keras_ckpt_tools.showing.messages import warn
+from keras_ckpt_tools.training.callback_rules import refusal
+from keras_ckpt_tools.training.known_callbacks import CsvFile, flush, no_state_in, schema_of
 from keras_ckpt_tools.training.plain_views import Elsewhere, View, fill, look
 
 
@@ -51,8 +52,13 @@ class Asked:
     def get_state(self) -> dict[str, Any]:
         return {self.KEY: self._get()}
 
-    def set_state(self, state: Any, epoch: int) -> None:
+    def set_state(self, state: Any, epoch: int) -> list[str]:
         self._put(state[self.KEY])
+        return []
+
+    def has_changed(self, state: Any) -> bool:
+        """Return whether a state is of something that training has changed: nobody knows here."""
+        return True
 
     def remember(self, state: Any) -> Callable[[], None]:
         before = copy.deepcopy(self._get())
@@ -71,6 +77,7 @@ class Attributes:
         is_logger = isinstance(callback, keras.callbacks.CSVLogger)
         self._file = CsvFile(callback) if is_logger else None
         self._skip = no_state_in(callback)
+        self._schema, self._may_have_more = schema_of(callback)
         # What a checkpoint has had stays in it, also when it is again what it was in the beginning:
         # the beginning of the next process may be another one.
         self._carried: set[str] = set()
@@ -89,62 +96,109 @@ class Attributes:
             fresh = self._fresh.get(name)
             if name not in self._carried and fresh is not None and fresh.digest == view.digest:
                 continue
-            if view.can_be_restored(fresh):
+            why = self._refusal(name, view.tree, fresh) if view.can_be_restored(fresh) else ""
+            if why is None:
                 attributes[name] = view.tree
             else:
-                self._warn_once(name)
+                self._warn_once(name, why)
         if self._file is None:
             return {self.KEY: attributes}
         return {self.KEY: attributes, "file": self._file.get_state()}
 
-    def set_state(self, state: Any, epoch: int) -> None:
-        attributes, elsewhere = state[self.KEY], self._elsewhere()
-        for name, content in attributes.items():
+    def set_state(self, state: Any, epoch: int) -> list[str]:
+        """Put back what the rules allow.
+
+        Returns:
+            What was left alone, and why, as sentences without a full stop.
+        """
+        elsewhere, left = self._elsewhere(), []
+        for name, content in _attributes_in(state).items():
+            held = _held_by(self.callback)
+            present = look(held[name], elsewhere) if name in held else None
+            why = self._refusal(name, content, present)
+            if why is None:
+                why = self._put(name, content, elsewhere)
+            if why is not None:
+                left.append(f"{self.name}.{name}: {why}")
+        if self._file is not None:
+            why = self._file.set_state(state.get("file"), epoch)
+            left += [] if why is None else [f"the file of {self.name}: {why}"]
+        return left
+
+    def _refusal(self, name: Any, content: Any, present: View | None) -> str | None:
+        return refusal(self.callback, name, content, present)
+
+    def _put(self, name: str, content: Any, elsewhere: Elsewhere) -> str | None:
+        undo = self._remembered([name])
+        try:
             present = getattr(self.callback, name, None)
             setattr(self.callback, name, fill(present, content, elsewhere))
-        self._carried.update(attributes)
-        if self._file is not None:
-            self._file.set_state(state["file"], epoch)
+        except Exception as error:  # noqa: BLE001 (objects of the user's may raise anything)
+            undo()
+            return f"it did not take its value back ({type(error).__name__}: {error})"
+        self._carried.add(name)
+        return None
+
+    def has_changed(self, state: Any) -> bool:
+        """Return whether a state is of something that training has changed."""
+        return bool(_attributes_in(state))
 
     def remember(self, state: Any) -> Callable[[], None]:
+        undo = self._remembered([name for name in _attributes_in(state) if isinstance(name, str)])
+        file = None if self._file is None else self._file.remember()
+
+        def undo_all() -> None:
+            undo()
+            if file is not None:
+                file()
+
+        return undo_all
+
+    def _remembered(self, names: Sequence[str]) -> Callable[[], None]:
         elsewhere = self._elsewhere()
         own = set(vars(self.callback))
-        before = {k: v for k, v in _held_by(self.callback).items() if k in state[self.KEY]}
+        before = {k: v for k, v in _held_by(self.callback).items() if k in names}
         views = {name: look(value, elsewhere) for name, value in before.items()}
-        file = None if self._file is None else self._file.remember()
 
         def undo() -> None:
             for name, view in views.items():
                 if not view.opaque:
                     before[name] = fill(before[name], view.tree, elsewhere)
             held = vars(self.callback)
-            for name in state[self.KEY]:
+            for name in names:
                 held.pop(name, None)
             held.update({name: value for name, value in before.items() if name in own})
-            if file is not None:
-                file()
 
         return undo
 
     def _views(self) -> Iterator[tuple[str, View]]:
         elsewhere, model = self._elsewhere(), self.callback.model
         for name, value in _held_by(self.callback).items():
-            if name not in self._skip and (model is None or value is not model):
+            known = name in self._schema or self._may_have_more
+            if known and name not in self._skip and (model is None or value is not model):
                 yield name, look(value, elsewhere)
 
     def _elsewhere(self) -> Elsewhere:
         return Elsewhere(self.callback.model, self._others)
 
-    def _warn_once(self, name: str) -> None:
+    def _warn_once(self, name: str, why: str) -> None:
         if name in self._warned:
             return
         self._warned.add(name)
         value = getattr(self.callback, name, None)
-        warnings.warn(
+        why = why or (
+            f"it is, or holds, something that a file cannot ({type(value).__name__}), or that was "
+            "not there when training began"
+        )
+        warn(
             f"The attribute {name!r} of the callback {self.name!r} changed in training and cannot "
-            f"be saved: it is, or holds, something that a file cannot ({type(value).__name__}), or "
-            "that was not there when training began. After a restart it begins anew. Give the "
-            "callback `get_state()` and `set_state(state)`.",
+            f"be saved: {why}. After a restart it begins anew. Give the callback `get_state()` and "
+            "`set_state(state)`.",
             UserWarning,
             stacklevel=2,
         )
+
+
+def _attributes_in(state: Any) -> dict[Any, Any]:
+    found = state.get(Attributes.KEY) if isinstance(state, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -16,8 +16,10 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.callback_keepers import Asked, Attributes, own_access
 from keras_ckpt_tools.training.known_callbacks import has_state
+from keras_ckpt_tools.training.stops import Stops
 
 
 class CallbackStates:
@@ -34,6 +36,7 @@ class CallbackStates:
         callbacks: The callbacks. Their order is how two of one class are told apart.
 
     Attributes:
+        stops: Which of them have stopped training.
         names: `"EarlyStopping"`, and `"EarlyStopping_2"` for a second one of that class.
 
     Raises:
@@ -53,6 +56,8 @@ class CallbackStates:
 
     def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
         self._keepers: dict[str, Asked | Attributes] = {}
+        self._callbacks: dict[str, keras.callbacks.Callback] = {}
+        self._told: set[str] = set()
         names: list[str] = []
         callbacks = list(callbacks)
         for callback in callbacks:
@@ -64,12 +69,14 @@ class CallbackStates:
                 )
             name = _free_name(type(callback).__name__, names)
             names.append(name)
+            self._callbacks[name] = callback
             access = own_access(callback)
             if access is not None:
                 self._keepers[name] = Asked(*access)
             elif has_state(callback):
                 self._keepers[name] = Attributes(name, callback, callbacks)
         self.names = tuple(names)
+        self.stops = Stops(self._callbacks)
 
     def begin(self) -> None:
         """Note what the callbacks hold now, after every `on_train_begin` has run."""
@@ -84,26 +91,56 @@ class CallbackStates:
         """
         return {name: keeper.get_state() for name, keeper in self._keepers.items()}
 
-    def differences(self, state: Mapping[str, Any]) -> list[str]:
-        """Return in what the callbacks differ from those of the checkpoint, as sentences.
+    def tell_of_missing(self, state: Mapping[str, Any]) -> None:
+        """Warn of states in a checkpoint that no callback here takes.
 
-        A callback that the checkpoint does not have is none: it begins now.
+        They are no obstacle to a restart: whoever carries a callback no longer has chosen that, and
+        it begins anew.
         """
         lost = [
-            f"The checkpoint has the state of the callback {name!r}, which this call does not have."
+            f"it has the state of {name!r}, and no such callback is carried here"
             for name in state
-            if name not in self._keepers
+            if name not in self.names
         ]
         other = [
-            f"The callback {name!r} gives its state in another way than when it was saved: with "
-            "`get_state`, or by its attributes."
+            f"{name!r} gives its state in another way than when it was saved: with `get_state`, or "
+            "by its attributes"
             for name, keeper in self._keepers.items()
-            if name in state and keeper.KEY not in state[name]
+            if name in state and not _has(state[name], keeper.KEY)
         ]
-        return lost + other
+        self._tell_of(lost + other)
+
+    def final_stops(self, names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
+        """Return which of the callbacks that stopped training will not want to go on later.
+
+        A wish to stop goes with the state that it comes from. A callback of the user's without
+        state (a limit on the time, say) has none, and decides anew after a restart.
+
+        Args:
+            names: The callbacks that have stopped training.
+            state: What `get_state` returns now.
+        """
+        return [
+            name
+            for name in names
+            if type(self._callbacks[name]).__module__.startswith("keras.")
+            or (name in self._keepers and self._keepers[name].has_changed(state.get(name)))
+        ]
+
+    def still_stopped(self, run: Mapping[str, Any]) -> list[str]:
+        """Return which callbacks that are carried here had stopped a run that is to go on.
+
+        Args:
+            run: What a checkpoint says of the `fit()` or the loop.
+        """
+        # Older records do not have the names: there, all that were carried count as one.
+        names = run.get("stopped by", list(self.names) if run.get("stopped") else [])
+        return [name for name in names if name in self.names]
 
     def set_state(self, state: Mapping[str, Any], epoch: int, batch: int) -> None:
         """Let the callbacks go on from what `get_state` returned, all of them or none.
+
+        What the rules for their state do not allow is left alone and named in one warning.
 
         Call it after every `on_train_begin`, because there callbacks set themselves back. Where
         `batch` is not 0, call it after every `on_epoch_begin` of that epoch as well: a callback's
@@ -118,12 +155,13 @@ class CallbackStates:
             ArgumentError: a callback did not take its state back. All are as they were.
         """
         undo: list[Callable[[], None]] = []
+        left: list[str] = []
         for name, keeper in self._keepers.items():
-            if name not in state:
+            if name not in state or not _has(state[name], keeper.KEY):
                 continue
             try:
                 undo.append(keeper.remember(state[name]))
-                keeper.set_state(state[name], epoch)
+                left += keeper.set_state(state[name], epoch)
             except BaseException as error:
                 for step in reversed(undo):
                     step()
@@ -136,6 +174,22 @@ class CallbackStates:
                     remedy="All callbacks are as they were. Make this one as it was made when the "
                     "run was saved.",
                 ) from error
+        self._tell_of(left)
+
+    def _tell_of(self, left: list[str]) -> None:
+        new = [sentence for sentence in left if sentence not in self._told]
+        self._told.update(new)
+        if new:
+            warn(
+                "Parts of the state of callbacks in the checkpoint are not used, and what they "
+                f"would have set begins anew: {'; '.join(new)}.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _has(state: Any, key: str) -> bool:
+    return isinstance(state, Mapping) and key in state
 
 
 def restore_history(history: keras.callbacks.History, progress: TrainingProgress) -> None:

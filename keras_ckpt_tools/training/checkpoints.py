@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -31,6 +30,7 @@ from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tf_run import is_prefix, prefix_path
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
 from keras_ckpt_tools.storage.retention import Policy
@@ -324,7 +324,7 @@ class Checkpoints:
         passed = [f"{path}: {why}" for path, why in chosen.passed]
         if chosen.result is not None:
             if passed:
-                warnings.warn(
+                warn(
                     f"Resuming from {chosen.result.path}; passed over damaged checkpoints:\n  "
                     + "\n  ".join(passed),
                     UserWarning,

@@ -7,12 +7,15 @@ framework here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
+from keras_ckpt_tools.formats.handles import NOT_FOLLOWED
+from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
 from keras_ckpt_tools.storage.retention import Saved
 
 __all__ = ["Choice", "choose_newest", "other_major"]
@@ -43,13 +46,19 @@ def choose_newest(directory: str, attempt: Callable[[str], T]) -> Choice[T]:
         attempt: Called with a path; raises `DamagedArtefactError` where the file is damaged.
     """
     saved, damaged = list_checkpoints(directory)
-    passed = [(path, "its record is damaged") for path in damaged]
+    passed = [(path, _why(path)) for path in damaged]
     while saved:
         try:
             return Choice(attempt(saved[-1].path), saved, passed)
         except DamagedArtefactError as error:
             passed.append((saved.pop().path, error.what))
     return Choice(None, saved, passed)
+
+
+def _why(path: str) -> str:
+    endings = ("", RECORD, INDEX, DATA)
+    linked = any(os.path.islink(f"{path}{ending}") for ending in endings)
+    return f"it is {NOT_FOLLOWED}" if linked else "its record is damaged"
 
 
 def other_major(saved: str, installed: str) -> bool:

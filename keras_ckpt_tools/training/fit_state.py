@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,10 +18,12 @@ import keras
 import numpy as np
 
 from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
 from keras_ckpt_tools.training.checkpoints import Restored
 from keras_ckpt_tools.training.fit_data import FitData
+from keras_ckpt_tools.training.known_callbacks import is_lost_unless_carried
 from keras_ckpt_tools.training.random_states import RandomStates
 from keras_ckpt_tools.training.replaying import Replay
 
@@ -41,6 +42,7 @@ class FitState:
         self._callbacks = CallbackStates(self._given)
         self._random = RandomStates()
         self._model: Any = None
+        self._told_of_lost = False
         self._begin_anew()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitState:
@@ -72,21 +74,48 @@ class FitState:
             model: What is trained.
             in_epoch: Whether an epoch is under way: then its metrics are part of it.
         """
+        states = self._callbacks.get_state()
+        stopped_by = self._stopped_by(states) if not in_epoch and model.stop_training else []
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
             FIT: {
                 "data": self._data.facts() if self._data else {},
                 "first epoch": self._first_epoch or 0,
                 "replayable": self._data is not None and self._data.replay.exact,
-                # By a callback that comes back with its reasons; others may have had theirs.
-                "stopped": bool(self._given and not in_epoch and model.stop_training),
+                # By callbacks that come back with their reasons; others may have had theirs.
+                "stopped": bool(stopped_by),
+                "stopped by": stopped_by,
             },
         }
         if self._callbacks.names:
-            taken[CALLBACKS] = self._callbacks.get_state()
+            taken[CALLBACKS] = states
         if in_epoch:
             taken[METRICS] = _metrics_of(model)
         return taken
+
+    def _stopped_by(self, states: Mapping[str, Any]) -> list[str]:
+        return self._callbacks.final_stops(self._callbacks.stops.names, states)
+
+    def watched(self, callbacks: Iterable[Any]) -> list[Any]:
+        """Return the callbacks of a `fit()`, with an eye on who of the carried ones stops it."""
+        return self._callbacks.stops.around(list(callbacks), self._model)
+
+    def tell_of_lost(self, others: Iterable[Any]) -> None:
+        """Warn of Keras' own callbacks that would begin anew after a restart.
+
+        Args:
+            others: The callbacks of the `fit()` that are not carried.
+        """
+        lost = [type(c).__name__ for c in others if is_lost_unless_carried(c)]
+        if lost and not self._told_of_lost:
+            self._told_of_lost = True
+            warn(
+                f"After a restart, {', '.join(lost)} would begin anew, and training would go "
+                "another way: Keras does not save the state of callbacks. Pass what `fit()` has to "
+                f"`BackupAndRestore(..., callbacks=[...])` as well: {', '.join(lost)}.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     # Resume.
 
@@ -108,23 +137,23 @@ class FitState:
                 f"metrics: expected {len(metrics)} variables of shapes {metrics}, found "
                 f"{len(present)} of shapes {present}"
             )
-        state_of = restored.beside.get(CALLBACKS, {})
-        return found + self._callbacks.differences(state_of)
+        return found
 
     def _metrics_are_built(self) -> bool:
         return all(getattr(metric, "built", True) for metric in self._model.metrics)
 
-    def resume(self, restored: Restored) -> tuple[bool, bool]:
+    def resume(self, restored: Restored) -> tuple[bool, list[str]]:
         """Go on from what was restored, when the first epoch begins.
 
         Returns:
-            Whether an epoch that is under way goes on in its middle, and whether the run had
-            stopped itself: then there is nothing to go on with.
+            Whether an epoch that is under way goes on in its middle, and which of the callbacks
+            that are carried here had stopped the run: then there is nothing to go on with.
         """
         self._restored = restored
+        self._callbacks.tell_of_missing(restored.beside.get(CALLBACKS, {}))
         fit = restored.beside.get(FIT, {})
         self._first_epoch = fit.get("first epoch", 0)
-        return self._can_go_on_in_epoch(restored), bool(fit.get("stopped"))
+        return self._can_go_on_in_epoch(restored), self._callbacks.still_stopped(fit)
 
     def _can_go_on_in_epoch(self, restored: Restored) -> bool:
         progress = restored.progress
@@ -140,7 +169,7 @@ class FitState:
         if replay.exact:
             return True
         remedy = f" {replay.remedy}." if replay.remedy else ""
-        warnings.warn(
+        warn(
             f"Epoch {progress.epochs_completed + 1} was interrupted after "
             f"{progress.batches_completed} batches and begins again from its first one, because "
             f"{replay.reason}.{remedy}",

@@ -5,7 +5,6 @@ For all tracked objects at once: an optimizer that is tracked beside its model h
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import keras
@@ -16,6 +15,7 @@ from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.metadata import Record, TrackedObject
 from keras_ckpt_tools.registry import registry
 from keras_ckpt_tools.registry.formers import Former, formers_of
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter
 
 __all__ = ["as_they_are_now", "build_on_changed"]
@@ -37,7 +37,7 @@ def as_they_are_now(
     tracked = {a.name: a.target for a in adapters if isinstance(a, KerasAdapter)}
     now = with_migrated_weights(source, tracked, formers)
     if anew := begun_anew(now):
-        warnings.warn(
+        warn(
             f"{source.path!r}: the weights that `migrate_weights` made or changed begin without "
             f"optimizer state: {', '.join(anew[:10])}{' ...' if len(anew) > 10 else ''}.",
             UserWarning,

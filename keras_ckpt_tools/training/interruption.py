@@ -14,11 +14,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
+
+from keras_ckpt_tools.showing.messages import warn
 
 Place = tuple[int, Any]
 
@@ -50,7 +51,7 @@ class SignalWatch:
     def begin(self) -> None:
         """Watch from now on. Signals reach the main thread only, so elsewhere nothing is set."""
         if threading.current_thread() is not threading.main_thread():
-            warnings.warn(
+            warn(
                 "`save_on_signal` works in the main thread only; training runs in another.",
                 UserWarning,
                 stacklevel=3,

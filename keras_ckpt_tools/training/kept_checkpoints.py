@@ -6,8 +6,6 @@ deleted here is of one run only, and of that what the same kind of door wrote.
 
 from __future__ import annotations
 
-import warnings
-
 from keras_ckpt_tools.formats.checkpoint_dir import (
     DOORS,
     clear_leftovers,
@@ -15,6 +13,7 @@ from keras_ckpt_tools.formats.checkpoint_dir import (
     list_checkpoints,
 )
 from keras_ckpt_tools.metadata import Record, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
 
 
@@ -86,7 +85,7 @@ class KeptCheckpoints:
         others = [item for item in self.saved if item.progress.run_id != progress.run_id]
         if others and not self._noticed:
             self._noticed = True
-            warnings.warn(
+            warn(
                 f"{self.directory!r} holds checkpoints of another run, the newest of them "
                 f"{others[-1].path!r}, and nothing was restored from them. They are left alone. "
                 "Restore first to go on with that run, or give this one a directory of its own.",

@@ -1,8 +1,10 @@
-"""What is known of certain callbacks: class -> *which attributes are no state*; CSV files.
+"""What is known of certain callbacks: class -> *its schema, what is no state*; CSV files.
 
-Most of Keras' callbacks have all they know in attributes, of which training changes some, and that
-is enough. Where it is not, the reason stands here, beside the names: what is derived anew when it
-is missing, what belongs to the process, and what is kept in a file.
+Keras' callbacks have all they know in attributes, of which training changes some. Those are listed
+here with their types, for all supported versions of Keras; a test trains with each callback and
+compares. Where a subclass could have state in the others, the reason why some of them are none
+stands beside their names: what is derived anew when it is missing, what belongs to the process, and
+what is kept in a file.
 """
 
 from __future__ import annotations
@@ -13,9 +15,99 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ckpt_tools.training.model_checkpoint import ModelCheckpoint
+
+Check = Callable[[Any, Any], bool]
+
+
+def _number(value: Any, callback: Any) -> bool:
+    if value is None or type(value) in (int, float):
+        return True
+    # A tensor in the logs is an array in the file.
+    kinds = isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufV"
+    return bool(kinds and value.size == 1)
+
+
+def _count(value: Any, callback: Any) -> bool:
+    if value is None:
+        return True
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return bool(whole and 0 <= value < 2**63)
+
+
+def _flag(value: Any, callback: Any) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def _weights(value: Any, callback: Any) -> bool:
+    """Weights as `model.get_weights()` returns them, for the model that is there."""
+    if value is None:
+        return True
+    model = getattr(callback, "model", None)
+    if not isinstance(value, list) or model is None:
+        return False
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    numeric = all(isinstance(w, np.ndarray) and w.dtype.kind in "biufcV" for w in value)
+    return numeric and [weight.shape for weight in value] == shapes
+
+
+def _own_state(value: Any, callback: Any) -> bool:
+    """What the object in that attribute looks through by itself."""
+    return isinstance(value, dict)
+
+
+# The attributes that training changes, by class.
+_SCHEMAS: tuple[tuple[type, Mapping[str, Check]], ...] = (
+    (
+        keras.callbacks.EarlyStopping,
+        {
+            "wait": _count,
+            "stopped_epoch": _count,
+            "best_epoch": _count,
+            "best": _number,
+            "best_weights": _weights,
+        },
+    ),
+    (
+        keras.callbacks.ReduceLROnPlateau,
+        {"wait": _count, "cooldown_counter": _count, "best": _number},
+    ),
+    (
+        keras.callbacks.ModelCheckpoint,
+        {
+            "best": _number,
+            "_current_epoch": _count,
+            "_last_batch_seen": _count,
+            "_batches_seen_since_last_saving": _count,
+        },
+    ),
+    (keras.callbacks.SwapEMAWeights, {"_ema_weights_in_model": _flag}),
+    (
+        keras.callbacks.TensorBoard,
+        {
+            "_global_train_batch": _count,
+            "_global_test_batch": _count,
+            "_should_write_train_graph": _flag,
+        },
+    ),
+    (keras.callbacks.CSVLogger, {}),
+    (keras.callbacks.LearningRateScheduler, {}),
+    (keras.callbacks.RemoteMonitor, {}),
+    (keras.callbacks.TerminateOnNaN, {}),
+    (keras.callbacks.ProgbarLogger, {}),
+    (keras.callbacks.LambdaCallback, {}),
+    (ModelCheckpoint, {"_cadence": _own_state}),
+)
+_OF_ORBAX: Mapping[str, Check] = {
+    "best": _number,
+    "_last_batch_seen": _count,
+    "_total_batches_seen": _count,
+    "_batches_seen_since_last_saving": _count,
+    "_current_epoch": _count,
+}
 
 _OF_MONITORS = (
     # `monitor_op` is a function, chosen at the end of the first epoch where it is `None`; and
@@ -54,7 +146,7 @@ _NO_STATE: tuple[tuple[type, tuple[str, ...]], ...] = (
         ),
     ),
 )
-_OF_ORBAX = (*_OF_MONITORS, "checkpointer", "_async_futures")
+_NO_STATE_OF_ORBAX = (*_OF_MONITORS, "checkpointer", "_async_futures")
 
 # Subclasses of users may hold something, so these are meant exactly.
 _WITHOUT_STATE = (
@@ -78,10 +170,48 @@ def has_state(callback: Any) -> bool:
 def no_state_in(callback: Any) -> frozenset[str]:
     """Return the attributes of a callback that are no state, whatever training does to them."""
     names = {name for kind, names in _NO_STATE if isinstance(callback, kind) for name in names}
-    orbax = getattr(keras.callbacks, "OrbaxCheckpoint", None)  # Keras 3.10 has none.
-    if orbax is not None and isinstance(callback, orbax):
-        names.update(_OF_ORBAX)
+    if _is_orbax(callback):
+        names.update(_NO_STATE_OF_ORBAX)
     return frozenset(names)
+
+
+def schema_of(callback: Any) -> tuple[Mapping[str, Check], bool]:
+    """Return the attributes of a callback that training changes, and whether it may have others.
+
+    Returns:
+        For each attribute a function that checks a value for it; and `False` for an object of one
+        of Keras' classes, or of this package's, as it is. A subclass may have state of its own, and
+        so may a class that is not known here.
+    """
+    known = [(kind, schema) for kind, schema in _SCHEMAS if isinstance(callback, kind)]
+    found: dict[str, Check] = {}
+    for _, schema in known:
+        found |= schema
+    if _is_orbax(callback):
+        found |= _OF_ORBAX
+    exact = type(callback) in {kind for kind, _ in known} or type(callback) is _orbax()
+    return found, not exact
+
+
+def _orbax() -> Any:
+    return getattr(keras.callbacks, "OrbaxCheckpoint", None)  # Keras 3.10 has none.
+
+
+def _is_orbax(callback: Any) -> bool:
+    return _orbax() is not None and isinstance(callback, _orbax())
+
+
+def is_lost_unless_carried(callback: Any) -> bool:
+    """Return whether what a callback of Keras forgets decides how training goes on."""
+    if isinstance(callback, keras.callbacks.SwapEMAWeights):
+        # It has to know whether the weights that were saved are the averages. Behind the backup
+        # they are not, but exchanging them there and back rounds, and that would not be repeated.
+        return bool(callback.swap_on_epoch)
+    if isinstance(callback, keras.callbacks.ModelCheckpoint):
+        # Ours has its best in its files.
+        return bool(callback.save_best_only and not isinstance(callback, ModelCheckpoint))
+    stateful = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)
+    return isinstance(callback, stateful)
 
 
 def flush(callback: Any) -> None:
@@ -113,15 +243,22 @@ class CsvFile:
             "writing": logger.writer is not None,
         }
 
-    def set_state(self, state: Mapping[str, Any], epoch: int) -> None:
+    def set_state(self, state: Any, epoch: int) -> str | None:
         """Give the file the content it had, and go on behind that.
+
+        It is always the file of the live logger; a record has no say in which.
 
         Args:
             state: What `get_state` returned.
             epoch: The zero-based epoch that comes next, for a file that was edited meanwhile: of
                 that, only the rows at the end go that will be written again.
+
+        Returns:
+            Why the state was not used, if it is none; then file and logger are as they were.
         """
         logger = self._logger
+        if not _is_file_state(state):
+            return "its content or its columns are not what a CSVLogger writes"
         if logger.csv_file is not None:
             logger.csv_file.close()
         here, saved = self._read() or b"", state["content"] or b""
@@ -131,6 +268,7 @@ class CsvFile:
             self._write(here, _before(epoch, here, logger.sep))
         self._open(state["keys"] if state["writing"] else None)
         logger.keys = state["keys"]
+        return None
 
     def remember(self) -> Callable[[], None]:
         """Return what gives file and logger back their present state."""
@@ -186,6 +324,19 @@ class CsvFile:
             return
         with tf.io.gfile.GFile(self._logger.filename, "wb") as writing:
             writing.write(content)
+
+
+def _is_file_state(state: Any) -> bool:
+    if not isinstance(state, dict):
+        return False
+    content, keys, writing = (state.get(name, ...) for name in ("content", "keys", "writing"))
+    columns = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    return (
+        (content is None or isinstance(content, bytes))
+        and (keys is None or columns)
+        and isinstance(writing, bool)
+        and (columns or not writing)
+    )
 
 
 def _before(epoch: int, content: bytes, separator: str) -> bytes:

@@ -7,7 +7,6 @@ what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import CALLBACKS, LOOP, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates
 from keras_ckpt_tools.training.checkpoints import Restored
@@ -71,21 +71,27 @@ class LoopState:
         """Return the state beside the tracked objects, now."""
         data = self._data()
         made = 0 if data is None else _made.get(data, 0)
+        states = self._states.get_state()
+        stopped_by: list[str] = []
+        if self.stopped:
+            stopped_by = self._states.final_stops(self._states.stops.names, states)
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
-            LOOP: {"iterators": made, "stopped": self.stopped, "data": self._facts},
+            LOOP: {
+                "iterators": made,
+                "stopped": bool(stopped_by),
+                "stopped by": stopped_by,
+                "data": self._facts,
+            },
         }
         if self._callbacks:
-            taken[CALLBACKS] = self._states.get_state()
+            taken[CALLBACKS] = states
         return taken
-
-    def differences(self, restored: Restored) -> list[str]:
-        """Return in what this loop differs from the one that was saved, as sentences."""
-        return self._states.differences(restored.beside.get(CALLBACKS, {}))
 
     def resume(self, restored: Restored) -> None:
         """Go on from what was restored."""
         self._restored = restored
+        self._states.tell_of_missing(restored.beside.get(CALLBACKS, {}))
         made = restored.beside.get(LOOP, {}).get("iterators", 0)
         progress = restored.progress
         if progress.batches_completed:
@@ -129,11 +135,22 @@ class LoopState:
         self._called = keras.callbacks.CallbackList(
             self._callbacks, model=self._model, epochs=epochs, steps=None, verbose=0
         )
+        self._called.callbacks = self._states.stops.around(self._called.callbacks, self._model)
         self._called.on_train_begin()
         self._states.begin()
         if self._restored is not None:
             self._put_back()
-            self._model.stop_training = bool(self._restored.beside.get(LOOP, {}).get("stopped"))
+            stopped = self._states.still_stopped(self._restored.beside.get(LOOP, {}))
+            if stopped:
+                self._model.stop_training = True
+                warn(
+                    f"{' and '.join(stopped)} had stopped the run after "
+                    f"{self._restored.progress.epochs_completed} epochs, so nothing is left to "
+                    "train. To train on, leave it out of `CheckpointManager(callbacks=...)`. To "
+                    "begin the run again, pass `resume='never'`.",
+                    UserWarning,
+                    stacklevel=5,
+                )
 
     def epoch_begins(self, epoch: int, tracked: Sequence[Adapter]) -> None:
         """Note that an epoch begins, or goes on in its middle.
@@ -195,7 +212,7 @@ class LoopState:
         pipeline = isinstance(dataset, tf.data.Dataset)
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
-            warnings.warn(
+            warn(
                 f"The first {done} batches of epoch {epoch + 1} are passed over, and may not be "
                 f"those that are done, because {replay.reason}. {replay.remedy}.",
                 UserWarning,

@@ -264,7 +264,7 @@ class CheckpointManager(TrainingLoop):
                 known.
         """
         with self._announcer.bar("Restoring"):
-            restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
+            restored = self._checkpoints.restore(os.fspath(path))
         self._go_on(restored)
         return restored.progress
 
@@ -284,7 +284,7 @@ class CheckpointManager(TrainingLoop):
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         with self._announcer.bar("Restoring"):
-            found = self._checkpoints.restore_newest(self._state.differences)
+            found = self._checkpoints.restore_newest()
         self._restored = True
         if found is None:
             return None

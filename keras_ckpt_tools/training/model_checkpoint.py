@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
@@ -369,4 +369,4 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         kind = message.split(":", maxsplit=1)[0]
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, UserWarning, stacklevel=2)
+            warn(message, UserWarning, stacklevel=2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from keras_ckpt_tools.formats.report import Mismatch, RestoreReport
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.restoring import restore_all
 from keras_ckpt_tools.training.stock_backups import (
     ITERATIONS,
@@ -93,7 +93,7 @@ def _tell(backup: StockBackup, progress: TrainingProgress, notes: list[str]) -> 
         f"Goes on with epoch {progress.epochs_completed + 1} from a backup of {backup.kind}, "
         f"{backup.path!r}."
     )
-    warnings.warn(" ".join([text, *notes, _ANEW, _LEFT]), UserWarning, stacklevel=5)
+    warn(" ".join([text, *notes, _ANEW, _LEFT]), UserWarning, stacklevel=5)
 
 
 def _restore(

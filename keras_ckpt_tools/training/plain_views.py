@@ -33,6 +33,9 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _HANDLES = (tf.string, tf.resource, tf.variant)
 _STATE_METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
+MISSING: Any = type("Missing", (), {"__slots__": (), "__repr__": lambda self: "MISSING"})()
+"""Stands for an attribute or an item that is not there."""
+
 
 class Elsewhere:
     """What is saved by somebody else: the variables of a model, and other callbacks.
@@ -191,6 +194,13 @@ def _access(value: Any, elsewhere: Elsewhere) -> Access | None:
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return lambda: list(value), lambda content: None
     return None
+
+
+def holds_values(kind: type) -> bool:
+    """Return whether what can only be filled is a container of other values."""
+    if any(callable(getattr(kind, get, None)) for get, _ in _STATE_METHODS):
+        return False
+    return issubclass(kind, (dict, list, collections.deque, set, tuple))
 
 
 def _variables_in(value: Any) -> list[Any] | None:

@@ -92,7 +92,7 @@ def _newest_of(directory: str) -> TrainingProgress | None:
     """Return what the newest file of ours says in a directory of a `ModelCheckpoint`."""
     found = []
     for entry in os.scandir(directory):
-        descriptor = open_regular(entry.path) if entry.is_file() else None
+        descriptor = open_regular(entry.path) if entry.is_file(follow_symlinks=False) else None
         if descriptor is None:
             continue
         with open(descriptor, "rb") as file:

@@ -13,7 +13,6 @@ before it get back what they had.
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ import tensorflow as tf
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.state import to_numpy
+from keras_ckpt_tools.showing.messages import warn
 
 Access = tuple[Callable[[], Any], Callable[[Any], None]]
 
@@ -206,6 +206,20 @@ def _of_keras() -> dict[str, Any] | None:
 
 
 def _check(state: Mapping[str, Any]) -> None:
+    try:
+        _check_parts(state)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(
+            "The state of the random generators is not what this package writes; nothing was "
+            "changed.",
+            received=f"{type(error).__name__}: {error}",
+            remedy="Pass what `RandomStates().get_state()` returned.",
+        ) from error
+
+
+def _check_parts(state: Mapping[str, Any]) -> None:
     lacking = {"python", "numpy", "tensorflow", "keras"} - set(state)
     if lacking:
         raise ArgumentError(
@@ -222,6 +236,13 @@ def _check(state: Mapping[str, Any]) -> None:
             raise _of_another_kind(
                 "tf.random.get_global_generator()", saved["algorithm"], int(generator.algorithm)
             )
+    for part in ("tensorflow", "keras"):
+        seed = state[part]["seed"]
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
+            raise ValueError(f"the seed of {part} is no integer")
+    named = state["keras"]["generator"]
+    if named is not None and not isinstance(named["name"], str):
+        raise ValueError("the name of Keras' generator is no text")
 
 
 def _set_all(state: Mapping[str, Any]) -> None:
@@ -238,7 +259,7 @@ def _set_tensorflow(state: Mapping[str, Any]) -> None:
     seeds = internals.eager_operation_seeds()
     if state["operation_seeds"] is not None:
         if seeds is None:
-            warnings.warn(
+            warn(
                 f"TensorFlow {tf.__version__} does not show its seeds of eager random ops: they "
                 "begin anew, and do not go on. Use `tf.random.Generator`, which does.",
                 UserWarning,

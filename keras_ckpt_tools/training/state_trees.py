@@ -118,7 +118,13 @@ def give_arrays(item: Any, arrays: Mapping[str, Any]) -> Any:
 
 def _scalar(value: Any, give: Callable[[Any], Any]) -> Any:
     name, number = value[0], give(value[1])
-    return number[()] if isinstance(number, np.ndarray) else np.dtype(name).type(number)
+    if isinstance(number, np.ndarray):
+        return number[()]
+    dtype = np.dtype(name)
+    # `void` of a number would be so many bytes.
+    if dtype.kind not in "biuf" or isinstance(number, (str, bytes, dict, list)):
+        raise ValueError(f"{name!r} is no dtype of a number")
+    return dtype.type(number)
 
 
 # A JSON object with one of these as its only key stands for what JSON cannot say.

@@ -17,12 +17,12 @@ import os
 import re
 import socket
 import time
-import warnings
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 
 FOLDER = "saves"
 """The folder below the log directory."""
@@ -61,7 +61,7 @@ class SaveTrail:
             self._write(save)
         except (tf.errors.OpError, OSError) as error:
             self._gave_up = True
-            warnings.warn(
+            warn(
                 f"The trail of saves for TensorBoard cannot be written: {error}. Checkpoints are "
                 f"not touched by that. Received: tensorboard with {self.folder!r}.",
                 UserWarning,

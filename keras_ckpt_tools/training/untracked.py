@@ -16,7 +16,6 @@ from __future__ import annotations
 import random
 import sys
 import types
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from keras_ckpt_tools.errors import ArgumentError, UntrackedStateError
 from keras_ckpt_tools.formats.snapshot import Part
 from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.formats.walk import attributes_of_any
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["Finding", "OnUntracked", "UntrackedWatch", "check_on_untracked", "find_untracked"]
 
@@ -134,7 +134,7 @@ class UntrackedWatch:
         self._looked = asked
         targets = [target for target, _ in captured.values()]
         if new := [one for one in found if _is_new(one, targets)]:
-            warnings.warn(str(_error(new, saved=True)), UserWarning, stacklevel=5)
+            warn(str(_error(new, saved=True)), UserWarning, stacklevel=5)
 
 
 _told: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()

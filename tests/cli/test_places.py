@@ -29,7 +29,7 @@ def test_folder_is_read_in_order_and_to_the_bottom(tmp_path):
 
 
 def test_link_that_leads_upwards_has_an_end(tmp_path):
-    """Links to folders are not followed, links to files are."""
+    """Links to folders are passed over, links to files are found, and refused by the commands."""
     (tmp_path / "in").mkdir()
     os.symlink(tmp_path, tmp_path / "in" / "up")
     written(tmp_path / "blob", zipped(members()))

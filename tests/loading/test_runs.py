@@ -91,6 +91,7 @@ def test_states_are_told_apart(tmp_path):
         "stock.keras": (State.FOREIGN, "no record of ours"),
         "stock.weights.h5": (State.FOREIGN, "no record of ours"),
         "empty.keras": (State.DAMAGED, "empty: it has no bytes"),
+        "gone.keras": (State.FOREIGN, "a link, which is not followed"),
         "tf-1": (State.FOREIGN, "no record of ours"),
         "tf-2": (State.DAMAGED, "its data file is not there"),
         staged.format("00000000"): (
