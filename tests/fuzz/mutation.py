@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from fuzz.grammar import grammar
 from hostile.parts import (
     METADATA,
     compiled,
@@ -280,4 +281,5 @@ UNTOUCHED = {"our_keras_bytes": _ours, "our_weights_bytes": _our_weights}
 
 def mutant(form: str, seed: int, number: int) -> Mutant:
     """Return one mutant; the same one each time."""
-    return FORMATS[form][0](random.Random(f"{form} {seed} {number}"))
+    make = grammar if form == "grammar" else FORMATS[form][0]
+    return make(random.Random(f"{form} {seed} {number}"))

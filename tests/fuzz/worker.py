@@ -22,6 +22,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 SLOW_S = 10.0
+# No mutant is larger than a few kilobytes; Keras and TensorFlow grow by themselves as they warm up.
+LARGE = 1 << 30
 
 
 def open_one(path: str, form: str, data: bytes) -> tuple[str, str | None]:
@@ -32,6 +34,7 @@ def open_one(path: str, form: str, data: bytes) -> tuple[str, str | None]:
 
     outcome, wrong = "refused", None
     started = time.perf_counter()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     calls: tuple[Any, ...] = (kct.inspect, kct.safe_load_model)
     for call in calls:
         try:
@@ -48,9 +51,14 @@ def open_one(path: str, form: str, data: bytes) -> tuple[str, str | None]:
             wrong = f"{call.__name__} raised {type(error).__name__}: {error}\n{trace[-2000:]}"
     if outcome == "loaded" and form in UNTOUCHED and data != UNTOUCHED[form]():
         wrong = "bytes have changed and nobody noticed"
+    if "kct_hostile_payload" in sys.modules:
+        wrong = "an object that nobody trusts was imported"
     seconds = time.perf_counter() - started
     if seconds > SLOW_S:
         wrong = f"it took {seconds:.1f} s"
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - memory
+    if grown > LARGE:
+        wrong = f"it took {grown:,} bytes of memory"
     return outcome, wrong
 
 

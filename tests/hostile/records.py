@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,23 @@ def _digest(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def our_weights(edit: Edit | None = None, *, head: Callable[[bytes], bytes] | None = None) -> bytes:
+def our_weights(
+    edit: Edit | None = None,
+    *,
+    head: Callable[[bytes], bytes] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> bytes:
     """Return a weights file with our record, which `edit` may change before it is digested."""
     buffer = io.BytesIO()
+    values = tensors() if values is None else values
     with h5py.File(buffer, "w", userblock_size=BLOCK) as file:
-        for path, value in tensors().items():
+        for path, value in values.items():
             file[path] = value
         file.require_group("vars")
-        places = {path: file[path].id.get_offset() for path in tensors()}
+        places = {path: file[path].id.get_offset() for path in values}
     data = bytearray(buffer.getvalue())
     table, skeleton, position = [], b"", BLOCK
-    for path, value in sorted(tensors().items(), key=lambda item: places[item[0]]):
+    for path, value in sorted(values.items(), key=lambda item: places[item[0]]):
         place, raw = places[path], value.tobytes()
         skeleton += bytes(data[position:place])
         position = place + len(raw)
