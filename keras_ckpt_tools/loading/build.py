@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ from keras_ckpt_tools.formats.tensor_source import (
     places_of,
 )
 from keras_ckpt_tools.loading.closed_room import closed_room, strings_of
+from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
@@ -57,6 +58,7 @@ class Plan:
         runs_code: Whether code in the file was trusted.
         renamed: What classes were called when the file was saved, by what they are called now.
         registry: Where the versions of classes are known, or `None`.
+        clock: Ends the build in time, or `None`.
     """
 
     config: dict[str, Any]
@@ -65,6 +67,7 @@ class Plan:
     runs_code: bool
     renamed: Mapping[str, str] = field(default_factory=dict)
     registry: Registry | None = None
+    clock: Clock | None = None
 
     @contextmanager
     def room(self, path: str) -> Iterator[None]:
@@ -72,7 +75,9 @@ class Plan:
         strings = strings_of(self.config, self.training_config)
         with closed_room(self.objects, strings, runs_code=self.runs_code):
             try:
-                yield
+                # Innermost: what the room puts back must not be interrupted.
+                with self.clock.running() if self.clock else nullcontext():
+                    yield
             except Exception as error:
                 error.add_note(f"Raised while the model of {path!r} was built from its config.")
                 raise

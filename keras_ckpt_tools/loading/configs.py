@@ -39,12 +39,16 @@ _COMPILED_BY_STRING = ("loss", "metrics", "weighted_metrics", "optimizer")
 _PATHS = frozenset({"vocabulary", "filepath", "filename", "file", "path", "directory"})
 # Who trusts the code that they run trusts the file that it comes from.
 _OF_CODE = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
+# Each name keeps its place and its label; a long key or name above many would be kept for each.
+_LONGEST_PLACE = 400
+_LONGEST_STEP = 100
 # Values that Keras makes of a config, beside objects; all others that begin so are objects to it.
 _VALUES = frozenset(
     {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
 )
 _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
-_DTYPE = re.compile(r"[a-z]+[0-9]{0,3}(_[a-z0-9_]+)?")
+# Of numbers: an element that is an object, a string or a record takes any amount of memory.
+_DTYPE = re.compile(r"bool|string|complex\d+|u?int\d+|b?float\d+(_e\dm\d\w*)?")
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
 
@@ -163,7 +167,7 @@ class _Walker:
     def value(self, value: Any, where: str, part: Part, around: _Around) -> None:
         if isinstance(value, list):
             for index, item in enumerate(value):
-                self.value(item, f"{where}[{index}]", part, around)
+                self.value(item, _below(where, f"[{index}]"), part, around)
         elif isinstance(value, dict):
             class_name = value.get("class_name")
             if "class_name" in value and "config" in value:
@@ -177,7 +181,7 @@ class _Walker:
 
     def members(self, value: dict[str, Any], where: str, part: Part, around: _Around) -> None:
         for key, item in value.items():
-            place = f"{where}.{key}"
+            place = _below(where, f".{key}")
             if key == "compile_config" and isinstance(item, dict):
                 self.compile_config(item, place, around)
             elif isinstance(item, str):
@@ -208,7 +212,7 @@ class _Walker:
 
     def object(self, node: dict[str, Any], class_name: str, where: str, part: Part) -> None:
         config = node["config"]
-        label = str(config.get("name", "")) if isinstance(config, dict) else ""
+        label = shortened(str(config.get("name", ""))) if isinstance(config, dict) else ""
         need = _class_need(node, class_name, where, part, label)
         code = class_name == "Lambda" and need.of_keras and _has_code(config)
         if code:
@@ -221,13 +225,13 @@ class _Walker:
                 continue
             if key == "compile_config":
                 if isinstance(item, dict):
-                    self.compile_config(item, f"{where}.{key}", around)
+                    self.compile_config(item, _below(where, f".{key}"), around)
             elif key == "config" and class_name == "Lambda" and isinstance(item, dict):
-                self.lambda_layer(item, f"{where}.{key}", part, around)
+                self.lambda_layer(item, _below(where, f".{key}"), part, around)
             elif isinstance(item, dict) and "class_name" not in item:
-                self.members(item, f"{where}.{key}", part, around)
+                self.members(item, _below(where, f".{key}"), part, around)
             else:
-                self.value(item, f"{where}.{key}", part, around)
+                self.value(item, _below(where, f".{key}"), part, around)
 
     def lambda_layer(self, config: dict[str, Any], where: str, part: Part, around: _Around) -> None:
         function = config.get("function")
@@ -269,9 +273,9 @@ class _Walker:
     def compile_config(self, config: Mapping[str, Any], where: str, around: _Around) -> None:
         for key, item in config.items():
             if key in _COMPILED_BY_STRING:
-                self.compiled(item, f"{where}.{key}", around)
+                self.compiled(item, _below(where, f".{key}"), around)
             else:
-                self.value(item, f"{where}.{key}", "compile", around)
+                self.value(item, _below(where, f".{key}"), "compile", around)
 
     def compiled(self, value: Any, where: str, around: _Around) -> None:
         if isinstance(value, str):
@@ -280,10 +284,10 @@ class _Walker:
                 self.needs.append(Need(where, "function", value, plain, None, "compile"))
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                self.compiled(item, f"{where}[{index}]", around)
+                self.compiled(item, _below(where, f"[{index}]"), around)
         elif isinstance(value, dict) and "class_name" not in value:
             for key, item in value.items():
-                self.compiled(item, f"{where}.{key}", around)
+                self.compiled(item, _below(where, f".{key}"), around)
         else:
             self.value(value, where, "compile", around)
 
@@ -309,8 +313,24 @@ def _require_names(node: dict[str, Any], where: str) -> None:
 def _require_plain_dtype(config: Any, where: str) -> None:
     # A dtype such as "S1000000000" makes a gigabyte of each element.
     dtype = config.get("dtype") if isinstance(config, dict) else None
-    if isinstance(dtype, str) and not _DTYPE.fullmatch(dtype):
-        raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {dtype[:40]!r}")
+    if dtype is not None and not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
+        raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {str(dtype)[:40]!r}")
+
+
+def shortened(text: str, most: int = _LONGEST_PLACE) -> str:
+    """Return text that is not much longer than `most`, with its end left out where it is.
+
+    >>> shortened("abcdef", 3), shortened("abc", 3)
+    ('abc...', 'abc')
+    """
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _below(where: str, step: str) -> str:
+    """Return the place of a member; those that are very deep share the place of what is above."""
+    if len(where) > _LONGEST_PLACE:
+        return where if where.endswith("...") else f"{where}..."
+    return where + shortened(step, _LONGEST_STEP)
 
 
 def _has_code(config: Any) -> bool:
