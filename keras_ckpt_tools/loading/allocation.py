@@ -2,7 +2,8 @@
 
 What a config will build can be estimated, but only Keras knows. Every variable that it makes goes
 through one constructor, with its shape, before there is any memory for it; so for the time of a
-load that constructor counts first, and refuses. Only what the loading thread makes is counted.
+load that constructor counts first, and refuses. So does that of symbolic tensors, which are small
+and may be a billion. Only what the loading thread makes is counted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import keras
+
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import OverBudgetError
 from keras_ckpt_tools.formats.limits import over_budget
@@ -21,6 +24,8 @@ from keras_ckpt_tools.formats.limits import over_budget
 __all__ = ["counted_variables"]
 
 _LONGEST_ELEMENT = 8
+# A symbolic tensor with its place in the graph. Some operations make as many as a number says.
+_SYMBOLIC = 400
 _counting = threading.RLock()
 
 
@@ -36,10 +41,15 @@ def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
     Raises:
         OverBudgetError: they would take more.
     """
-    kind = internals.Variable
+    kind, symbolic = internals.Variable, keras.KerasTensor
     thread, total = threading.get_ident(), 0
     refusals: list[OverBudgetError] = []
     signature = inspect.signature(kind.__init__)
+
+    def refuse() -> None:
+        what = f"the file holds tensors of {held:,} bytes, and building its model takes"
+        refusals.append(over_budget(path, what, "max_bytes", total, max_bytes))
+        raise refusals[0]
 
     def count(self: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal total
@@ -47,14 +57,20 @@ def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
             given = signature.bind(self, *args, **kwargs).arguments
             total += _bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype"))
             if total > max_bytes:
-                what = f"the file holds tensors of {held:,} bytes, and building its model takes"
-                refusals.append(over_budget(path, what, "max_bytes", total, max_bytes))
-                raise refusals[0]
+                refuse()
         original(self, *args, **kwargs)
 
+    def count_symbolic(self: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal total
+        if threading.get_ident() == thread:
+            total += _SYMBOLIC
+            if total > max_bytes:
+                refuse()
+        original_symbolic(self, *args, **kwargs)
+
     with _counting:
-        original = kind.__init__
-        kind.__init__ = count
+        original, original_symbolic = kind.__init__, symbolic.__init__
+        kind.__init__, symbolic.__init__ = count, count_symbolic
         try:
             yield
         except Exception as error:
@@ -62,7 +78,7 @@ def counted_variables(path: str, held: int, max_bytes: int) -> Iterator[None]:
                 raise refusals[0] from error
             raise
         finally:
-            kind.__init__ = original
+            kind.__init__, symbolic.__init__ = original, original_symbolic
         if refusals:
             raise refusals[0]  # Keras catches some errors, and goes on with half a model.
 

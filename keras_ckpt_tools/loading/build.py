@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ from keras_ckpt_tools.formats.tensor_source import (
     places_of,
 )
 from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
+from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
 from keras_ckpt_tools.loading.renamed import with_old_names
@@ -57,6 +58,7 @@ class Plan:
         allowed: What the names in them stand for, and what else may be looked up.
         renamed: What classes were called when the file was saved, by what they are called now.
         registry: Where the versions of classes are known, or `None`.
+        clock: Ends the build in time, or `None`.
     """
 
     config: dict[str, Any]
@@ -64,6 +66,7 @@ class Plan:
     allowed: Allowed
     renamed: Mapping[str, str] = field(default_factory=dict)
     registry: Registry | None = None
+    clock: Clock | None = None
 
     @property
     def objects(self) -> Mapping[str, Any]:
@@ -75,7 +78,9 @@ class Plan:
         """Open the closed room for it, and say in errors what was being built."""
         with closed_room(self.allowed, self.config, self.training_config, path=path):
             try:
-                yield
+                # Innermost: what the room puts back must not be interrupted.
+                with self.clock.running() if self.clock else nullcontext():
+                    yield
             except Exception as error:
                 error.add_note(f"Raised while the model of {path!r} was built from its config.")
                 raise

@@ -55,6 +55,9 @@ _COMPILED_BY_STRING = ("loss", "metrics", "weighted_metrics", "optimizer")
 _PATHS = frozenset({"vocabulary", "filepath", "filename", "file", "path", "directory"})
 # Who trusts the code that they run trusts the file that it comes from.
 _OF_CODE = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
+# Each name keeps its place and its label; a long key or name above many would be kept for each.
+_LONGEST_PLACE = 400
+_LONGEST_STEP = 100
 # Values that Keras makes of a config, beside objects; all others that begin so are objects to it.
 _VALUES = frozenset(
     {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
@@ -63,7 +66,8 @@ _NO_OBJECTS = _VALUES | {"function", "__lambda__", "__typespec__"}
 _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
 # Names in a node that are judged with it, once it is certain that they are names.
 _NAMES = frozenset({"class_name", "module", "registered_name"})
-_DTYPE = re.compile(r"[a-z]+[0-9]{0,3}(_[a-z0-9_]+)?")
+# Of numbers: an element that is an object, a string or a record takes any amount of memory.
+_DTYPE = re.compile(r"bool|string|complex\d+|u?int\d+|b?float\d+(_e\dm\d\w*)?")
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
 
@@ -220,7 +224,7 @@ class _Walker:
             for index, item in enumerate(value):
                 # Most lists are long ones of numbers and words, which name nothing.
                 if isinstance(item, (dict, list)) or (isinstance(item, str) and ">" in item):
-                    self.value(item, f"{where}[{index}]", part, around)
+                    self.value(item, _below(where, f"[{index}]"), part, around)
         elif isinstance(value, dict):
             self.mapping(value, where, part, around)
 
@@ -262,12 +266,12 @@ class _Walker:
     ) -> None:
         for key, item in value.items():
             if key not in judged and isinstance(item, (str, list, dict)):
-                self.value(item, f"{where}.{key}", part, around, key)
+                self.value(item, _below(where, f".{key}"), part, around, key)
 
     def object(self, node: dict[str, Any], where: str, part: Part) -> None:
         class_name, config = node["class_name"], node["config"]
         called = config.get("name") if isinstance(config, dict) else None
-        label = called if isinstance(called, str) else ""
+        label = shortened(called) if isinstance(called, str) else ""
         need = _class_need(node, class_name, where, part, label)
         code = class_name == "Lambda" and need.of_keras and _has_code(config)
         if code:
@@ -276,10 +280,11 @@ class _Walker:
             self.needs.append(need)
         around = _Around(label, need.of_keras and class_name not in _OF_CODE, code, need)
         if class_name == "Lambda" and need.of_keras and not code:
-            self.lambda_function(config["function"], f"{where}.config.function", part, around)
+            place = _below(where, ".config.function")
+            self.lambda_function(config["function"], place, part, around)
         self.members(node, where, part, around, _NAMES | {"compile_config"})
         if "compile_config" in node:
-            self.compile_config(node["compile_config"], f"{where}.compile_config", around)
+            self.compile_config(node["compile_config"], _below(where, ".compile_config"), around)
 
     def lambda_function(self, function: Any, where: str, part: Part, around: _Around) -> None:
         if isinstance(function, str):
@@ -328,9 +333,9 @@ class _Walker:
         _require_arguments(config, where)
         for key, item in config.items():
             if key in _COMPILED_BY_STRING:
-                self.compiled(item, f"{where}.{key}", around)
+                self.compiled(item, _below(where, f".{key}"), around)
             else:
-                self.value(item, f"{where}.{key}", "compile", around, key)
+                self.value(item, _below(where, f".{key}"), "compile", around, key)
 
     def compiled(self, value: Any, where: str, around: _Around) -> None:
         if isinstance(value, str):
@@ -339,10 +344,10 @@ class _Walker:
                 self.needs.append(Need(where, "function", value, plain, None, "compile"))
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                self.compiled(item, f"{where}[{index}]", around)
+                self.compiled(item, _below(where, f"[{index}]"), around)
         elif isinstance(value, dict) and "class_name" not in value:
             for key, item in value.items():
-                self.compiled(item, f"{where}.{key}", around)
+                self.compiled(item, _below(where, f".{key}"), around)
         else:
             self.value(value, where, "compile", around)
 
@@ -382,8 +387,24 @@ def _require_arguments(config: Any, where: str) -> None:
 def _require_plain_dtype(config: Any, where: str) -> None:
     # A dtype such as "S1000000000" makes a gigabyte of each element.
     dtype = config.get("dtype") if isinstance(config, dict) else None
-    if isinstance(dtype, str) and not _DTYPE.fullmatch(dtype):
-        raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {dtype[:40]!r}")
+    if dtype is not None and not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
+        raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {str(dtype)[:40]!r}")
+
+
+def shortened(text: str, most: int = _LONGEST_PLACE) -> str:
+    """Return text that is not much longer than `most`, with its end left out where it is.
+
+    >>> shortened("abcdef", 3), shortened("abc", 3)
+    ('abc...', 'abc')
+    """
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _below(where: str, step: str) -> str:
+    """Return the place of a member; those that are very deep share the place of what is above."""
+    if len(where) > _LONGEST_PLACE:
+        return where if where.endswith("...") else f"{where}..."
+    return where + shortened(step, _LONGEST_STEP)
 
 
 def _has_code(config: Any) -> bool:

@@ -1,19 +1,34 @@
-"""How large a model its config would build: config -> *bytes*, before anything is built.
+"""How large a model its config would build, and how long that takes: config -> *bytes*, *steps*.
 
 A config of two kilobytes can ask for ten terabytes. This walks it as Keras would, follows shapes
 from layer to layer as far as they can be known without Keras, and adds up what the variables take.
 The result is a lower bound: of a layer that it does not know, or whose input it does not know, it
 counts what is certain. So a good file is never refused by it; what it lets through is counted
 exactly while it is built (`allocation`), before each variable is made.
+
+Time is counted in steps, where a step is one call of one layer. A model within a model is called
+as often as the outer model calls it, so thirty levels of two calls each are a billion steps. Keras
+also reads the nodes of a graph again and again until all of their inputs are there: in the order
+in which it writes them that is once, in the opposite order it is once for each layer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["MOST_LAYERS", "MOST_REPEATS", "estimate", "layers_in", "repeats"]
+__all__ = [
+    "MOST_LAYERS",
+    "MOST_REPEATS",
+    "MOST_STEPS",
+    "estimate",
+    "layers_in",
+    "mappings",
+    "repeats",
+    "steps",
+]
 
 Shape = tuple[int | None, ...] | None
 """Dimensions without the batch, `None` for each that is not known; `None` where none is."""
@@ -21,6 +36,13 @@ Shape = tuple[int | None, ...] | None
 MOST_REPEATS = 20_000
 # Keras takes a millisecond and more for each, and fails by recursion long before in most shapes.
 MOST_LAYERS = 10_000
+MOST_STEPS = 250_000
+# What Keras does with each value of a node that it cannot use yet, in steps.
+_VALUES_PER_STEP = 300
+# Searching the nodes of a layer is quick, and still quadratic.
+_PAIRS_PER_STEP = 20_000
+# Beyond this, a number only says that it is too large; so numbers of any length cost the same.
+_LARGEST = 1 << 80
 
 _KEEP_SHAPE = frozenset(
     """
@@ -56,44 +78,194 @@ def estimate(config: Mapping[str, Any]) -> int:
     return _layer(config, None)[0]
 
 
-def layers_in(config: Any) -> int:
-    """Return how many layers a config lists, in all of its models.
+def mappings(*configs: Any) -> list[dict[str, Any]]:
+    """Return all mappings in configs, so that those who look at each need not search again.
 
-    >>> layers_in({"layers": [{"config": {"layers": [{}, {}]}}]})
-    3
+    >>> mappings({"layers": [{"config": {}}]})
+    [{'layers': [{'config': {}}]}, {'config': {}}, {}]
     """
-    count, todo = 0, [config]
+    found, todo = [], list(configs)
     while todo:
         value = todo.pop()
         if isinstance(value, dict):
-            listed = value.get("layers")
-            count += len(listed) if isinstance(listed, list) else 0
-            todo.extend(value.values())
+            found.append(value)
+            todo += [inner for inner in value.values() if isinstance(inner, (dict, list))]
         elif isinstance(value, list):
-            todo.extend(value)
+            todo += [inner for inner in value if isinstance(inner, (dict, list))]
+    return found
+
+
+def layers_in(found: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many layers a config lists, in all of its models.
+
+    >>> layers_in(mappings({"layers": [{"config": {"layers": [{}, {}]}}]}))
+    3
+    """
+    lists = [value["layers"] for value in found if "layers" in value]
+    return sum(len(listed) for listed in lists if isinstance(listed, list))
+
+
+def repeats(found: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
+    """Return where a config asks for the most repetitions that happen one by one, and how many."""
+    worst, where = 1, ""
+    for value in found:
+        if "class_name" in value and (count := _repeats_of(value)) > worst:
+            label = str(value["config"].get("name", ""))[:100]
+            worst, where = count, f"{value['class_name']} {label}".strip()
+    return where, worst
+
+
+def _repeats_of(node: Mapping[str, Any]) -> int:
+    name, config = node.get("class_name"), node.get("config")
+    if not isinstance(config, dict) or not isinstance(name, str):
+        return 1
+    count = 1
+    if name in _LOOPS:
+        count = _product(_number(config.get(key)) for key in _LOOPS[name])
+    if config.get("unroll") is True:
+        shape = _built_for(node) or _input_shape(config) or ()
+        count = max(count, *(n or 0 for n in shape), 0)
     return count
 
 
-def repeats(config: Any) -> tuple[str, int]:
-    """Return where a config asks for the most repetitions that happen one by one, and how many."""
-    worst, where = 0, ""
-    todo = [config]
+def steps(config: Any, found: Iterable[Mapping[str, Any]] | None = None) -> int:
+    """Return how many calls of layers Keras makes, or does as much as, to build a model.
+
+    Args:
+        config: Config of a model.
+        found: All mappings in it, where they are known.
+
+    >>> inner = {"class_name": "Sequential", "config": {"layers": [{"class_name": "ReLU"}] * 10}}
+    >>> steps({"class_name": "Sequential", "config": {"layers": [inner, inner]}})
+    60
+    """
+    found = mappings(config) if found is None else found
+    layers = _layers_of(config)
+    if layers is not None and sum(map(_repeats, found)) == 1:
+        # As most models are: nothing within their layers is called more often than the layer.
+        return 2 * sum(max(_nodes_of(layer), 1) for layer in layers) + _within(config, layers)
+    built, called = _steps(config)
+    return built + called
+
+
+def _steps(node: Any) -> tuple[int, int]:
+    """Return the steps to make what a config describes, and those of each call of it."""
+    layers = _layers_of(node)
+    parts: list[Any] = node if isinstance(node, list) else []
+    if isinstance(node, dict):
+        parts = [value for key, value in node.items() if key != "inbound_nodes"]
+    if layers is not None:
+        config = node["config"]
+        parts = [value for value in parts if value is not config]
+        parts += [value for value in config.values() if value is not layers]
+    built = called = 0
+    for part in parts:
+        if isinstance(part, (dict, list)):
+            made, each = _steps(part)
+            built = min(built + made, _LARGEST)
+            # An initializer and the like is part of the one call of its layer.
+            called = min(called + (each if each > 1 else 0), _LARGEST)
+    if layers is None:
+        own = _repeats_of(node) if isinstance(node, dict) else 1
+        return built, min(own * max(called, 1), _LARGEST)
+    called = 0
+    for layer in layers:
+        made, each = _steps(layer)
+        times = _nodes_of(layer)
+        built = min(built + made, _LARGEST)
+        called = min(called + each * max(times, 1), _LARGEST)
+    return min(built + called + _within(node, layers), _LARGEST), called
+
+
+def _repeats(node: Mapping[str, Any]) -> bool:
+    return "layers" in node or ("class_name" in node and _repeats_of(node) > 1)
+
+
+def _within(node: Mapping[str, Any], layers: list[Any]) -> int:
+    """Return what Keras does for a list of layers beside calling them, in steps."""
+    pairs = sum(_nodes_of(layer) ** 2 for layer in layers)
+    again = _read_again(layers) if _is_graph(node["config"]) else 0
+    return pairs // _PAIRS_PER_STEP + again
+
+
+def _layers_of(node: Any) -> list[Any] | None:
+    config = node.get("config") if isinstance(node, dict) else None
+    layers = config.get("layers") if isinstance(config, dict) else None
+    return layers if isinstance(layers, list) else None
+
+
+def _nodes_of(layer: Any) -> int:
+    nodes = layer.get("inbound_nodes") if isinstance(layer, Mapping) else None
+    return len(nodes) if isinstance(nodes, list) else 0
+
+
+def _read_again(layers: list[Any]) -> int:
+    """Return what Keras does in vain until all nodes of a graph have their inputs, in steps.
+
+    It goes through all layers in rounds, and calls each with those of its nodes, in their order,
+    whose inputs are there. So a node waits for a round for each input that comes later in the list.
+    """
+    places = {
+        name: place
+        for place, layer in enumerate(layers)
+        if isinstance(layer, Mapping) and isinstance(name := layer.get("name"), str)
+    }
+    waiting: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    missing: dict[tuple[int, int], int] = {}
+    sizes: dict[tuple[int, int], int] = {}
+    rounds: dict[tuple[int, int], int] = {}
+    for place, layer in enumerate(layers):
+        for number in range(_nodes_of(layer)):
+            node = (place, number)
+            inputs, sizes[node] = _inputs_of([layer["inbound_nodes"][number]])
+            # In a model within the model, the first node is the one that it was made with.
+            needed = {
+                (places[name], index - (_layers_of(layers[places[name]]) is not None))
+                for name, index in inputs
+                if name in places
+            }
+            if number:
+                needed.add((place, number - 1))
+            needed = {one for one in needed if 0 <= one[1] < _nodes_of(layers[one[0]])}
+            missing[node], rounds[node] = len(needed), 1
+            for one in needed:
+                waiting.setdefault(one, []).append(node)
+    ready = deque(node for node, count in missing.items() if not count)
+    last = 1
+    while ready:
+        node = ready.popleft()
+        last = max(last, rounds[node])
+        for follower in waiting.get(node, ()):
+            later = rounds[node] + (node[0] > follower[0])
+            rounds[follower] = max(rounds[follower], later)
+            missing[follower] -= 1
+            if not missing[follower]:
+                ready.append(follower)
+    in_vain = last * len(layers) if last > 2 else 0
+    for node, size in sizes.items():
+        before = rounds[node[0], node[1] - 1] if node[1] else 1
+        until = rounds[node] if not missing[node] else last + 1
+        in_vain = min(in_vain + max(until - before, 0) * size, _LARGEST)
+    return in_vain // _VALUES_PER_STEP
+
+
+def _inputs_of(node: Any) -> tuple[list[tuple[str, int]], int]:
+    """Return the layers and nodes whose outputs a node gets, and how many values it has."""
+    found: list[tuple[str, int]] = []
+    size, todo = 1, [node]
     while todo:
         value = todo.pop()
+        size += len(value)
         if isinstance(value, list):
-            todo.extend(value)
-        elif isinstance(value, dict):
-            todo.extend(value.values())
-            name, inner = value.get("class_name"), value.get("config")
-            if not isinstance(inner, dict) or not isinstance(name, str):
-                continue
-            count = math.prod(_number(inner.get(key), 1) for key in _LOOPS.get(name, ()))
-            if inner.get("unroll") is True:
-                shape = _built_for(value) or _input_shape(inner) or ()
-                count = max(count, *(n or 0 for n in shape), 0)
-            if count > worst:
-                worst, where = count, f"{name} {inner.get('name', '')}".strip()
-    return where, worst
+            inner: Any = value
+            if len(value) >= 3 and isinstance(value[0], str):
+                number = value[1]
+                if isinstance(number, int) and abs(number) < _LARGEST:
+                    found.append((value[0], number))
+        else:
+            inner = value.values()
+        todo += [one for one in inner if isinstance(one, (dict, list))]
+    return found, size
 
 
 def _layer(node: Any, given: Shape) -> tuple[int, Shape]:
@@ -163,9 +335,9 @@ def _inbound(layer: Mapping[str, Any]) -> list[str]:
     nodes = layer.get("inbound_nodes")
     first = nodes[0] if isinstance(nodes, list) and nodes else None
     names: list[str] = []
-    todo = [first]
+    todo = deque([first])
     while todo and len(names) < 1000:
-        value = todo.pop(0)
+        value = todo.popleft()
         if isinstance(value, Mapping):
             history = value.get("keras_history")
             if isinstance(history, list) and history:
@@ -195,7 +367,7 @@ def _parameters(name: str, config: Mapping[str, Any], shape: Shape) -> int:
 def _convolution(name: str, config: Mapping[str, Any], shape: Shape) -> int:
     kernel = config.get("kernel_size")
     sizes = kernel if isinstance(kernel, list) else [kernel]
-    area = math.prod(_number(n) for n in sizes)
+    area = _product(_number(n) for n in sizes)
     filters, channels = _number(config.get("filters")), _channels(config, shape)
     if name.startswith("Separable"):
         deep = channels * _number(config.get("depth_multiplier"))
@@ -242,9 +414,11 @@ def _output(name: str, config: Mapping[str, Any], shape: Shape) -> Shape:
         return (*rest, _number(config.get("units")))
     if name == "Flatten":
         known = [n for n in shape or (None,) if n is not None]
-        return (math.prod(known) if shape and len(known) == len(shape) else None,)
+        return (_product(known) if shape and len(known) == len(shape) else None,)
     if name == "Reshape" and isinstance(config.get("target_shape"), list):
-        return tuple(n if isinstance(n, int) and n > 0 else None for n in config["target_shape"])
+        return tuple(
+            _number(n) if isinstance(n, int) and n > 0 else None for n in config["target_shape"]
+        )
     if name == "Embedding":
         return (*(shape or ()), _number(config.get("output_dim")))
     if name in _GATES:
@@ -275,19 +449,26 @@ def _input_shape(config: Mapping[str, Any]) -> Shape:
 def _without_batch(shape: Any) -> Shape:
     if not isinstance(shape, list) or not all(isinstance(n, int | None) for n in shape):
         return None
-    return tuple(n if n is None or n > 0 else None for n in shape[1:])
+    return tuple(min(n, _LARGEST) if n is not None and n > 0 else None for n in shape[1:])
 
 
 def _number(value: Any, otherwise: int = 1) -> int:
     """Return a positive number of a config; anything else counts as little as it can."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
         return otherwise
-    return int(value) if math.isfinite(value) else otherwise
+    return otherwise if value == math.inf else int(min(value, _LARGEST))
+
+
+def _product(numbers: Iterable[int]) -> int:
+    found = 1
+    for number in numbers:
+        found = min(found * number, _LARGEST)
+    return found
 
 
 def _size(shape: Any) -> int:
     if isinstance(shape, list):
-        return math.prod(_number(n) for n in shape)
+        return _product(_number(n) for n in shape)
     return _number(shape)
 
 

@@ -22,15 +22,10 @@ from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
-from keras_ckpt_tools.loading import directories
+from keras_ckpt_tools.loading import directories, estimate
+from keras_ckpt_tools.loading.bounds import check_bounds, nodes_without_inputs
 from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, walk
-from keras_ckpt_tools.loading.estimate import (
-    MOST_LAYERS,
-    MOST_REPEATS,
-    estimate,
-    layers_in,
-    repeats,
-)
+from keras_ckpt_tools.loading.estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import untranslatable
@@ -59,6 +54,9 @@ __all__ = [
 _FACTOR = 8
 _ALLOWANCE = 256 << 20
 _NAMED = 10
+# Ten thousand layers name less: the layer, its initializers, its activation, its dtype policy.
+_MOST_NEEDS = 250_000
+_MOST_UNKNOWN = 5_000
 
 
 def inspect(
@@ -268,34 +266,60 @@ def needs_of(
 ) -> list[Need]:
     """Return what a config needs that came from a path, as `examine` does."""
     try:
-        return walk(config, training_config)
+        needs = walk(config, training_config)
     except (RecursionError, MalformedConfigError) as error:
         how = "its config is nested deeper than any model's"
         if isinstance(error, MalformedConfigError):
             how = f"in its config {error}"
-        raise DamagedArtefactError(
-            f"The file is damaged: {how}.",
-            received=f"path={path!r}",
-            remedy="Ask whoever gave it to you for the original.",
-            path=path,
-        ) from error
+        raise _malformed(path, how) from error
+    if len(needs) > _MOST_NEEDS:
+        raise over_budget(path, "its config names", "objects", len(needs), _MOST_NEEDS)
+    if len(needs) > _MOST_UNKNOWN:
+        unknown = len({need.name for need in needs if not need.of_keras})
+        if unknown > _MOST_UNKNOWN:
+            what = "beside Keras' own its config names"
+            raise over_budget(path, what, "objects", unknown, _MOST_UNKNOWN)
+    return needs
+
+
+def _malformed(path: str, how: str) -> DamagedArtefactError:
+    return DamagedArtefactError(
+        f"The file is damaged: {how}.",
+        received=f"path={path!r}",
+        remedy="Ask whoever gave it to you for the original.",
+        path=path,
+    )
 
 
 def check_size(source: ModelSource) -> int:
     """Return what the variables of a source's model take at least, by its config.
 
     Raises:
-        OverBudgetError: that is more than `max_bytes`, or far more than the tensors in the file.
+        OverBudgetError: that is more than `max_bytes`, or far more than the tensors in the file;
+            or building it would take hours.
+        DamagedArtefactError: the config says what Keras never writes.
     """
     if source.config is None:
         return 0
-    layers = layers_in(source.config)
+    found = estimate.mappings(source.config)
+    layers = estimate.layers_in(found)
     if layers > MOST_LAYERS:
         raise over_budget(source.path, "its config has", "layers", layers, MOST_LAYERS)
-    layer, steps = repeats(source.config)
-    if steps > MOST_REPEATS:
-        raise over_budget(source.path, f"its layer {layer} asks for", "steps", steps, MOST_REPEATS)
-    needed = estimate(source.config)
+    layer, repeated = estimate.repeats(found)
+    if repeated > MOST_REPEATS:
+        what = f"its layer {layer} asks for"
+        raise over_budget(source.path, what, "steps", repeated, MOST_REPEATS)
+    check_bounds(source.path, found + estimate.mappings(source.training_config))
+    constant = nodes_without_inputs(found)
+    if constant:
+        how = f"in its config the layer {constant!r} is called with no tensor"
+        raise _malformed(source.path, how)
+    try:
+        calls, needed = estimate.steps(source.config, found), estimate.estimate(source.config)
+    except RecursionError as error:
+        raise _malformed(source.path, "its config is nested deeper than any model's") from error
+    if calls > MOST_STEPS:
+        raise over_budget(source.path, "to build its model takes", "steps", calls, MOST_STEPS)
     allowed = room_for(source) if source.tensors else source.limits
     if needed > allowed.max_bytes:
         limit = "max_bytes" if allowed.max_bytes == source.limits.max_bytes else "config_bytes"

@@ -33,8 +33,11 @@ from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
+from keras_ckpt_tools.loading.built_once import sequential_models_built_once
 from keras_ckpt_tools.loading.closed_room import Allowed
 from keras_ckpt_tools.loading.configs import Need, strings_of, uncompiled
+from keras_ckpt_tools.loading.deadline import check_seconds, clock_for
+from keras_ckpt_tools.loading.estimate import layers_in, mappings
 from keras_ckpt_tools.loading.inspect import (
     check_size,
     examine,
@@ -67,6 +70,13 @@ Compile = bool | Literal["auto"]
 _MODELS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_MODEL)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
 
+# Far more than a good file takes: a layer takes a few milliseconds, and Keras' reader of `.h5`
+# reads the tensors while it builds. Code of the user's own may do what it likes.
+_SECONDS = 120.0
+_SECONDS_A_LAYER = 0.1
+_BYTES_A_SECOND = 10_000_000
+_OF_THE_USER = 10
+
 
 def safe_load_model(
     path: str | os.PathLike[str],
@@ -77,6 +87,7 @@ def safe_load_model(
     registry: Registry | None = None,
     which: Literal["best", "latest"] | int = "best",
     max_bytes: int | None = None,
+    max_seconds: float | None = None,
 ) -> keras.Model:
     """Load a whole model, and nothing that the file names without your word for it.
 
@@ -105,6 +116,10 @@ def safe_load_model(
         max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
             variables that its config builds, each in total. Default: the memory that this machine
             has left. A file never builds more than eight times the tensors that it holds.
+        max_seconds: Seconds of wall time that building the model from its config may take, without
+            reading the tensors. Default: two minutes, more for many layers, and ten times that for
+            models with classes of your own; by default, time in which this process only waits does
+            not count.
 
     Returns:
         The model, whole: with all weights, and with its optimizer's state if it is compiled.
@@ -117,7 +132,7 @@ def safe_load_model(
         DamagedArtefactError: it is empty, truncated, bytes have changed, or it says what Keras
             cannot build.
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
-        OverBudgetError: it would take more than it may.
+        OverBudgetError: it would take more memory than it may, or has taken more time.
         NewerFormatError: a later version of this package wrote it.
         UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
         RestoreError: the model and the tensors in the file do not fit.
@@ -142,18 +157,29 @@ def safe_load_model(
         )
     used = default_registry if registry is None else registry
     resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
+    check_seconds(max_seconds)
     limits = Limits.of(max_bytes)
     artefact = tell(path, limits)
+    wish = _Wish(resolver, compile, max_seconds)
     with bar_for_file("Loading", path):
         if artefact.kind in _FOLDERS:
-            return _load_from_directory(artefact, resolver, compile, which, limits)
+            return _load_from_directory(artefact, wish, which, limits)
         if artefact.kind is Kind.ORBAX:
-            load = functools.partial(_load_open, resolver=resolver, compiled=compile)
+            load = functools.partial(_load_open, wish=wish)
             return with_step(artefact, which, limits, load)
-        return _load(artefact, resolver, compile, limits)
+        return _load(artefact, wish, limits)
 
 
-def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Limits) -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Wish:
+    """What the caller asks for, whichever file it becomes."""
+
+    resolver: Resolver
+    compiled: Compile
+    max_seconds: float | None
+
+
+def _load(artefact: Artefact, wish: _Wish, limits: Limits) -> Any:
     if artefact.refusal is not None:
         raise artefact.refusal
     if artefact.kind not in _MODELS:
@@ -161,10 +187,10 @@ def _load(artefact: Artefact, resolver: Resolver, compiled: Compile, limits: Lim
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
-        return _load_open(source, resolver, compiled)
+        return _load_open(source, wish)
 
 
-def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> Any:
+def _load_open(source: ModelSource, wish: _Wish) -> Any:
     source.check()
     if source.config is None:
         raise ArtefactKindError(
@@ -174,9 +200,9 @@ def _load_open(source: ModelSource, resolver: Resolver, compiled: Compile) -> An
             path=source.path,
             kind=str(source.kind),
         )
-    plan = _plan(source, resolver, compiled)
+    plan = _plan(source, wish.resolver, wish.compiled)
     check_size(source)
-    model = _build(source, plan, compiled)
+    model = _build(source, plan, wish)
     source.check_unchanged()
     for problem in not_finite(source.not_finite):
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
@@ -278,11 +304,20 @@ def _migrate(entries: Iterable[tuple[Need, Entry]], versions: Mapping[str, int])
     return migrated
 
 
-def _build(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
+def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
     held = sum(info.nbytes for info in source.tensors.values())
-    with counted_variables(source.path, held, room_for(source).max_bytes):
+    seconds = (
+        _SECONDS + _SECONDS_A_LAYER * layers_in(mappings(plan.config)) + held / _BYTES_A_SECOND
+    )
+    default = seconds * (_OF_THE_USER if plan.objects else 1)
+    with (
+        counted_variables(source.path, held, room_for(source).max_bytes),
+        clock_for(source.path, wish.max_seconds, default) as clock,
+        sequential_models_built_once(),
+    ):
         try:
-            return _build_in_its_format(source, plan, compiled)
+            timed = dataclasses.replace(plan, clock=clock)
+            return _build_in_its_format(source, timed, wish.compiled)
         except CkptError:
             raise
         except Exception as error:
@@ -330,16 +365,14 @@ def _not_buildable(source: ModelSource, error: Exception) -> DamagedArtefactErro
     )
 
 
-def _load_from_directory(
-    folder: Artefact, resolver: Resolver, compiled: Compile, which: str | int, limits: Limits
-) -> Any:
+def _load_from_directory(folder: Artefact, wish: _Wish, which: str | int, limits: Limits) -> Any:
     found = directories.look_into(folder.path, directories.MODELS)
     chosen = directories.choose(found, which, folder.path)
     bad = [f"{one.name}: {one.damage}" for one in found if one.damage]
     exact = isinstance(which, int)
     for one in chosen:
         try:
-            model = _load(tell(one.path, limits), resolver, compiled, limits)
+            model = _load(tell(one.path, limits), wish, limits)
         except DamagedArtefactError as error:
             if exact:
                 raise

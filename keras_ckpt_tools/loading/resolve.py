@@ -37,6 +37,8 @@ from keras_ckpt_tools.registry.scopes import checked_objects
 __all__ = ["CODE_LAYERS", "ObjectUse", "Resolved", "Resolver"]
 
 _REFUSED = ("missing", "untrusted", "refused")
+# A name is compared with all that are known; a file may have thousands that nobody knows.
+_SUGGESTED = 100
 # Functions of this package that models have which came from Keras 2, and where they are.
 _OWN = {"keras_2_hard_sigmoid": "keras_ckpt_tools.loading.keras_2_activation"}
 
@@ -149,6 +151,7 @@ class Resolver:
         self._custom = checked_objects(custom_objects)
         self._trust = trust or Trust()
         self._import_plugins = import_plugins
+        self._suggested: dict[str, tuple[str, ...]] = {}
 
     def resolve(self, needs: Iterable[Need], record: Record | None = None) -> Resolved:
         """Judge each need.
@@ -179,9 +182,7 @@ class Resolver:
             if judged.verdict == "trusted" and judged.obj is None:
                 runs_code = True
                 code |= strings_of(need.node) if need.role == "lambda" else set()
-        return Resolved(
-            tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed
-        )
+        return Resolved(tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed)
 
     def vouches_for(self, name: str, obj: Any) -> bool:
         """Return whether code that is trusted may look this object up under this name.
@@ -228,8 +229,7 @@ class Resolver:
         """Return whether a name may be one of ours: a file can have a million words."""
         try:
             return bool(
-                self.registry.find(name, self._custom, plugins=False)
-                or match(name, self._declared)
+                self.registry.find(name, self._custom, plugins=False) or match(name, self._declared)
             )
         except RegistryError:
             return False  # Several objects have that bare name.
@@ -291,8 +291,12 @@ class Resolver:
         note = ""
         if self._trust.allows(need.name):
             note = "trusted, but nothing in this process has that name"
-        nearest = tuple(self.registry.nearest(need.name, self._custom))
-        return _Judgement("missing", note, nearest=nearest)
+        return _Judgement("missing", note, nearest=self._nearest(need.name))
+
+    def _nearest(self, name: str) -> tuple[str, ...]:
+        if name not in self._suggested and len(self._suggested) < _SUGGESTED:
+            self._suggested[name] = tuple(self.registry.nearest(name, self._custom))
+        return self._suggested.get(name, ())
 
 
 def _of_the_right_sort(need: Need, judged: _Judgement) -> _Judgement:

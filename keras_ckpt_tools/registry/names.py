@@ -19,6 +19,8 @@ __all__ = ["bare", "match", "nearest", "package_of"]
 
 _Value = TypeVar("_Value")
 _CLOSE_ENOUGH = 0.6
+# Comparing two names takes as long as both are long, multiplied.
+_LONGEST = 200
 
 
 def bare(name: str) -> str:
@@ -78,15 +80,21 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     >>> nearest("old_package>Scale", ["my_package>Scale", "my_package>Scalar", "x>Other"])
     ('my_package>Scale', 'my_package>Scalar')
     """
+    if len(name) > _LONGEST:
+        return ()
+    of_name = difflib.SequenceMatcher(None, "", bare(name).casefold())
+    of_whole = difflib.SequenceMatcher(None, "", name.casefold())
 
     def likeness(other: str) -> float:
         # The name counts for more than the package: packages get renamed as a whole.
-        pairs = ((bare(name), bare(other)), (name, other))
-        ratios = (
-            difflib.SequenceMatcher(None, a.casefold(), b.casefold()).ratio() for a, b in pairs
-        )
-        of_name, of_whole = ratios
-        return of_name + of_whole / 100
+        of_name.set_seq1(bare(other).casefold())
+        # Upper bounds, which are quick: most names are nothing like it.
+        for bound in (of_name.real_quick_ratio, of_name.quick_ratio):
+            if bound() + 0.01 < _CLOSE_ENOUGH:
+                return 0.0
+        of_whole.set_seq1(other.casefold())
+        return of_name.ratio() + of_whole.ratio() / 100
 
-    scored = sorted(((-likeness(other), other) for other in set(known)), key=lambda pair: pair)
+    likely = (other for other in set(known) if len(other) <= _LONGEST)
+    scored = sorted(((-likeness(other), other) for other in likely), key=lambda pair: pair)
     return tuple(other for score, other in scored if -score >= _CLOSE_ENOUGH)[:limit]

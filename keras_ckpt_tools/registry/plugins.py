@@ -13,6 +13,9 @@ it, and must not be passed over in silence either: it gives a warning and is not
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +33,22 @@ if TYPE_CHECKING:
 
 def declared() -> dict[str, list[EntryPoint]]:
     """Return the declared entry points by name. Imports none of them."""
-    # It brings half of the standard library's mail and network modules with it, and most files
-    # need no plug-in.
+    return _declared_in(tuple((place, _changed(place)) for place in sys.path))
+
+
+def _changed(place: str) -> int | None:
+    """Return when something was last installed in a place, or removed from it."""
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _declared_in(places: tuple[tuple[str, int | None], ...]) -> dict[str, list[EntryPoint]]:
+    # Reading the metadata of all packages takes milliseconds, and a file may have thousands of
+    # names that nobody knows. The import brings half of the standard library's mail and network
+    # modules with it, and most files need no plug-in.
     from importlib.metadata import entry_points
 
     found: dict[str, dict[str, EntryPoint]] = {}

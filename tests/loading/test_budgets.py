@@ -15,7 +15,7 @@ import pytest
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, OverBudgetError
 from keras_ckpt_tools.loading.allocation import counted_variables
-from keras_ckpt_tools.loading.estimate import estimate, repeats
+from keras_ckpt_tools.loading.estimate import estimate, mappings, repeats
 
 TB = 10**12
 
@@ -197,7 +197,7 @@ def test_the_estimate_follows_a_graph():
     model = keras.Model([a, b], keras.layers.Dense(2)(both))
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
     assert estimate(config) == model.count_params() * 4
-    assert repeats(config)[1] == 1
+    assert repeats(mappings(config))[1] == 1
 
 
 @pytest.mark.parametrize(

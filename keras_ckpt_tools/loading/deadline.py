@@ -1,0 +1,156 @@
+"""Stop a build that takes too long: build -> *budget*.
+
+Most of what makes a build slow is known beforehand and refused (`estimate`, `bounds`). For the rest
+there is a clock. It looks at the time wherever Keras makes a symbolic tensor; an exception there
+leaves everything tidy. Where Keras makes none for a while after that, a second thread raises the
+same exception in the loading thread between two of its instructions, as Ctrl-C does.
+One call into C cannot be interrupted; those are bounded by their arguments.
+
+The exception is no `Exception`, because Keras catches those in many places and carries on. The
+clock runs only while Keras builds, inside everything that is put back after a build, so that what
+is put back is never interrupted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
+from types import TracebackType
+from typing import Any
+
+import keras
+
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.formats.limits import over_budget
+
+__all__ = ["Clock", "check_seconds", "clock_for"]
+
+# Seconds in which one of Keras' own places may notice the end before the thread is interrupted.
+_GRACE = 1.0
+
+
+class OutOfTime(BaseException):
+    """Raised in the loading thread; `clock_for` turns it into an `OverBudgetError`."""
+
+
+def check_seconds(max_seconds: float | None) -> None:
+    """Raise `ArgumentError` unless this is a positive number of seconds, or `None`."""
+    good = isinstance(max_seconds, (int, float)) and not isinstance(max_seconds, bool)
+    if max_seconds is not None and not (good and 0 < max_seconds < threading.TIMEOUT_MAX):
+        raise ArgumentError(
+            "`max_seconds` is a positive number of seconds.",
+            received=f"max_seconds={max_seconds!r}",
+            remedy="Pass 60 for one minute, for example, or None for the default, which depends "
+            "on the number of layers.",
+        )
+
+
+class Clock:
+    """Stops a build in the thread that made it.
+
+    Args:
+        seconds: What building may take.
+        counts_waiting: Whether time counts in which the process does not compute: where it waits
+            for a disk or a debugger, or shares the machine with others.
+    """
+
+    def __init__(self, seconds: float, *, counts_waiting: bool):
+        self.seconds = seconds
+        self._counts_waiting = counts_waiting
+        self._thread = threading.get_ident()
+        self._started = (time.monotonic(), time.process_time())
+        self._stopped = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the build began."""
+        wall = time.monotonic() - self._started[0]
+        return wall if self._counts_waiting else min(wall, time.process_time() - self._started[1])
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Interrupt what happens in the block once the time is over."""
+        self._started = (time.monotonic(), time.process_time())
+        kind = keras.KerasTensor
+        original = kind.__init__
+
+        def look(tensor: Any, *args: Any, **kwargs: Any) -> None:
+            if threading.get_ident() == self._thread and self.elapsed > self.seconds:
+                raise OutOfTime
+            original(tensor, *args, **kwargs)
+
+        kind.__init__ = look
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="kct-build-clock")
+        self._watcher.start()
+        try:
+            yield
+        finally:
+            kind.__init__ = original
+            self.stop()
+
+    def stop(self) -> None:
+        """Stop the clock; nothing is interrupted after this. Twice is as good as once."""
+        self._stopped.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
+            _raise_in(self._thread, None)
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(max(self.seconds + _GRACE - self.elapsed, 0.2)):
+            # Once may not be enough: code that catches everything would carry on.
+            if self.elapsed > self.seconds + _GRACE and not self._stopped.is_set():
+                _raise_in(self._thread, OutOfTime)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    what = ctypes.py_object() if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+
+
+@contextmanager
+def clock_for(path: str, max_seconds: float | None, default: float) -> Iterator[Clock]:
+    """Give a build its clock, and turn the end of its time into an error.
+
+    Args:
+        path: The artefact whose model is built, for messages.
+        max_seconds: What the caller allows; all of the time counts.
+        default: What is allowed where the caller says nothing; only time in which this process
+            computes counts.
+
+    Raises:
+        OverBudgetError: it took longer.
+    """
+    clock = Clock(
+        default if max_seconds is None else max_seconds, counts_waiting=max_seconds is not None
+    )
+    try:
+        yield clock
+    except OutOfTime as late:
+        clock.stop()
+        needed = max(round(clock.elapsed), 1)
+        what = f"building its model was not done (it was at {_place(late.__traceback__)}) after"
+        remedy = f"If you know the file, allow it more time: `max_seconds={needed * 10}`."
+        allowed = round(clock.seconds, 1)
+        raise over_budget(path, what, "max_seconds", needed, allowed, remedy) from None
+    finally:
+        clock.stop()
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """Return the innermost object of Keras' that was at work."""
+    kinds = (keras.Operation, keras.Metric, keras.Loss, keras.Optimizer)
+    place = "the config"
+    for frame, _ in walk_tb(traceback):
+        found = frame.f_locals.get("self")
+        if isinstance(found, kinds):
+            name = str(getattr(found, "name", ""))[:100]
+            place = f"{type(found).__name__} {name!r}"
+        elif frame.f_code.co_name == "from_config" and "cls" in frame.f_locals:
+            place = getattr(frame.f_locals["cls"], "__name__", place)
+    return place
