@@ -45,6 +45,11 @@ class FitData:
         """Batches of an epoch, as far as known."""
         return self._iterator.num_batches or None
 
+    @property
+    def known_steps(self) -> int | None:
+        """Batches of an epoch; what Keras infers from an epoch that has ended is one too many."""
+        return _count(self._iterator.steps_per_epoch) or _count(self._adapter.num_batches)
+
     def can_begin_at(self, batch: int) -> bool:
         """Return whether an epoch can begin at one of its batches and end where it ends."""
         persists = self._iterator.steps_per_epoch is not None

@@ -65,8 +65,8 @@ class FitState:
 
     @property
     def steps(self) -> int | None:
-        """Batches of an epoch, as far as known."""
-        return self._data.steps if self._data else None
+        """Batches of an epoch, where that is known."""
+        return self._data.known_steps if self._data else None
 
     # Save.
 
