@@ -40,8 +40,9 @@ from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
-from keras_ckpt_tools.training.pick_up import pick_up
+from keras_ckpt_tools.training.pick_up import pick_up, pick_up_from
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
+from keras_ckpt_tools.training.stock_backups import backup_at, stock_backups
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import prepare_checkpoint
@@ -63,6 +64,9 @@ class Restored(NamedTuple):
     progress: TrainingProgress
     beside: Mapping[str, Any]
 
+
+STOCK: Mapping[str, Any] = {"_stock": True}
+"""What is beside the objects in a checkpoint that is not ours: nothing but that."""
 
 Commit = Callable[..., str]
 """Saves what was taken, instead of a checkpoint of that path if it is given one; returns a path."""
@@ -249,6 +253,14 @@ class Checkpoints:
         finally:
             self._announcer.settle()
 
+    @property
+    def newest(self) -> str | None:
+        """Path of what a restart would try first, or `None`."""
+        if self.kept.saved:
+            return self.kept.saved[-1].path
+        backup = next(stock_backups(self.directory), None)
+        return backup.path if backup else None
+
     def tidy(self) -> None:
         """Wait, and delete what an interruption has left; see `KeptCheckpoints.tidy`."""
         self.wait()
@@ -310,6 +322,8 @@ class Checkpoints:
         """
         self.wait()
         self.follow_compile()
+        if (stock := backup_at(path)) is not None:
+            return Restored(path, pick_up_from(stock, self._adapters), STOCK)
         with open_run(path) if is_prefix(path) else open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
@@ -332,7 +346,7 @@ class Checkpoints:
     ) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
 
-        Where there is none of ours, a backup of Keras' own `BackupAndRestore` will do.
+        Where there is none of ours, one of stock Keras or TensorFlow will do; see `pick_up`.
 
         Args:
             differences: Says what else does not fit, before anything is changed.
@@ -364,7 +378,7 @@ class Checkpoints:
             )
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
-        return Restored(*picked, {}) if picked else None
+        return Restored(*picked, STOCK) if picked else None
 
 
 def check_format(format: Format) -> Format:

@@ -99,7 +99,7 @@ class TrainingLoop(abc.ABC):
     _run: Run
     _state: LoopState
     _batches_to_skip: int
-    _steps_to_skip: int | None
+    _steps_done: int | None
     _save_on_signal: bool
     _signals: SignalWatch
 
@@ -223,6 +223,8 @@ class TrainingLoop(abc.ABC):
         self._begin(None)
         self._settle()
         done = self._run.progress().batches_completed
+        if self._steps_done is not None and not done:
+            done = self._steps_done
         try:
             for index in range(done, total):
                 if self._state.stopped:

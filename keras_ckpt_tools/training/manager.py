@@ -23,6 +23,7 @@ from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import (
+    STOCK,
     Checkpoints,
     Commit,
     Format,
@@ -160,6 +161,7 @@ class CheckpointManager(TrainingLoop):
         self._signals = SignalWatch(self._save_at_signal)
         self._restored = False
         self._batches_to_skip = 0
+        self._steps_done = None
         self._join_models()
 
     def _join_models(self) -> None:
@@ -190,8 +192,12 @@ class CheckpointManager(TrainingLoop):
 
     @property
     def latest_checkpoint(self) -> str | None:
-        """Path of the newest checkpoint, or `None`."""
-        return self.checkpoints[-1] if self.checkpoints else None
+        """Path of the newest checkpoint, or `None`.
+
+        Where this package has not saved yet, it is that of `tf.train.CheckpointManager` or of
+        Keras' own backup, if there is one.
+        """
+        return self._checkpoints.newest
 
     @property
     def best_checkpoint(self) -> str | None:
@@ -278,8 +284,10 @@ class CheckpointManager(TrainingLoop):
     def restore_or_initialize(self) -> str | None:
         """Restore the newest good checkpoint, if there is one.
 
-        A backup of Keras' own `BackupAndRestore` in the directory is restored, too, where one model
-        and its optimizer are tracked; its files are left alone.
+        What stock programs left in the directory is restored, too, all of it or nothing, and its
+        files are left alone: the newest checkpoint of a `tf.train.CheckpointManager`, by the names
+        of what is tracked, and a backup of Keras' own `BackupAndRestore`, where one model and its
+        optimizer are tracked.
 
         Returns:
             Its path, or `None` where there is nothing to restore.
@@ -312,6 +320,8 @@ class CheckpointManager(TrainingLoop):
         self._restored = True
         done, step = restored.progress.batches_completed, restored.progress.step
         self._batches_to_skip = done
+        # What is not ours counts steps, and no batches.
+        self._steps_done = step if restored.beside is STOCK else None
         self._cadence.goes_on(restored.beside.get(CADENCE), done, step)
         return restored
 
