@@ -23,11 +23,17 @@ from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
+from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SignalWatch
-from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
+from keras_ckpt_tools.training.run import (
+    Run,
+    check_resume,
+    last_of_execution,
+    plain_logs,
+    run_of_callback,
+)
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 
@@ -143,6 +149,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._state = FitState(self.callbacks)
         self._announcer = Announcer(_log, self.backup_dir, verbose, tensorboard, in_fit=True)
         self._batch = 0
+        self._begun: int | None = None
+        self._last_logs: Mapping[str, Any] | None = None
+        self._due = self._over = self._left = False
+        self._pending: Commit | None = None
         self._told_first = False
         self._first: FirstOfAll | None = None
 
@@ -160,6 +170,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         checkpoints = self._begin()
         checkpoints.occupy()
         self._batch = 0
+        self._due = self._over = self._left = False
+        self._pending = None
         found = None
         if self.resume != "never":
             steps = (self.params or {}).get("steps")
@@ -197,7 +209,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         after = [c for c in others[place + 1 :] if id(c) not in mine]
         carried = [c for c in others[place + 1 :] if id(c) in mine]
         self._first = FirstOfAll(
-            self._first_of_all, self._state.before_batches, self._state.train_ends
+            self._first_of_all,
+            self._state.before_batches,
+            self._batches_over,
+            self._state.train_ends,
         )
         self._first.set_model(self.model)
         # A new list: Keras is iterating over the old one.
@@ -250,30 +265,75 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """Note the epoch."""
         if not self._told_first:
             self._first_of_all(epoch)
+        self._over = self._left = False
         self._run().epoch_begins(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the batch."""
+        self._begun = batch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by batches or by the clock."""
-        batch = self._last_of_execution(batch)
+        self._save_pending()
+        begun, self._begun = self._begun, None
+        batch = last_of_execution(self, batch, begun)
         self._run().batch_ends(batch)
-        if self._cadence.batch_ends(batch) or self._signals.received:
-            self._run().note(plain_logs(logs))
-            self._save_model(in_epoch=True)
+        self._last_logs = logs
+        self._due = self._cadence.batch_ends(batch) or self._due
+        if self._signals.received:
+            self._save_in_epoch()
+        elif self._due:
+            # After the last batch, a save belongs to the end of the epoch. Where it is not known
+            # which one that is, it is written when the next one has been trained on.
+            steps = self._state.steps or (self.params or {}).get("steps")
+            if not steps and self._told_first:
+                self._pending = self._take_in_epoch()
+            elif not steps or batch + 1 < steps:
+                self._save_in_epoch()
         self._leave_on_signal()
 
-    def _last_of_execution(self, batch: int) -> int:
-        # With `steps_per_execution`, Keras before 3.12 tells the first batch of those that were
-        # executed together, and later ones the last, also where the data ended before it.
-        together = getattr(self.model, "steps_per_execution", 1) or 1
-        last = (batch // together + 1) * together - 1
-        steps = (self.params or {}).get("steps")
-        return min(last, steps - 1) if steps else last
+    def _batches_over(self) -> None:
+        """Note that the epoch has had its last batch, before it is validated and its end is told.
+
+        If training was stopped before that, what is left of the epoch is still to be done; and
+        what follows now is not part of the state in which it goes on.
+        """
+        if self._over:
+            return
+        self._over = True
+        done = self._run().progress().batches_completed
+        steps = self._state.steps or (self.params or {}).get("steps")
+        stopped = bool(getattr(self.model, "stop_training", False))
+        self._left = stopped and done > 0 and (not steps or done < steps)
+        if self._left:
+            self._save_pending()
+            if self._due or self._cadence.epoch_ends():
+                self._save_in_epoch()
+        elif self._pending is not None:
+            self._pending, self._due = None, True
+
+    def _save_pending(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending()
+            self._due = False
+
+    def _save_in_epoch(self) -> None:
+        self._take_in_epoch()()
+        self._due = False
+
+    def _take_in_epoch(self) -> Commit:
+        self._run().note(plain_logs(self._last_logs))
+        return self._take(in_epoch=True)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
-        self._run().epoch_ends(epoch, plain_logs(logs))
-        if self._cadence.epoch_ends() or self._signals.received:
-            self._save_model(in_epoch=False)
+        self._pending = None
+        self._run().epoch_ends(epoch, plain_logs(logs), left=self._left)
+        due = self._cadence.epoch_ends() or self._due or self._signals.received
+        if due and not self._left:
+            self._take(in_epoch=False)()
+            self._due = False
         self._leave_on_signal()
 
     def _leave_on_signal(self) -> None:
@@ -294,12 +354,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
 
-    def _save_model(self, *, in_epoch: bool) -> None:
+    def _take(self, *, in_epoch: bool) -> Commit:
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         progress = self._run().progress(getattr(self.model, "optimizer", None))
         beside = self._state.take(self.model, in_epoch=in_epoch)
-        checkpoints.save(progress, beside | {CADENCE: self._cadence.get_state()})
+        return checkpoints.take(progress, beside | {CADENCE: self._cadence.get_state()})
 
     def _forget_initial_epoch(self) -> None:
         # Left on the model, it would shift every later `fit()` that has nothing to resume.

@@ -40,8 +40,9 @@ from keras_ckpt_tools.training.beside import Given, read_beside
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
-from keras_ckpt_tools.training.pick_up import pick_up
+from keras_ckpt_tools.training.pick_up import pick_up, pick_up_from
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
+from keras_ckpt_tools.training.stock_backups import backup_at, stock_backups
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import prepare_checkpoint
@@ -63,6 +64,12 @@ class Restored(NamedTuple):
     progress: TrainingProgress
     beside: Mapping[str, Any]
 
+
+STOCK: Mapping[str, Any] = {"_stock": True}
+"""What is beside the objects in a checkpoint that is not ours: nothing but that."""
+
+Commit = Callable[..., str]
+"""Saves what was taken, instead of a checkpoint of that path if it is given one; returns a path."""
 
 Differences = Callable[[Restored], list[str]]
 """Says in what a run that is to go on differs from the one that was saved, as sentences."""
@@ -137,6 +144,15 @@ class Checkpoints:
         Returns:
             Path of the new file.
         """
+        return self.take(progress, beside)()
+
+    def take(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> Commit:
+        """Take the state of all tracked objects now; return what saves it, or is forgotten.
+
+        Args:
+            progress: Where training is.
+            beside: The state of the run itself, by names that begin with an underscore.
+        """
         save = self._announcer.begins(progress)
         self.follow_compile()
         for tracked in self.objects.values():
@@ -145,29 +161,38 @@ class Checkpoints:
         adapters = [*self._adapters, *given]
         parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
         self._look_for_untracked(parts)
-        self._occupancy.take()
-        self.kept.notice_other_run(progress)
-        progress = self._trail.extend(progress, lambda: [item.progress for item in self.kept.saved])
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
-        number = max(next_number(self.directory), self._number + 1)
-        self._number = number
-        path, write = self._prepare(number, snapshot, (adapters, parts), progress)
+        prepare = self._prepare(snapshot, adapters, parts)
 
-        def commit() -> None:
-            try:
-                record = write()
-            except CommitError:
-                # It may be in place all the same: look again what is there.
-                self.kept.look_again()
-                raise
-            self._announcer.committed(save)
-            self.kept.add(path, number, record)
+        def commit(instead: str | None = None) -> str:
+            self._occupancy.take()
+            self.kept.notice_other_run(progress)
+            told = self._trail.extend(progress, lambda: [item.progress for item in self.kept.saved])
+            number = self.kept.number_of(instead) if self._format == "h5" else None
+            if number is None:
+                number = max(next_number(self.directory), self._number + 1)
+                self._number = number
+            path, write = prepare(number, told)
 
-        with save.to(path):
-            self._writer.run(commit)
-        self._announcer.settle()
-        return path
+            def put() -> None:
+                try:
+                    record = write()
+                except CommitError:
+                    # It may be in place all the same: look again what is there.
+                    self.kept.look_again()
+                    raise
+                self._announcer.committed(save)
+                self.kept.add(path, number, record)
+                if instead is not None and instead != path:
+                    self.kept.delete(instead)
+
+            with save.to(path):
+                self._writer.run(put)
+            self._announcer.settle()
+            return path
+
+        return commit
 
     def _look_for_untracked(self, parts: Sequence[Part]) -> None:
         keras_parts = {
@@ -184,29 +209,32 @@ class Checkpoints:
         return [*self.objects.values(), *variables]
 
     def _prepare(
-        self,
-        number: int,
-        snapshot: Snapshot,
-        taken: tuple[Sequence[Adapter], Sequence[Part]],
-        progress: TrainingProgress,
-    ) -> tuple[str, Callable[[], Record]]:
+        self, snapshot: Snapshot, adapters: Sequence[Adapter], parts: Sequence[Part]
+    ) -> Callable[[int, TrainingProgress], tuple[str, Callable[[], Record]]]:
         kinds = [
             kind
-            for adapter, part in zip(*taken, strict=True)
+            for adapter, part in zip(adapters, parts, strict=True)
             if adapter.kind == "model"
             for kind in part.structure.kinds
         ]
-        described, objects = self._describe(*taken), objects_of(kinds)
+        described, objects = self._describe(adapters, parts), objects_of(kinds)
         if self._format == "tf":
             from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
 
-            path = prefix_path(self.directory, number)
-            told = (described, objects, progress)
-            return path, prepare_tf_checkpoint(
-                path, number, self.objects, self._paths(taken[1], everything=True), snapshot, *told
-            )
-        path = checkpoint_path(self.directory, number)
-        return path, prepare_checkpoint(path, snapshot, described, objects, progress)
+            live, paths = self.objects, self._paths(parts, everything=True)
+
+            def prepare_tf(number: int, progress: TrainingProgress) -> Any:
+                path = prefix_path(self.directory, number)
+                told = (described, objects, progress)
+                return path, prepare_tf_checkpoint(path, number, live, paths, snapshot, *told)
+
+            return prepare_tf
+
+        def prepare(number: int, progress: TrainingProgress) -> Any:
+            path = checkpoint_path(self.directory, number)
+            return path, prepare_checkpoint(path, snapshot, described, objects, progress)
+
+        return prepare
 
     def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""
@@ -224,6 +252,14 @@ class Checkpoints:
             self._writer.wait()
         finally:
             self._announcer.settle()
+
+    @property
+    def newest(self) -> str | None:
+        """Path of what a restart would try first, or `None`."""
+        if self.kept.saved:
+            return self.kept.saved[-1].path
+        backup = next(stock_backups(self.directory), None)
+        return backup.path if backup else None
 
     def tidy(self) -> None:
         """Wait, and delete what an interruption has left; see `KeptCheckpoints.tidy`."""
@@ -286,6 +322,8 @@ class Checkpoints:
         """
         self.wait()
         self.follow_compile()
+        if (stock := backup_at(path)) is not None:
+            return Restored(path, pick_up_from(stock, self._adapters), STOCK)
         with open_run(path) if is_prefix(path) else open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
@@ -308,7 +346,7 @@ class Checkpoints:
     ) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
 
-        Where there is none of ours, a backup of Keras' own `BackupAndRestore` will do.
+        Where there is none of ours, one of stock Keras or TensorFlow will do; see `pick_up`.
 
         Args:
             differences: Says what else does not fit, before anything is changed.
@@ -340,7 +378,7 @@ class Checkpoints:
             )
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
-        return Restored(*picked, {}) if picked else None
+        return Restored(*picked, STOCK) if picked else None
 
 
 def check_format(format: Format) -> Format:

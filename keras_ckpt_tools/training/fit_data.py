@@ -45,14 +45,27 @@ class FitData:
         """Batches of an epoch, as far as known."""
         return self._iterator.num_batches or None
 
+    @property
+    def known_steps(self) -> int | None:
+        """Batches of an epoch; what Keras infers from an epoch that has ended is one too many."""
+        return _count(self._iterator.steps_per_epoch) or _count(self._adapter.num_batches)
+
+    def can_begin_at(self, batch: int) -> bool:
+        """Return whether an epoch can begin at one of its batches and end where it ends."""
+        persists = self._iterator.steps_per_epoch is not None
+        return not persists or batch % self._iterator.steps_per_execution == 0
+
     def facts(self) -> dict[str, Any]:
         """Return what has to be the same after a restart: counted in batches and samples."""
+        steps, together = self._iterator.steps_per_epoch, self._iterator.steps_per_execution
+        taken = None if steps is None else -(-steps // together) * together
         return {
             "batches of the dataset": _count(self._adapter.num_batches),
             "batch size": _count(
                 self._adapter.batch_size or getattr(self._positioned, "batch_size", None)
             ),
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
+            **({} if taken is None else {"batches read in an epoch": taken}),
             **facts_of(self._positioned),
             **({"global seed": internals.eager_seed()} if self.replay.counts_iterators else {}),
         }
@@ -139,7 +152,12 @@ class FitData:
 
         def enumerate_iterator() -> Iterator[Any]:
             del iterator._enumerate_iterator
-            return (step for step in iterator._enumerate_iterator() if step[0] >= batch)
+            # As many batches may be executed together now as were not when it was saved.
+            late = batch % iterator.steps_per_execution
+            for *steps, data in iterator._enumerate_iterator():
+                moved = [step + late for step in steps]
+                if moved[0] >= batch and not (late and self.steps and moved[0] >= self.steps):
+                    yield (*moved, data)
 
         iterator._enumerate_iterator = enumerate_iterator
 

@@ -65,6 +65,11 @@ class FitState:
         self._model = model
         self._data = FitData.of(model)
 
+    @property
+    def steps(self) -> int | None:
+        """Batches of an epoch, where that is known."""
+        return self._data.known_steps if self._data else None
+
     # Save.
 
     def take(self, model: Any, *, in_epoch: bool) -> dict[str, Any]:
@@ -162,6 +167,11 @@ class FitState:
         replay = self._data.replay if self._data else Replay("its data are not known")
         if METRICS not in restored.beside:
             replay = Replay("a loop saved it, and its metrics are not those of `fit()`")
+        elif self._data is not None and not self._data.can_begin_at(progress.batches_completed):
+            replay = Replay(
+                "with `steps_per_epoch` an execution is not cut short, and `steps_per_execution` "
+                "is another one than when it was saved"
+            )
         elif replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
             replay = Replay("its data could not be replayed when it was saved")
         elif len(restored.beside[METRICS]) != len(_metrics_of(self._model)):
@@ -266,6 +276,7 @@ class FirstOfAll(keras.callbacks.Callback):
     Args:
         epoch_begins: Called with the epoch.
         before_batches: Called before the first batch, the evaluation, and the end of an epoch.
+        batches_over: Called before the evaluation and the end of an epoch.
         train_ends: Called when training ends.
     """
 
@@ -273,11 +284,13 @@ class FirstOfAll(keras.callbacks.Callback):
         self,
         epoch_begins: Callable[[int], None],
         before_batches: Callable[[], None],
+        batches_over: Callable[[], None],
         train_ends: Callable[[], None],
     ):
         super().__init__()
         self._epoch_begins = epoch_begins
         self._before_batches = before_batches
+        self._batches_over = batches_over
         self._train_ends = train_ends
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -288,9 +301,11 @@ class FirstOfAll(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._before_batches()
+        self._batches_over()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._before_batches()
+        self._batches_over()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._train_ends()

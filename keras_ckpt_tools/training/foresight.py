@@ -25,7 +25,12 @@ from keras_ckpt_tools.formats.tf_run_source import RunSource, open_run
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage.occupancy import is_occupied
 from keras_ckpt_tools.training.choosing import choose_newest, other_major
-from keras_ckpt_tools.training.stock_backups import StockBackup, count_in, stock_backups
+from keras_ckpt_tools.training.stock_backups import (
+    SAVE_COUNTER,
+    StockBackup,
+    count_in,
+    stock_backups,
+)
 
 __all__ = ["Difference", "Foresight", "foresee", "foresee_file"]
 
@@ -301,15 +306,42 @@ def _of_stock(directory: str, *, in_use: bool) -> Foresight:
 
 
 def _problem_of(backup: StockBackup) -> str:
-    if backup.is_tensorflow:
+    if backup.is_tensorflow and not backup.is_managers:
         return ""  # It was read already.
-    if not os.path.isfile(backup.path):
+    if not backup.is_tensorflow and not os.path.isfile(backup.path):
         return "The weights are not there."
     try:
+        if backup.is_managers:
+            return "; ".join(TfCheckpoint(backup.path).bundle.problems())
         with open_source(backup.path) as source:
             return "; ".join(source.verify())
     except CkptError as error:
         return error.what
+
+
+def _of_managers(
+    directory: str,
+    backup: StockBackup,
+    count: int,
+    passed: tuple[tuple[str, str], ...],
+    *,
+    in_use: bool,
+) -> Foresight:
+    objects = TfCheckpoint(backup.path).root.children
+    return Foresight(
+        directory,
+        backup.path,
+        f"checkpoint of {backup.kind}",
+        TrainingProgress(step=count),
+        passed,
+        {name: "object" for name in objects if name != SAVE_COUNTER},
+        ("History", "callbacks", "random generators", "data iterators"),
+        notes=(
+            f"It has no count of epochs: `steps()` goes on with step {count:,}, and `epochs()` "
+            "with epoch 1. What is tracked has to have these names.",
+        ),
+        in_use=in_use,
+    )
 
 
 def _of_backup(
@@ -321,6 +353,8 @@ def _of_backup(
 ) -> Foresight:
     assert backup.place is not None
     count = count_in(backup)
+    if backup.is_managers:
+        return _of_managers(directory, backup, count or 0, passed, in_use=in_use)
     place = backup.place.located(count, None)
     notes = [f"It says {backup.place.told} itself."]
     if place.batches:

@@ -35,7 +35,13 @@ from keras_ckpt_tools.training.judgement import (
 )
 from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
-from keras_ckpt_tools.training.run import Run, plain_logs, run_of_callback
+from keras_ckpt_tools.training.run import (
+    Run,
+    last_of_execution,
+    plain_logs,
+    run_of_callback,
+    was_left,
+)
 from keras_ckpt_tools.training.untracked import (
     OnUntracked,
     UntrackedWatch,
@@ -167,6 +173,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._outcomes: collections.deque[tuple[Best | None, bool]] = collections.deque()
         self._recalled = False
         self._missed = False
+        self._begun: int | None = None
         self._last: tuple[int | None, dict[str, Any]] = (None, {})
         self._candidate: Best | None = None
         self._writer = BackgroundWriter() if background else Foreground()
@@ -198,8 +205,14 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._current_epoch = epoch
         self._run().epoch_begins(epoch)
 
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the batch."""
+        self._begun = batch
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by batches or by the clock."""
+        begun, self._begun = self._begun, None
+        batch = last_of_execution(self, batch, begun)
         self._run().batch_ends(batch)
         if self._cadence.batch_ends(batch):
             self._run().note(plain_logs(logs))
@@ -210,7 +223,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
         self._current_epoch = epoch
-        self._run().epoch_ends(epoch, plain_logs(logs))
+        run = self._run()
+        left = was_left(self, run.progress().batches_completed)
+        run.epoch_ends(epoch, plain_logs(logs), left=left)
         if self._cadence.epoch_ends():
             self._save_model(epoch, None, logs)
         self._leave_on_signal()

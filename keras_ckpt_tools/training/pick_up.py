@@ -1,8 +1,12 @@
-"""Go on from a backup of Keras' own `BackupAndRestore`: directory -> compare, restore -> *resume*.
+"""Go on from what stock Keras or TensorFlow saved: directory -> compare, restore -> *resume*.
 
 It is restored as a checkpoint of ours is: everything compared, read and checked before the first
 variable changes, the model and its optimizer or nothing. What such a backup does not hold begins
 anew, and a warning says what that is. None of its files is ever changed or removed.
+
+The checkpoints of a `tf.train.CheckpointManager` hold objects by the names that the program gave
+them, which are the names that they are tracked by now. They do not contain how many epochs were
+done, so a loop by steps resumes at its step, and a loop by epochs begins with the first.
 """
 
 from __future__ import annotations
@@ -20,12 +24,15 @@ from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP, misfit
 from keras_ckpt_tools.formats.report import Mismatch, RestoreReport
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.targets import Target
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.restoring import restore_all
 from keras_ckpt_tools.training.stock_backups import (
     ITERATIONS,
+    MANAGER,
+    SAVE_COUNTER,
     Place,
     StockBackup,
     progress_at,
@@ -65,9 +72,13 @@ def pick_up(
         DamagedArtefactError: there is a backup, and none that could be gone on from.
     """
     passed: list[str] = []
+    kind = "stock Keras or TensorFlow"
     try:
         for backup in stock_backups(directory):
             try:
+                kind = backup.kind
+                if backup.is_managers:
+                    return backup.path, pick_up_from(backup, adapters, steps, passed)
                 progress, notes = _restore(backup, adapters, steps)
             except DamagedArtefactError as error:
                 passed.append(f"{os.path.basename(backup.path)}: {error.what}")
@@ -79,13 +90,95 @@ def pick_up(
     if not passed:
         return None
     raise DamagedArtefactError(
-        "There is a backup of Keras' own BackupAndRestore, and it cannot be gone on from:\n  "
+        f"There is a backup of {kind}, and it cannot be gone on from:\n  "
         + "\n  ".join(passed)
         + "\n",
         received=f"directory={directory!r}",
         remedy=f"Put a good copy there; {_START_OVER}.",
         path=directory,
     )
+
+
+def pick_up_from(
+    backup: StockBackup,
+    adapters: Sequence[Adapter],
+    steps: int | None = None,
+    passed: Sequence[str] = (),
+) -> TrainingProgress:
+    """Restore all that is tracked from a checkpoint of a `tf.train.CheckpointManager`, or nothing.
+
+    Args:
+        backup: The checkpoint.
+        adapters: What is tracked. What is made of no variables begins anew.
+        steps: Batches of an epoch, where known.
+        passed: What was passed over, and why.
+
+    Returns:
+        Where training goes on.
+
+    Raises:
+        RestoreError: it does not fit what is tracked; nothing was changed.
+        NotBuiltError: something has no variables yet, and what it needs for that is not known.
+        DamagedArtefactError: it cannot be read.
+    """
+    from keras_ckpt_tools.formats.tf_checkpoint import Node, TfCheckpoint
+    from keras_ckpt_tools.formats.tf_match import match_target
+
+    checkpoint = TfCheckpoint(backup.path)
+    held = checkpoint.root.children
+    taken = {one.name: one for one in adapters if one.kind != "state"}
+    for one in taken.values():
+        if one.kind == "model":
+            state.build_like(one.target, None, one.name)
+            build_compiled_optimizer(one.target)
+    if "optimizer" in taken and "optimizer" not in held:
+        # That of a compiled model may have been saved in it.
+        model = taken.get("model")
+        inside = model is not None and "optimizer" in held.get(model.name, Node()).children
+        if inside and model is not None and model.target.optimizer is taken["optimizer"].target:
+            del taken["optimizer"]
+    if lacking := [name for name in taken if name not in held]:
+        there = [name for name in held if name != SAVE_COUNTER]
+        raise RestoreError(
+            f"The checkpoint of {MANAGER} holds other objects than are tracked; nothing was "
+            f"changed. Tracked, but not in it: {', '.join(lacking)}. In it: {', '.join(there)}.",
+            received=f"path={backup.path!r}",
+            remedy="Track them by the names that `tf.train.Checkpoint` was given to go on from it, "
+            f"and what is new once it has been restored and saved; {_START_OVER}.",
+            path=backup.path,
+            report=RestoreReport(backup.path, missing=tuple(lacking)),
+        )
+    target = Target({name: one.target for name, one in taken.items()})
+    target.fill(match_target(checkpoint, target))
+    step = checkpoint.step()
+    for one in adapters:
+        if one.kind == "optimizer":
+            step = int(state.to_numpy(one.target.iterations))
+            break
+    notes = [f"Passed over {one}." for one in passed]
+    anew = [one.name for one in adapters if one.kind == "state"]
+    left = [name for name in held if name not in taken and name not in (SAVE_COUNTER, *anew)]
+    if anew:
+        notes.append(f"What is tracked as {', '.join(anew)} begins anew.")
+    if left:
+        notes.append(f"Not restored, because it is not tracked: {', '.join(left)}.")
+    epoch = step // steps if steps else 0
+    where = f"`steps()` with step {step}, and `epochs()` with epoch 1: it has no count of epochs"
+    if steps:
+        where = f"epoch {epoch + 1}, by its {step:,} steps at {steps:,} an epoch"
+    warnings.warn(
+        " ".join(
+            [
+                f"Resumed from {backup.path!r}, a checkpoint of {MANAGER}. Goes on with {where}.",
+                *notes,
+                "Its files are left as they are; from the next save on, the checkpoints of this "
+                "package count.",
+            ]
+        ),
+        UserWarning,
+        stacklevel=5,
+    )
+    return progress_at(Place(epoch, 0), step, backup.path)
 
 
 def _tell(backup: StockBackup, progress: TrainingProgress, notes: list[str]) -> None:

@@ -67,6 +67,36 @@ def optimizer_step(optimizer: Any) -> int | None:
     return None if iterations is None else int(to_numpy(iterations))
 
 
+def last_of_execution(callback: Any, batch: int, begun: int | None) -> int:
+    """Return the zero-based index of the last batch that was trained on, at the end of a batch.
+
+    With `steps_per_execution`, Keras before 3.12 reports the first batch of those that were
+    executed together, and later ones the last, also where the data ended before it.
+
+    Args:
+        callback: Which is being called.
+        batch: What it was called with.
+        begun: What its `on_train_batch_begin` was called with; `None` where it was not.
+    """
+    together = getattr(callback.model, "steps_per_execution", 1) or 1
+    first = batch // together * together if begun is None else begun
+    steps = (callback.params or {}).get("steps")
+    last = first + together - 1
+    return min(last, steps - 1) if steps and first < steps else last
+
+
+def was_left(callback: Any, done: int) -> bool:
+    """Return whether training was stopped before the last batch of an epoch, as far as is known.
+
+    Args:
+        callback: Which is being called at the end of the epoch.
+        done: How many of its batches are done.
+    """
+    steps = (callback.params or {}).get("steps")
+    stopped = bool(getattr(callback.model, "stop_training", False))
+    return stopped and steps is not None and 0 < done < steps
+
+
 def plain_logs(logs: Mapping[str, Any] | None) -> dict[str, float]:
     """Return logs as plain numbers; entries that are not one number each are left out.
 
@@ -189,14 +219,35 @@ class Run:
         self.ensure_begun()
         self._set(batches_completed=batch + 1)
 
-    def epoch_ends(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Note that an epoch has ended."""
+    def epoch_ends(
+        self, epoch: int, logs: Mapping[str, float] | None = None, *, left: bool = False
+    ) -> None:
+        """Note that an epoch has ended.
+
+        Args:
+            epoch: Zero-based.
+            logs: Its logs.
+            left: Whether training was stopped before its last batch: then it goes on there.
+        """
         if not self._progress.run_id:
             self._start(epoch)
         numbers = dict(logs or {})
+        if left:
+            self._set(logs=numbers)
+            return
         self._forget_from(epoch)
         self._epochs[epoch] = numbers
         self._set(epochs_completed=epoch + 1, batches_completed=0, logs=numbers)
+
+    def ended(self, epoch: int) -> TrainingProgress:
+        """Let an epoch that was resumed after its last batch be one that has ended.
+
+        This is no training: a restart that does no more is none.
+        """
+        restarted_at, self._restarted_at = self._restarted_at, None
+        self.epoch_ends(epoch, self.notes)
+        self._restarted_at, self.moved = restarted_at, False
+        return self.progress()
 
     def note(self, logs: Mapping[str, float]) -> None:
         """Add to the logs of the epoch under way; what is noted last stands."""

@@ -1,7 +1,8 @@
-"""Backups that Keras' own `BackupAndRestore` left: directory -> *where training was* -> resume.
+"""Backups that stock Keras and TensorFlow left: directory -> *where training was* -> resume.
 
-Two kinds. Keras 3 writes `latest.weights.h5` and, after that, `training_metadata.json`, each in
-place; Keras 2 wrote a TensorFlow checkpoint below `chief/`. Nothing here changes any of them.
+Three kinds. Keras 3's `BackupAndRestore` writes `latest.weights.h5` and, after that,
+`training_metadata.json`, each in place; Keras 2's wrote a TensorFlow checkpoint below `chief/`; and
+`tf.train.CheckpointManager` writes TensorFlow checkpoints. Nothing here changes any of them.
 
 What the numbers in them mean is not what it seems:
 
@@ -27,12 +28,17 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError, CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tf_names import state_of_directory
+from keras_ckpt_tools.formats.tf_run import is_prefix
 from keras_ckpt_tools.metadata import TrainingProgress
 
 ITERATIONS = "optimizer/vars/0"
 _WEIGHTS = "latest.weights.h5"
 _METADATA = "training_metadata.json"
 _CHIEF = "chief"
+MANAGER = "tf.train.CheckpointManager"
+# What `tf.train.Checkpoint` adds to the objects that it was given.
+SAVE_COUNTER = "save_counter"
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,11 @@ class StockBackup:
     lost: str = ""
 
     @property
+    def is_managers(self) -> bool:
+        """Whether it is a checkpoint of several objects, which do not tell of epochs."""
+        return self.kind == MANAGER
+
+    @property
     def is_tensorflow(self) -> bool:
         """Whether it is a TensorFlow checkpoint."""
         return not self.path.endswith((_WEIGHTS, f"{_WEIGHTS}.bkp"))
@@ -126,6 +137,39 @@ def stock_backups(directory: str) -> Iterator[StockBackup]:
     chief = os.path.join(directory, _CHIEF)
     if os.path.isdir(chief) and _names_a_checkpoint(chief):
         yield _backup_of_keras_2(chief)
+    yield from _of_manager(directory)
+
+
+def backup_at(path: str) -> StockBackup | None:
+    """Return the checkpoint of a `tf.train.CheckpointManager` under a prefix, or `None`."""
+    from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
+
+    if not os.path.isfile(f"{path}.index") or is_prefix(path):
+        return None
+    # What objects there were is known of `tf.train.Checkpoint` only.
+    if SAVE_COUNTER not in TfCheckpoint(path).root.children:
+        return None
+    return _managers(path)
+
+
+def _managers(prefix: str) -> StockBackup:
+    return StockBackup(prefix, MANAGER, Place(0, 0, "nothing of epochs", "all"))
+
+
+def _of_manager(directory: str) -> Iterator[StockBackup]:
+    if not os.path.isdir(directory) or not _names_a_checkpoint(directory):
+        return
+    named = [os.path.join(directory, os.path.basename(n)) for n in state_of_directory(directory)]
+    # The newest is named first, and the others as they were written.
+    for prefix in dict.fromkeys([*named[:1], *reversed(named[1:])]):
+        if not os.path.isfile(f"{prefix}.index"):
+            continue
+        try:
+            backup = backup_at(prefix)
+        except DamagedArtefactError:
+            backup = _managers(prefix)  # Whoever opens it finds out why.
+        if backup is not None:
+            yield backup
 
 
 def _names_a_checkpoint(chief: str) -> bool:
@@ -173,10 +217,10 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
 
 
 def progress_of_stock(directory: str) -> TrainingProgress | None:
-    """Return where the training was that Keras' own `BackupAndRestore` backed up.
+    """Return where the training was that stock Keras or TensorFlow saved in a directory.
 
     Args:
-        directory: Its `backup_dir`.
+        directory: The `backup_dir` of a `BackupAndRestore`, or that of a manager.
 
     Returns:
         The record, or `None` where there is no such backup.
@@ -229,6 +273,8 @@ def _count_of_keras_2(prefix: str) -> int | None:
     from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
 
     checkpoint: Any = TfCheckpoint(prefix)
+    if SAVE_COUNTER in checkpoint.root.children:
+        return int(checkpoint.step())
     names = ("model/optimizer/_iterations", "model/optimizer/iter", "train_counter")
     counts = (checkpoint.number(name) for name in names)
     return next((count for count in counts if count is not None), None)
