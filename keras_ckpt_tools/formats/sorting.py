@@ -11,9 +11,31 @@ from dataclasses import dataclass, field
 from keras_ckpt_tools.formats.pairing import Pairing
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["OPTIMIZER_GROUP", "Sorted", "set_optimizers_apart", "sort"]
+__all__ = ["OPTIMIZER_GROUP", "RAW", "Sorted", "is_raw", "set_optimizers_apart", "sort"]
 
 OPTIMIZER_GROUP = "optimizer/"
+
+# Beside the `vars` of a layer: its variables as they are, where Keras saves something else.
+RAW = "raw_vars"
+
+
+def is_raw(path: str) -> bool:
+    """Return whether a path is that of a variable which Keras' own layout does not hold as it is.
+
+    >>> is_raw("layers/dense/raw_vars/0"), is_raw("layers/dense/vars/0")
+    (True, False)
+    """
+    return f"/{RAW}/" in f"/{path}"
+
+
+def vars_beside(path: str) -> str:
+    """Return the group in which Keras keeps what it saves of the layer of such a variable.
+
+    >>> vars_beside("layers/dense/raw_vars/0"), vars_beside("raw_vars/0")
+    ('layers/dense/vars', 'vars')
+    """
+    group = path.rpartition("/")[0]
+    return f"{group.removesuffix(RAW)}vars"
 
 
 @dataclass

@@ -29,6 +29,7 @@ from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.structure import has_state
 from keras_ckpt_tools.formats.tensor_source import (
     ModelSource,
     TensorSource,
@@ -125,7 +126,7 @@ def _model_of(source: ModelSource, plan: Plan) -> Any:
             path=source.path,
             kind=type(model).__name__,
         )
-    if not model.built and source.tensors:
+    if not has_state(model) and source.tensors:
         name = type(model).__name__
         raise NotBuiltError(
             f"The file does not say which shape the {name} was built for, so it has no variables "
