@@ -151,7 +151,13 @@ def compare_source(
     differs = _other_optimizers(needed, source, pairing, renamed.settled, chosen)
     sorted_out = sort(expected, found, pairing, chosen)
     set_optimizers_apart(
-        sorted_out, expected, found, needed.optimizers, differs, optimizer_may_differ
+        sorted_out,
+        expected,
+        found,
+        needed.optimizers,
+        differs,
+        optimizer_may_differ,
+        optimizers_of(source),
     )
     places = places_of(source)
     near = nearest(

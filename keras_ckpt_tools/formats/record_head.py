@@ -39,6 +39,7 @@ class Head:
         tracked: For a checkpoint, the kind of each tracked object by its name.
         state: Further JSON state, by the name of what it belongs to.
         size: Length of the HDF5 file in bytes.
+        finite: Whether its weights are numbers; also where nobody has looked.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Head:
     tracked: Mapping[str, str]
     state: Mapping[str, Any]
     size: int
+    finite: bool = True
 
     @property
     def holds(self) -> frozenset[str]:
@@ -100,7 +102,7 @@ def _head(body: bytes) -> tuple[int, Head | None]:
     _check(numbers, (int, float))
     if min(counts) < 0 or not isinstance(state, dict):
         raise TypeError("its counts are no numbers, or its state is of another type")
-    return found, Head(kind, versions, progress, tracked, state, size)
+    return found, Head(kind, versions, progress, tracked, state, size, not data.get("not_finite"))
 
 
 def _check(values: Iterable[Any], kind: type | tuple[type, ...]) -> None:

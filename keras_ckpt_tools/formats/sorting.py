@@ -103,6 +103,7 @@ def set_optimizers_apart(
     groups: Iterable[str],
     differs: dict[str, str],
     optimizer_may_differ: bool,
+    theirs: Iterable[str] = (),
 ) -> None:
     """Set the state of optimizers apart that goes nowhere, each as a whole.
 
@@ -113,6 +114,7 @@ def set_optimizers_apart(
         groups: Where the model has optimizers.
         differs: Why an optimizer is another one, by its group; takes those that do not fit.
         optimizer_may_differ: Whether it may be that only one side has one.
+        theirs: Where the checkpoint has optimizers, as far as it says.
     """
     everything = (*expected, *found)
     left_out = set(result.left_out)
@@ -122,10 +124,13 @@ def set_optimizers_apart(
         unwanted = {p for p in everything if p.startswith(prefix)} - left_out
         result.skipped += [p for p in everything if p in unwanted]
         result.without(unwanted)
-    if optimizer_may_differ and _only_on_one_side(OPTIMIZER_GROUP, expected, found):
-        unwanted = {p for p in everything if p.startswith(OPTIMIZER_GROUP)} - left_out
-        result.skipped += [p for p in everything if p in unwanted]
-        result.without(unwanted)
+    # Those in attributes of a model (a GAN's) are only there if its own `compile` was called.
+    attributes = {f"{group}/" for group in theirs if group and f"{group}/" not in prefixes}
+    for prefix in sorted({OPTIMIZER_GROUP, *attributes} if optimizer_may_differ else ()):
+        if _only_on_one_side(prefix, expected, found):
+            unwanted = {p for p in everything if p.startswith(prefix)} - left_out
+            result.skipped += [p for p in everything if p in unwanted]
+            result.without(unwanted)
     unfit = [*result.missing, *result.unexpected, *result.shape, *result.dtype]
     for prefix in sorted(prefixes):
         count = sum(p.startswith(prefix) for p in unfit)

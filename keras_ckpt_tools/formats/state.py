@@ -10,6 +10,7 @@ back what they had.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import warnings
@@ -24,12 +25,12 @@ from keras import ops
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import NotBuiltError
 from keras_ckpt_tools.formats.comparison import RANDOM_GROUP, compare_source, misfit
-from keras_ckpt_tools.formats.naming import group_name
-from keras_ckpt_tools.formats.sorting import RAW, is_raw, vars_beside
 from keras_ckpt_tools.formats.direct import handles_of
+from keras_ckpt_tools.formats.naming import group_name
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
 from keras_ckpt_tools.formats.sharing import Handle, as_array, as_tensor, assign, handle_of, read
+from keras_ckpt_tools.formats.sorting import RAW, is_raw, vars_beside
 from keras_ckpt_tools.formats.stores import (
     AssetsProbe,
     Captured,
@@ -382,8 +383,19 @@ def _held(variable: Any) -> Any:
     return value
 
 
-def build_like(saveable: Any, build_config: Mapping[str, Any] | None, name: str) -> None:
+def build_like(
+    saveable: Any,
+    build_config: Mapping[str, Any] | None,
+    name: str,
+    parts: Mapping[str, Any] | None = None,
+) -> None:
     """Build a model or layer that has no variables yet from what it was built with when saved.
+
+    Args:
+        saveable: The model or layer.
+        build_config: What it was built with.
+        name: What it is called, for messages.
+        parts: What its layers were built with, by group; see `built_parts`.
 
     Raises:
         NotBuiltError: the shape is not on record, or does not build it.
@@ -398,8 +410,38 @@ def build_like(saveable: Any, build_config: Mapping[str, Any] | None, name: str)
         if saveable.variables and not failed:
             # Keras builds the layers of a subclassed model by a trial run, and forgets its flag.
             saveable.built = True
+    if parts and not is_whole(saveable):
+        _build_parts(saveable, parts)
     if not has_state(saveable):
         raise not_built(saveable, name, "restored")
+
+
+def built_parts(saveable: Any) -> dict[str, Any]:
+    """Return what the layers of a model were built with, by group, where it is not built itself.
+
+    A model without `call` has no build config, and may have layers that the first batch builds.
+    """
+    if getattr(saveable, "built", True):
+        return {}
+    configs = {
+        group: layer.get_build_config() for group, layer in _layers_by_group(saveable).items()
+    }
+    return {group: config for group, config in configs.items() if group and config}
+
+
+def _build_parts(saveable: Any, parts: Mapping[str, Any]) -> None:
+    layers = _layers_by_group(saveable)
+    for group in sorted(parts):
+        layer = layers.get(group)
+        if layer is not None and not layer.built:
+            # What cannot be built so is missing in the comparison that follows.
+            with contextlib.suppress(Exception):
+                layer.build_from_config(dict(parts[group]))
+
+
+def _layers_by_group(saveable: Any) -> dict[str, Any]:
+    groups = capture(saveable).groups
+    return {groups[id(one)]: one for one in parts_of(saveable) if id(one) in groups}
 
 
 def not_built(saveable: Any, name: str, what: str) -> NotBuiltError:

@@ -132,7 +132,7 @@ def _model_of(source: ModelSource, plan: Plan) -> Any:
             f"The file does not say which shape the {name} was built for, so it has no variables "
             "to restore into.",
             received=f"path={source.path!r}",
-            remedy=f"Make the {name} yourself, call it on one batch of data, and call "
+            remedy=f"Make the {name} yourself, {_how_to_build(model)}, and call "
             f"`kct.load_weights(model, {source.path!r})`.",
             name=name,
         )
@@ -140,6 +140,12 @@ def _model_of(source: ModelSource, plan: Plan) -> Any:
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
     return model
+
+
+def _how_to_build(model: Any) -> str:
+    if type(model).call in (keras.Model.call, keras.layers.Layer.call):
+        return "call each of its layers on one batch of data (it has no `call` itself)"
+    return "call it on one batch of data"
 
 
 class _WithFreshOptimizer:

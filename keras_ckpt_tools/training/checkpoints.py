@@ -37,7 +37,7 @@ from keras_ckpt_tools.storage.retention import Policy
 from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
-from keras_ckpt_tools.training.choosing import choose_newest, other_major
+from keras_ckpt_tools.training.choosing import Choice, choose_newest, other_major
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
 from keras_ckpt_tools.training.pick_up import pick_up
@@ -271,12 +271,15 @@ class Checkpoints:
         tops = {path.split("/", 2)[1] for path in paths if path.startswith("model/")}
         return tuple((top, f"model/{top}") for top in sorted(tops) if top not in self.objects)
 
-    def restore(self, path: str, differences: Differences = _no_differences) -> Restored:
+    def restore(
+        self, path: str, differences: Differences = _no_differences, *, accept_nan: bool = True
+    ) -> Restored:
         """Restore all tracked objects from one checkpoint, or none.
 
         Args:
             path: The file.
             differences: Says what else does not fit, before anything is changed.
+            accept_nan: Whether it may have NaN in its weights; `NotFinite` is raised if not.
 
         Raises:
             ArtefactKindError: it is no checkpoint of tracked objects.
@@ -299,7 +302,7 @@ class Checkpoints:
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
-            restore_all(self._adapters, source, record, found)
+            restore_all(self._adapters, source, record, found, accept_nan=accept_nan)
         self.kept.goes_on_from(path)
         return restored
 
@@ -307,6 +310,8 @@ class Checkpoints:
         self, differences: Differences = _no_differences, steps: int | None = None
     ) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
+
+        One with NaN in its weights is passed over too, as long as the run has another.
 
         Where there is none of ours, a backup of Keras' own `BackupAndRestore` will do.
 
@@ -319,10 +324,15 @@ class Checkpoints:
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        chosen = choose_newest(self.directory, lambda path: self.restore(path, differences))
+        chosen = choose_newest(
+            self.directory,
+            lambda path, accept_nan: self.restore(path, differences, accept_nan=accept_nan),
+        )
         self.kept.found(chosen.saved)
         passed = [f"{path}: {why}" for path, why in chosen.passed]
         if chosen.result is not None:
+            if chosen.not_finite:
+                warnings.warn(_about_nan(chosen), UserWarning, stacklevel=3)
             if passed:
                 warnings.warn(
                     f"Resuming from {chosen.result.path}; passed over damaged checkpoints:\n  "
@@ -341,6 +351,21 @@ class Checkpoints:
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
         return Restored(*picked, {}) if picked else None
+
+
+def _about_nan(chosen: Choice[Restored]) -> str:
+    lines = "".join(f"\n  {path}: {why}" for path, why in chosen.not_finite)
+    if any(path == chosen.path for path, _ in chosen.not_finite):
+        return (
+            f"Resuming from {chosen.path}, although its weights are not finite, because there is no "
+            f"other checkpoint of the run:{lines}\nTraining does not recover from NaN. Pass "
+            "`resume='never'` to start over."
+        )
+    return (
+        f"Resuming from {chosen.path}; newer checkpoints have weights that are not finite, and were "
+        f"passed over:{lines}\nThe same steps may lead there again: lower the learning rate, clip "
+        "gradients, or check the data."
+    )
 
 
 def check_format(format: Format) -> Format:

@@ -14,12 +14,14 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError, RestoreError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import Comparison, Needed, compare_source, misfit
+from keras_ckpt_tools.formats.finite import spoiled_in
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sorting import RAW, is_raw
 from keras_ckpt_tools.formats.stores import built_on
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.training.beside import is_beside
+from keras_ckpt_tools.training.choosing import NotFinite
 from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
 from keras_ckpt_tools.training.tracked import Adapter, adapt
 
@@ -34,6 +36,8 @@ def restore_all(
     source: TensorSource,
     record: Record,
     differences: Sequence[str] = (),
+    *,
+    accept_nan: bool = True,
 ) -> None:
     """Restore all tracked objects from an open checkpoint, or none.
 
@@ -42,12 +46,17 @@ def restore_all(
         source: The checkpoint.
         record: Its record.
         differences: What else does not fit, as sentences.
+        accept_nan: Whether it may have NaN in its weights.
 
     Raises:
+        NotFinite: it has, and it may not; nothing was changed.
         RestoreError: something does not fit; nothing was changed.
         NotBuiltError: an object has no variables, and what it needs for that is not known.
         DamagedArtefactError: bytes have changed.
     """
+    if not accept_nan and record.not_finite:
+        raise NotFinite(record.not_finite)
+    file = source
     _check_names(adapters, source.path, record)
     _prepare(adapters, record, source)
     source = as_they_are_now(source, adapters, record)
@@ -55,9 +64,12 @@ def restore_all(
     report = compared.report
     if not report or differences:
         raise misfit(report, remedy=_REMEDY, differences=differences)
-    _tell_of_raw(report)
     arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
-    for path, array in compared.read().items():
+    read = compared.read()
+    if not accept_nan and (paths := spoiled_in(file, record)):
+        raise NotFinite(paths)
+    _tell_of_raw(report)
+    for path, array in read.items():
         name, _, inner = path.partition("/")
         arrays[name][inner] = array
     undo: list[Callable[[], None]] = []

@@ -155,10 +155,14 @@ class KerasAdapter(Adapter):
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
         get = getattr(self.target, "get_build_config", None)
-        return TrackedObject(self.kind, build_config=_plain(get()) if get else None)
+        return TrackedObject(
+            self.kind,
+            build_config=_plain(get()) if get else None,
+            parts=_plain(state.built_parts(self.target)),
+        )
 
     def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
-        state.build_like(self.target, described.build_config, self.name)
+        state.build_like(self.target, described.build_config, self.name, described.parts)
         build_compiled_optimizer(self.target)
 
     def remember(self) -> Callable[[], None]:
