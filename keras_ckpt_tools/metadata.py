@@ -302,6 +302,7 @@ class TrackedObject(_Value):
         state: The JSON part of the state of an object that is not made of variables.
         parts: What the layers of a model were built with that it did not build itself, by the path
             of their group below its name.
+        flags: Whether quantized layers have been calibrated: their attributes, by group.
     """
 
     kind: str
@@ -309,6 +310,7 @@ class TrackedObject(_Value):
     built_on: tuple[str, ...] | None = None
     state: Any = None
     parts: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -318,6 +320,7 @@ class TrackedObject(_Value):
                 **data,
                 "built_on": None if built_on is None else tuple(built_on),
                 "parts": data.get("parts") or {},
+                "flags": data.get("flags") or {},
             }
         )
 

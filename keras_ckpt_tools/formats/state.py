@@ -335,27 +335,67 @@ def pour(
     Raises:
         Refused: layers refused their state.
     """
-    raw = {}
+    direct: dict[str, Any] = {}
+    complete: list[Any] = []
     if any(map(is_raw, arrays)):
-        raw = (captured or capture(saveable, skip)).raw
+        captured = captured or capture(saveable, skip)
+        direct, complete = _known_as_they_are(saveable, captured, arrays)
     for index, variable in enumerate(_seed_states(saveable)):
         if (path := f"{RANDOM_GROUP}{index}") in arrays:
             variable.assign(arrays[path])
     refused: dict[int, tuple[Any, Exception]] = {}
-    load_state(
-        saveable,
-        weights_store=FillStore(arrays),
-        assets_store=internals.DiskIOStore(assets, mode="r") if assets else None,
-        visited_saveables={id(item) for item in skip},
-        failed_saveables=set(),
-        error_msgs=refused,
-    )
+    with _not_asked(complete):
+        load_state(
+            saveable,
+            weights_store=FillStore(arrays),
+            assets_store=internals.DiskIOStore(assets, mode="r") if assets else None,
+            visited_saveables={id(item) for item in skip},
+            failed_saveables=set(),
+            error_msgs=refused,
+        )
     if refused:
         raise Refused(list(refused.values()))
     # Last: a layer's own method may have changed them.
-    for path, variable in raw.items():
-        if path in arrays:
-            variable.assign(arrays[path])
+    for path, variable in direct.items():
+        variable.assign(arrays[path])
+
+
+def _known_as_they_are(
+    saveable: Any, captured: Captured, arrays: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the variables of layers of which each is in `arrays`, by path; and those layers.
+
+    Keras' own layers need not be asked to load what they have made of their variables for a save:
+    some refuse that, or count as calibrated from then on. A layer of the user's is asked, because
+    there may be more to it than variables.
+    """
+    groups = {path.rpartition(f"{RAW}/")[0] for path in captured.raw if path in arrays}
+    direct = {
+        path: value
+        for path, value in captured.with_raw().values.items()
+        if path in arrays
+        and isinstance(value, keras.Variable)
+        and path.rpartition("/")[0].removesuffix(RAW).removesuffix("vars") in groups
+    }
+    layers = _by_group(saveable, captured).items()
+    return direct, [
+        layer
+        for group, layer in layers
+        if (f"{group}/" if group else "") in groups
+        and type(layer).load_own_variables.__module__.startswith("keras.")
+    ]
+
+
+@contextmanager
+def _not_asked(layers: Iterable[Any]) -> Iterator[None]:
+    layers = list(layers)
+    for layer in layers:
+        vars(layer)["load_own_variables"] = lambda store: None
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["load_own_variables"]
 
 
 def remember(saveable: Any) -> Callable[[], None]:
@@ -439,8 +479,41 @@ def _build_parts(saveable: Any, parts: Mapping[str, Any]) -> None:
                 layer.build_from_config(dict(parts[group]))
 
 
+def calibrated(saveable: Any) -> dict[str, dict[str, bool]]:
+    """Return whether quantized layers have been calibrated, by group.
+
+    Keras keeps that in attributes (`is_gptq_calibrated`), computes by them, and sets them at every
+    load.
+    """
+    if all(getattr(part, "quantization_mode", None) is None for part in parts_of(saveable)):
+        return {}
+    flags = {group: _flags_of(layer) for group, layer in _layers_by_group(saveable).items()}
+    return {group: found for group, found in flags.items() if found}
+
+
+def set_calibrated(saveable: Any, flags: Mapping[str, Mapping[str, bool]]) -> None:
+    """Give quantized layers what `calibrated` returned."""
+    layers = _layers_by_group(saveable) if flags else {}
+    for group, layer in layers.items():
+        for name, value in flags.get(group, {}).items():
+            if name in _flags_of(layer):
+                setattr(layer, name, bool(value))
+
+
+def _flags_of(layer: Any) -> dict[str, bool]:
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if isinstance(value, bool) and name.startswith("is_") and name.endswith("_calibrated")
+    }
+
+
 def _layers_by_group(saveable: Any) -> dict[str, Any]:
-    groups = capture(saveable).groups
+    return _by_group(saveable, capture(saveable))
+
+
+def _by_group(saveable: Any, captured: Captured) -> dict[str, Any]:
+    groups = captured.groups
     return {groups[id(one)]: one for one in parts_of(saveable) if id(one) in groups}
 
 
@@ -456,7 +529,7 @@ def not_built(saveable: Any, name: str, what: str) -> NotBuiltError:
     callable_ = type(saveable).call not in (keras.Model.call, keras.layers.Layer.call)
     remedy = "Call it on one batch of data, or call its `build(input_shape)`, first."
     if not callable_:
-        layers = [lay.name for lay in saveable._flatten_layers(include_self=False) if not lay.built]
+        layers = [lay.name for lay in saveable._flatten_layers(False, False) if not lay.built]
         remedy = (
             f"{kind} has no `call`, so build its layers first, with `layer.build(input_shape)` or "
             f"by calling each on one batch of data: {', '.join(layers) or 'it has none yet'}."

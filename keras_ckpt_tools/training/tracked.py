@@ -159,6 +159,7 @@ class KerasAdapter(Adapter):
             self.kind,
             build_config=_plain(get()) if get else None,
             parts=_plain(state.built_parts(self.target)),
+            flags=state.calibrated(self.target),
         )
 
     def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
@@ -170,6 +171,7 @@ class KerasAdapter(Adapter):
 
     def put_back(self, arrays: Arrays, described: TrackedObject) -> None:
         state.pour(self.target, dict(arrays), skip=self._skip())
+        state.set_calibrated(self.target, described.flags)
 
 
 class OptimizerAdapter(KerasAdapter):
