@@ -38,6 +38,12 @@ def _rnn(cell: Callable[[], Any]) -> Callable[[], Any]:
     return lambda: layers.RNN(cell(), stateful=True)
 
 
+def _normalization() -> Any:
+    layer = layers.Normalization(mean=0.5, variance=2.0)
+    layer.build((BATCH, *VECTOR))  # Inside the trial run of another model it cannot be.
+    return layer
+
+
 # By name: how it is made, and the shape of a sample, or several.
 CASES: dict[str, tuple[Callable[[], Any], Any]] = {
     "Activation": (lambda: layers.Activation("relu"), VECTOR),
@@ -71,7 +77,7 @@ CASES: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: layers.MultiHeadAttention(2, 2, dropout=0.3),
         ["call", ROWS, ROWS],
     ),
-    "Normalization": (lambda: layers.Normalization(mean=0.5, variance=2.0), VECTOR),
+    "Normalization": (_normalization, VECTOR),
     "Permute": (lambda: layers.Permute((2, 1)), ROWS),
     "Pipeline": (lambda: layers.Pipeline([layers.RandomFlip(), layers.RandomContrast(0.3)]), IMAGE),
     "RNN": (_rnn(lambda: [layers.LSTMCell(2), layers.SimpleRNNCell(2)]), ROWS),

@@ -357,14 +357,14 @@ def _about_nan(chosen: Choice[Restored]) -> str:
     lines = "".join(f"\n  {path}: {why}" for path, why in chosen.not_finite)
     if any(path == chosen.path for path, _ in chosen.not_finite):
         return (
-            f"Resuming from {chosen.path}, although its weights are not finite, because there is no "
-            f"other checkpoint of the run:{lines}\nTraining does not recover from NaN. Pass "
-            "`resume='never'` to start over."
+            f"Resuming from {chosen.path}, although its weights are not finite: there is no other "
+            f"checkpoint of the run.{lines}\nTraining does not recover from NaN. To start over, "
+            "pass `resume='never'`."
         )
     return (
-        f"Resuming from {chosen.path}; newer checkpoints have weights that are not finite, and were "
-        f"passed over:{lines}\nThe same steps may lead there again: lower the learning rate, clip "
-        "gradients, or check the data."
+        f"Resuming from {chosen.path}; newer checkpoints have weights that are not finite, and "
+        f"were passed over:{lines}\nThe same steps may lead there again: lower the learning rate, "
+        "clip gradients, or check the data."
     )
 
 

@@ -39,7 +39,7 @@ class RandomStates:
     | the seed of TensorFlow, and its seeds for eager ops | `tf.random.set_seed` |
     | `tf.random.get_global_generator()`, if it exists | `tf.random.set_global_generator` |
     | Keras' global seed generator, if it exists, and its seed | `keras.utils.set_random_seed` |
-    | PyTorch's, on the CPU and on each CUDA device, if the program uses PyTorch | `torch.manual_seed` |
+    | PyTorch's, on CPU and CUDA devices, if the program uses PyTorch | `torch.manual_seed` |
 
     Keras' part belongs to a thread, so use this in the thread that trains.
 
