@@ -300,18 +300,28 @@ class TrackedObject(_Value):
         build_config: What a Keras model or layer was built with, or `None`.
         built_on: For an optimizer, the paths of the variables it was built on, in order.
         state: The JSON part of the state of an object that is not made of variables.
+        parts: What the layers of a model were built with that it did not build itself, by the path
+            of their group below its name.
+        flags: Whether quantized layers have been calibrated: their attributes, by group.
     """
 
     kind: str
     build_config: Mapping[str, Any] | None = None
     built_on: tuple[str, ...] | None = None
     state: Any = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         built_on = data.get("built_on")
         return super().from_json(
-            {**data, "built_on": None if built_on is None else tuple(built_on)}
+            {
+                **data,
+                "built_on": None if built_on is None else tuple(built_on),
+                "parts": data.get("parts") or {},
+                "flags": data.get("flags") or {},
+            }
         )
 
 
@@ -329,6 +339,8 @@ class Record(_Value):
         names: What layers and optimizers were called, by the path of their group
             (`"layers/dense_1"`); the empty path is the model itself.
         optimizers: Whose state it is that a group holds, by its path.
+        not_finite: Paths of weights and optimizer state with NaN, or with infinity where that
+            cannot be meant; the first few. `None` where the writer did not look.
         tensors: Every tensor, in the order of the file.
         skeleton_digest: XXH3 (128 bits) of all bytes of the HDF5 file behind the record that
             belong to no tensor.
@@ -344,6 +356,7 @@ class Record(_Value):
     state: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
+    not_finite: tuple[str, ...] | None = None
     tensors: Sequence[TensorInfo] = ()
     skeleton_digest: str = ""
     size: int = 0
@@ -374,6 +387,11 @@ class Record(_Value):
                     group: OptimizerState.from_json(o)
                     for group, o in (data.get("optimizers") or {}).items()
                 },
+                "not_finite": _paths(data.get("not_finite")),
                 "tensors": tuple(TensorInfo.from_json(t) for t in data.get("tensors") or ()),
             }
         )
+
+
+def _paths(value: Any) -> tuple[str, ...] | None:
+    return None if value is None else tuple(map(str, value))

@@ -20,7 +20,7 @@ from keras_ckpt_tools.formats.optimizer_kinds import why_not
 from keras_ckpt_tools.formats.pairing import Pairing, given_name, pair
 from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
-from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP, set_optimizers_apart, sort
+from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP, is_raw, set_optimizers_apart, sort
 from keras_ckpt_tools.formats.suggestions import nearest
 from keras_ckpt_tools.formats.tensor_source import (
     TensorSource,
@@ -147,10 +147,17 @@ def compare_source(
     pairing = pair(expected, found, needed.names, names, renamed.settled)
     unpaired = found.keys() - pairing.paths.values()
     chosen = selection.chosen((*expected, *unpaired), (*expected, *found)) - left_alone
+    chosen -= _raw_unlike(expected, found, pairing)
     differs = _other_optimizers(needed, source, pairing, renamed.settled, chosen)
     sorted_out = sort(expected, found, pairing, chosen)
     set_optimizers_apart(
-        sorted_out, expected, found, needed.optimizers, differs, optimizer_may_differ
+        sorted_out,
+        expected,
+        found,
+        needed.optimizers,
+        differs,
+        optimizer_may_differ,
+        optimizers_of(source),
     )
     places = places_of(source)
     near = nearest(
@@ -200,6 +207,37 @@ def compare_source(
         ),
     )
     return Comparison(report, source, pairing.paths)
+
+
+def _raw_unlike(
+    expected: Mapping[str, TensorInfo], found: Mapping[str, TensorInfo], pairing: Pairing
+) -> set[str]:
+    """Return the paths of `raw_vars` that are of no use: of a layer all of them fit, or none.
+
+    Without them the layer has what Keras' own layout holds of it. So adapters may be loaded into a
+    model without, or with adapters of another rank: merged, as Keras does it.
+    """
+    ours, theirs = _raw_groups(expected), _raw_groups(found)
+    fits: set[str] = set()
+    for paths in ours.values():
+        pairs = {path: pairing.paths.get(path, "") for path in paths}
+        others = {other.rpartition("/")[0] for other in pairs.values()}
+        whole = len(others) == 1 and set(pairs.values()) == theirs.get(others.pop())
+        if whole and all(_alike(expected[p], found[o]) for p, o in pairs.items()):
+            fits |= {*pairs, *pairs.values()}
+    return set().union(*ours.values(), *theirs.values()) - fits
+
+
+def _alike(one: TensorInfo, other: TensorInfo) -> bool:
+    return (one.shape, one.dtype) == (other.shape, other.dtype)
+
+
+def _raw_groups(paths: Iterable[str]) -> dict[str, set[str]]:
+    groups: dict[str, set[str]] = {}
+    for path in paths:
+        if is_raw(path):
+            groups.setdefault(path.rpartition("/")[0], set()).add(path)
+    return groups
 
 
 def _other_optimizers(

@@ -195,7 +195,7 @@ def given_name(name: str | None, segment: str) -> str | None:
     >>> given_name("dense_7", "dense_1"), given_name("head", "dense_1")
     (None, 'head')
     """
-    made_up = name is None or _NUMBER.sub("", name) == _NUMBER.sub("", segment)
+    made_up = not name or _NUMBER.sub("", name) == _NUMBER.sub("", segment)
     return None if made_up else name
 
 

@@ -52,6 +52,7 @@ class Head:
         tracked: For a checkpoint, the kind of each tracked object by its name.
         state: Further JSON state, by the name of what it belongs to.
         size: Length of the HDF5 file in bytes.
+        finite: Whether its weights are numbers; also where nobody has looked.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Head:
     tracked: Mapping[str, str]
     state: Mapping[str, Any]
     size: int
+    finite: bool = True
 
     @property
     def holds(self) -> frozenset[str]:
@@ -103,7 +105,7 @@ def _head(body: bytes) -> tuple[int, Head | None]:
         raise TypeError("its kinds or versions are no texts, or its state is of another type")
     if not isinstance(size, int) or size < 0:
         raise TypeError("its size is no number")
-    return found, Head(kind, versions, progress, tracked, state, size)
+    return found, Head(kind, versions, progress, tracked, state, size, not data.get("not_finite"))
 
 
 def _cut(body: bytes) -> dict[str, Any] | None:

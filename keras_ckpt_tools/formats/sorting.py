@@ -11,9 +11,31 @@ from dataclasses import dataclass, field
 from keras_ckpt_tools.formats.pairing import Pairing
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["OPTIMIZER_GROUP", "Sorted", "set_optimizers_apart", "sort"]
+__all__ = ["OPTIMIZER_GROUP", "RAW", "Sorted", "is_raw", "set_optimizers_apart", "sort"]
 
 OPTIMIZER_GROUP = "optimizer/"
+
+# Beside the `vars` of a layer: its variables as they are, where Keras saves something else.
+RAW = "raw_vars"
+
+
+def is_raw(path: str) -> bool:
+    """Return whether a path is that of a variable which Keras' own layout does not hold as it is.
+
+    >>> is_raw("layers/dense/raw_vars/0"), is_raw("layers/dense/vars/0")
+    (True, False)
+    """
+    return f"/{RAW}/" in f"/{path}"
+
+
+def vars_beside(path: str) -> str:
+    """Return the group in which Keras keeps what it saves of the layer of such a variable.
+
+    >>> vars_beside("layers/dense/raw_vars/0"), vars_beside("raw_vars/0")
+    ('layers/dense/vars', 'vars')
+    """
+    group = path.rpartition("/")[0]
+    return f"{group.removesuffix(RAW)}vars"
 
 
 @dataclass
@@ -81,6 +103,7 @@ def set_optimizers_apart(
     groups: Iterable[str],
     differs: dict[str, str],
     optimizer_may_differ: bool,
+    theirs: Iterable[str] = (),
 ) -> None:
     """Set the state of optimizers apart that goes nowhere, each as a whole.
 
@@ -91,6 +114,7 @@ def set_optimizers_apart(
         groups: Where the model has optimizers.
         differs: Why an optimizer is another one, by its group; takes those that do not fit.
         optimizer_may_differ: Whether it may be that only one side has one.
+        theirs: Where the checkpoint has optimizers, as far as it says.
     """
     everything = (*expected, *found)
     left_out = set(result.left_out)
@@ -100,10 +124,13 @@ def set_optimizers_apart(
         unwanted = {p for p in everything if p.startswith(prefix)} - left_out
         result.skipped += [p for p in everything if p in unwanted]
         result.without(unwanted)
-    if optimizer_may_differ and _only_on_one_side(OPTIMIZER_GROUP, expected, found):
-        unwanted = {p for p in everything if p.startswith(OPTIMIZER_GROUP)} - left_out
-        result.skipped += [p for p in everything if p in unwanted]
-        result.without(unwanted)
+    # Those in attributes of a model (a GAN's) are only there if its own `compile` was called.
+    attributes = {f"{group}/" for group in theirs if group and f"{group}/" not in prefixes}
+    for prefix in sorted({OPTIMIZER_GROUP, *attributes} if optimizer_may_differ else ()):
+        if _only_on_one_side(prefix, expected, found):
+            unwanted = {p for p in everything if p.startswith(prefix)} - left_out
+            result.skipped += [p for p in everything if p in unwanted]
+            result.without(unwanted)
     unfit = [*result.missing, *result.unexpected, *result.shape, *result.dtype]
     for prefix in sorted(prefixes):
         count = sum(p.startswith(prefix) for p in unfit)

@@ -10,7 +10,9 @@ back what they had.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,27 +22,35 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import NotBuiltError
-from keras_ckpt_tools.formats.comparison import (
-    OPTIMIZER_GROUP,
-    RANDOM_GROUP,
-    compare_source,
-    misfit,
-)
+from keras_ckpt_tools.formats.comparison import RANDOM_GROUP, compare_source, misfit
 from keras_ckpt_tools.formats.direct import asks_for_files, handles_of
+from keras_ckpt_tools.formats.naming import group_name
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
 from keras_ckpt_tools.formats.sharing import Handle, as_array, as_tensor, assign, handle_of, read
+from keras_ckpt_tools.formats.sorting import RAW, is_raw, vars_beside
 from keras_ckpt_tools.formats.stores import (
     AssetsProbe,
     AssetsWhenAsked,
     Captured,
     CaptureStore,
     FillStore,
+    Visited,
 )
-from keras_ckpt_tools.formats.structure import parts_of, saves_as_keras, variables_of
+from keras_ckpt_tools.formats.structure import (
+    has_state,
+    is_whole,
+    optimizers_of,
+    parts_of,
+    variables_of,
+)
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.walk import load_state, save_state
+
+# Variables are looked for in lists and dicts that are not nested deeper.
+_LEVELS = 4
 
 
 def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
@@ -53,26 +63,118 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         skip: Objects inside it to leave out.
     """
     store = CaptureStore()
-    visited = {id(item) for item in skip}
-    for group, optimizer in _optimizers(saveable):
-        if id(optimizer) not in visited and _hands_out_copies(optimizer):
-            own = store.make(group.rstrip("/"), {"name": optimizer.name})
-            own.update((str(index), v) for index, v in enumerate(optimizer.variables))
-            visited.add(id(optimizer))
-    store.captured.optimizers.update(
-        (group.rstrip("/"), (type(one).__name__, _trained_by(one)))
-        for group, one in _optimizers(saveable)
-        if all(one is not item for item in skip)
-    )
+    skip = {id(item) for item in skip}
+    optimizers = [one for one in optimizers_of(saveable) if id(one) not in skip]
+    visited = Visited(store, skip)
     probe = AssetsProbe()
-    with _silent_until_filled(saveable, store.captured):
+    with _silent_until_filled(saveable, store.captured), _by_reference(optimizers):
         save_state(saveable, weights_store=store, assets_store=probe, visited_saveables=visited)
+    groups = visited.groups
+    store.captured.optimizers.update(
+        (groups[id(one)], (type(one).__name__, _trained_by(one)))
+        for one in optimizers
+        if id(one) in groups
+    )
     values = store.captured.values
-    for index, variable in enumerate(_seed_states(saveable)):
+    seeds = _seed_states(saveable)
+    for index, variable in enumerate(seeds):
         values[f"{RANDOM_GROUP}{index}"] = variable
     return dataclasses.replace(
-        store.captured, has_assets=probe.asked_for, visited=frozenset(visited)
+        store.captured,
+        has_assets=probe.asked_for,
+        visited=frozenset(visited),
+        groups=groups,
+        raw=_raw_of(saveable, groups, values.values()),
+        holders=_holders(saveable, groups, store.captured.asked),
     )
+
+
+@contextmanager
+def _by_reference(optimizers: Iterable[Any]) -> Iterator[None]:
+    """Let optimizers of Keras' own hand out their variables, where Keras would copy each."""
+    stock = [one for one in optimizers if _hands_out_copies(one)]
+    for one in stock:
+        # Not by `setattr`, which Keras and TensorFlow would notice.
+        vars(one)["save_own_variables"] = functools.partial(_hand_out, one)
+    try:
+        yield
+    finally:
+        for one in stock:
+            del vars(one)["save_own_variables"]
+
+
+def _hand_out(optimizer: Any, store: Any) -> None:
+    store.update((str(index), variable) for index, variable in enumerate(optimizer.variables))
+
+
+def optimizers_by_group(captured: Captured, saveable: Any) -> dict[str, Any]:
+    """Return the optimizers of an object by the group that each has in what was captured."""
+    return {
+        captured.groups[id(one)]: one
+        for one in optimizers_of(saveable)
+        if id(one) in captured.groups
+    }
+
+
+def _raw_of(saveable: Any, groups: Mapping[int, str], written: Iterable[Any]) -> dict[str, Any]:
+    """Return the variables of layers that Keras' layout does not hold as they are, by path.
+
+    A layer may leave variables out of what it saves (the states of a stateful RNN), or save what it
+    has made of them (a kernel with its adapters merged into it). They are found by looking at what
+    each layer has and at what it gave away.
+    """
+    known = {id(value) for value in written}
+    for optimizer in optimizers_of(saveable):
+        known.update(map(id, optimizer.variables))
+    found: dict[str, Any] = {}
+    for number, part in enumerate(parts_of(saveable)):
+        kind = group_name(type(part).__name__)
+        # Keras before 3.13 passes over layers in nested containers.
+        group = groups.get(id(part), f"{RAW}/{kind}_{number}")
+        prefix = f"{group}/{RAW}/" if group else f"{RAW}/"
+        own = [v for v in _own_variables(part) if id(v) not in known]
+        known.update(map(id, own))
+        found |= {f"{prefix}{index}": variable for index, variable in enumerate(own)}
+    return found
+
+
+def _own_variables(layer: Any) -> Iterator[Any]:
+    """Yield the variables in the attributes of a layer, those of other objects not included."""
+    yield from layer._trainable_variables
+    yield from layer._non_trainable_variables
+    for name, value in list(vars(layer).items()):
+        if not name.startswith("_self_"):  # TensorFlow's second names for the same objects.
+            yield from _variables_in(value, 0)
+
+
+def _variables_in(value: Any, level: int) -> Iterator[Any]:
+    if isinstance(value, keras.Variable):
+        yield value
+    elif isinstance(value, keras.random.SeedGenerator):
+        yield value.state
+    elif isinstance(value, (list, tuple, dict)) and level < _LEVELS:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _variables_in(item, level + 1)
+
+
+def _holders(saveable: Any, groups: Mapping[int, str], asked: Iterable[str]) -> frozenset[str]:
+    """Return the groups above others that belong to objects and not to lists, and have no name."""
+    objects = {
+        groups[id(one)]: one
+        for one in (*parts_of(saveable), *optimizers_of(saveable))
+        if id(one) in groups
+    }
+    objects.setdefault("", saveable)
+    named = {path.removesuffix("vars").rstrip("/") for path in asked}
+    above = {group.rpartition("/")[0] for group in named} - named - {""}
+    found = set()
+    for group in sorted(above):
+        parent, _, attribute = group.rpartition("/")
+        value = getattr(objects.get(parent), attribute, None)
+        if isinstance(value, internals.KerasSaveable):
+            objects[group] = value
+            found.add(group)
+    return frozenset(found)
 
 
 @contextmanager
@@ -94,15 +196,6 @@ def _has_no_weights_yet(layer: Any) -> bool:
     return looks_up and not hasattr(layer, "idf_weights_const")
 
 
-def _optimizers(saveable: Any) -> Iterator[tuple[str, Any]]:
-    group = ""
-    if not isinstance(saveable, keras.optimizers.Optimizer):
-        saveable, group = getattr(saveable, "optimizer", None), OPTIMIZER_GROUP
-    while isinstance(saveable, keras.optimizers.Optimizer):
-        yield group, saveable
-        saveable, group = getattr(saveable, "inner_optimizer", None), f"{group}inner_optimizer/"
-
-
 def _trained_by(optimizer: Any) -> list[Any]:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     trained = getattr(inner, "_trainable_variables", ())
@@ -113,11 +206,8 @@ def _trained_by(optimizer: Any) -> list[Any]:
 
 def _hands_out_copies(optimizer: Any) -> bool:
     """Return whether it is known what an optimizer would save: copies of its variables."""
-    kind = type(optimizer)
-    stock = kind.save_own_variables is keras.optimizers.Optimizer.save_own_variables
-    # `MultiOptimizer` has its several optimizers asked as well, under paths of their own.
-    alone = not hasattr(optimizer, "inner_optimizer") and not hasattr(optimizer, "optimizers")
-    return alone and stock and saves_as_keras(kind)
+    method = type(optimizer).save_own_variables
+    return method is keras.optimizers.Optimizer.save_own_variables
 
 
 def _seed_states(saveable: Any) -> list[Any]:
@@ -167,6 +257,8 @@ def fill(
             was changed.
     """
     captured = capture(saveable)
+    if any(map(is_raw, source.tensors)):
+        captured = captured.with_raw()
     unknown = tuple(captured.unknown)
     taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
     needed = captured.needed()
@@ -183,8 +275,7 @@ def fill(
         return report
     undo = remember(saveable)
     try:
-        present = {p: to_numpy(v) for p, v in captured.values.items() if p not in arrays}
-        pour(saveable, arrays | present, assets)
+        pour(saveable, completed(arrays, captured), assets, captured=captured)
     except BaseException as error:
         undo()
         if isinstance(error, Refused):
@@ -213,36 +304,107 @@ class Refused(Exception):
         self.reasons = reasons
 
 
+def completed(arrays: Mapping[str, Any], captured: Captured) -> dict[str, Any]:
+    """Return what is to be restored, and the present values of all that is not.
+
+    A layer of which nothing is restored keeps its variables as they are. One that is restored from
+    Keras' layout alone has made its other variables of that.
+    """
+    restored = {path.rpartition("/")[0] for path in arrays}
+    return dict(arrays) | {
+        path: to_numpy(value)
+        for path, value in captured.with_raw().values.items()
+        if path not in arrays and not (is_raw(path) and vars_beside(path) in restored)
+    }
+
+
 def pour(
     saveable: Any,
     arrays: dict[str, Any],
     assets: Callable[[str], str | None] | None = None,
     skip: Iterable[Any] = (),
+    captured: Captured | None = None,
 ) -> None:
     """Hand arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
+
+    Args:
+        saveable: The object.
+        arrays: What it is to have, by path.
+        assets: See `AssetsWhenAsked`, or `None`.
+        skip: Objects inside it to leave out.
+        captured: What `capture` has found in it, where that is known.
 
     Raises:
         Refused: layers refused their state.
     """
+    direct: dict[str, Any] = {}
+    complete: list[Any] = []
+    if any(map(is_raw, arrays)):
+        captured = captured or capture(saveable, skip)
+        direct, complete = _known_as_they_are(saveable, captured, arrays)
     for index, variable in enumerate(_seed_states(saveable)):
         if (path := f"{RANDOM_GROUP}{index}") in arrays:
             variable.assign(arrays[path])
     refused: dict[int, tuple[Any, Exception]] = {}
-    load_state(
-        saveable,
-        weights_store=FillStore(arrays),
-        assets_store=AssetsWhenAsked(assets) if assets else None,
-        visited_saveables={id(item) for item in skip},
-        failed_saveables=set(),
-        error_msgs=refused,
-    )
+    with _not_asked(complete):
+        load_state(
+            saveable,
+            weights_store=FillStore(arrays),
+            assets_store=AssetsWhenAsked(assets) if assets else None,
+            visited_saveables={id(item) for item in skip},
+            failed_saveables=set(),
+            error_msgs=refused,
+        )
     if refused:
         raise Refused(list(refused.values()))
+    # Last: a layer's own method may have changed them.
+    for path, variable in direct.items():
+        variable.assign(arrays[path])
+
+
+def _known_as_they_are(
+    saveable: Any, captured: Captured, arrays: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the variables of layers of which each is in `arrays`, by path; and those layers.
+
+    Keras' own layers need not be asked to load what they have made of their variables for a save:
+    some refuse that, or count as calibrated from then on. A layer of the user's is asked, because
+    there may be more to it than variables.
+    """
+    groups = {path.rpartition(f"{RAW}/")[0] for path in captured.raw if path in arrays}
+    direct = {
+        path: value
+        for path, value in captured.with_raw().values.items()
+        if path in arrays
+        and isinstance(value, keras.Variable)
+        and path.rpartition("/")[0].removesuffix(RAW).removesuffix("vars") in groups
+    }
+    layers = _by_group(saveable, captured).items()
+    return direct, [
+        layer
+        for group, layer in layers
+        if (f"{group}/" if group else "") in groups
+        and type(layer).load_own_variables.__module__.startswith("keras.")
+    ]
+
+
+@contextmanager
+def _not_asked(layers: Iterable[Any]) -> Iterator[None]:
+    layers = list(layers)
+    for layer in layers:
+        vars(layer)["load_own_variables"] = lambda store: None
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["load_own_variables"]
 
 
 def remember(saveable: Any) -> Callable[[], None]:
     """Return what gives an object's variables back their present values."""
-    before = [(variable, _held(variable)) for variable in variables_of(saveable)]
+    own = [variable for part in parts_of(saveable) for variable in _own_variables(part)]
+    variables = {id(one): one for one in (*variables_of(saveable), *own)}
+    before = [(variable, _held(variable)) for variable in variables.values()]
 
     def undo() -> None:
         for variable, value in before:
@@ -263,13 +425,24 @@ def _held(variable: Any) -> Any:
     return value
 
 
-def build_like(saveable: Any, build_config: Mapping[str, Any] | None, name: str) -> None:
+def build_like(
+    saveable: Any,
+    build_config: Mapping[str, Any] | None,
+    name: str,
+    parts: Mapping[str, Any] | None = None,
+) -> None:
     """Build a model or layer that has no variables yet from what it was built with when saved.
+
+    Args:
+        saveable: The model or layer.
+        build_config: What it was built with.
+        name: What it is called, for messages.
+        parts: What its layers were built with, by group; see `built_parts`.
 
     Raises:
         NotBuiltError: the shape is not on record, or does not build it.
     """
-    if getattr(saveable, "built", True):
+    if getattr(saveable, "built", True) or is_whole(saveable):
         return
     if build_config:
         with warnings.catch_warnings(record=True) as told:
@@ -279,15 +452,96 @@ def build_like(saveable: Any, build_config: Mapping[str, Any] | None, name: str)
         if saveable.variables and not failed:
             # Keras builds the layers of a subclassed model by a trial run, and forgets its flag.
             saveable.built = True
-    if not saveable.built:
-        raise NotBuiltError(
-            f"The {type(saveable).__name__} {name!r} is not built: it has no variables yet, so "
-            "there is nothing that could be restored.",
-            received=f"{name}={saveable!r}",
-            remedy="Call it on one batch of data, or call its `build(input_shape)`, and restore "
-            "after that.",
-            name=name,
+    if parts and not is_whole(saveable):
+        _build_parts(saveable, parts)
+    if not has_state(saveable):
+        raise not_built(saveable, name, "restored")
+
+
+def built_parts(saveable: Any) -> dict[str, Any]:
+    """Return what the layers of a model were built with, by group, where it is not built itself.
+
+    A model without `call` has no build config, and may have layers that the first batch builds.
+    """
+    if getattr(saveable, "built", True):
+        return {}
+    configs = {
+        group: layer.get_build_config() for group, layer in _layers_by_group(saveable).items()
+    }
+    return {group: config for group, config in configs.items() if group and config}
+
+
+def _build_parts(saveable: Any, parts: Mapping[str, Any]) -> None:
+    layers = _layers_by_group(saveable)
+    for group in sorted(parts):
+        layer = layers.get(group)
+        if layer is not None and not layer.built:
+            # What cannot be built so is missing in the comparison that follows.
+            with contextlib.suppress(Exception):
+                layer.build_from_config(dict(parts[group]))
+
+
+def calibrated(saveable: Any) -> dict[str, dict[str, bool]]:
+    """Return whether quantized layers have been calibrated, by group.
+
+    Keras keeps that in attributes (`is_gptq_calibrated`), computes by them, and sets them at every
+    load.
+    """
+    if all(getattr(part, "quantization_mode", None) is None for part in parts_of(saveable)):
+        return {}
+    flags = {group: _flags_of(layer) for group, layer in _layers_by_group(saveable).items()}
+    return {group: found for group, found in flags.items() if found}
+
+
+def set_calibrated(saveable: Any, flags: Mapping[str, Mapping[str, bool]]) -> None:
+    """Give quantized layers what `calibrated` returned."""
+    layers = _layers_by_group(saveable) if flags else {}
+    for group, layer in layers.items():
+        for name, value in flags.get(group, {}).items():
+            if name in _flags_of(layer):
+                setattr(layer, name, bool(value))
+
+
+def _flags_of(layer: Any) -> dict[str, bool]:
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if isinstance(value, bool) and name.startswith("is_") and name.endswith("_calibrated")
+    }
+
+
+def _layers_by_group(saveable: Any) -> dict[str, Any]:
+    return _by_group(saveable, capture(saveable))
+
+
+def _by_group(saveable: Any, captured: Captured) -> dict[str, Any]:
+    groups = captured.groups
+    return {groups[id(one)]: one for one in parts_of(saveable) if id(one) in groups}
+
+
+def not_built(saveable: Any, name: str, what: str) -> NotBuiltError:
+    """Return the error about an object without variables.
+
+    Args:
+        saveable: The object.
+        name: What it is called.
+        what: What cannot be done with it: `"saved"` or `"restored"`.
+    """
+    kind = type(saveable).__name__
+    callable_ = type(saveable).call not in (keras.Model.call, keras.layers.Layer.call)
+    remedy = "Call it on one batch of data, or call its `build(input_shape)`, first."
+    if not callable_:
+        layers = [lay.name for lay in saveable._flatten_layers(False, False) if not lay.built]
+        remedy = (
+            f"{kind} has no `call`, so build its layers first, with `layer.build(input_shape)` or "
+            f"by calling each on one batch of data: {', '.join(layers) or 'it has none yet'}."
         )
+    return NotBuiltError(
+        f"The {kind} {name!r} is not built: it has no variables yet that could be {what}.",
+        received=f"{name}={saveable!r}",
+        remedy=remedy,
+        name=name,
+    )
 
 
 def build_optimizer(optimizer: Any, variables: Iterable[Any]) -> None:

@@ -8,7 +8,8 @@ other hands out tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,9 @@ class Captured:
         unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
         visited: The `id` of each object that was asked.
         optimizers: The class of each optimizer, and the variables it was built on, by its group.
+        groups: The group of each object that was asked, by its `id`.
+        raw: Variables that Keras' layout leaves out, or has another value of, by path.
+        holders: Groups of objects without variables of their own that hold others: losses, say.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -41,6 +45,13 @@ class Captured:
     unknown: list[str] = field(default_factory=list)
     visited: frozenset[int] = frozenset()
     optimizers: dict[str, tuple[str, list[Any]]] = field(default_factory=dict)
+    groups: Mapping[int, str] = field(default_factory=dict)
+    raw: dict[str, Any] = field(default_factory=dict)
+    holders: frozenset[str] = frozenset()
+
+    def with_raw(self) -> Captured:
+        """Return the same with the variables of `raw` among its values."""
+        return dataclasses.replace(self, values=self.values | self.raw)
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
@@ -52,11 +63,18 @@ class Captured:
             [f"{prefix}/{path}" for path in self.unknown],
             self.visited,
             {f"{prefix}/{path}".rstrip("/"): one for path, one in self.optimizers.items()},
+            {key: f"{prefix}/{path}".rstrip("/") for key, path in self.groups.items()},
+            {f"{prefix}/{path}": value for path, value in self.raw.items()},
+            frozenset(f"{prefix}/{path}" for path in self.holders),
         )
 
     def needed(self) -> Needed:
         """Return what the object needs, to be compared with what a checkpoint has."""
-        return Needed(self.infos(), self.called(), built_on(self.optimizers, self.values))
+        return Needed(self.infos(), self.named(), built_on(self.optimizers, self.values))
+
+    def named(self) -> dict[str, str]:
+        """Return `called`, and empty names of what has none, so that it is not taken for a list."""
+        return dict.fromkeys(self.holders, "") | self.called()
 
     def called(self) -> dict[str, str]:
         """Return what its parts are called, by the path of their group."""
@@ -140,14 +158,39 @@ class CaptureStore(_Store):
 
     def __init__(self) -> None:
         self.captured = Captured()
+        self.last: str | None = None
         super().__init__(self.captured.values)
 
     def make(self, path: str, metadata: Mapping[str, str] | None = None) -> _Group:
         group = f"{path}/vars" if path else "vars"
+        self.last = path
         self.captured.asked.append(group)
         if metadata:
             self.captured.names[group] = metadata["name"]
         return _Group(self._values, f"{group}/")
+
+
+class Visited(set[int]):
+    """The objects that a walk has met. Keras adds each after it has asked it for its state.
+
+    Args:
+        store: What the objects are asked with.
+        skip: The `id` of each object that is left out.
+
+    Attributes:
+        groups: The group of each object that was asked, by its `id`.
+    """
+
+    def __init__(self, store: CaptureStore, skip: Iterable[int]):
+        super().__init__(skip)
+        self._store = store
+        self.groups: dict[int, str] = {}
+
+    def add(self, key: int) -> None:
+        if self._store.last is not None:
+            self.groups[key] = self._store.last
+        self._store.last = None
+        super().add(key)
 
 
 class AssetsProbe(internals.DiskIOStore):

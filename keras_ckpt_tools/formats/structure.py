@@ -10,10 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.formats.walk import attributes_of_any
 
 _CONTAINERS = (list, tuple, dict)
+# An attribute with more items than this is not searched for optimizers.
+_FEW = 64
+_LEVELS = 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,7 @@ class Structure:
 def structure_of(saveable: Any) -> Structure:
     """Return the structure of a model, layer, optimizer or metric."""
     layers = parts_of(saveable)
-    optimizer = getattr(saveable, "optimizer", None)
-    parts = [saveable, *([] if optimizer is None else [optimizer]), *layers]
+    parts = [saveable, *optimizers_of(saveable), *layers]
     kinds = tuple(dict.fromkeys(map(type, parts)))
     return Structure(
         variables_of(saveable), all(map(saves_as_keras, kinds)), kinds, list(_marks(layers))
@@ -85,16 +89,60 @@ def saves_as_keras(kind: type) -> bool:
 
 
 def variables_of(saveable: Any) -> list[Any]:
-    """Return all variables of an object, a compiled model's optimizer included."""
+    """Return all variables of an object, those of its optimizers included."""
     variables = list(getattr(saveable, "variables", ()))
-    optimizer = getattr(saveable, "optimizer", None)
-    return variables + list(getattr(optimizer, "variables", ()))
+    for optimizer in optimizers_of(saveable):
+        if optimizer is not saveable:
+            variables += optimizer.variables
+    return variables
+
+
+def optimizers_of(saveable: Any) -> list[Any]:
+    """Return the optimizers of an object, each once.
+
+    The compiled one, those in attributes of models and of the user's layers (also in lists and
+    dicts), and those inside other optimizers.
+    """
+    found: dict[int, Any] = {}
+
+    def look_at(value: Any, level: int = 0) -> None:
+        if isinstance(value, keras.optimizers.Optimizer):
+            if id(value) not in found:
+                found[id(value)] = value
+                look_into(value)
+        elif isinstance(value, _CONTAINERS) and len(value) <= _FEW and level < _LEVELS:
+            for item in value.values() if isinstance(value, dict) else value:
+                look_at(item, level + 1)
+
+    def look_into(holder: Any) -> None:
+        for name, value in list(vars(holder).items()):
+            if not name.startswith("_self_"):  # TensorFlow's second names for the same objects.
+                look_at(value)
+
+    look_at(saveable)
+    look_at(getattr(saveable, "optimizer", None))
+    for part in parts_of(saveable):
+        if isinstance(part, keras.Model) or not type(part).__module__.startswith("keras."):
+            look_into(part)
+    return list(found.values())
 
 
 def is_whole(model: Any) -> bool:
-    """Return whether a model and all its layers are built.
+    """Return whether all variables of a model exist.
 
-    `build(input_shape)` of a subclassed model marks it as built and may leave its layers as they
-    are.
+    The flag `built` alone does not say so. `build(input_shape)` of a subclassed model sets it and
+    may leave its layers as they are; and a model or layer without a `build` of its own has no
+    other variables than its constructor made and its layers have. So a model without `call` (a
+    GAN, a VAE), which is never built, is whole as soon as its layers are.
     """
-    return bool(model.built) and all(layer.built for layer in model._flatten_layers())
+    return all(map(_is_complete, model._flatten_layers()))
+
+
+def _is_complete(layer: Any) -> bool:
+    # Keras marks its own default `build`, which makes no variables.
+    return bool(layer.built) or getattr(layer.build, "_is_default", False)
+
+
+def has_state(saveable: Any) -> bool:
+    """Return whether there is something to save: it is built, or it has variables."""
+    return bool(getattr(saveable, "built", True) or getattr(saveable, "variables", ()))

@@ -23,7 +23,9 @@ from keras_ckpt_tools.formats.direct import handles_of
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
 from keras_ckpt_tools.formats.sharing import as_tensor, assign
+from keras_ckpt_tools.formats.sorting import is_raw
 from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.structure import has_state
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
 
@@ -108,15 +110,16 @@ class Part:
                 variable.assign(arrays[path])
         if self.is_keras:
             captured = state.capture(self.target, skip=self._skip)
+            if any(map(is_raw, arrays)):
+                captured = captured.with_raw()
             inside = {path: a for path, a in arrays.items() if path not in self.extra}
             handles = handles_of(self.target, captured)
             if handles is not None:
                 for path, array in inside.items():
                     assign(handles[path], as_tensor(array))
                 return
-            values = captured.values
-            present = {p: state.to_numpy(v) for p, v in values.items() if p not in inside}
-            state.pour(self.target, inside | present, skip=self._skip)
+            present = state.completed(inside, captured)
+            state.pour(self.target, present, skip=self._skip, captured=captured)
 
 
 class Target:
@@ -165,11 +168,14 @@ class Target:
             whole.names.update(one.names)
             whole.unknown.extend(one.unknown)
             whole.optimizers.update(one.optimizers)
+            whole.raw.update(one.raw)
         return whole
 
     def compare(self, source: TensorSource, selection: Selection = ALL) -> Comparison:
         """Compare it with what a source has."""
         captured = self.captured()
+        if any(map(is_raw, source.tensors)):
+            captured = captured.with_raw()
         unknown = tuple(captured.unknown)
         as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
         needed = captured.needed()
@@ -240,15 +246,8 @@ def _check(part: Part) -> None:
     if part.is_optimizer:
         return  # Built when it is known what it was built on.
     if part.is_keras:
-        if not getattr(target, "built", True):
-            raise NotBuiltError(
-                f"The {type(target).__name__} {where!r} is not built: it has no variables yet, so "
-                "there is nothing that could be restored.",
-                received=f"{where}={target!r}",
-                remedy="Call it on one batch of data, or call its `build(input_shape)`, and "
-                "restore after that.",
-                name=where,
-            )
+        if not has_state(target):
+            raise state.not_built(target, where, "restored")
         return
     if isinstance(target, keras.metrics.Metric):
         if not target.variables:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.formats.finite import spoiled, worst_in
 from keras_ckpt_tools.formats.tf_bundle_writer import write_bundle
 from keras_ckpt_tools.formats.tf_checkpoint import GRAPH
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD, STATE, SUFFIXES
@@ -55,8 +56,10 @@ def commit_run(
             dataclasses.replace(info, path=paths.get(key, f"{_OTHERS}{key}"))
             for key, info in infos.items()
         )
+        worst = {paths[key]: worst_in(array) for key, array in arrays.items() if key in paths}
         record = dataclasses.replace(
             record,
+            not_finite=spoiled({path: what for path, what in worst.items() if what}, record),
             tensors=tensors,
             skeleton_digest=digest_of(text),
             size=data.tell(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from keras_ckpt_tools.formats.dtypes import (
     numpy_dtype,
     raw_bytes,
 )
+from keras_ckpt_tools.formats.finite import NAN, spoiled, worst_in
 from keras_ckpt_tools.formats.layout import Dataset, Layout, Structure, lay_out
 from keras_ckpt_tools.formats.tensor_table import Rows, TensorTable
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
@@ -66,11 +67,18 @@ def write_weights(
         skeleton_digest=digest_of(),
         size=_LONGEST,
     )
+    buffers = [_buffer(array) for array in arrays.values()]
+    digests, worst = [], {}
+    for (path, array), buffer in zip(arrays.items(), buffers, strict=True):
+        digest, found = _looked_at(buffer, array)
+        digests.append(digest)
+        if found:
+            worst[path] = found
+    record = dataclasses.replace(record, not_finite=spoiled(worst, record))
     plan = _plan(_Outline.of(arrays, snapshot), len(encode_json(record)), directory)
-    buffers = plan.buffers(arrays.values())
     record = dataclasses.replace(
         record,
-        tensors=TensorTable(plan.rows, [_digest(buffer) for buffer in buffers]),
+        tensors=TensorTable(plan.rows, digests),
         skeleton_digest=plan.skeleton_digest,
         size=plan.layout.size,
     )
@@ -153,16 +161,7 @@ class _Plan:
         self.layout = lay_out(outline.structure(block), directory)
         self.rows = Rows(tuple(outline.infos(self.layout.offsets)))
         self.skeleton_digest = digest_of(*(chunk for _, chunk in self.layout.skeleton))
-        # Those of ml_dtypes are no buffers.
-        self._plain = [is_of_numpy(dtype) for dtype in outline.dtypes]
         self._runs = list(_runs(self.layout, self.rows.infos))
-
-    def buffers(self, arrays: Iterable[Array]) -> list[Any]:
-        """Return what holds the bytes of each tensor."""
-        return [
-            np.ascontiguousarray(array) if plain else raw_bytes(array)
-            for array, plain in zip(arrays, self._plain, strict=True)
-        ]
 
     def pieces(self, buffers: Sequence[Any]) -> Iterator[Any]:
         """Yield all behind the user block, skeleton and data, in the order of the file."""
@@ -207,14 +206,28 @@ def _pieces_of(buffer: Any) -> Iterator[memoryview]:
     return (view[start : start + PIECE] for start in range(0, len(view), PIECE))
 
 
-def _digest(buffer: Any) -> str:
+def _buffer(array: Array) -> Any:
+    """Return what holds the bytes of an array: those of ml_dtypes are no buffers."""
+    return np.ascontiguousarray(array) if is_of_numpy(array.dtype) else raw_bytes(array)
+
+
+def _looked_at(buffer: Any, array: Array) -> tuple[str, str]:
+    """Return the digest of a tensor, and whether it has NaN or infinity; see `worst_in`.
+
+    Piece by piece, so that the second look finds the bytes where the first has left them.
+    """
     if buffer.nbytes < PIECE:
-        return str(xxhash.xxh3_128_hexdigest(buffer))
+        return str(xxhash.xxh3_128_hexdigest(buffer)), worst_in(array)
     state = xxhash.xxh3_128()
-    for piece in _pieces_of(buffer):
+    typed = (buffer if is_of_numpy(array.dtype) else array).reshape(-1)
+    count = PIECE // array.dtype.itemsize
+    found = ""
+    for number, piece in enumerate(_pieces_of(buffer)):
         state.update(piece)
+        if found != NAN:
+            found = worst_in(typed[number * count : (number + 1) * count]) or found
         rest()
-    return state.hexdigest()
+    return state.hexdigest(), found
 
 
 class _Kept(NamedTuple):

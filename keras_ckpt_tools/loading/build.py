@@ -30,6 +30,7 @@ from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.structure import has_state
 from keras_ckpt_tools.formats.tensor_source import (
     ModelSource,
     TensorSource,
@@ -133,13 +134,13 @@ def _model_of(source: ModelSource, plan: Plan) -> Any:
             path=source.path,
             kind=type(model).__name__,
         )
-    if not model.built and source.tensors:
+    if not has_state(model) and source.tensors:
         name = type(model).__name__
         raise NotBuiltError(
             f"The file does not say which shape the {name} was built for, so it has no variables "
             "to restore into.",
             received=f"path={source.path!r}",
-            remedy=f"Make the {name} yourself, call it on one batch of data, and call "
+            remedy=f"Make the {name} yourself, {_how_to_build(model)}, and call "
             f"`kct.load_weights(model, {source.path!r})`.",
             name=name,
         )
@@ -147,6 +148,12 @@ def _model_of(source: ModelSource, plan: Plan) -> Any:
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
     return model
+
+
+def _how_to_build(model: Any) -> str:
+    if type(model).call in (keras.Model.call, keras.layers.Layer.call):
+        return "call each of its layers on one batch of data (it has no `call` itself)"
+    return "call it on one batch of data"
 
 
 class _WithFreshOptimizer:

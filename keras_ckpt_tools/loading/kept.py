@@ -59,6 +59,7 @@ class KeptCheckpoint:
         note: What is wrong with it, or who wrote it.
         best: Whether it is the best of its run, by the metric that was monitored.
         identity: What changes when the file is replaced.
+        finite: Whether its weights are numbers: without NaN.
     """
 
     path: str
@@ -74,6 +75,7 @@ class KeptCheckpoint:
     note: str = ""
     best: bool = False
     identity: Identity | None = field(default=None, repr=False)
+    finite: bool = True
 
     @property
     def name(self) -> str:
@@ -216,6 +218,7 @@ def _told(path: str, status: os.stat_result, seen: Glimpse) -> KeptCheckpoint:
         head.versions if head else {},
         seen.damage or seen.note,
         identity=_identity(status),
+        finite=head.finite if head else True,
     )
 
 

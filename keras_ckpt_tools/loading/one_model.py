@@ -112,6 +112,23 @@ def _model_name(source: Source) -> str | None:
     )
 
 
+def build_parts(source: Source) -> dict[str, Any]:
+    """Return what the layers of the one model in a source were built with, by group."""
+    name = _model_name(source)
+    tracked = source.record.tracked.get(name) if source.record and name else None
+    return dict(tracked.parts) if tracked else {}
+
+
+def built_on_in(source: Source, group: str) -> list[str]:
+    """Return the paths, in the one model, of what an optimizer in it was built on."""
+    if source.record is None:
+        return []
+    name = _model_name(source)
+    prefix = f"{name}/" if name else ""
+    found = source.record.optimizers.get(f"{prefix}{group}")
+    return [path.removeprefix(prefix) for path in found.built_on] if found else []
+
+
 def build_config(source: Source) -> dict[str, Any] | None:
     """Return what the one model in a source was built with; `None` where it does not say."""
     if source.config is not None:

@@ -165,7 +165,9 @@ def _judge(
 ) -> dict[str, str]:
     """Decide about the files of one door; return those found damaged on the way."""
     ordered = sorted(group, key=lambda one: (one.number or 0, one.saved_at))
-    saved = [Saved(one.path, n, one.progress, one.holds) for n, one in enumerate(ordered, 1)]
+    saved = [
+        Saved(one.path, n, one.progress, one.holds, one.finite) for n, one in enumerate(ordered, 1)
+    ]
     broken: dict[str, str] = {}
     while saved:
         gone = _may_go(saved, policies, [path for path, why in reasons.items() if why])
@@ -180,6 +182,9 @@ def _judge(
         return broken
     goes |= {item.path for item in gone}
     reasons[saved[-1].path].append("newest")
+    finite = next((item for item in reversed(saved) if item.finite), saved[-1])
+    if finite is not saved[-1]:
+        reasons[finite.path].append("newest without NaN")
     best = _best_of(saved)
     if best is not None:
         reasons[best.path].append("best")

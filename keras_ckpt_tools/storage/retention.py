@@ -28,12 +28,14 @@ class Saved:
         number: Its place in the order of saves, from 1.
         progress: Where training was.
         holds: Names of what it holds beside tracked objects, which tell who wrote it.
+        finite: Whether its weights are numbers: without NaN, or infinity where it is not meant.
     """
 
     path: str
     number: int
     progress: TrainingProgress
     holds: frozenset[str] = frozenset()
+    finite: bool = True
 
 
 class Policy:
@@ -225,6 +227,8 @@ def to_delete(
 ) -> list[Saved]:
     """Return what may go: what the policy does not keep, but never the newest or the best.
 
+    If the newest has NaN in its weights, the newest without stays too: a restart resumes from it.
+
     Args:
         saved: What is there, oldest first.
         policy: What stays.
@@ -233,7 +237,8 @@ def to_delete(
     """
     if not saved:
         return []
-    stays = policy.keeps(saved) | {saved[-1].path, best, *pinned}
+    finite = next((item.path for item in reversed(saved) if item.finite), None)
+    stays = policy.keeps(saved) | {saved[-1].path, finite, best, *pinned}
     return [item for item in saved if item.path not in stays]
 
 

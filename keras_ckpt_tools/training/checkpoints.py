@@ -37,7 +37,7 @@ from keras_ckpt_tools.storage.retention import Policy
 from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
-from keras_ckpt_tools.training.choosing import choose_newest, other_major
+from keras_ckpt_tools.training.choosing import Choice, choose_newest, other_major
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
 from keras_ckpt_tools.training.pick_up import pick_up, pick_up_from
@@ -307,12 +307,15 @@ class Checkpoints:
         tops = {path.split("/", 2)[1] for path in paths if path.startswith("model/")}
         return tuple((top, f"model/{top}") for top in sorted(tops) if top not in self.objects)
 
-    def restore(self, path: str, differences: Differences = _no_differences) -> Restored:
+    def restore(
+        self, path: str, differences: Differences = _no_differences, *, accept_nan: bool = True
+    ) -> Restored:
         """Restore all tracked objects from one checkpoint, or none.
 
         Args:
             path: The file.
             differences: Says what else does not fit, before anything is changed.
+            accept_nan: Whether it may have NaN in its weights; `NotFinite` is raised if not.
 
         Raises:
             ArtefactKindError: it is no checkpoint of tracked objects.
@@ -337,7 +340,7 @@ class Checkpoints:
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
-            restore_all(self._adapters, source, record, found)
+            restore_all(self._adapters, source, record, found, accept_nan=accept_nan)
         self.kept.goes_on_from(path)
         return restored
 
@@ -346,7 +349,8 @@ class Checkpoints:
     ) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
 
-        Where there is none of ours, one of stock Keras or TensorFlow will do; see `pick_up`.
+        One with NaN in its weights is passed over too, as long as the run has another. Where there
+        is none of ours, one of stock Keras or TensorFlow will do; see `pick_up`.
 
         Args:
             differences: Says what else does not fit, before anything is changed.
@@ -357,10 +361,15 @@ class Checkpoints:
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        chosen = choose_newest(self.directory, lambda path: self.restore(path, differences))
+        chosen = choose_newest(
+            self.directory,
+            lambda path, accept_nan: self.restore(path, differences, accept_nan=accept_nan),
+        )
         self.kept.found(chosen.saved)
         passed = [f"{path}: {why}" for path, why in chosen.passed]
         if chosen.result is not None:
+            if chosen.not_finite:
+                warn(_about_nan(chosen), UserWarning, stacklevel=3)
             if passed:
                 warn(
                     f"Resuming from {chosen.result.path}; passed over damaged checkpoints:\n  "
@@ -379,6 +388,21 @@ class Checkpoints:
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
         return Restored(*picked, STOCK) if picked else None
+
+
+def _about_nan(chosen: Choice[Restored]) -> str:
+    lines = "".join(f"\n  {path}: {why}" for path, why in chosen.not_finite)
+    if any(path == chosen.path for path, _ in chosen.not_finite):
+        return (
+            f"Resuming from {chosen.path}, although its weights are not finite: there is no other "
+            f"checkpoint of the run.{lines}\nTraining does not recover from NaN. To start over, "
+            "pass `resume='never'`."
+        )
+    return (
+        f"Resuming from {chosen.path}; newer checkpoints have weights that are not finite, and "
+        f"were passed over:{lines}\nThe same steps may lead there again: lower the learning rate, "
+        "clip gradients, or check the data."
+    )
 
 
 def check_format(format: Format) -> Format:

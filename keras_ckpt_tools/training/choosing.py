@@ -1,15 +1,17 @@
 """Which checkpoint of a directory a run goes on from: directory -> *choice* -> resume.
 
-The newest that is whole. `Checkpoints` asks, and tries each by restoring it; the command line asks
-too, and tries each by reading every byte, so that what it foretells is what happens. Hence no
-framework here.
+The newest that is complete, and whose weights are numbers: a run that resumes from NaN stays there.
+Checkpoints with NaN are passed over, and nothing else happens to them; where the run has no other,
+the newest of them is chosen after all. `Checkpoints` asks, and tries each by restoring it; the
+command line asks too, and tries each by reading every byte, so that what it foretells is what
+happens. Hence no framework here.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from keras_ckpt_tools.errors import DamagedArtefactError
@@ -18,9 +20,18 @@ from keras_ckpt_tools.formats.handles import NOT_FOLLOWED
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
 from keras_ckpt_tools.storage.retention import Saved
 
-__all__ = ["Choice", "choose_newest", "other_major"]
+__all__ = ["Choice", "NotFinite", "choose_newest", "other_major"]
 
 T = TypeVar("T")
+
+
+class NotFinite(Exception):
+    """A checkpoint has NaN in its weights. `paths` are some of them."""
+
+    def __init__(self, paths: Sequence[str]):
+        named = ", ".join(paths[:3]) + (" and others" if len(paths) > 3 else "")
+        super().__init__(f"NaN or infinity in {named}")
+        self.paths = tuple(paths)
 
 
 @dataclass(frozen=True)
@@ -30,29 +41,49 @@ class Choice(Generic[T]):
     Attributes:
         result: What the attempt returned; `None` where there is nothing to go on from.
         saved: The checkpoints that are whole as far as was seen, oldest first.
-        passed: What was passed over, as `(path, why)`.
+        passed: Damaged checkpoints that were passed over, as `(path, why)`.
+        not_finite: Those with NaN in their weights that were tried first, likewise. If the chosen
+            one is the last of them, there was no other.
+        path: The chosen checkpoint, or `None`.
     """
 
     result: T | None
     saved: list[Saved]
     passed: list[tuple[str, str]]
+    not_finite: list[tuple[str, str]] = field(default_factory=list)
+    path: str | None = None
 
 
-def choose_newest(directory: str, attempt: Callable[[str], T]) -> Choice[T]:
-    """Try the checkpoints of a directory, the newest first, until one is whole.
+def choose_newest(directory: str, attempt: Callable[[str, bool], T]) -> Choice[T]:
+    """Try the checkpoints of a directory until one is complete, the newest first.
+
+    Those with NaN in their weights come after all others of the same run.
 
     Args:
         directory: The directory; one that is not there has none.
-        attempt: Called with a path; raises `DamagedArtefactError` where the file is damaged.
+        attempt: Called with a path, and whether NaN is accepted; raises `DamagedArtefactError`
+            where the file is damaged, and `NotFinite` where it has NaN and that is not accepted.
     """
     saved, damaged = list_checkpoints(directory)
-    passed = [(path, _why(path)) for path in damaged]
-    while saved:
-        try:
-            return Choice(attempt(saved[-1].path), saved, passed)
-        except DamagedArtefactError as error:
-            passed.append((saved.pop().path, error.what))
-    return Choice(None, saved, passed)
+    choice: Choice[T] = Choice(None, saved, [(path, _why(path)) for path in damaged])
+    run_id = saved[-1].progress.run_id if saved else ""
+    newest = list(reversed(saved))
+    ours = [item for item in newest if item.progress.run_id == run_id]
+    # Another run's checkpoint is no replacement for one with NaN.
+    for accepted, items in ((False, ours), (True, newest)):
+        for item in items:
+            if item not in saved:
+                continue
+            try:
+                result = attempt(item.path, accepted)
+            except NotFinite as error:
+                choice.not_finite.append((item.path, str(error)))
+            except DamagedArtefactError as error:
+                choice.passed.append((item.path, error.what))
+                saved.remove(item)
+            else:
+                return replace(choice, result=result, path=item.path)
+    return choice
 
 
 def _why(path: str) -> str:

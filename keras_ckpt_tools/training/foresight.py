@@ -17,6 +17,7 @@ from typing import Any
 
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
+from keras_ckpt_tools.formats.finite import spoiled_in
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
 from keras_ckpt_tools.formats.tf_names import files_of, prefix_of
@@ -24,7 +25,7 @@ from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix
 from keras_ckpt_tools.formats.tf_run_source import RunSource, open_run
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage.occupancy import is_occupied
-from keras_ckpt_tools.training.choosing import choose_newest, other_major
+from keras_ckpt_tools.training.choosing import NotFinite, choose_newest, other_major
 from keras_ckpt_tools.training.stock_backups import (
     SAVE_COUNTER,
     StockBackup,
@@ -105,8 +106,9 @@ def foresee(directory: str) -> Foresight:
         checkpoints and none of them is whole, a restart is refused, and `passed` says why.
     """
     in_use = is_occupied(directory)
-    choice = choose_newest(directory, _whole)
-    passed = tuple(choice.passed)
+    choice = choose_newest(directory, _usable)
+    nan = tuple(one for one in choice.not_finite if one[0] != choice.path)
+    passed = (*nan, *choice.passed)
     if choice.result is not None:
         path, record = choice.result
         return _of_record(directory, path, record, passed, in_use=in_use)
@@ -161,6 +163,26 @@ def _damaged(path: str, problems: Sequence[str]) -> DamagedArtefactError:
         remedy="Restore it from a copy.",
         path=path,
     )
+
+
+def _usable(path: str, accept_nan: bool) -> tuple[str, Record | None]:
+    """Return the same, if it has no NaN in its weights, or may have it.
+
+    Raises:
+        NotFinite: it has.
+        DamagedArtefactError: a byte has changed.
+    """
+    with open_run(path) if is_prefix(path) else open_source(path) as source:
+        record = source.record
+        if not accept_nan and record is not None and record.not_finite:
+            raise NotFinite(record.not_finite)
+    found = _whole(path)
+    if not accept_nan and record is not None and record.not_finite is None:
+        with open_run(path) if is_prefix(path) else open_source(path) as source:
+            source.read_all(source.tensors)
+            if paths := spoiled_in(source, record):
+                raise NotFinite(paths)
+    return found
 
 
 def _whole(path: str) -> tuple[str, Record | None]:

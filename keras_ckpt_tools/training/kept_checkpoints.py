@@ -72,7 +72,7 @@ class KeptCheckpoints:
         """Take up what was committed; delete what is not to stay."""
         known = [item for item in self.saved if item.path != path]
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        self._saved = [*known, Saved(path, number, record.progress, holds)]
+        self._saved = [*known, Saved(path, number, record.progress, holds, not record.not_finite)]
         self._added = True
         self._keep()
 

@@ -63,7 +63,7 @@ class KeptFiles:
         known = self._before(path, record) if self._saved is None else self._saved
         number = known[-1].number + 1 if known else 1
         saved = [item for item in known if item.path != path]
-        saved.append(Saved(path, number, record.progress))
+        saved.append(Saved(path, number, record.progress, finite=not record.not_finite))
         best = best_of(saved, monitor, mode)
         gone = to_delete(saved, self._policy, best=best.path if best else None)
         self._saved = saved
@@ -78,12 +78,15 @@ class KeptFiles:
         """Return what the same run wrote before a restart, oldest first."""
         run_id = record.progress.run_id
         found = [
-            (one.progress, other)
+            (one.progress, other, not one.not_finite)
             for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
         found.sort(key=lambda item: item[0].saved_at)
-        return [Saved(other, n, progress) for n, (progress, other) in enumerate(found, 1)]
+        return [
+            Saved(other, n, progress, finite=finite)
+            for n, (progress, other, finite) in enumerate(found, 1)
+        ]
 
     def written(self) -> Iterator[tuple[str, Record]]:
         """Yield the files that are there and were written under this pattern, with records."""

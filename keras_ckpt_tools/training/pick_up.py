@@ -166,7 +166,7 @@ def pick_up_from(
     where = f"`steps()` with step {step}, and `epochs()` with epoch 1: it has no count of epochs"
     if steps:
         where = f"epoch {epoch + 1}, by its {step:,} steps at {steps:,} an epoch"
-    warnings.warn(
+    warn(
         " ".join(
             [
                 f"Resumed from {backup.path!r}, a checkpoint of {MANAGER}. Goes on with {where}.",

@@ -13,6 +13,7 @@ before it get back what they had.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ class RandomStates:
     | the seed of TensorFlow, and its seeds for eager ops | `tf.random.set_seed` |
     | `tf.random.get_global_generator()`, if it exists | `tf.random.set_global_generator` |
     | Keras' global seed generator, if it exists, and its seed | `keras.utils.set_random_seed` |
+    | PyTorch's, on CPU and CUDA devices, if the program uses PyTorch | `torch.manual_seed` |
 
     Keras' part belongs to a thread, so use this in the thread that trains.
 
@@ -77,7 +79,7 @@ class RandomStates:
                 "seed": internals.global_state.get_global_attribute(internals.GLOBAL_SEED),
                 "generator": _of_keras(),
             },
-        }
+        } | _of_torch()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Let all of them go on from what `get_state` returned, or none.
@@ -205,6 +207,57 @@ def _of_keras() -> dict[str, Any] | None:
     return {"name": generator.name, "state": to_numpy(generator.state)}
 
 
+# PyTorch: where it is the backend, and where the program has imported it for itself (its data come
+# from a `DataLoader`, for example). It is never imported from here.
+
+
+def _torch() -> Any:
+    return sys.modules.get("torch")
+
+
+def _cuda(torch: Any) -> bool:
+    # What the program has not used yet has drawn nothing, and asking would begin to use it.
+    return bool(torch.cuda.is_available() and torch.cuda.is_initialized())
+
+
+def _of_torch() -> dict[str, Any]:
+    torch = _torch()
+    if torch is None or not hasattr(torch, "get_rng_state"):
+        return {}
+    devices = torch.cuda.get_rng_state_all() if _cuda(torch) else []
+    return {
+        "torch": {
+            "cpu": torch.get_rng_state().numpy().copy(),
+            "cuda": [one.cpu().numpy().copy() for one in devices],
+        }
+    }
+
+
+def _set_torch(state: Mapping[str, Any]) -> None:
+    torch, saved = _torch(), state.get("torch")
+    if saved is None:
+        return
+    if torch is None:
+        warn(
+            "The checkpoint has the state of PyTorch's random generators, and PyTorch is not "
+            "imported here: they begin anew. Import `torch` before training begins.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return
+    torch.set_rng_state(torch.from_numpy(np.array(saved["cpu"], np.uint8)))
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if len(saved["cuda"]) > devices:
+        warn(
+            f"The checkpoint has the state of the random generators of {len(saved['cuda'])} CUDA "
+            f"devices, and there are {devices} here: those of the others begin anew.",
+            UserWarning,
+            stacklevel=2,
+        )
+    for index, one in enumerate(saved["cuda"][:devices]):
+        torch.cuda.set_rng_state(torch.from_numpy(np.array(one, np.uint8)), index)
+
+
 def _check(state: Mapping[str, Any]) -> None:
     try:
         _check_parts(state)
@@ -248,6 +301,7 @@ def _check_parts(state: Mapping[str, Any]) -> None:
 def _set_all(state: Mapping[str, Any]) -> None:
     _set_keras(state["keras"])
     _set_tensorflow(state["tensorflow"])
+    _set_torch(state)
     np.random.set_state(state["numpy"])
     # Last: what was made above may have drawn from it.
     _to_python(random, state["python"])

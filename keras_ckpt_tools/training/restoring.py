@@ -7,16 +7,21 @@ what they had.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_ckpt_tools.errors import ArgumentError, RestoreError
+from keras_ckpt_tools.errors import ArgumentError, NotBuiltError, RestoreError
+from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.comparison import Comparison, Needed, compare_source, misfit
+from keras_ckpt_tools.formats.finite import spoiled_in
 from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.sorting import RAW, is_raw
 from keras_ckpt_tools.formats.stores import built_on
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.training.beside import is_beside
+from keras_ckpt_tools.training.choosing import NotFinite
 from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
 from keras_ckpt_tools.training.tracked import Adapter, adapt
 
@@ -31,6 +36,8 @@ def restore_all(
     source: TensorSource,
     record: Record,
     differences: Sequence[str] = (),
+    *,
+    accept_nan: bool = True,
 ) -> None:
     """Restore all tracked objects from an open checkpoint, or none.
 
@@ -39,21 +46,30 @@ def restore_all(
         source: The checkpoint.
         record: Its record.
         differences: What else does not fit, as sentences.
+        accept_nan: Whether it may have NaN in its weights.
 
     Raises:
+        NotFinite: it has, and it may not; nothing was changed.
         RestoreError: something does not fit; nothing was changed.
         NotBuiltError: an object has no variables, and what it needs for that is not known.
         DamagedArtefactError: bytes have changed.
     """
+    if not accept_nan and record.not_finite:
+        raise NotFinite(record.not_finite)
+    file = source
     _check_names(adapters, source.path, record)
-    _prepare(adapters, record)
+    _prepare(adapters, record, source)
     source = as_they_are_now(source, adapters, record)
     compared = _compare(adapters, source, record)
     report = compared.report
     if not report or differences:
         raise misfit(report, remedy=_REMEDY, differences=differences)
     arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
-    for path, array in compared.read().items():
+    read = compared.read()
+    if not accept_nan and (paths := spoiled_in(file, record)):
+        raise NotFinite(paths)
+    _tell_of_raw(report)
+    for path, array in read.items():
         name, _, inner = path.partition("/")
         arrays[name][inner] = array
     undo: list[Callable[[], None]] = []
@@ -71,6 +87,20 @@ def restore_all(
         if isinstance(error, Exception):
             raise misfit(report, [(adapter.name, error)], _REMEDY) from error
         raise
+
+
+def _tell_of_raw(report: RestoreReport) -> None:
+    """Say of which layers only what Keras saves is restored, and not every variable."""
+    groups = {path.rpartition(f"/{RAW}/")[0] for path in report.left_out if is_raw(path)}
+    if groups:
+        warnings.warn(
+            f"{report.path!r}: some variables of these layers are not in it, or have another "
+            "shape than here, so they have what Keras' own weights give them (the state of a "
+            "stateful RNN starts at what it is now, adapters are merged): "
+            f"{', '.join(sorted(groups))}.",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None:
@@ -91,17 +121,55 @@ def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None
     )
 
 
-def _prepare(adapters: Sequence[Adapter], record: Record) -> None:
+def _prepare(adapters: Sequence[Adapter], record: Record, source: TensorSource) -> None:
     # Optimizers come last: they are built on the variables of the others.
     order = sorted(adapters, key=lambda adapter: adapter.kind == "optimizer")
     variables: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for adapter in order:
         described = record.tracked.get(adapter.name)
         if described is not None:
             build_on_changed(adapter, described, adapters, record)
             adapter.prepare(described, variables)
         if adapter.kind not in ("optimizer", "state"):
-            variables |= adapter.captured().under(adapter.name).values
+            captured = adapter.captured().under(adapter.name)
+            variables |= captured.values
+            found |= state.optimizers_by_group(captured, adapter.target)
+    _build_optimizers(found, record, variables, source)
+
+
+def _build_optimizers(
+    optimizers: Mapping[str, Any],
+    record: Record,
+    variables: Mapping[str, Any],
+    source: TensorSource,
+) -> None:
+    """Build the optimizers inside tracked objects as they were built when they were saved.
+
+    Raises:
+        NotBuiltError: it is not known what an optimizer was built on, or that is not there.
+    """
+    lacking = []
+    for group, optimizer in optimizers.items():
+        saved = sum(path.startswith(f"{group}/vars/") for path in source.tensors)
+        if optimizer.built or saved <= len(optimizer.variables):
+            continue
+        built_on = record.optimizers[group].built_on if group in record.optimizers else ()
+        if built_on and all(path in variables for path in built_on):
+            optimizer.build([variables[path] for path in built_on])
+            continue
+        gone = ", ".join(path for path in built_on if path not in variables)
+        why = f"it was built on {gone}, which are not here" if gone else "of what, is not on record"
+        lacking.append(f"{group} ({type(optimizer).__name__}): {why}")
+    if lacking:
+        raise NotBuiltError(
+            "The checkpoint has the state of optimizers that are not built here; nothing was "
+            f"changed: {'; '.join(lacking)}.",
+            received=f"path={source.path!r}",
+            remedy="Build each on the variables that it updates, before training begins: "
+            "`model.d_optimizer.build(model.discriminator.trainable_variables)`, for example.",
+            name=lacking[0].partition(" ")[0],
+        )
 
 
 def _compare(
@@ -121,10 +189,11 @@ def _compare(
             continue
         captured = adapter.captured().under(adapter.name)
         expected |= captured.infos()
-        names |= captured.called()
+        names |= captured.named()
         variables |= captured.values
         optimizers |= captured.optimizers
-    tracked = {path: path for path in source.tensors if not is_beside(path)}
+    elsewhere = tuple(f"{a.name}/{group}" for a in adapters for group in a.elsewhere)
+    tracked = {p: p for p in source.tensors if not is_beside(p) and not p.startswith(elsewhere)}
     return compare_source(
         Needed(expected, names, built_on(optimizers, variables)),
         Relabelled(source, tracked),

@@ -25,8 +25,9 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP
 from keras_ckpt_tools.formats.stores import Captured
-from keras_ckpt_tools.formats.structure import Structure, is_whole, structure_of
+from keras_ckpt_tools.formats.structure import Structure, has_state, is_whole, structure_of
 from keras_ckpt_tools.formats.variable_trees import collect_variables, is_variable
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.random_states import state_access
@@ -39,6 +40,9 @@ class Adapter:
     """How one kind of object is taken and put back. This one is for plain variables."""
 
     kind = "variable"
+    # Groups below its name with what is tracked by a name of its own. Earlier versions wrote the
+    # inner optimizer of a `LossScaleOptimizer` there once more.
+    elsewhere: tuple[str, ...] = ()
 
     def __init__(self, name: str, target: Any):
         self.name = name
@@ -135,16 +139,13 @@ class KerasAdapter(Adapter):
         self.kind = "model" if isinstance(target, keras.Model) else "keras"
         # The compiled optimizer, where it is tracked by a name of its own.
         self._elsewhere = elsewhere
+        if elsewhere is not None:
+            self.elsewhere = (OPTIMIZER_GROUP,)
 
     def captured(self) -> Captured:
-        if not getattr(self.target, "built", True):
-            raise NotBuiltError(
-                f"{self.name!r} is not built: it has no variables yet that could be saved.",
-                received=f"{self.name}={self.target!r}",
-                remedy="Call it on one batch of data, or call its `build(input_shape)`, first.",
-                name=self.name,
-            )
-        return state.capture(self.target, skip=self._skip())
+        if not has_state(self.target):
+            raise state.not_built(self.target, self.name, "saved")
+        return state.capture(self.target, skip=self._skip()).with_raw()
 
     def structure(self) -> Structure:
         return structure_of(self.target)
@@ -154,10 +155,15 @@ class KerasAdapter(Adapter):
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
         get = getattr(self.target, "get_build_config", None)
-        return TrackedObject(self.kind, build_config=_plain(get()) if get else None)
+        return TrackedObject(
+            self.kind,
+            build_config=_plain(get()) if get else None,
+            parts=_plain(state.built_parts(self.target)),
+            flags=state.calibrated(self.target),
+        )
 
     def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
-        state.build_like(self.target, described.build_config, self.name)
+        state.build_like(self.target, described.build_config, self.name, described.parts)
         build_compiled_optimizer(self.target)
 
     def remember(self) -> Callable[[], None]:
@@ -165,6 +171,7 @@ class KerasAdapter(Adapter):
 
     def put_back(self, arrays: Arrays, described: TrackedObject) -> None:
         state.pour(self.target, dict(arrays), skip=self._skip())
+        state.set_calibrated(self.target, described.flags)
 
 
 class OptimizerAdapter(KerasAdapter):

@@ -29,6 +29,7 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError, UntrackedStateError
 from keras_ckpt_tools.formats.snapshot import Part
 from keras_ckpt_tools.formats.stores import Captured
+from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.walk import attributes_of_any
 from keras_ckpt_tools.showing.messages import warn
 
@@ -173,7 +174,8 @@ def find_untracked(
     for target, _ in parts.values():
         for part in _parts_of(target):
             saveables.setdefault(id(part), part)
-    look = _Look(visited, saveables, tracked)
+    written = [value for _, captured in parts.values() for value in captured.values.values()]
+    look = _Look(visited, saveables, tracked, written)
     found: list[Finding] = []
     for part in saveables.values():
         found += look.through(part, _label(part))
@@ -182,9 +184,7 @@ def find_untracked(
 
 def _parts_of(target: Any) -> Iterator[Any]:
     yield target
-    optimizer = getattr(target, "optimizer", None)
-    if optimizer is not None:
-        yield optimizer
+    yield from optimizers_of(target)
     yield from getattr(target, "_flatten_layers", tuple)()
 
 
@@ -197,11 +197,18 @@ def _label(part: Any) -> str:
 class _Look:
     """One look through a number of objects; nothing is looked at twice."""
 
-    def __init__(self, visited: set[int], saveables: Mapping[int, Any], tracked: Iterable[Any]):
+    def __init__(
+        self,
+        visited: set[int],
+        saveables: Mapping[int, Any],
+        tracked: Iterable[Any],
+        written: Iterable[Any],
+    ):
         self._visited = visited
         self._saveables = saveables
         self._known = {id(one) for one in tracked}
         self._left = _OBJECTS
+        self._know(written)
         for part in saveables.values():
             if id(part) in visited or isinstance(part, keras.Model):
                 self._know(_own_variables(part))

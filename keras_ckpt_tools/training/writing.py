@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_ckpt_tools._version import __version__
-from keras_ckpt_tools.errors import ArgumentError, CommitError, NotBuiltError
+from keras_ckpt_tools.errors import ArgumentError, CommitError
 from keras_ckpt_tools.formats import keras_archive, legacy_h5, state
 from keras_ckpt_tools.formats.documents import Describer, Documents
 from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
-from keras_ckpt_tools.formats.structure import structure_of
+from keras_ckpt_tools.formats.structure import has_state, structure_of
 from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.commit import staged
@@ -133,13 +133,8 @@ def prepare_model(
         CommitError: the operating system refused; what was there is unchanged.
         NotBuiltError: the model has no variables yet.
     """
-    if not model.built:
-        raise NotBuiltError(
-            f"The model {model.name!r} is not built: it has no variables yet that could be saved.",
-            received=f"path={path!r}",
-            remedy="Call it on one batch of data, or call its `build(input_shape)`, first.",
-            name=str(model.name),
-        )
+    if not has_state(model):
+        raise state.not_built(model, str(model.name), "saved")
     path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
     record = new_record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
