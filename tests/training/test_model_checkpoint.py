@@ -244,3 +244,41 @@ def test_two_that_monitor_the_same_metric_judge_each_for_itself(tmp_path: Path) 
         for saver in savers:
             saver.on_epoch_end(epoch, {"loss": loss})
     assert [kct.training_progress(path).logs["loss"] for path in paths] == [0.6, 0.4, 0.4]
+
+
+# What a save leaves as it was.
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.h5", "a.weights.h5"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_save_never_changes_the_live_model(
+    name: str, fails: bool, checkpoint: Make, end_epoch: End, tmp_path: Path
+) -> None:
+    """Keras' own `.h5` writer takes the optimizer out of the model's compile config."""
+    model = small_model()
+    callback = checkpoint(name, model, save_weights_only=name.endswith(".weights.h5"))
+    arguments = model._compile_config.config
+    before = (dict(arguments), model.get_compile_config(), model.get_config(), state_of(model))
+    if fails:
+        (tmp_path / name).mkdir()
+        with pytest.raises(kct.errors.ArgumentError):
+            end_epoch(callback, 0, loss=0.5)
+    else:
+        end_epoch(callback, 0, loss=0.5)
+        end_epoch(callback, 1, loss=0.4)
+    assert model._compile_config.config is arguments
+    assert before == (
+        dict(arguments),
+        model.get_compile_config(),
+        model.get_config(),
+        state_of(model),
+    )
+
+
+def test_two_formats_side_by_side_both_keep_the_optimizer(checkpoint: Make) -> None:
+    """A `.h5` beside a `.keras`, over more than one epoch."""
+    model = small_model()
+    savers = [checkpoint(name, model, monitor="loss") for name in ("a.h5", "a.keras")]
+    model.fit(*small_data(), batch_size=4, epochs=2, verbose=0, callbacks=savers)
+    for saver in savers:
+        assert type(kct.safe_load_model(saver.filepath).optimizer) is type(model.optimizer)
