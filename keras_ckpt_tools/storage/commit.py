@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from keras_ckpt_tools.errors import CommitError
 from keras_ckpt_tools.storage.file_systems import is_old, lock, sync_directory, sync_file
+from keras_ckpt_tools.storage.local_paths import local_path
 
 STAGED_SUFFIX = ".kct-staged"
 UNLOCKED = "-unlocked"
@@ -47,6 +48,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         A binary file, open for writing and reading. It is visible under `target` after the block.
 
     Raises:
+        ArgumentError: the target is an address.
         CommitError: the operating system refused (no space, no permission, ...). The target is as
             it was before, and nothing is left beside it.
 
@@ -61,7 +63,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> pathlib.Path(path).read_bytes()
     b'whole'
     """
-    final = Path(os.path.realpath(target))
+    final = Path(os.path.realpath(local_path(target)))
     committed = False
     temporary: Path | None = None
     try:

@@ -17,6 +17,7 @@ import keras
 
 from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
@@ -130,11 +131,10 @@ class CheckpointManager(TrainingLoop):
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
         self._mode = direction(monitor, mode)
-        self._announcer = Announcer(
-            _log, check_directory(directory, "directory"), verbose, tensorboard
-        )
+        directory = check_directory(directory, "directory")
+        self._announcer = Announcer(_log, directory, verbose, tensorboard)
         self._checkpoints = Checkpoints(
-            os.fspath(directory),
+            directory,
             objects,
             policy,
             monitor,
@@ -264,7 +264,7 @@ class CheckpointManager(TrainingLoop):
                 known.
         """
         with self._announcer.bar("Restoring"):
-            restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
+            restored = self._checkpoints.restore(local_path(path), self._state.differences)
         self._go_on(restored)
         return restored.progress
 

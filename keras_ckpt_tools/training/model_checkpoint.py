@@ -144,7 +144,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             )
         check_directory(os.path.dirname(path) or ".", "filepath")
         super().__init__(
-            filepath,
+            path,
             monitor,
             verbose,
             save_best_only,
