@@ -64,6 +64,9 @@ class Restored(NamedTuple):
     beside: Mapping[str, Any]
 
 
+Commit = Callable[..., str]
+"""Saves what was taken, instead of a checkpoint of that path if it is given one; returns a path."""
+
 Differences = Callable[[Restored], list[str]]
 """Says in what a run that is to go on differs from the one that was saved, as sentences."""
 
@@ -137,6 +140,15 @@ class Checkpoints:
         Returns:
             Path of the new file.
         """
+        return self.take(progress, beside)()
+
+    def take(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> Commit:
+        """Take the state of all tracked objects now; return what saves it, or is forgotten.
+
+        Args:
+            progress: Where training is.
+            beside: The state of the run itself, by names that begin with an underscore.
+        """
         save = self._announcer.begins(progress)
         self.follow_compile()
         for tracked in self.objects.values():
@@ -145,29 +157,38 @@ class Checkpoints:
         adapters = [*self._adapters, *given]
         parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
         self._look_for_untracked(parts)
-        self._occupancy.take()
-        self.kept.notice_other_run(progress)
-        progress = self._trail.extend(progress, lambda: [item.progress for item in self.kept.saved])
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
-        number = max(next_number(self.directory), self._number + 1)
-        self._number = number
-        path, write = self._prepare(number, snapshot, (adapters, parts), progress)
+        prepare = self._prepare(snapshot, adapters, parts)
 
-        def commit() -> None:
-            try:
-                record = write()
-            except CommitError:
-                # It may be in place all the same: look again what is there.
-                self.kept.look_again()
-                raise
-            self._announcer.committed(save)
-            self.kept.add(path, number, record)
+        def commit(instead: str | None = None) -> str:
+            self._occupancy.take()
+            self.kept.notice_other_run(progress)
+            told = self._trail.extend(progress, lambda: [item.progress for item in self.kept.saved])
+            number = self.kept.number_of(instead) if self._format == "h5" else None
+            if number is None:
+                number = max(next_number(self.directory), self._number + 1)
+                self._number = number
+            path, write = prepare(number, told)
 
-        with save.to(path):
-            self._writer.run(commit)
-        self._announcer.settle()
-        return path
+            def put() -> None:
+                try:
+                    record = write()
+                except CommitError:
+                    # It may be in place all the same: look again what is there.
+                    self.kept.look_again()
+                    raise
+                self._announcer.committed(save)
+                self.kept.add(path, number, record)
+                if instead is not None and instead != path:
+                    self.kept.delete(instead)
+
+            with save.to(path):
+                self._writer.run(put)
+            self._announcer.settle()
+            return path
+
+        return commit
 
     def _look_for_untracked(self, parts: Sequence[Part]) -> None:
         keras_parts = {
@@ -184,29 +205,32 @@ class Checkpoints:
         return [*self.objects.values(), *variables]
 
     def _prepare(
-        self,
-        number: int,
-        snapshot: Snapshot,
-        taken: tuple[Sequence[Adapter], Sequence[Part]],
-        progress: TrainingProgress,
-    ) -> tuple[str, Callable[[], Record]]:
+        self, snapshot: Snapshot, adapters: Sequence[Adapter], parts: Sequence[Part]
+    ) -> Callable[[int, TrainingProgress], tuple[str, Callable[[], Record]]]:
         kinds = [
             kind
-            for adapter, part in zip(*taken, strict=True)
+            for adapter, part in zip(adapters, parts, strict=True)
             if adapter.kind == "model"
             for kind in part.structure.kinds
         ]
-        described, objects = self._describe(*taken), objects_of(kinds)
+        described, objects = self._describe(adapters, parts), objects_of(kinds)
         if self._format == "tf":
             from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
 
-            path = prefix_path(self.directory, number)
-            told = (described, objects, progress)
-            return path, prepare_tf_checkpoint(
-                path, number, self.objects, self._paths(taken[1], everything=True), snapshot, *told
-            )
-        path = checkpoint_path(self.directory, number)
-        return path, prepare_checkpoint(path, snapshot, described, objects, progress)
+            live, paths = self.objects, self._paths(parts, everything=True)
+
+            def prepare_tf(number: int, progress: TrainingProgress) -> Any:
+                path = prefix_path(self.directory, number)
+                told = (described, objects, progress)
+                return path, prepare_tf_checkpoint(path, number, live, paths, snapshot, *told)
+
+            return prepare_tf
+
+        def prepare(number: int, progress: TrainingProgress) -> Any:
+            path = checkpoint_path(self.directory, number)
+            return path, prepare_checkpoint(path, snapshot, described, objects, progress)
+
+        return prepare
 
     def follow_compile(self) -> None:
         """Track the optimizer that the model has now: another `compile()` gives it another."""

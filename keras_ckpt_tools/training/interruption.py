@@ -32,13 +32,17 @@ class SignalWatch:
 
     All watches of the process share one pair of handlers, set by the first and taken back by the
     last. A signal goes on when every watch that noted it has dealt with it.
+
+    Args:
+        at_once: Called by the handler, between two instructions of whatever runs.
     """
 
     _watches: ClassVar[list[SignalWatch]] = []
     _earlier: ClassVar[dict[int, Any]] = {}
     _owed: ClassVar[int | None] = None
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Callable[[], None] | None = None) -> None:
+        self._at_once = at_once
         self._received = False
         self._training: Place | None = None
 
@@ -102,6 +106,8 @@ class SignalWatch:
             signal.raise_signal(number)
         for watch in training:
             watch._received = True
+            if watch._at_once is not None:
+                watch._at_once()
 
 
 def _send_soon(number: int) -> None:

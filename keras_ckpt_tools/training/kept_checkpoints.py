@@ -77,6 +77,15 @@ class KeptCheckpoints:
         self._added = True
         self._keep()
 
+    def number_of(self, path: str | None) -> int | None:
+        """Return the number of a checkpoint that is there."""
+        return next((item.number for item in self.saved if item.path == path), None)
+
+    def delete(self, path: str) -> None:
+        """Delete a checkpoint that another one has taken the place of."""
+        delete_checkpoints([path])
+        self._saved = [item for item in self.saved if item.path != path]
+
     def expect_another_run(self) -> None:
         """Take it as meant that the directory holds checkpoints of another run."""
         self._noticed = True

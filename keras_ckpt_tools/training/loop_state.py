@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
-from keras_ckpt_tools.training.beside import CALLBACKS, LOOP, RANDOM
+from keras_ckpt_tools.training.beside import CALLBACKS, FIT, LOOP, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates
 from keras_ckpt_tools.training.checkpoints import Restored
 from keras_ckpt_tools.training.fit_data import after, facts_of
@@ -32,6 +32,29 @@ _made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 def _nothing() -> None:
     return None
+
+
+def is_over(restored: Restored) -> bool:
+    """Return whether all batches of the epoch under way were done, as far as is known.
+
+    Saves of former versions do not say so; the data that they tell of, or the number of steps of
+    the epochs before, may do.
+    """
+    progress = restored.progress
+    loop, fit = restored.beside.get(LOOP, {}), restored.beside.get(FIT, {}).get("data", {})
+    if loop.get("over"):
+        return True
+    if not progress.batches_completed:
+        return False
+    data = loop.get("data", {})
+    batch_size, samples = data.get("batch size"), data.get("samples")
+    known = fit.get("steps_per_epoch") or fit.get("batches of the dataset")
+    if batch_size and samples:
+        known = -(-samples // batch_size)
+    if known is None and progress.epochs_completed:
+        steps, rest = divmod(progress.step - progress.batches_completed, progress.epochs_completed)
+        known = None if rest else steps
+    return progress.batches_completed == known
 
 
 class LoopState:
@@ -62,18 +85,30 @@ class LoopState:
         self._restored: Restored | None = None
         self._data: Callable[[], Any] = _nothing
         self._owed = 0
+        self._batch_has_begun = self._has_begun_before = False
+        self._ended: tuple[int, Mapping[str, float]] | None = None
         self._facts: dict[str, int | None] = {}
         self._expected: Mapping[str, int | None] = {}
 
     # Save and restore.
 
-    def take(self) -> dict[str, Any]:
-        """Return the state beside the tracked objects, now."""
+    def take(self, *, over: bool = False) -> dict[str, Any]:
+        """Return the state beside the tracked objects, now.
+
+        Args:
+            over: Whether the batches of the epoch under way are over.
+        """
         data = self._data()
         made = 0 if data is None else _made.get(data, 0)
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
-            LOOP: {"iterators": made, "stopped": self.stopped, "data": self._facts},
+            LOOP: {
+                "iterators": made,
+                "stopped": self.stopped,
+                "data": self._facts,
+                **({"over": True} if over else {}),
+                **({"begun": True} if self._batch_has_begun else {}),
+            },
         }
         if self._callbacks:
             taken[CALLBACKS] = self._states.get_state()
@@ -86,6 +121,9 @@ class LoopState:
     def resume(self, restored: Restored) -> None:
         """Go on from what was restored."""
         self._restored = restored
+        self._ended = None
+        self._batch_has_begun = False
+        self._has_begun_before = bool(restored.beside.get(LOOP, {}).get("begun"))
         made = restored.beside.get(LOOP, {}).get("iterators", 0)
         progress = restored.progress
         if progress.batches_completed:
@@ -95,6 +133,10 @@ class LoopState:
         self._owed = max(made, 0)
         self._expected = restored.beside.get(LOOP, {}).get("data", {})
         self._put_back_random()
+
+    def ended_before(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Note that what was restored is an epoch whose end callbacks have not seen."""
+        self._ended = epoch, logs
 
     def _put_back_random(self) -> None:
         if self._restored is not None and RANDOM in self._restored.beside:
@@ -134,6 +176,9 @@ class LoopState:
         if self._restored is not None:
             self._put_back()
             self._model.stop_training = bool(self._restored.beside.get(LOOP, {}).get("stopped"))
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._called.on_epoch_end(ended[0], dict(ended[1]))
 
     def epoch_begins(self, epoch: int, tracked: Sequence[Adapter]) -> None:
         """Note that an epoch begins, or goes on in its middle.
@@ -159,11 +204,14 @@ class LoopState:
 
     def batch_begins(self, batch: int) -> None:
         """Note that a batch begins."""
-        if self._called is not None:
+        before, self._has_begun_before = self._has_begun_before, False
+        self._batch_has_begun = True
+        if self._called is not None and not before:
             self._called.on_train_batch_begin(batch)
 
     def batch_ends(self, batch: int, logs: Mapping[str, float]) -> None:
         """Note that a batch has ended."""
+        self._batch_has_begun = False
         if self._called is not None:
             self._called.on_train_batch_end(batch, dict(logs))
 
@@ -175,6 +223,7 @@ class LoopState:
     def train_ends(self, logs: Mapping[str, float]) -> None:
         """Note that the loop has ended."""
         called, self._called, self._restored = self._called, None, None
+        self._batch_has_begun = False
         if called is not None:
             called.on_train_end(dict(logs))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
@@ -22,10 +23,16 @@ from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, Format, Restored, check_format
+from keras_ckpt_tools.training.checkpoints import (
+    Checkpoints,
+    Commit,
+    Format,
+    Restored,
+    check_format,
+)
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
-from keras_ckpt_tools.training.loop_state import LoopState
+from keras_ckpt_tools.training.loop_state import LoopState, is_over
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
@@ -127,6 +134,7 @@ class CheckpointManager(TrainingLoop):
         verbose: int = 0,
         **objects: Any,
     ):
+        super().__init__()
         policy = policy_from(max_to_keep, keep)
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
@@ -149,7 +157,7 @@ class CheckpointManager(TrainingLoop):
         self._run = Run(TrainingProgress())
         self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
         self._save_on_signal = save_on_signal
-        self._signals = SignalWatch()
+        self._signals = SignalWatch(self._save_at_signal)
         self._restored = False
         self._batches_to_skip = 0
         self._join_models()
@@ -169,6 +177,8 @@ class CheckpointManager(TrainingLoop):
     @property
     def progress(self) -> TrainingProgress:
         """Where the run is; see `TrainingProgress`."""
+        if self._under_way is not None and self._under_way.left:
+            self._settle()
         return self._run.progress(
             self._counting_optimizer(), self._best(self._checkpoints.kept.best)
         )
@@ -209,29 +219,27 @@ class CheckpointManager(TrainingLoop):
 
     # Save and restore.
 
-    def save(self) -> str:
-        """Save all tracked objects now.
-
-        Returns:
-            Path of the new checkpoint. It is visible, whole, when this returns; with
-            `background=True`, after `wait`.
-
-        Raises:
-            CommitError: the operating system refused; the checkpoints that were there stay. With
-                `background=True`, that may have been at an earlier save.
-            NotBuiltError: a tracked object has no variables yet.
-            UntrackedStateError: something would be left out, and `on_untracked="error"`.
-        """
+    def _take(self, *, over: bool = False) -> Commit:
         self._run.ensure_begun()
         now = self._run.progress(self._counting_optimizer())
         best = self._best(self._checkpoints.kept.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
-        beside = self._state.take() | {CADENCE: self._cadence.get_state()}
+        beside = self._state.take(over=over) | {CADENCE: self._cadence.get_state()}
         with self._announcer.bar("Saving"):
-            path = self._checkpoints.save(progress, beside)
-        self._restored = True
-        self._cadence.saved()
-        return path
+            commit = self._checkpoints.take(progress, beside)
+
+        def save(instead: str | None = None) -> str:
+            self._saving = True
+            try:
+                with self._announcer.bar("Saving"):
+                    path = commit(instead)
+            finally:
+                self._saving = False
+            self._restored = True
+            self._cadence.saved()
+            return path
+
+        return save
 
     def wait(self) -> None:
         """Wait until everything is written, where that happens in the background.
@@ -265,8 +273,7 @@ class CheckpointManager(TrainingLoop):
         """
         with self._announcer.bar("Restoring"):
             restored = self._checkpoints.restore(local_path(path), self._state.differences)
-        self._go_on(restored)
-        return restored.progress
+        return self._go_on(restored).progress
 
     def restore_or_initialize(self) -> str | None:
         """Restore the newest good checkpoint, if there is one.
@@ -291,14 +298,35 @@ class CheckpointManager(TrainingLoop):
         self._go_on(found)
         return found.path
 
-    def _go_on(self, restored: Restored) -> None:
-        self._announcer.goes_on(restored.path, restored.progress)
+    def _go_on(self, restored: Restored) -> Restored:
+        self._under_way = self._epoch = None
+        self._due = False
         self._run.resume(restored.progress)
+        if over := is_over(restored):
+            restored = self._end_of_epoch(restored)
+        self._announcer.goes_on(restored.path, restored.progress)
         self._state.resume(restored)
+        if over:
+            epoch = restored.progress.epochs_completed - 1
+            self._state.ended_before(epoch, restored.progress.logs)
         self._restored = True
         done, step = restored.progress.batches_completed, restored.progress.step
         self._batches_to_skip = done
         self._cadence.goes_on(restored.beside.get(CADENCE), done, step)
+        return restored
+
+    def _end_of_epoch(self, restored: Restored) -> Restored:
+        """Let the epoch whose batches were all done be one that has ended."""
+        epoch = restored.progress.epochs_completed
+        warnings.warn(
+            f"{restored.path!r} was saved in epoch {epoch + 1}, after its last batch and before "
+            "its end. Training resumes with the next epoch; what the loop does after its batches "
+            "(a validation, for example) was not saved for this epoch, and is not done again.",
+            UserWarning,
+            stacklevel=5,
+        )
+        progress = self._run.ended(epoch)
+        return restored._replace(progress=progress)
 
     def _restore_once(self) -> None:
         if self._restored or self._resume == "never":

@@ -198,6 +198,16 @@ class Run:
         self._epochs[epoch] = numbers
         self._set(epochs_completed=epoch + 1, batches_completed=0, logs=numbers)
 
+    def ended(self, epoch: int) -> TrainingProgress:
+        """Let an epoch that was resumed after its last batch be one that has ended.
+
+        This is no training: a restart that does no more is none.
+        """
+        restarted_at, self._restarted_at = self._restarted_at, None
+        self.epoch_ends(epoch, self.notes)
+        self._restarted_at, self.moved = restarted_at, False
+        return self.progress()
+
     def note(self, logs: Mapping[str, float]) -> None:
         """Add to the logs of the epoch under way; what is noted last stands."""
         self.notes |= logs
