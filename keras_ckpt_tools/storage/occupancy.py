@@ -66,6 +66,9 @@ class Occupancy:
             self._shared[inode] = (descriptor, holders + 1)
         self._taken = inode
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_taken": None}  # A copy holds nothing.
+
     def release(self) -> None:
         """Give the directory back."""
         if self._taken is None:

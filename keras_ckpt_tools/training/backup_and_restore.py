@@ -23,10 +23,10 @@ from keras_ckpt_tools.storage.retention import KeepLast
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.checkpoints import Checkpoints, Restored
+from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
-from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
@@ -53,7 +53,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             the state at the moment of the save. An error is raised at the next save, or when
             training ends.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done.
+            under way, and do after that what they would have done. Or which signals do that: one,
+            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`). One
+            that comes in the validation saves the state after the last batch; a restart validates
+            again, and ends the epoch.
         resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
             `"must"` raises where there is nothing.
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
@@ -111,9 +114,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
         *,
-        callbacks: Iterable[keras.callbacks.Callback] = (),
+        callbacks: Iterable[keras.callbacks.Callback] | None = None,
         background: bool = False,
-        save_on_signal: bool = False,
+        save_on_signal: SaveOnSignal = False,
         resume: Literal["auto", "never", "must"] = "auto",
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
@@ -135,7 +138,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.callbacks = _checked_callbacks(callbacks)
         self.background = background
         self.save_on_signal = save_on_signal
-        self._signals = SignalWatch()
+        self._signals = SignalWatch(save_on_signal)
+        self._before_validation: Commit | None = None
+        self._logs: Mapping[str, Any] | None = None
         self.resume = check_resume(resume)
         self.on_untracked = check_on_untracked(on_untracked)
         self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
@@ -253,6 +258,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """Save if it is time to, by batches or by the clock."""
         batch = self._last_of_execution(batch)
         self._run().batch_ends(batch)
+        self._logs = logs
         if self._cadence.batch_ends(batch) or self._signals.received:
             self._run().note(plain_logs(logs))
             self._save_model(in_epoch=True)
@@ -265,6 +271,29 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         last = (batch // together + 1) * together - 1
         steps = (self.params or {}).get("steps")
         return min(last, steps - 1) if steps else last
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the state after the last batch, for a signal in the validation."""
+        if self.save_on_signal and self._checkpoints is not None:
+            if self._run().progress().batches_completed:
+                self._run().note(plain_logs(self._logs))
+                self._before_validation = self._take(in_epoch=True, over=True)
+            self._save_in_validation()
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if a signal has come in the validation."""
+        self._save_in_validation()
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if a signal has come in the validation."""
+        self._save_in_validation()
+        self._before_validation = None
+
+    def _save_in_validation(self) -> None:
+        if self._signals.received and self._before_validation is not None:
+            commit, self._before_validation = self._before_validation, None
+            commit()
+            self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
@@ -292,11 +321,15 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 os.rmdir(self.backup_dir)
 
     def _save_model(self, *, in_epoch: bool) -> None:
+        self._take(in_epoch=in_epoch)()
+
+    def _take(self, *, in_epoch: bool, over: bool = False) -> Commit:
+        """Take the state of now; return what saves it."""
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         progress = self._run().progress(getattr(self.model, "optimizer", None))
-        beside = self._state.take(self.model, in_epoch=in_epoch)
-        checkpoints.save(progress, beside | {CADENCE: self._cadence.get_state()})
+        beside = self._state.take(self.model, in_epoch=in_epoch, over=over)
+        return checkpoints.take(progress, beside | {CADENCE: self._cadence.get_state()})
 
     def _forget_initial_epoch(self) -> None:
         # Left on the model, it would shift every later `fit()` that has nothing to resume.
@@ -335,4 +368,4 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
-    return list(callbacks)
+    return list(callbacks or ())

@@ -30,7 +30,7 @@ from keras_ckpt_tools.training.checkpoints import (
     Restored,
     check_format,
 )
-from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState, is_over
 from keras_ckpt_tools.training.manager_view import ManagerView
@@ -66,7 +66,8 @@ class CheckpointManager(TrainingLoop):
             `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
             A directory may have both; a run goes on from the newest, whichever it is.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done.
+            under way, and do after that what they would have done. Or which signals do that: one,
+            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
             `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
             `model`, or to the first one, and their state is carried over a restart.
@@ -127,8 +128,8 @@ class CheckpointManager(TrainingLoop):
         resume: Literal["auto", "never", "must"] = "auto",
         background: bool = False,
         format: Format = "h5",
-        save_on_signal: bool = False,
-        callbacks: Iterable[keras.callbacks.Callback] = (),
+        save_on_signal: SaveOnSignal = False,
+        callbacks: Iterable[keras.callbacks.Callback] | None = None,
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
         verbose: int = 0,
@@ -156,8 +157,8 @@ class CheckpointManager(TrainingLoop):
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
-        self._save_on_signal = save_on_signal
-        self._signals = SignalWatch(self._save_at_signal)
+        self._save_on_signal = bool(save_on_signal)
+        self._signals = SignalWatch(save_on_signal, self._save_at_signal)
         self._restored = False
         self._batches_to_skip = 0
         self._join_models()

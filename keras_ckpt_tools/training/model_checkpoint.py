@@ -21,11 +21,12 @@ from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
+from keras_ckpt_tools.storage.trail import Place, place_of
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
-from keras_ckpt_tools.training.fit_frames import call_in_turn
-from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
+from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
+from keras_ckpt_tools.training.interruption import ExceptionWatch, SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.judgement import (
     Verdict,
     judge_any,
@@ -74,11 +75,13 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             training ends.
         on_missing_metric: What to do where `save_best_only` is on and the metric is not in the
             logs: `"warn"` once and save nothing, raise an `"error"`, or `"save"` as Keras does.
-        save_on_exception: Whether the model is saved when a step of `fit()` raises (the model, the
-            loss or the data), as `model-interrupted.keras` beside `model.keras`; the exception then
-            goes on. One that another callback raises is not seen: Keras tells no callback of it.
+        save_on_exception: Whether the model is saved when `fit()` is left by an exception: of a
+            step (the model, the loss or the data), of the validation or of another callback. The
+            file is `model-interrupted.keras` beside `model.keras`; the exception then goes on.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
-            end of the batch under way, and do after that what they would have done.
+            end of the batch under way, also in the validation, and do after that what they would
+            have done. Or which signals do that: one, or several (`[signal.SIGTERM,
+            signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
             layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
@@ -128,7 +131,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         background: bool = False,
         on_missing_metric: Literal["warn", "error", "save"] = "warn",
         save_on_exception: bool = False,
-        save_on_signal: bool = False,
+        save_on_signal: SaveOnSignal = False,
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
     ):
@@ -169,11 +172,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._missed = False
         self._last: tuple[int | None, dict[str, Any]] = (None, {})
         self._candidate: Best | None = None
+        self._interrupted_at: Place | None = None
         self._writer = BackgroundWriter() if background else Foreground()
         self._warned: set[str] = set()
         self.save_on_exception = save_on_exception
         self.save_on_signal = save_on_signal
-        self._signals = SignalWatch()
+        self._signals = SignalWatch(save_on_signal)
         self._announcer = Announcer(_log, path, verbose, tensorboard, in_fit=True)
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
@@ -191,7 +195,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if self.save_on_signal:
             self._signals.begin()
         if self.save_on_exception:
-            self._exceptions.begin(self.model)
+            self._exceptions.begin(self.model, callback_list_of(self))
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Note the epoch."""
@@ -205,6 +209,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._run().note(plain_logs(logs))
             self._save_model(self._current_epoch, batch, logs)
         self._last = (batch, dict(logs or {}))
+        self._leave_on_signal()
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if a signal has come in the validation."""
         self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -263,6 +271,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._commit(path, verdict.best, mode or "min")
 
     def _save_interrupted(self) -> None:
+        place = place_of(self._run().progress(getattr(self.model, "optimizer", None)))
+        if place == self._interrupted_at:
+            return  # A signal was saved for, and has become an exception.
+        self._interrupted_at = place
         batch, logs = self._last
         path = interrupted_path(self.filepath, self._current_epoch, batch, logs, self._format)
         self._writer.wait()
