@@ -27,6 +27,7 @@ from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
+from keras_ckpt_tools.training.keras_hooks import refuse_hooks
 from keras_ckpt_tools.training.run import Run, check_resume, plain_logs, run_of_callback
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
@@ -139,6 +140,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.background = background
         self.save_on_signal = save_on_signal
         self._signals = SignalWatch(save_on_signal)
+        self._in_epoch = False
         self._before_validation: Commit | None = None
         self._logs: Mapping[str, Any] | None = None
         self.resume = check_resume(resume)
@@ -259,9 +261,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         batch = self._last_of_execution(batch)
         self._run().batch_ends(batch)
         self._logs = logs
-        if self._cadence.batch_ends(batch) or self._signals.received:
+        if self._should_save_on_batch(batch) or self._signals.received:
             self._run().note(plain_logs(logs))
-            self._save_model(in_epoch=True)
+            self._back_up(in_epoch=True)
         self._leave_on_signal()
 
     def _last_of_execution(self, batch: int) -> int:
@@ -299,7 +301,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """Save if it is time to, by epochs."""
         self._run().epoch_ends(epoch, plain_logs(logs))
         if self._cadence.epoch_ends() or self._signals.received:
-            self._save_model(in_epoch=False)
+            self._back_up(in_epoch=False)
         self._leave_on_signal()
 
     def _leave_on_signal(self) -> None:
@@ -320,8 +322,26 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
 
-    def _save_model(self, *, in_epoch: bool) -> None:
-        self._take(in_epoch=in_epoch)()
+    # Keras' own hooks, which subclasses may override.
+
+    def _should_save_on_batch(self, batch: int) -> bool:
+        return self._cadence.batch_ends(batch)
+
+    def _save_model(self, *, in_epoch: bool | None = None) -> None:
+        self._take(in_epoch=self._in_epoch if in_epoch is None else in_epoch)()
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse an override that would never be called.
+
+        Raises:
+            ArgumentError: the class overrides `_load_model`.
+        """
+        super().__init_subclass__(**arguments)
+        refuse_hooks(cls, BackupAndRestore, ("_load_model",))
+
+    def _back_up(self, *, in_epoch: bool) -> None:
+        self._in_epoch = in_epoch
+        self._save_model()
 
     def _take(self, *, in_epoch: bool, over: bool = False) -> Commit:
         """Take the state of now; return what saves it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from keras_ckpt_tools.training.judgement import (
     shown,
 )
 from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
+from keras_ckpt_tools.training.keras_hooks import overrides
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
 from keras_ckpt_tools.training.run import Run, plain_logs, run_of_callback
 from keras_ckpt_tools.training.untracked import (
@@ -156,7 +158,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             "epoch",  # Keras checks this one; ours takes more kinds, and has checked it.
             initial_value_threshold,
         )
-        # Keras versions differ in what they keep, and some begin with an infinite best.
+        # Keras versions differ in what they keep, and some begin with an infinite best. What
+        # compares is set by subclasses only, after this.
+        self.monitor_op: Callable[[Any, Any], Any] | None = None
+        self.min_delta: float = 0.0
         self.mode = mode if mode in ("min", "max") else "auto"
         self.best: float | None = initial_value_threshold
         self.save_freq = save_freq
@@ -205,7 +210,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by batches or by the clock."""
         self._run().batch_ends(batch)
-        if self._cadence.batch_ends(batch):
+        if self._should_save_on_batch(batch):
             self._run().note(plain_logs(logs))
             self._save_model(self._current_epoch, batch, logs)
         self._last = (batch, dict(logs or {}))
@@ -261,14 +266,59 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 remedy="Add the name of a file to it.",
             )
         self._settle()
-        mode = direction_of(self.model, self.monitor, self.mode)
-        verdict = self._judge(epoch, logs, path, mode)
+        self._verdict: Verdict | None = None
+        wanted = self._should_save_model(epoch, batch, logs, path)
+        verdict = self._verdict or judge_any(logs, epoch, self._known(), path)
+        if wanted:
+            self._commit(path, verdict.best, self._direction() or "min")
+
+    # Keras' own hooks, which subclasses may override.
+
+    def _should_save_on_batch(self, batch: int) -> bool:
+        return self._cadence.batch_ends(batch)
+
+    def _should_save_model(
+        self, epoch: int, batch: int | None, logs: Mapping[str, Any] | None, filepath: str
+    ) -> bool:
+        verdict = self._verdict = self._judge(epoch, dict(logs or {}), filepath)
         if verdict.message:
             self._say(epoch, verdict.message, logging.DEBUG)
         if verdict.warning:
             self._warn_once(verdict.warning)
-        if verdict.save:
-            self._commit(path, verdict.best, mode or "min")
+        return verdict.save
+
+    def _is_improvement(self, monitor_value: Any, reference_value: Any) -> bool:
+        """Return whether a value is better than another, or than none."""
+        value = float(monitor_value)
+        if reference_value is not None:
+            least = abs(self.min_delta)
+            value += least if self._direction() == "min" else -least
+        if self._operator is None or reference_value is None or not math.isfinite(value):
+            return self._best_of(reference_value).improved_by(value)
+        return bool(self._operator(value, reference_value))
+
+    @property
+    def _operator(self) -> Callable[[Any, Any], Any] | None:
+        """The comparison that a subclass has set, if it has."""
+        if self.monitor_op is None and overrides(self, ModelCheckpoint, "_set_monitor_op"):
+            self._set_monitor_op()
+        operator: Callable[[Any, Any], Any] | None = self.monitor_op
+        if operator is None and overrides(self, ModelCheckpoint, "monitor_op"):
+            operator = type(self).monitor_op.__get__(self)
+        return operator
+
+    def _direction(self) -> str | None:
+        """Return `"min"`, `"max"`, or `None` where that cannot be told."""
+        if self._operator is not None:
+            return "min" if self._operator(0.0, 1.0) else "max"
+        return direction_of(self.model, self.monitor, self.mode)
+
+    def _known(self) -> Best | None:
+        mode = self._direction()
+        return self._known_best(mode) if mode else None
+
+    def _best_of(self, value: float | None) -> Best:
+        return Best(self.monitor, self._direction() or "min", value, self._best_epoch)
 
     def _save_interrupted(self) -> None:
         place = place_of(self._run().progress(getattr(self.model, "optimizer", None)))
@@ -283,7 +333,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         progress = self._files.about_to_add(progress)
         self._prepare(path, progress, {})()
 
-    def _judge(self, epoch: int, logs: dict[str, Any], path: str, mode: str | None) -> Verdict:
+    def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
+        mode = self._direction()
         if not self.save_best_only:
             return judge_any(logs, epoch, self._known_best(mode) if mode else None, path)
         if self.monitor not in logs:
@@ -294,7 +345,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if not self._recalled:
             self._recalled = True
             self._recall_best(mode)
-        return judge_best(logs, epoch, self._known_best(mode), path)
+        return judge_best(logs, epoch, self._known_best(mode), path, self._is_improvement)
 
     def _known_best(self, mode: str) -> Best:
         # A save that is still under way counts for now; should it fail, that is raised.

@@ -230,7 +230,7 @@ class InValidation(keras.callbacks.Callback):
             if self.number is None:
                 raise ZeroDivisionError
             if self.seen == 1:
-                os.kill(os.getpid(), self.number)
+                signal.raise_signal(self.number)
 
 
 def _arrays() -> Any:
