@@ -64,6 +64,8 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.storage",
     "keras_ckpt_tools.storage.commit",
     "keras_ckpt_tools.storage.commit_set",
+    "keras_ckpt_tools.storage.file_systems",
+    "keras_ckpt_tools.storage.local_paths",
     "keras_ckpt_tools.storage.retention",
     "keras_ckpt_tools.training",
 ]

@@ -27,7 +27,7 @@ def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
 
     A folder in which there is none is yielded itself, so that whoever asks is told.
     """
-    for path in paths:
+    for path in map(os.path.expanduser, paths):
         kind = tell(path).kind if os.path.isdir(path) else None
         if kind in _FOLDERS:
             found = False
@@ -59,6 +59,7 @@ def one_of_folder(path: str) -> tuple[str, str | int]:
 
     What is there under the whole name is meant itself, whatever its name ends in.
     """
+    path = os.path.expanduser(path)
     folder, _, which = path.rpartition("@")
     if os.path.lexists(path) or not os.path.isdir(folder):
         return path, "latest"

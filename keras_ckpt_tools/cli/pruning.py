@@ -18,7 +18,7 @@ from keras_ckpt_tools.cli.columns import Column, Row, Table, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
 from keras_ckpt_tools.cli.units import amount, metric
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
-from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.kinds import Kind, plain_path
 from keras_ckpt_tools.formats.tf_run import SUFFIXES, is_prefix
 from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
 from keras_ckpt_tools.loading.pruning import Plan, plan_pruning
@@ -102,6 +102,7 @@ def _may_ask(as_json: bool) -> bool:
 
 
 def _readable(path: str) -> Run:
+    path = plain_path(path)
     if os.path.exists(path) and not os.path.isdir(path):
         raise ArgumentError(
             "This is a file.",

@@ -18,6 +18,7 @@ from keras_ckpt_tools.cli.columns import Column, Row, Table, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write_json
 from keras_ckpt_tools.cli.units import age, metric
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
+from keras_ckpt_tools.formats.kinds import plain_path
 from keras_ckpt_tools.loading.runs import Run, State, read_run
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.training.foresight import Difference, Foresight, foresee, foresee_file
@@ -37,7 +38,7 @@ def command(path: str, as_json: bool) -> None:
     """
     try:
         run = read_run(path)
-        found = _foreseen(path, run)
+        found = _foreseen(plain_path(path), run)
     except CkptError as error:
         if as_json:
             write_json(UNREADABLE, command="resume-info", path=path, error=str(error))

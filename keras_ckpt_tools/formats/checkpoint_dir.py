@@ -118,16 +118,9 @@ def delete_checkpoints(paths: list[str]) -> None:
 
 
 def clear_leftovers(directory: str | os.PathLike[str]) -> None:
-    """Remove what killed runs left of staging checkpoints, whatever their numbers.
-
-    Raises:
-        CommitError: the directory cannot be read.
-    """
-    try:
-        remove_leftovers_of(Path(directory), _NAME.fullmatch)
-        clear_prefixes(directory)
-    except OSError as error:
-        raise refused(Path(directory), error, committed=True) from error
+    """Remove what killed runs left of staging checkpoints, whatever their numbers."""
+    remove_leftovers_of(Path(directory), _NAME.fullmatch)
+    clear_prefixes(directory)
 
 
 def _is_ours(path: str) -> bool:

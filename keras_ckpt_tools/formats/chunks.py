@@ -9,7 +9,6 @@ one piece.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.window import pread_into
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["TOGETHER", "in_batches", "nbytes_of", "pieces"]
@@ -79,7 +79,7 @@ def pieces(source: TensorSource, path: str, length: int) -> Iterator[np.ndarray[
         piece = np.empty(min(length, left), dtype)
         view = raw_bytes(piece)
         while view:
-            read = os.preadv(descriptor, [view], offset)
+            read = pread_into(descriptor, view, offset)
             if not read:
                 raise _changed(source, path)
             view, offset = view[read:], offset + read

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from keras_ckpt_tools.errors import UnsafeArtefactError
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.storage.file_systems import NOT_SUPPORTED
 
 __all__ = [
     "NOT_FOLLOWED",
@@ -59,7 +60,12 @@ def open_regular(path: str) -> int | None:
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         return None  # Opening some devices does something already.
-    descriptor = os.open(path, _FLAGS)
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        descriptor = os.open(path, _FLAGS & ~(os.O_NONBLOCK | os.O_NOCTTY))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)

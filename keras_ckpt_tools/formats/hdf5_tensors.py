@@ -8,13 +8,13 @@ h5py. Knows neither Keras nor our record.
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import h5py
 import numpy as np
 
 from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
+from keras_ckpt_tools.formats.window import pread_into
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["read_plain", "read_table", "read_tensor"]
@@ -67,7 +67,7 @@ def read_plain(
     array = np.empty(info.shape, dtype)
     view, offset = raw_bytes(array), start + (info.offset or 0)
     while view:
-        read = os.preadv(descriptor, [view], offset)
+        read = pread_into(descriptor, view, offset)
         if not read:
             return None
         view, offset = view[read:], offset + read

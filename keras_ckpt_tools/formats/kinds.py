@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import enum
 import os
-import re
 import stat
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -35,6 +34,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.nearby import not_found
 from keras_ckpt_tools.formats.quarantine import Survey
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
+from keras_ckpt_tools.storage.local_paths import local_path
 
 __all__ = ["Artefact", "Kind", "plain_path", "tell"]
 
@@ -93,10 +93,10 @@ class Artefact:
 
 
 def plain_path(path: str | os.PathLike[str]) -> str:
-    """Return a path as a string.
+    """Return a path as a string, with the home directory for `~`.
 
     Raises:
-        ArgumentError: it is neither a string nor path-like, or it is empty.
+        ArgumentError: it is neither a string nor path-like, it is empty, or it is an address.
 
     >>> plain_path("model.keras")
     'model.keras'
@@ -108,7 +108,7 @@ def plain_path(path: str | os.PathLike[str]) -> str:
             received=f"path={path!r}",
             remedy="Pass the path of one file or directory.",
         )
-    return name
+    return local_path(path)
 
 
 def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact:
@@ -141,8 +141,6 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.isfile(f"{name}.index"):
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
-            raise _remote(name) from error
         # Rarely needed, and what only looks at a file of ours is to start at once.
         from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
 
@@ -290,15 +288,6 @@ def _size_of_prefix(prefix: str) -> int:
         for entry in os.scandir(folder)
         if entry.name in (f"{name}.index", f"{name}.record")
         or entry.name.startswith(f"{name}.data-")
-    )
-
-
-def _remote(url: str) -> ArgumentError:
-    return ArgumentError(
-        "This is an address, not a path; nothing is fetched here.",
-        received=f"path={url!r}",
-        remedy="Download the file first, with the tool that you trust for it, and pass the path of "
-        "the copy.",
     )
 
 

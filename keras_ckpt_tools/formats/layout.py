@@ -75,7 +75,7 @@ def lay_out(structure: Structure, directory: str | None = None) -> Layout:
         directory: Where a sparse file of the final length may be put for a moment.
     """
     # A file without a name: a kill leaves none.
-    with tempfile.TemporaryFile(dir=directory) as skeleton:
+    with _file_without_a_name(directory) as skeleton:
         with (
             telling(skeleton) as patient,
             h5py.File(
@@ -96,6 +96,15 @@ def lay_out(structure: Structure, directory: str | None = None) -> Layout:
             for start, end in gaps_between(data, structure.userblock, size)
         )
     return Layout(gaps, {d.path: offsets[d.path] for d in structure.datasets if d.nbytes}, size)
+
+
+def _file_without_a_name(directory: str | None) -> Any:
+    try:
+        return tempfile.TemporaryFile(dir=directory)
+    except OSError:
+        if directory is None:
+            raise
+        return tempfile.TemporaryFile()
 
 
 def _create(file: h5py.File, structure: Structure) -> dict[str, int]:

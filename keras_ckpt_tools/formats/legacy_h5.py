@@ -3,12 +3,17 @@
 Keras' own writer lays this format out (its config stands in attributes, in pieces where it is
 long), into a staged file with a user block in front. When it is done the file is read once, and the
 record with all digests goes into the user block.
+
+Keras' writer takes the optimizer out of the live model's own compile config. A save never changes
+what it saves, so the writer is given a copy of that config, and the model gets its own back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import h5py
@@ -40,7 +45,11 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
     while True:
         file.seek(0)
         file.truncate()
-        with telling(file) as patient, h5py.File(patient, "w", userblock_size=block) as hdf5:
+        with (
+            telling(file) as patient,
+            h5py.File(patient, "w", userblock_size=block) as hdf5,
+            _compile_config_untouched(model),
+        ):
             internals.save_model_to_hdf5(model, hdf5)
             hdf5.flush()
             table = read_table(hdf5)
@@ -52,6 +61,21 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
     file.seek(0)
     file.write(encode(described, block))
     return described
+
+
+@contextlib.contextmanager
+def _compile_config_untouched(model: Any) -> Iterator[None]:
+    """Let a writer change a copy of the arguments that the model was compiled with."""
+    kept = getattr(model, "_compile_config", None)
+    config = getattr(kept, "config", None)
+    if not isinstance(config, dict):
+        yield
+        return
+    kept.config = dict(config)
+    try:
+        yield
+    finally:
+        kept.config = config
 
 
 def _describe(descriptor: int, record: Record, table: dict[str, TensorInfo], block: int) -> Record:

@@ -26,6 +26,7 @@ from keras_ckpt_tools.formats.extents import aligned_memory, gaps_between
 from keras_ckpt_tools.formats.finite import not_finite_in
 from keras_ckpt_tools.formats.hdf5_structure import FoundTensor, UnfamiliarError, tensors_in
 from keras_ckpt_tools.formats.userblock import decode, digest_of
+from keras_ckpt_tools.formats.window import pread_into
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.byte_counts import advance
 
@@ -104,7 +105,7 @@ class RecordReader:
 
     def _read_into(self, view: memoryview, offset: int) -> None:
         while view:
-            read = os.preadv(self._descriptor, [view], offset)
+            read = pread_into(self._descriptor, view, offset)
             if not read:
                 view[:] = bytes(len(view))  # The file has become shorter; the digest tells.
                 return

@@ -31,6 +31,7 @@ from keras_ckpt_tools.formats.limits import over_budget
 from keras_ckpt_tools.formats.record_check import check_types
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.strict_json import parse_object
+from keras_ckpt_tools.formats.window import pread_into
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
 __all__ = ["CONFIG", "DTYPES", "METADATA", "RECORD", "SafetensorsSource"]
@@ -175,7 +176,7 @@ class SafetensorsSource(Source):
         array = np.empty(info.shape, numpy_dtype(info.dtype))
         view, offset = raw_bytes(array), info.offset or 0
         while view:
-            read = os.preadv(self._fd, [view], offset)
+            read = pread_into(self._fd, view, offset)
             if not read:
                 raise self._damaged("it has become shorter")
             view, offset = view[read:], offset + read

@@ -32,6 +32,7 @@ from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.protobuf import fields, read_varint, signed
 from keras_ckpt_tools.formats.tf_names import listed, missing
 from keras_ckpt_tools.formats.tf_table import mask, read_table
+from keras_ckpt_tools.formats.window import pread_into
 from keras_ckpt_tools.metadata import TensorInfo
 
 # Numbers of `types.proto`.
@@ -194,7 +195,7 @@ class Bundle:
         at = 0
         while at < entry.size:
             part = memoryview(memory.data)[at : at + _CHUNK]
-            got = os.preadv(self._shards[entry.shard], [part], entry.offset + at)
+            got = pread_into(self._shards[entry.shard], part, entry.offset + at)
             if not got:
                 raise damaged(self.path, f"{key!r} ends before its end")
             at += got

@@ -5,9 +5,13 @@ So a model need not be unpacked, to memory or to disk, before its tensors can be
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from typing import Any
+
+# What file systems that cannot read into given memory answer; 524 is Linux' own ENOTSUPP.
+_NO_SUCH_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, 524)
 
 
 class Window(io.RawIOBase):
@@ -35,7 +39,7 @@ class Window(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         data = memoryview(buffer)[: max(self.length - self._position, 0)]
-        read = os.preadv(self._descriptor, [data], self._start + self._position) if data else 0
+        read = pread_into(self._descriptor, data, self._start + self._position) if data else 0
         self._position += read
         return read
 
@@ -43,3 +47,21 @@ class Window(io.RawIOBase):
         """Return bytes from an offset on, as many as there are of so many."""
         length = min(length, self.length - offset)
         return os.pread(self._descriptor, length, self._start + offset) if length > 0 else b""
+
+
+def pread_into(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Read into memory from an offset on; return how many bytes were read.
+
+    Raises:
+        OSError: they could not be read.
+    """
+    try:
+        return os.preadv(descriptor, [buffer], offset)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
+    except AttributeError:  # Some systems have no such call at all.
+        pass
+    data = os.pread(descriptor, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)

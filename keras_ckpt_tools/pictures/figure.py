@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_ckpt_tools.errors import ArgumentError, MissingPackageError
 from keras_ckpt_tools.storage.commit import staged
+from keras_ckpt_tools.storage.local_paths import local_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +90,7 @@ def save_plot(figure: Figure, path: str | os.PathLike[str]) -> None:
         ArgumentError: it ends in something else.
         CommitError: the operating system refused.
     """
-    name = os.fspath(path)
+    name = local_path(path)
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in _SUFFIXES:
         raise ArgumentError(

@@ -7,7 +7,8 @@ users find half a file after a kill.
 
 A staged file carries a lock for as long as its writer lives (the kernel drops it at any death).
 That is how a leftover of a killed run is told from the work of a neighbour, across processes, and
-why nothing but leftovers of ours is ever removed.
+why nothing but leftovers of ours is ever removed. Where a file system has no locks, a staged file
+has a name that says so, and counts as a leftover when nothing has been written to it for a day.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keras_ckpt_tools.errors import CommitError
+from keras_ckpt_tools.storage.file_systems import is_old, lock, sync_directory, sync_file
+from keras_ckpt_tools.storage.local_paths import local_path
 
 STAGED_SUFFIX = ".kct-staged"
-_STAGED = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(STAGED_SUFFIX)}", re.DOTALL)
+UNLOCKED = "-unlocked"
+STAGED_NAME = re.compile(
+    rf"\.(.+)\.[0-9a-f]{{8}}({UNLOCKED})?{re.escape(STAGED_SUFFIX)}", re.DOTALL
+)
 
 
 @contextlib.contextmanager
@@ -42,6 +48,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         A binary file, open for writing and reading. It is visible under `target` after the block.
 
     Raises:
+        ArgumentError: the target is an address.
         CommitError: the operating system refused (no space, no permission, ...). The target is as
             it was before, and nothing is left beside it.
 
@@ -56,7 +63,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> pathlib.Path(path).read_bytes()
     b'whole'
     """
-    final = Path(os.path.realpath(target))
+    final = Path(os.path.realpath(local_path(target)))
     committed = False
     temporary: Path | None = None
     try:
@@ -66,8 +73,8 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-            os.replace(temporary, final)
+            sync_file(file.fileno(), final)
+            _replace(temporary, final, file.fileno())
             committed = True
         sync_directory(final.parent)
     except BaseException as error:
@@ -80,28 +87,44 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _stage(final: Path) -> tuple[Path, int]:
+    marker = ""
     while True:
-        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}{STAGED_SUFFIX}")
+        name = f".{final.name}.{secrets.token_hex(4)}{marker}{STAGED_SUFFIX}"
+        temporary = final.with_name(name)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o666)
         try:
-            _lock(descriptor)
-        except OSError:
+            if marker or lock(descriptor, fcntl.LOCK_EX, final):
+                # A neighbour may have taken it for a leftover before it was locked.
+                if _is_there(temporary, descriptor):
+                    return temporary, descriptor
+            else:
+                marker = UNLOCKED
+        except BaseException:
             os.close(descriptor)
-            os.unlink(temporary)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
             raise
-        # A neighbour may have taken it for a leftover before it was locked.
-        if os.fstat(descriptor).st_nlink:
-            return temporary, descriptor
         os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
-def _lock(descriptor: int) -> None:
+def _is_there(path: Path, descriptor: int) -> bool:
+    # Some file systems know no number of links: then the name has to do.
+    return bool(os.fstat(descriptor).st_nlink) or os.path.lexists(path)
+
+
+def _replace(temporary: Path, final: Path, descriptor: int) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        # Where a file system cannot lock, nothing is ever taken for a leftover.
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        os.replace(temporary, final)
+    except FileNotFoundError:
+        # A server whose answer was lost is asked again, and then says that there is no such file.
+        try:
+            done = os.path.samestat(os.fstat(descriptor), os.stat(final))
+        except OSError:
+            done = False
+        if not done:
             raise
 
 
@@ -121,8 +144,11 @@ def remove_leftovers_of(directory: Path, is_target: Callable[[str], object]) -> 
         directory: The directory.
         is_target: Whether a file of that name is one of those that are meant.
     """
-    with os.scandir(directory) as entries:
-        found = [match for entry in entries if (match := _STAGED.fullmatch(entry.name))]
+    try:
+        with os.scandir(directory) as entries:
+            found = [match for entry in entries if (match := STAGED_NAME.fullmatch(entry.name))]
+    except OSError:
+        return ()  # A directory that cannot be listed can be written to all the same.
     paths = (directory / match[0] for match in found if is_target(match[1]))
     return tuple(path for path in paths if _remove_if_abandoned(path))
 
@@ -133,34 +159,32 @@ def target_of_staged(name: str) -> str | None:
     >>> target_of_staged(".a.keras.0123abcd.kct-staged"), target_of_staged("a.keras")
     ('a.keras', None)
     """
-    match = _STAGED.fullmatch(name)
+    match = STAGED_NAME.fullmatch(name)
     return match[1] if match else None
 
 
 def is_abandoned(path: str | os.PathLike[str]) -> bool:
     """Return whether the writer of a staged file is dead; where that is unknown, it is not."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+    return _if_abandoned(path, fcntl.LOCK_SH, lambda: None)
 
 
 def _remove_if_abandoned(path: Path) -> bool:
+    return _if_abandoned(path, fcntl.LOCK_EX, path.unlink)
+
+
+def _if_abandoned(path: str | os.PathLike[str], how: int, act: Callable[[], object]) -> bool:
+    """Do something with a staged file whose writer is dead; return whether that was done."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        match = STAGED_NAME.fullmatch(os.path.basename(path))
+        unlocked = match is not None and match[2]
+        locked = not unlocked and lock(descriptor, how | fcntl.LOCK_NB, path)
+        if not locked and not is_old(descriptor):
+            return False
+        act()
     except OSError:
         return False
     else:
@@ -179,19 +203,6 @@ def make_directory(directory: Path) -> None:
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
         sync_directory(directory.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames and removals in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot sync a directory and say so.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def remove_files(paths: Iterable[str], is_ours: Callable[[str], bool] = lambda path: True) -> None:
@@ -243,6 +254,11 @@ _REMEDIES = {
     errno.EISDIR: "Choose the path of a file; a directory is there.",
     errno.ENOTDIR: "Choose another directory; a part of that path is a file.",
     errno.EEXIST: "Choose another directory; a part of that path is a file.",
+    **dict.fromkeys(
+        (errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EBUSY),
+        "That file system cannot replace a file by another. Save to a local directory, and copy "
+        "the files from there.",
+    ),
 }
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,13 +22,13 @@ from typing import BinaryIO
 
 from keras_ckpt_tools.errors import CommitError
 from keras_ckpt_tools.storage.commit import (
+    STAGED_NAME,
     STAGED_SUFFIX,
+    UNLOCKED,
     make_directory,
     refused,
-    sync_directory,
 )
-
-_STAGING = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(STAGED_SUFFIX)}", re.DOTALL)
+from keras_ckpt_tools.storage.file_systems import is_old, lock, sync_directory, sync_file
 
 
 @contextlib.contextmanager
@@ -62,8 +61,8 @@ def staged_set(prefix: str, suffixes: Sequence[str]) -> Iterator[dict[str, Binar
     try:
         make_directory(final.parent)
         with contextlib.ExitStack() as stack:
-            folder, lock = _stage(final)
-            stack.callback(os.close, lock)
+            folder, held = _stage(final)
+            stack.enter_context(held)
             files: dict[str, BinaryIO] = {}
             for suffix in suffixes:
                 file: BinaryIO = open(folder / _plain(suffix), "w+b")
@@ -71,7 +70,7 @@ def staged_set(prefix: str, suffixes: Sequence[str]) -> Iterator[dict[str, Binar
             yield files
             for file in files.values():
                 file.flush()
-                os.fsync(file.fileno())
+                sync_file(file.fileno(), final)
             for suffix in suffixes:
                 target = final.with_name(final.name + suffix)
                 if suffix == suffixes[-1]:
@@ -79,7 +78,8 @@ def staged_set(prefix: str, suffixes: Sequence[str]) -> Iterator[dict[str, Binar
                 os.rename(folder / _plain(suffix), target)
                 moved.append(target)
             committed = True
-            folder.rmdir()
+            with contextlib.suppress(OSError):  # It is cleared away later, with what is in it.
+                folder.rmdir()
         sync_directory(final.parent)
     except BaseException as error:
         if not committed and folder is not None:
@@ -102,13 +102,11 @@ def remove_set(prefix: str, suffixes: Sequence[str]) -> None:
     final = Path(os.path.abspath(prefix))
     last = final.with_name(final.name + suffixes[-1])
     try:
-        folder, lock = _stage(final)
-        try:
+        folder, held = _stage(final)
+        with held:
             os.rename(last, folder / _plain(suffixes[-1]))
             sync_directory(final.parent)
             _clear(folder, final, suffixes)
-        finally:
-            os.close(lock)
     except FileNotFoundError:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -126,18 +124,24 @@ def remove_abandoned(
         is_target: Whether a file name, without suffix, is one of those that are meant.
         suffixes: As for `staged_set`.
     """
-    for name in os.listdir(directory):
-        found = _STAGING.fullmatch(name)
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return  # A directory that cannot be listed can be written to all the same.
+    for name in names:
+        found = STAGED_NAME.fullmatch(name)
         folder = Path(directory, name)
         if not found or not is_target(found[1]) or not folder.is_dir() or folder.is_symlink():
             continue
         with contextlib.suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(folder, flags)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _clear(folder, Path(directory, found[1]), suffixes)
+                locked = not found[2] and lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, folder)
+                if locked or is_old(descriptor):
+                    _clear(folder, Path(directory, found[1]), suffixes)
             finally:
-                os.close(lock)
+                os.close(descriptor)
 
 
 def _clear(folder: Path, final: Path, suffixes: Sequence[str]) -> None:
@@ -152,13 +156,20 @@ def _clear(folder: Path, final: Path, suffixes: Sequence[str]) -> None:
     folder.rmdir()
 
 
-def _stage(final: Path) -> tuple[Path, int]:
-    folder = final.with_name(f".{final.name}.{secrets.token_hex(4)}{STAGED_SUFFIX}")
+def _stage(final: Path) -> tuple[Path, contextlib.ExitStack]:
+    """Make a staging directory; return what gives its lock back as well."""
+    stem = f".{final.name}.{secrets.token_hex(4)}"
+    folder = final.with_name(f"{stem}{STAGED_SUFFIX}")
     folder.mkdir()
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    with contextlib.suppress(OSError):  # Some file systems cannot lock.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
+    held = contextlib.ExitStack()
+    locked = False
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, descriptor)
+        locked = lock(descriptor, fcntl.LOCK_EX, final)
+    if not locked:
+        folder = folder.rename(folder.with_name(f"{stem}{UNLOCKED}{STAGED_SUFFIX}"))
+    return folder, held
 
 
 def _plain(suffix: str) -> str:

@@ -5,13 +5,13 @@ other's. So whoever comes first occupies the directory, and the second is told. 
 the directory itself: no file is left behind, and the kernel gives it back at any death.
 
 Within one process the lock is shared, because a cell of a notebook that is run again makes a second
-manager while the first still lives.
+manager while the first still lives. What is shared is known by its inode: a directory that was
+renamed or moved is still the one that this process holds, and another one at its old path is not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import threading
@@ -20,7 +20,10 @@ from pathlib import Path
 
 from keras_ckpt_tools.errors import PathInUseError
 from keras_ckpt_tools.storage.commit import make_directory, refused
+from keras_ckpt_tools.storage.file_systems import lock
 
+_Inode = tuple[int, int]
+_NONE = -1
 _PAUSES_S = (0.01, 0.05)
 
 
@@ -33,11 +36,11 @@ class Occupancy:
 
     # Re-entrant: a forgotten holder may be collected while another is being taken.
     _guard = threading.RLock()
-    _shared: dict[str, tuple[int, int]] = {}  # noqa: RUF012 (one table for the whole process)
+    _shared: dict[_Inode, tuple[int, int]] = {}  # noqa: RUF012 (one table for the whole process)
 
     def __init__(self, directory: str | os.PathLike[str]):
         self._directory = directory
-        self._taken: str | None = None
+        self._taken: _Inode | None = None
 
     def take(self) -> None:
         """Occupy the directory, if that was not done yet.
@@ -46,20 +49,25 @@ class Occupancy:
             PathInUseError: another process has it.
             CommitError: it cannot be made.
         """
-        if self._taken is not None:
-            return
         real = os.path.realpath(self._directory)
         try:
             make_directory(Path(real))
+            inode = _inode_of(real)
         except OSError as error:
             raise refused(Path(real), error) from error
+        if self._taken == inode:
+            return
+        self.release()  # What it held was moved away, and another directory is there now.
         with self._guard:
-            if real in self._shared:
-                descriptor, holders = self._shared[real]
+            if inode in self._shared:
+                descriptor, holders = self._shared[inode]
             else:
                 descriptor, holders = _lock(real), 0
-            self._shared[real] = (descriptor, holders + 1)
-        self._taken = real
+            self._shared[inode] = (descriptor, holders + 1)
+        self._taken = inode
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_taken": None}  # A copy holds nothing.
 
     def release(self) -> None:
         """Give the directory back."""
@@ -73,7 +81,7 @@ class Occupancy:
                 self._shared[self._taken] = (descriptor, holders - 1)
             else:
                 del self._shared[self._taken]
-                os.close(descriptor)
+                _close(descriptor)
         self._taken = None
 
     def __del__(self) -> None:
@@ -93,20 +101,30 @@ def is_occupied(directory: str | os.PathLike[str]) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EAGAIN)
+        lock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, directory)
+    except BlockingIOError:
+        return True
     else:
         return False
     finally:
         os.close(descriptor)
 
 
+def _inode_of(directory: str) -> _Inode:
+    status = os.stat(directory)
+    return status.st_dev, status.st_ino
+
+
+def _close(descriptor: int) -> None:
+    if descriptor != _NONE:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
 def _forget_in_child() -> None:
     # A child of this process does not save here, and must not hold the directory after its death.
     for descriptor, _ in Occupancy._shared.values():
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        _close(descriptor)
     Occupancy._shared.clear()
     Occupancy._guard = threading.RLock()
 
@@ -114,32 +132,34 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-def _lock_soon(descriptor: int) -> None:
+def _lock_soon(descriptor: int, directory: str) -> None:
     for pause in _PAUSES_S:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
-                raise
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, directory)
+        except BlockingIOError:
             time.sleep(pause)  # Somebody may only be asking; see `is_occupied`.
         else:
             return
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, directory)
 
 
 def _lock(directory: str) -> int:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock_soon(descriptor)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
-            os.close(descriptor)
-            raise PathInUseError(
-                "Another process saves its checkpoints in this directory. Two would overwrite and "
-                "delete each other's.",
-                received=f"directory={directory!r}",
-                remedy="Stop the other process, or give this one a directory of its own.",
-                path=directory,
-            ) from error
-        # Some network file systems lock no directories; then there is nothing to hold.
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return _NONE  # It may be written to and not be opened itself; then there is no lock.
+    try:
+        _lock_soon(descriptor, directory)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise PathInUseError(
+            "Another process saves its checkpoints in this directory. Two would overwrite and "
+            "delete each other's.",
+            received=f"directory={directory!r}",
+            remedy="Stop the other process, or give this one a directory of its own.",
+            path=directory,
+        ) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor

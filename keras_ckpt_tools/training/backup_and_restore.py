@@ -26,7 +26,8 @@ from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
-from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
+from keras_ckpt_tools.training.keras_hooks import refuse_hooks
 from keras_ckpt_tools.training.run import (
     Run,
     check_resume,
@@ -59,7 +60,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             the state at the moment of the save. An error is raised at the next save, or when
             training ends.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done.
+            under way, and do after that what they would have done. Or which signals do that: one,
+            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`). One
+            that comes in the validation saves the state after the last batch; a restart validates
+            again, and ends the epoch.
         resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
             `"must"` raises where there is nothing.
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
@@ -117,9 +121,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
         *,
-        callbacks: Iterable[keras.callbacks.Callback] = (),
+        callbacks: Iterable[keras.callbacks.Callback] | None = None,
         background: bool = False,
-        save_on_signal: bool = False,
+        save_on_signal: SaveOnSignal = False,
         resume: Literal["auto", "never", "must"] = "auto",
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
@@ -141,7 +145,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.callbacks = _checked_callbacks(callbacks)
         self.background = background
         self.save_on_signal = save_on_signal
-        self._signals = SignalWatch()
+        self._signals = SignalWatch(save_on_signal)
+        self._in_epoch = False
+        self._before_validation: Commit | None = None
+        self._taken: Commit | None = None
         self.resume = check_resume(resume)
         self.on_untracked = check_on_untracked(on_untracked)
         self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
@@ -279,7 +286,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         batch = last_of_execution(self, batch, begun)
         self._run().batch_ends(batch)
         self._last_logs = logs
-        self._due = self._cadence.batch_ends(batch) or self._due
+        self._due = self._should_save_on_batch(batch) or self._due
         if self._signals.received:
             self._save_in_epoch()
         elif self._due:
@@ -315,16 +322,37 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _save_pending(self) -> None:
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending()
-            self._due = False
+            self._back_up(in_epoch=True, taken=pending)
 
     def _save_in_epoch(self) -> None:
-        self._take_in_epoch()()
-        self._due = False
+        self._back_up(in_epoch=True, taken=self._take_in_epoch())
 
     def _take_in_epoch(self) -> Commit:
         self._run().note(plain_logs(self._last_logs))
         return self._take(in_epoch=True)
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Note the state after the last batch, for a signal in the validation."""
+        if self.save_on_signal and self._checkpoints is not None:
+            if self._run().progress().batches_completed:
+                self._run().note(plain_logs(self._last_logs))
+                self._before_validation = self._take(in_epoch=True, over=not self._left)
+            self._save_in_validation()
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if a signal has come in the validation."""
+        self._save_in_validation()
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if a signal has come in the validation."""
+        self._save_in_validation()
+        self._before_validation = None
+
+    def _save_in_validation(self) -> None:
+        if self._signals.received and self._before_validation is not None:
+            commit, self._before_validation = self._before_validation, None
+            commit()
+            self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
@@ -332,8 +360,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._run().epoch_ends(epoch, plain_logs(logs), left=self._left)
         due = self._cadence.epoch_ends() or self._due or self._signals.received
         if due and not self._left:
-            self._take(in_epoch=False)()
-            self._due = False
+            self._back_up(in_epoch=False)
         self._leave_on_signal()
 
     def _leave_on_signal(self) -> None:
@@ -354,11 +381,35 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
 
-    def _take(self, *, in_epoch: bool) -> Commit:
+    # Keras' own hooks, which subclasses may override.
+
+    def _should_save_on_batch(self, batch: int) -> bool:
+        return self._cadence.batch_ends(batch)
+
+    def _save_model(self) -> None:
+        taken, self._taken = self._taken, None
+        (taken or self._take(in_epoch=self._in_epoch))()
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse an override that would never be called.
+
+        Raises:
+            ArgumentError: the class overrides `_load_model`.
+        """
+        super().__init_subclass__(**arguments)
+        refuse_hooks(cls, BackupAndRestore, ("_load_model",))
+
+    def _back_up(self, *, in_epoch: bool, taken: Commit | None = None) -> None:
+        self._in_epoch, self._taken = in_epoch, taken
+        self._due = False
+        self._save_model()
+
+    def _take(self, *, in_epoch: bool, over: bool = False) -> Commit:
+        """Take the state of now; return what saves it."""
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         progress = self._run().progress(getattr(self.model, "optimizer", None))
-        beside = self._state.take(self.model, in_epoch=in_epoch)
+        beside = self._state.take(self.model, in_epoch=in_epoch, over=over)
         return checkpoints.take(progress, beside | {CADENCE: self._cadence.get_state()})
 
     def _forget_initial_epoch(self) -> None:
@@ -398,4 +449,4 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
-    return list(callbacks)
+    return list(callbacks or ())

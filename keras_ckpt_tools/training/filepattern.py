@@ -20,6 +20,7 @@ from keras_ckpt_tools.errors import ArgumentError, CkptError, FilepathKeyError
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import remove_leftovers_of
+from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.training.run import plain_logs
 
 
@@ -27,7 +28,7 @@ def check_pattern(filepath: str | os.PathLike[str]) -> str:
     """Return a pattern as a string, if it can be filled in.
 
     Raises:
-        ArgumentError: it is no path, is malformed, or is a directory.
+        ArgumentError: it is no path, is an address, is malformed, or is a directory.
     """
     if not isinstance(filepath, (str, os.PathLike)) or not os.fspath(filepath):
         raise ArgumentError(
@@ -35,7 +36,7 @@ def check_pattern(filepath: str | os.PathLike[str]) -> str:
             received=f"filepath={filepath!r}",
             remedy="Pass a non-empty string or a `pathlib.Path`, ending in `.keras`.",
         )
-    path = str(os.fspath(filepath))
+    path = local_path(filepath, "filepath")
     try:
         fields = _fields(path)
     except ValueError as error:

@@ -82,7 +82,7 @@ class FitData:
             with contextlib.suppress(Exception):
                 model._symbolic_build(data_batch=dataset.element_spec)
 
-    def place(self, epoch: int, batch: int, first_epoch: int) -> None:
+    def place(self, epoch: int, batch: int, first_epoch: int, *, over: bool = False) -> None:
         """Let the epoch that begins now begin at one of its batches, with the data of that place.
 
         Call it once, in the first epoch that a `fit()` does; `epoch_begins` in the others.
@@ -91,7 +91,11 @@ class FitData:
             epoch: Zero-based.
             batch: Zero-based.
             first_epoch: The epoch that the run began with.
+            over: Whether the epoch has no batch left, however many that were.
         """
+        if over and not self.replay.exact:
+            self._enumerate_nothing_once()
+            return
         iterator, persists = self._iterator, self._iterator.steps_per_epoch is not None
         number, position = pass_and_batch(
             epoch - first_epoch if persists else epoch,
@@ -146,6 +150,15 @@ class FitData:
             return after(data, position)
 
         iterator._get_iterator = get_iterator
+
+    def _enumerate_nothing_once(self) -> None:
+        iterator = self._iterator
+
+        def enumerate_iterator() -> Iterator[Any]:
+            del iterator._enumerate_iterator
+            return iter(())
+
+        iterator._enumerate_iterator = enumerate_iterator
 
     def _enumerate_once_from(self, batch: int) -> None:
         iterator = self._iterator

@@ -49,6 +49,11 @@ class FitState:
         # Tuners copy callbacks; what one `fit()` has to do with its data stays with it.
         return FitState(copy.deepcopy(self._given, memo))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # One `fit()` may have been left by an exception; it stays with this process.
+        gone = ("_model", "_data", "_restored", "_undo_epoch_begin")
+        return {**vars(self), **dict.fromkeys(gone)}
+
     def _begin_anew(self) -> None:
         if self._model is not None and _LOGS in vars(self._model):
             delattr(self._model, _LOGS)
@@ -72,12 +77,13 @@ class FitState:
 
     # Save.
 
-    def take(self, model: Any, *, in_epoch: bool) -> dict[str, Any]:
+    def take(self, model: Any, *, in_epoch: bool, over: bool = False) -> dict[str, Any]:
         """Return the state beside a model, now.
 
         Args:
             model: What is trained.
             in_epoch: Whether an epoch is under way: then its metrics are part of it.
+            over: Whether all batches of that epoch are done.
         """
         states = self._callbacks.get_state()
         stopped_by = self._stopped_by(states) if not in_epoch and model.stop_training else []
@@ -87,6 +93,7 @@ class FitState:
                 "data": self._data.facts() if self._data else {},
                 "first epoch": self._first_epoch or 0,
                 "replayable": self._data is not None and self._data.replay.exact,
+                "over": over,
                 # By callbacks that come back with their reasons; others may have had theirs.
                 "stopped": bool(stopped_by),
                 "stopped by": stopped_by,
@@ -144,6 +151,11 @@ class FitState:
             )
         return found
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether all batches of the epoch were done that is gone on with."""
+        return self._restored is not None and bool(self._restored.beside.get(FIT, {}).get("over"))
+
     def _metrics_are_built(self) -> bool:
         return all(getattr(metric, "built", True) for metric in self._model.metrics)
 
@@ -164,6 +176,8 @@ class FitState:
         progress = restored.progress
         if not progress.batches_completed:
             return False
+        if restored.beside.get(FIT, {}).get("over"):
+            return True  # No batch of it is left, so nothing has to be replayed.
         replay = self._data.replay if self._data else Replay("its data are not known")
         if METRICS not in restored.beside:
             replay = Replay("a loop saved it, and its metrics are not those of `fit()`")
@@ -204,7 +218,7 @@ class FitState:
         self._begun = True
         self._callbacks.begin()
         if self._data is not None:
-            self._data.place(epoch, batch, self._first_epoch)
+            self._data.place(epoch, batch, self._first_epoch, over=self._is_over)
         if self._restored is None:
             return
         if batch:
@@ -242,9 +256,10 @@ class FitState:
 
     def _put_back_metrics(self) -> None:
         assert self._restored is not None
-        for variable, value in zip(
-            _metrics_of(self._model), self._restored.beside[METRICS], strict=True
-        ):
+        saved, variables = self._restored.beside[METRICS], _metrics_of(self._model)
+        if self._is_over and len(saved) != len(variables):
+            return  # They are not built yet, and what they said is in the logs.
+        for variable, value in zip(variables, saved, strict=True):
             variable.assign(value)
 
     def _give_logs_where_no_batch_is_left(self) -> None:

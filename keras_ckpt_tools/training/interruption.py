@@ -2,7 +2,8 @@
 
 A machine that is about to be taken away sends SIGTERM; a person presses Ctrl-C. Either is noted,
 and when the batch under way has ended its state is saved and the signal goes to whoever would have
-had it. A second signal is handed on at once: somebody is in a hurry.
+had it. A second signal is handed on at once: somebody is in a hurry. Schedulers may send another
+signal (`#SBATCH --signal=USR1@120`), so which ones are watched is a choice.
 
 Keras tells callbacks nothing when `fit()` is left by an exception, so handlers that were set when
 training began cannot be relied on to be taken back. Therefore each looks, when it is called,
@@ -15,37 +16,113 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, ClassVar
 
+from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.showing.messages import warn
 
 Place = tuple[int, Any]
+SaveOnSignal = bool | signal.Signals | Iterable[signal.Signals]
+"""The argument `save_on_signal`: SIGTERM and SIGINT, or the signals themselves."""
 
 _A_MOMENT_S = 0.05
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_DEFAULT = (signal.SIGTERM, signal.SIGINT)
+_CANNOT_BE_CAUGHT = ("SIGKILL", "SIGSTOP")
 _NOT_TRAINING = ("keras_ckpt_tools.", "keras.src.callbacks", "keras.src.utils")
+_HOOKS = tuple(
+    f"on_{event}"
+    for event in (
+        "epoch_begin",
+        "epoch_end",
+        "train_batch_begin",
+        "train_batch_end",
+        "test_begin",
+        "test_batch_begin",
+        "test_batch_end",
+        "test_end",
+    )
+)
+
+
+def signals_of(save_on_signal: Any) -> tuple[signal.Signals, ...]:
+    """Return the signals that an argument `save_on_signal` means.
+
+    Raises:
+        ArgumentError: it is neither a bool nor signals that can be caught. All that cannot are
+            listed.
+
+    >>> signals_of(True), signals_of(signal.SIGUSR1)
+    ((<Signals.SIGTERM: 15>, <Signals.SIGINT: 2>), (<Signals.SIGUSR1: 10>,))
+    """
+    if save_on_signal is None or (type(save_on_signal) in (bool, int) and save_on_signal in (0, 1)):
+        return _DEFAULT if save_on_signal else ()
+    given = save_on_signal if _is_several(save_on_signal) else [save_on_signal]
+    found = {one: _signal_of(one) for one in dict.fromkeys(map(_hashable, given))}
+    wrong = [one for one, number in found.items() if number is None]
+    if wrong or not found:
+        raise ArgumentError(
+            "`save_on_signal` is True, False, a signal or several of them, and SIGKILL and SIGSTOP "
+            f"cannot be caught. Wrong: {', '.join(map(repr, wrong)) or 'there is none'}.",
+            received=f"save_on_signal={save_on_signal!r}",
+            remedy="Pass True for SIGTERM and SIGINT (Ctrl-C), or name the signals: "
+            "`[signal.SIGTERM, signal.SIGUSR1]`.",
+        )
+    return tuple(number for number in found.values() if number is not None)
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+
+
+def _hashable(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
+
+
+def _signal_of(value: Any) -> signal.Signals | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    try:
+        found = signal.Signals(value)
+    except ValueError:
+        return None
+    return None if found.name in _CANNOT_BE_CAUGHT else found
 
 
 class SignalWatch:
-    """Notes SIGTERM and SIGINT from `begin` to `end`.
+    """Notes signals from `begin` to `end`.
 
-    All watches of the process share one pair of handlers, set by the first and taken back by the
-    last. A signal goes on when every watch that noted it has dealt with it.
+    All watches of the process share one handler for each signal, set by the first and taken back by
+    the last. A signal goes on when every watch that noted it has dealt with it.
 
     Args:
+        save_on_signal: Which signals; see `signals_of`.
         at_once: Called by the handler, between two instructions of whatever runs.
+
+    Raises:
+        ArgumentError: those are no signals that can be caught.
     """
 
     _watches: ClassVar[list[SignalWatch]] = []
     _earlier: ClassVar[dict[int, Any]] = {}
     _owed: ClassVar[int | None] = None
 
-    def __init__(self, at_once: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, save_on_signal: Any = True, at_once: Callable[[], None] | None = None
+    ) -> None:
+        self._signals = signals_of(save_on_signal)
         self._at_once = at_once
         self._received = False
         self._training: Place | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Where training runs is known in this process only.
+        return {**vars(self), "_received": False, "_training": None}
 
     @property
     def received(self) -> bool:
@@ -54,6 +131,8 @@ class SignalWatch:
 
     def begin(self) -> None:
         """Watch from now on. Signals reach the main thread only, so elsewhere nothing is set."""
+        if not self._signals:
+            return
         if threading.current_thread() is not threading.main_thread():
             warn(
                 "`save_on_signal` works in the main thread only; training runs in another.",
@@ -63,19 +142,29 @@ class SignalWatch:
             return
         self._training = _training_now()
         self._received = False
+        self._watch()
+
+    def _watch(self) -> None:
         if self not in self._watches:
             self._watches.append(self)
-        if not self._earlier:
-            for number in _SIGNALS:
+        for number in self._signals:
+            if number not in self._earlier:
                 self._earlier[number] = signal.signal(number, SignalWatch._note)
 
     def hand_on(self) -> None:
-        """Let the signal that was noted do what it would have done, once all have saved."""
+        """Let the signal that was noted do what it would have done, once all have saved.
+
+        Where training goes on after that, because the program has a handler of its own, the next
+        signal is saved for as well.
+        """
         self._received = False
         if not any(watch.received for watch in self._watches):
+            watches = list(self._watches)
             number = SignalWatch._let_go()
             if number is not None:
                 signal.raise_signal(number)
+            for watch in watches:
+                watch._watch()
 
     def end(self) -> None:
         """Stop watching. A signal that came too late to be saved for is not swallowed."""
@@ -101,7 +190,11 @@ class SignalWatch:
     def _note(number: int, frame: FrameType | None) -> None:
         hurry = SignalWatch._owed is not None
         SignalWatch._owed = number
-        training = [w for w in SignalWatch._watches if _is_under_way(w._training, frame)]
+        training = [
+            watch
+            for watch in SignalWatch._watches
+            if number in watch._signals and _is_under_way(watch._training, frame)
+        ]
         if hurry or not training:
             SignalWatch._let_go()
             signal.raise_signal(number)
@@ -144,10 +237,11 @@ def _key(frame: FrameType) -> Place:
 
 
 class ExceptionWatch:
-    """Calls something when a step of `fit()` raises, before the exception goes on its way.
+    """Calls something when `fit()` is left by an exception, before that goes on its way.
 
-    All watches of a model share one wrapper around its step. What a callback raises passes it by:
-    `fit()` calls callbacks itself, and lets none of them around that.
+    It comes from a step (the model, the loss, the data), from the validation, or from any callback:
+    these are what `fit()` calls, so each is wrapped while it runs. All watches of one `fit()` share
+    the wrappers.
 
     Args:
         save: What to call. Should it raise, that is noted on the first exception, which goes on.
@@ -155,54 +249,115 @@ class ExceptionWatch:
 
     def __init__(self, save: Callable[[], Any]):
         self._save = save
-        self._model: weakref.ref[Any] | None = None
+        self._rescue: _Rescue | None = None
 
-    def begin(self, model: Any) -> None:
-        """Watch the steps of a model's `fit()` from now on."""
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_save": self._save, "_rescue": None}
+
+    def begin(self, model: Any, called: Any = None) -> None:
+        """Watch from now on.
+
+        Args:
+            model: Whose `fit()` it is.
+            called: The list through which callbacks are called, where there is one.
+        """
         self.end()
-        step = getattr(model, "train_function", None)
-        if step is None:
-            return
-        if not isinstance(step, _WatchedStep):
-            step = model.train_function = _WatchedStep(step)
-        step.savers[self] = (_training_now(), self._save)
-        self._model = weakref.ref(model)
+        rescue = next(
+            (
+                call.rescue
+                for call in (vars(model).get("train_function"), vars(model).get("evaluate"))
+                if isinstance(call, _Watched)
+            ),
+            None,
+        )
+        self._rescue = rescue = rescue or _Rescue()
+        if getattr(model, "train_function", None) is not None:
+            rescue.watch(model, "train_function")
+        if hasattr(model, "evaluate"):
+            rescue.watch(model, "evaluate")
+        if called is not None:
+            for hook in _HOOKS:
+                rescue.watch(called, hook)
+        rescue.savers[self] = (_training_now(), self._save)
 
     def end(self) -> None:
         """Stop watching."""
-        model: Any = self._model() if self._model else None
-        step = getattr(model, "train_function", None)
-        if isinstance(step, _WatchedStep):
-            step.savers.pop(self, None)
-            if not step.savers:
-                model.train_function = step.step
-        self._model = None
+        if self._rescue is not None:
+            self._rescue.savers.pop(self, None)
+            if not self._rescue.savers:
+                self._rescue.give_back()
+        self._rescue = None
 
 
-class _WatchedStep:
-    """A model's step, and who wants to know when it raises."""
+class _Rescue:
+    """Who wants to know when a `fit()` fails, and what was wrapped for that."""
 
-    def __init__(self, step: Any):
-        self.step = step
+    def __init__(self) -> None:
         self.savers: dict[ExceptionWatch, tuple[Place, Callable[[], Any]]] = {}
+        self._wrapped: list[tuple[weakref.ref[Any], str]] = []
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return self.step(*args, **kwargs)
-        except BaseException as error:
-            if not isinstance(error, StopIteration) and not _is_end_of_data(error):
-                self._rescue(error)
-            raise
+    def watch(self, owner: Any, name: str) -> None:
+        """Wrap what an object has under a name; past Keras, which would track it."""
+        call = getattr(owner, name)
+        if not isinstance(call, _Watched):
+            own = vars(owner).get(name)
+            vars(owner)[name] = _Watched(call, self, own)
+            self._wrapped.append((weakref.ref(owner), name))
 
-    def _rescue(self, error: BaseException) -> None:
-        savers, self.savers = list(self.savers.values()), {}
-        for training, save in savers:
+    def give_back(self) -> None:
+        """Take all wrappers off."""
+        for reference, name in self._wrapped:
+            owner = reference()
+            call = vars(owner).get(name) if owner is not None else None
+            if isinstance(call, _Watched) and call.rescue is self:
+                if call.own is None:
+                    del vars(owner)[name]
+                else:
+                    vars(owner)[name] = call.own
+        self._wrapped.clear()
+
+    def save(self, error: BaseException) -> None:
+        """Let all save that belong to the training under way, once for each exception."""
+        if getattr(error, _SAVED_FOR, False):
+            return
+        setattr(error, _SAVED_FOR, True)
+        for training, save in list(self.savers.values()):
             if not _is_under_way(training, sys._getframe(1)):
                 continue
             try:
                 save()
             except Exception as second:  # noqa: BLE001 (the first exception is what matters)
                 error.add_note(f"keras_ckpt_tools could not save the model first: {second}")
+
+
+_SAVED_FOR = "_keras_ckpt_tools_saved_for"
+
+
+class _Watched:
+    """Something that `fit()` calls.
+
+    Attributes:
+        rescue: Who wants to know when it raises.
+        own: What the object itself had under the name, or `None` where that was its class.
+    """
+
+    def __init__(self, call: Callable[..., Any], rescue: _Rescue, own: Any):
+        self._call = call
+        self.rescue = rescue
+        self.own = own
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._call(*args, **kwargs)
+        except BaseException as error:
+            if not isinstance(error, StopIteration) and not _is_end_of_data(error):
+                self.rescue.save(error)
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # What copies and pickles ask for.
+            raise AttributeError(name)
+        return getattr(self._call, name)
 
 
 def _is_end_of_data(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ the verdict only says what would be.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,21 @@ def judge_any(logs: Mapping[str, Any], epoch: int, known: Best | None, path: str
     )
 
 
-def judge_best(logs: Mapping[str, Any], epoch: int, known: Best, path: str) -> Verdict:
+def judge_best(
+    logs: Mapping[str, Any],
+    epoch: int,
+    known: Best,
+    path: str,
+    is_better: Callable[[float, float | None], object] | None = None,
+) -> Verdict:
     """Judge where only a better model is saved. The metric is in the logs.
+
+    Args:
+        logs: The logs.
+        epoch: Zero-based epoch they are of.
+        known: The best value so far.
+        path: Where the model goes.
+        is_better: Compares a value with the best so far; `None` for the mode of `known`.
 
     >>> judge_best({"loss": 0.5}, 0, Best("loss", "min", 0.4), "a.keras").message
     'loss did not improve from 0.40000'
@@ -67,7 +80,8 @@ def judge_best(logs: Mapping[str, Any], epoch: int, known: Best, path: str) -> V
             warning="Can save best model only when `monitor` is a scalar value. Received: "
             f"{name}={logs[name]!r}. Nothing is saved.",
         )
-    if not known.improved_by(value):
+    better = known.improved_by(value) if is_better is None else is_better(value, known.value)
+    if not better:
         odd = "" if math.isfinite(value) else f"{name} is {value}, which is never the best."
         return Verdict(
             False, message=f"{name} did not improve from {shown(known.value)}", warning=odd

@@ -68,8 +68,9 @@ class LoopState:
         ArgumentError: there are callbacks and no model.
     """
 
-    def __init__(self, callbacks: Iterable[keras.callbacks.Callback], model: Any):
-        given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    def __init__(self, callbacks: Iterable[keras.callbacks.Callback] | None, model: Any):
+        one = isinstance(callbacks, keras.callbacks.Callback)
+        given = [callbacks] if one else list(callbacks or ())
         self._states = CallbackStates(given)
         if given and model is None:
             raise ArgumentError(

@@ -18,6 +18,7 @@ import keras
 
 from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import CADENCE
@@ -30,7 +31,7 @@ from keras_ckpt_tools.training.checkpoints import (
     Restored,
     check_format,
 )
-from keras_ckpt_tools.training.interruption import SignalWatch
+from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState, is_over
 from keras_ckpt_tools.training.manager_view import ManagerView
@@ -66,7 +67,8 @@ class CheckpointManager(TrainingLoop):
             `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
             A directory may have both; a run goes on from the newest, whichever it is.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done.
+            under way, and do after that what they would have done. Or which signals do that: one,
+            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
         callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
             `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
             `model`, or to the first one, and their state is carried over a restart.
@@ -127,8 +129,8 @@ class CheckpointManager(TrainingLoop):
         resume: Literal["auto", "never", "must"] = "auto",
         background: bool = False,
         format: Format = "h5",
-        save_on_signal: bool = False,
-        callbacks: Iterable[keras.callbacks.Callback] = (),
+        save_on_signal: SaveOnSignal = False,
+        callbacks: Iterable[keras.callbacks.Callback] | None = None,
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
         verbose: int = 0,
@@ -139,11 +141,10 @@ class CheckpointManager(TrainingLoop):
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
         self._mode = direction(monitor, mode)
-        self._announcer = Announcer(
-            _log, check_directory(directory, "directory"), verbose, tensorboard
-        )
+        directory = check_directory(directory, "directory")
+        self._announcer = Announcer(_log, directory, verbose, tensorboard)
         self._checkpoints = Checkpoints(
-            os.fspath(directory),
+            directory,
             objects,
             policy,
             monitor,
@@ -157,8 +158,8 @@ class CheckpointManager(TrainingLoop):
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
-        self._save_on_signal = save_on_signal
-        self._signals = SignalWatch(self._save_at_signal)
+        self._save_on_signal = bool(save_on_signal)
+        self._signals = SignalWatch(save_on_signal, self._save_at_signal)
         self._restored = False
         self._batches_to_skip = 0
         self._steps_done = None
@@ -278,7 +279,7 @@ class CheckpointManager(TrainingLoop):
                 known.
         """
         with self._announcer.bar("Restoring"):
-            restored = self._checkpoints.restore(os.fspath(path))
+            restored = self._checkpoints.restore(local_path(path))
         return self._go_on(restored).progress
 
     def restore_or_initialize(self) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -21,11 +22,12 @@ from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.retention import Policy, policy_from
+from keras_ckpt_tools.storage.trail import Place, place_of
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
-from keras_ckpt_tools.training.fit_frames import call_in_turn
-from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
+from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
+from keras_ckpt_tools.training.interruption import ExceptionWatch, SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.judgement import (
     Verdict,
     judge_any,
@@ -34,6 +36,7 @@ from keras_ckpt_tools.training.judgement import (
     shown,
 )
 from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
+from keras_ckpt_tools.training.keras_hooks import overrides
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
 from keras_ckpt_tools.training.run import (
     Run,
@@ -80,11 +83,13 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             training ends.
         on_missing_metric: What to do where `save_best_only` is on and the metric is not in the
             logs: `"warn"` once and save nothing, raise an `"error"`, or `"save"` as Keras does.
-        save_on_exception: Whether the model is saved when a step of `fit()` raises (the model, the
-            loss or the data), as `model-interrupted.keras` beside `model.keras`; the exception then
-            goes on. One that another callback raises is not seen: Keras tells no callback of it.
+        save_on_exception: Whether the model is saved when `fit()` is left by an exception: of a
+            step (the model, the loss or the data), of the validation or of another callback. The
+            file is `model-interrupted.keras` beside `model.keras`; the exception then goes on.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
-            end of the batch under way, and do after that what they would have done.
+            end of the batch under way, also in the validation, and do after that what they would
+            have done. Or which signals do that: one, or several (`[signal.SIGTERM,
+            signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
             layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
@@ -134,7 +139,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         background: bool = False,
         on_missing_metric: Literal["warn", "error", "save"] = "warn",
         save_on_exception: bool = False,
-        save_on_signal: bool = False,
+        save_on_signal: SaveOnSignal = False,
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
     ):
@@ -150,7 +155,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             )
         check_directory(os.path.dirname(path) or ".", "filepath")
         super().__init__(
-            filepath,
+            path,
             monitor,
             verbose,
             save_best_only,
@@ -159,7 +164,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             "epoch",  # Keras checks this one; ours takes more kinds, and has checked it.
             initial_value_threshold,
         )
-        # Keras versions differ in what they keep, and some begin with an infinite best.
+        # Keras versions differ in what they keep, and some begin with an infinite best. What
+        # compares is set by subclasses only, after this.
+        self.monitor_op: Callable[[Any, Any], Any] | None = None
+        self.min_delta: float = 0.0
         self.mode = mode if mode in ("min", "max") else "auto"
         self.best: float | None = initial_value_threshold
         self.save_freq = save_freq
@@ -176,11 +184,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._begun: int | None = None
         self._last: tuple[int | None, dict[str, Any]] = (None, {})
         self._candidate: Best | None = None
+        self._interrupted_at: Place | None = None
         self._writer = BackgroundWriter() if background else Foreground()
         self._warned: set[str] = set()
         self.save_on_exception = save_on_exception
         self.save_on_signal = save_on_signal
-        self._signals = SignalWatch()
+        self._signals = SignalWatch(save_on_signal)
         self._announcer = Announcer(_log, path, verbose, tensorboard, in_fit=True)
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
@@ -198,7 +207,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if self.save_on_signal:
             self._signals.begin()
         if self.save_on_exception:
-            self._exceptions.begin(self.model)
+            self._exceptions.begin(self.model, callback_list_of(self))
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Note the epoch."""
@@ -214,10 +223,14 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         begun, self._begun = self._begun, None
         batch = last_of_execution(self, batch, begun)
         self._run().batch_ends(batch)
-        if self._cadence.batch_ends(batch):
+        if self._should_save_on_batch(batch):
             self._run().note(plain_logs(logs))
             self._save_model(self._current_epoch, batch, logs)
         self._last = (batch, dict(logs or {}))
+        self._leave_on_signal()
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Save if a signal has come in the validation."""
         self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -268,16 +281,65 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 remedy="Add the name of a file to it.",
             )
         self._settle()
-        mode = direction_of(self.model, self.monitor, self.mode)
-        verdict = self._judge(epoch, logs, path, mode)
+        self._verdict: Verdict | None = None
+        wanted = self._should_save_model(epoch, batch, logs, path)
+        verdict = self._verdict or judge_any(logs, epoch, self._known(), path)
+        if wanted:
+            self._commit(path, verdict.best, self._direction() or "min")
+
+    # Keras' own hooks, which subclasses may override.
+
+    def _should_save_on_batch(self, batch: int) -> bool:
+        return self._cadence.batch_ends(batch)
+
+    def _should_save_model(
+        self, epoch: int, batch: int | None, logs: Mapping[str, Any] | None, filepath: str
+    ) -> bool:
+        verdict = self._verdict = self._judge(epoch, dict(logs or {}), filepath)
         if verdict.message:
             self._say(epoch, verdict.message, logging.DEBUG)
         if verdict.warning:
             self._warn_once(verdict.warning)
-        if verdict.save:
-            self._commit(path, verdict.best, mode or "min")
+        return verdict.save
+
+    def _is_improvement(self, monitor_value: Any, reference_value: Any) -> bool:
+        """Return whether a value is better than another, or than none."""
+        value = float(monitor_value)
+        if reference_value is not None:
+            least = abs(self.min_delta)
+            value += least if self._direction() == "min" else -least
+        if self._operator is None or reference_value is None or not math.isfinite(value):
+            return self._best_of(reference_value).improved_by(value)
+        return bool(self._operator(value, reference_value))
+
+    @property
+    def _operator(self) -> Callable[[Any, Any], Any] | None:
+        """The comparison that a subclass has set, if it has."""
+        if self.monitor_op is None and overrides(self, ModelCheckpoint, "_set_monitor_op"):
+            self._set_monitor_op()
+        operator: Callable[[Any, Any], Any] | None = self.monitor_op
+        if operator is None and overrides(self, ModelCheckpoint, "monitor_op"):
+            operator = type(self).monitor_op.__get__(self)
+        return operator
+
+    def _direction(self) -> str | None:
+        """Return `"min"`, `"max"`, or `None` where that cannot be told."""
+        if self._operator is not None:
+            return "min" if self._operator(0.0, 1.0) else "max"
+        return direction_of(self.model, self.monitor, self.mode)
+
+    def _known(self) -> Best | None:
+        mode = self._direction()
+        return self._known_best(mode) if mode else None
+
+    def _best_of(self, value: float | None) -> Best:
+        return Best(self.monitor, self._direction() or "min", value, self._best_epoch)
 
     def _save_interrupted(self) -> None:
+        place = place_of(self._run().progress(getattr(self.model, "optimizer", None)))
+        if place == self._interrupted_at:
+            return  # A signal was saved for, and has become an exception.
+        self._interrupted_at = place
         batch, logs = self._last
         path = interrupted_path(self.filepath, self._current_epoch, batch, logs, self._format)
         self._writer.wait()
@@ -286,7 +348,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         progress = self._files.about_to_add(progress)
         self._prepare(path, progress, {})()
 
-    def _judge(self, epoch: int, logs: dict[str, Any], path: str, mode: str | None) -> Verdict:
+    def _judge(self, epoch: int, logs: dict[str, Any], path: str) -> Verdict:
+        mode = self._direction()
         if not self.save_best_only:
             return judge_any(logs, epoch, self._known_best(mode) if mode else None, path)
         if self.monitor not in logs:
@@ -297,7 +360,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if not self._recalled:
             self._recalled = True
             self._recall_best(mode)
-        return judge_best(logs, epoch, self._known_best(mode), path)
+        return judge_best(logs, epoch, self._known_best(mode), path, self._is_improvement)
 
     def _known_best(self, mode: str) -> Best:
         # A save that is still under way counts for now; should it fail, that is raised.

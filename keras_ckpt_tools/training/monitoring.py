@@ -12,8 +12,8 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, MonitorError
 
-_HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "dice", "r2", "score")
-_LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "mape", "msle", "rmse", "perplexity")
+_HIGHER_IS_BETTER = ("acc", "auc", "precision", "recall", "f1", "iou", "dice", "r2")
+_LOWER_IS_BETTER = ("error", "mse", "mae", "mape", "msle", "rmse", "perplexity", "brier")
 
 
 def direction(monitor: str | None, mode: str) -> str:
@@ -57,10 +57,14 @@ def direction_of(model: Any, monitor: str, mode: str) -> str | None:
     if mode != "auto":
         return mode
     name = monitor.removeprefix("val_")
-    for metric in _metrics_of(model):
-        known = getattr(metric, "_direction", None)
-        if getattr(metric, "name", None) == name and known is not None:
-            return "max" if known == "up" else "min"
+    known = {
+        str(getattr(metric, "name", "")): getattr(metric, "_direction", None)
+        for metric in _metrics_of(model)
+    }
+    # With several outputs, the name of the output stands in front of that of the metric.
+    for own in sorted(known, key=len, reverse=True):
+        if known[own] is not None and (name == own or name.endswith(f"_{own}")):
+            return "max" if known[own] == "up" else "min"
     return _by_name(monitor)
 
 
@@ -82,9 +86,20 @@ def _metrics_of(model: Any) -> Iterator[Any]:
 
 
 def _by_name(monitor: str) -> str | None:
+    """Tell by the name; what stands last in it is the metric, and in front of it the output.
+
+    >>> _by_name("val_mape_accuracy"), _by_name("dice_loss"), _by_name("neg_mean_squared_error")
+    ('max', 'min', None)
+    """
     name = monitor.lower()
-    if any(word in name for word in _LOWER_IS_BETTER):
-        return "min"
-    if any(word in name for word in _HIGHER_IS_BETTER):
+    if name.endswith(("accuracy", "_acc")):
         return "max"
-    return None
+    if "loss" in name:
+        return "min"
+    higher = max(name.rfind(word) for word in _HIGHER_IS_BETTER)
+    lower = max(name.rfind(word) for word in _LOWER_IS_BETTER)
+    if "neg_" in name or "negative_" in name:
+        return None  # The negative of an error may be meant, and may not.
+    if higher == lower:
+        return "max" if "score" in name else None  # It has none of the words.
+    return "max" if higher > lower else "min"

@@ -15,7 +15,7 @@ from keras_ckpt_tools.formats.attached import attached_progress
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
 from keras_ckpt_tools.formats.glimpse import glimpse
 from keras_ckpt_tools.formats.handles import open_regular
-from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.source import open_source
@@ -52,7 +52,7 @@ def training_progress(source: Any) -> TrainingProgress:
     0
     """
     if isinstance(source, (str, os.PathLike)):
-        return _of_path(os.fspath(source))
+        return _of_path(plain_path(source))
     progress = getattr(source, "progress", None)
     if isinstance(progress, TrainingProgress):
         return progress

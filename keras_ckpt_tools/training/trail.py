@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
+from keras_ckpt_tools.storage.local_paths import local_path
 
 FOLDER = "saves"
 """The folder below the log directory."""
@@ -49,7 +50,7 @@ class SaveTrail:
 
     def __init__(self, log_dir: str | os.PathLike[str], name: str | os.PathLike[str]):
         run = re.sub(r"[^\w.=-]+", "_", os.path.basename(os.path.abspath(os.fspath(name))))
-        self.folder = os.path.join(os.fspath(log_dir), FOLDER, run)
+        self.folder = os.path.join(local_path(log_dir, "tensorboard"), FOLDER, run)
         self._writer: Any = None
         self._gave_up = False
 

@@ -29,6 +29,7 @@ from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.storage.commit import staged
 from keras_ckpt_tools.storage.early_sync import synced_early
+from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.training.custom_objects import Named, named_in, objects_named, objects_of
 from keras_ckpt_tools.training.untracked import UntrackedWatch
 
@@ -224,7 +225,7 @@ def check_directory(path: str | os.PathLike[str], argument: str) -> str:
     """Return a directory to write into as a string, if it can be one.
 
     Raises:
-        ArgumentError: it is no path, or empty.
+        ArgumentError: it is no path, empty, or an address.
         CommitError: a file is there, or its nearest directory may not be written to.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
@@ -233,7 +234,7 @@ def check_directory(path: str | os.PathLike[str], argument: str) -> str:
             received=f"{argument}={path!r}",
             remedy="Pass a non-empty string or a `pathlib.Path`.",
         )
-    name = os.fspath(path)
+    name = local_path(path, argument)
     nearest = Path(name)
     while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
@@ -251,4 +252,4 @@ def check_directory(path: str | os.PathLike[str], argument: str) -> str:
             remedy="Choose a directory that you may write to.",
             path=name,
         )
-    return str(name)
+    return name

@@ -81,3 +81,26 @@ def test_a_process_that_may_not_share_raises(tmp_path: Path) -> None:
         Occupancy(tmp_path).take()
     assert caught.value.path == str(tmp_path)
     os.close(descriptor)
+
+
+def test_a_renamed_directory_is_still_this_process_own(tmp_path: Path) -> None:
+    """The one who holds it is not another process."""
+    held = Occupancy(tmp_path / "old")
+    held.take()
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = Occupancy(tmp_path / "new")
+    moved.take()
+    assert not _can_another_process_take(tmp_path / "new")
+    held.release()
+    moved.release()
+    assert _can_another_process_take(tmp_path / "new")
+
+
+def test_another_directory_at_the_old_path_is_taken_too(tmp_path: Path) -> None:
+    """After a rename, the holder of the path holds what is there now."""
+    held = Occupancy(tmp_path / "run")
+    held.take()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    held.take()
+    assert not _can_another_process_take(tmp_path / "run")
+    assert _can_another_process_take(tmp_path / "moved")

@@ -244,3 +244,182 @@ def test_two_that_monitor_the_same_metric_judge_each_for_itself(tmp_path: Path) 
         for saver in savers:
             saver.on_epoch_end(epoch, {"loss": loss})
     assert [kct.training_progress(path).logs["loss"] for path in paths] == [0.6, 0.4, 0.4]
+
+
+# What a save leaves as it was.
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.h5", "a.weights.h5"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_save_never_changes_the_live_model(
+    name: str, fails: bool, checkpoint: Make, end_epoch: End, tmp_path: Path
+) -> None:
+    """Keras' own `.h5` writer takes the optimizer out of the model's compile config."""
+    model = small_model()
+    callback = checkpoint(name, model, save_weights_only=name.endswith(".weights.h5"))
+    arguments = model._compile_config.config
+    before = (dict(arguments), model.get_compile_config(), model.get_config(), state_of(model))
+    if fails:
+        (tmp_path / name).mkdir()
+        with pytest.raises(kct.errors.ArgumentError):
+            end_epoch(callback, 0, loss=0.5)
+    else:
+        end_epoch(callback, 0, loss=0.5)
+        end_epoch(callback, 1, loss=0.4)
+    assert model._compile_config.config is arguments
+    assert before == (
+        dict(arguments),
+        model.get_compile_config(),
+        model.get_config(),
+        state_of(model),
+    )
+
+
+def test_two_formats_side_by_side_both_keep_the_optimizer(checkpoint: Make) -> None:
+    """A `.h5` beside a `.keras`, over more than one epoch."""
+    model = small_model()
+    savers = [checkpoint(name, model, monitor="loss") for name in ("a.h5", "a.keras")]
+    model.fit(*small_data(), batch_size=4, epochs=2, verbose=0, callbacks=savers)
+    for saver in savers:
+        assert type(kct.safe_load_model(saver.filepath).optimizer) is type(model.optimizer)
+
+
+# What subclasses override.
+
+
+class ByBatch(kct.ModelCheckpoint):
+    """Saves after the third batch."""
+
+    def _should_save_on_batch(self, batch: int) -> bool:
+        super()._should_save_on_batch(batch)
+        return batch == 2
+
+
+class Sometimes(kct.ModelCheckpoint):
+    """Saves odd epochs, whatever they are worth."""
+
+    def _should_save_model(self, epoch: int, batch: Any, logs: Any, filepath: str) -> bool:
+        return epoch % 2 == 1
+
+
+class Twice(kct.ModelCheckpoint):
+    """Saves what is better, and the first epoch."""
+
+    def _should_save_model(self, epoch: int, batch: Any, logs: Any, filepath: str) -> bool:
+        better = super()._should_save_model(epoch, batch, logs, filepath)
+        return better or epoch == 1
+
+
+class Much(kct.ModelCheckpoint):
+    """Takes only what is better by a half."""
+
+    def _is_improvement(self, monitor_value: Any, reference_value: Any) -> bool:
+        return reference_value is None or monitor_value < reference_value - 0.5
+
+
+class Operator(kct.ModelCheckpoint):
+    """Sets the comparison in its `__init__`."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.monitor_op = np.greater
+
+
+class Setter(kct.ModelCheckpoint):
+    """Sets the comparison where Keras does."""
+
+    def _set_monitor_op(self) -> None:
+        self.monitor_op = np.greater
+
+
+class Method(kct.ModelCheckpoint):
+    """Has the comparison as a method."""
+
+    def monitor_op(self, value: float, best: float) -> bool:
+        return value > best
+
+
+class Delta(kct.ModelCheckpoint):
+    """Asks for a least difference."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.min_delta = 0.5
+
+
+class Named(kct.ModelCheckpoint):
+    """Names its files by itself."""
+
+    def _get_file_path(self, epoch: int, batch: Any, logs: Any) -> str:
+        return super()._get_file_path(epoch, batch, logs).replace(".keras", "-own.keras")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "saved"),
+    [
+        (Sometimes, {"save_best_only": True}, [1, 3]),
+        (Twice, {"save_best_only": True}, [0, 1, 2, 3]),
+        (Much, {"save_best_only": True}, [0, 3]),
+        (Operator, {"save_best_only": True}, [0, 1]),
+        (Setter, {"save_best_only": True}, [0, 1]),
+        (Method, {"save_best_only": True}, [0, 1]),
+        (Delta, {"save_best_only": True}, [0, 3]),
+        (kct.ModelCheckpoint, {"save_best_only": True}, [0, 2, 3]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_override_of_what_is_saved_counts(
+    kind: Any, arguments: dict[str, Any], saved: list[int], end_epoch: End, tmp_path: Path
+) -> None:
+    """Whatever the class here would have decided."""
+    callback = kind(tmp_path / "{epoch}.keras", monitor="loss", **arguments)
+    callback.set_model(constant_model(1.0))
+    for epoch, loss in enumerate((1.0, 1.2, 0.9, 0.1)):
+        end_epoch(callback, epoch, loss=loss)
+    assert names_in(tmp_path) == [f"{epoch + 1}.keras" for epoch in saved]
+
+
+def test_an_override_of_when_counts(end_epoch: End, tmp_path: Path) -> None:
+    """By batches."""
+    callback = ByBatch(tmp_path / "{batch}.keras", monitor="loss", save_freq=100)
+    callback.set_model(constant_model(1.0))
+    callback.on_epoch_begin(0)
+    for batch in range(4):
+        callback.on_train_batch_end(batch, {"loss": 1.0})
+    assert names_in(tmp_path) == ["3.keras"]
+
+
+def test_an_override_of_the_name_counts(end_epoch: End, tmp_path: Path) -> None:
+    """Of the file."""
+    callback = Named(tmp_path / "{epoch}.keras", monitor="loss")
+    callback.set_model(constant_model(1.0))
+    end_epoch(callback, 0, loss=1.0)
+    assert names_in(tmp_path) == ["1-own.keras"]
+
+
+def test_overrides_of_a_backup_count(tmp_path: Path) -> None:
+    """The hooks of the other callback of Keras."""
+    calls: list[int] = []
+
+    class Backup(kct.BackupAndRestore):
+        def _should_save_on_batch(self, batch: int) -> bool:
+            return batch == 1
+
+        def _save_model(self) -> None:
+            calls.append(1)
+            super()._save_model()
+
+    model = small_model()
+    backup = Backup(tmp_path, save_freq=100, delete_checkpoint=False)
+    model.fit(*small_data(), batch_size=4, verbose=0, callbacks=[backup])
+    assert calls == [1]
+    assert kct.training_progress(tmp_path).batches_completed == 2
+
+
+def test_an_override_that_is_never_called_is_refused() -> None:
+    """When the class is made, with what works."""
+    with pytest.raises(kct.errors.ArgumentError, match="_load_model"):
+
+        class Backup(kct.BackupAndRestore):
+            def _load_model(self) -> None:
+                pass

@@ -1,0 +1,76 @@
+"""Which local path an argument means: argument -> *path*, or an error.
+
+An address of a bucket (`gs://bucket/run`) is a perfectly good local path to the operating system: a
+folder called `gs:`. Saves into it would succeed, and be gone with the machine. So every argument
+that is a path passes through here, also one that `pathlib` has made `gs:/bucket/run` of, and is
+refused before anything is written. A `~` in front is the home directory, as in a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from keras_ckpt_tools.errors import ArgumentError
+
+__all__ = ["local_path"]
+
+# Two letters at least: one is a drive of Windows.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(::[A-Za-z0-9+.:-]+)?:/")
+# `Path("gs://bucket").absolute()` hides the address behind the working directory.
+_HIDDEN = re.compile(
+    r"(.*/)(abfss?|adl|az|dbfs|file|ftps?|gcs|github|gs|hdfs|hf|https?|memory|oss|r2|s3[an]?|sftp"
+    r"|ssh|wasbs?|webdavs?|webhdfs):/.*",
+    re.DOTALL,
+)
+
+
+def local_path(path: Any, argument: str = "path") -> str:
+    """Return a path as a string, with the home directory for `~`.
+
+    Args:
+        path: A string, or path-like.
+        argument: What the argument is called, for the message.
+
+    Raises:
+        ArgumentError: it is an address (`gs://`, `s3://`, `hf://`, `memory://`, `file://`, ...).
+
+    >>> local_path("runs/digits")
+    'runs/digits'
+    """
+    # Some path-like objects are addresses to `str`, and a local copy to `os.fspath`.
+    for name in (str(path), _plain(path)):
+        if _is_address(name):
+            raise _remote(name, argument)
+    return os.path.expanduser(_plain(path))
+
+
+def _plain(path: Any) -> str:
+    try:
+        return os.fsdecode(path)
+    except (TypeError, NotImplementedError):
+        return str(path)
+
+
+def _is_address(name: str) -> bool:
+    if _ADDRESS.match(name) or "://" in name:
+        return True
+    hidden = _HIDDEN.fullmatch(name)
+    # A folder of that name that is there may have been meant.
+    return bool(hidden) and not os.path.isdir(f"{hidden[1]}{hidden[2]}:" if hidden else "")
+
+
+def _remote(name: str, argument: str) -> ArgumentError:
+    remedy = (
+        "Pass a local or mounted directory, and copy what is in it to the other place, for example "
+        "with `gcloud storage rsync`, `aws s3 sync` or `hf upload`; to read a file, download it "
+        "first. A later version will take such addresses."
+    )
+    if re.match(r"file:/+", name):
+        remedy = f"Pass the path itself: {re.sub(r'^file:/+', '/', name)!r}."
+    return ArgumentError(
+        f"`{argument}` is an address, not a path. Nothing is sent or fetched here.",
+        received=f"{argument}={name!r}",
+        remedy=remedy,
+    )
