@@ -49,7 +49,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except click.ClickException as error:
             # It may name what files name: metrics, runs, and files themselves.
-            error.message = harmless(error.message)
+            vars(error)["message"] = harmless(error.message)  # Typed as final there.
             raise
 
 

@@ -93,7 +93,7 @@ def refuse_link(path: str) -> None:
             f"{os.path.basename(path)!r} is {NOT_FOLLOWED}, because what is in a directory may "
             "lead out of it.",
             received=f"path={path!r}",
-            remedy="Pass the path of the link itself to open what it points to.",
+            remedy="Put the file itself there, or pass the path of the link to open it alone.",
             path=path,
         )
 

@@ -59,7 +59,7 @@ def refusal(callback: Any, name: Any, content: Any, present: View | None) -> str
     >>> refusal(keras.callbacks.CSVLogger("log.csv"), "filename", "/etc/passwd", None)
     'it is not state of a CSVLogger'
     """
-    kind = type(callback)
+    kind: Any = type(callback)
     if not isinstance(name, str) or name.startswith("__") or name in no_state_in(callback):
         return f"it is not state of a {kind.__name__}"
     schema, own = schema_of(callback)
@@ -96,7 +96,9 @@ class _Judge:
         self._class = kind
         self._kinds = kinds
 
-    def refusal(self, old: Any, new: Any, place: str, named: bool, inside: bool = False) -> Any:
+    def refusal(
+        self, old: Any, new: Any, place: str, named: bool, inside: bool = False
+    ) -> str | None:
         """Return why not, or `None`.
 
         Args:
@@ -177,9 +179,9 @@ def _children(new: Any, old: Any, place: str) -> Iterator[tuple[Any, Any, str, A
             yield child, there.get(key, MISSING), f"{place}/{key!r}", key
         return
     ordered = isinstance(new, (list, tuple))
-    there = list(old) if ordered and isinstance(old, (list, tuple)) else []
+    before = list(old) if ordered and isinstance(old, (list, tuple)) else []
     for index, child in enumerate(new):
-        was = there[index] if index < len(there) else MISSING
+        was = before[index] if index < len(before) else MISSING
         yield child, was, f"{place}/{index}", None
 
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError, CkptError, DamagedArtefactError
+from keras_ckpt_tools.formats.handles import refuse_link
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tf_names import state_of_directory
 from keras_ckpt_tools.formats.tf_run import is_prefix
@@ -127,14 +128,18 @@ def stock_backups(directory: str) -> Iterator[StockBackup]:
 
     Raises:
         DamagedArtefactError: a TensorFlow checkpoint cannot be read.
+        UnsafeArtefactError: a backup is a link. Passing it over would begin the run again.
     """
     for suffix in ("", ".bkp"):
         weights = os.path.join(directory, _WEIGHTS + suffix)
         metadata = os.path.join(directory, _METADATA + suffix)
+        refuse_link(weights)
+        refuse_link(metadata)
         if os.path.isfile(weights) or os.path.isfile(metadata):
             place, lost = _place_of_keras(weights, metadata)
             yield StockBackup(weights, "Keras' BackupAndRestore", place, lost)
     chief = os.path.join(directory, _CHIEF)
+    refuse_link(chief)
     if os.path.isdir(chief) and _names_a_checkpoint(chief):
         yield _backup_of_keras_2(chief)
     yield from _of_manager(directory)

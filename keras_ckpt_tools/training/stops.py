@@ -44,7 +44,7 @@ class Stops:
             name
             for name, callback in self._callbacks.items()
             # Another one may have set the flag before it was its turn in the same epoch.
-            if name in self._seen or getattr(callback, "stopped_epoch", 0)
+            if name in self._seen or getattr(callback, "stopped_epoch", False)
         ]
 
     def around(self, callbacks: Sequence[Any], model: Any) -> list[Any]:

@@ -99,3 +99,17 @@ def test_a_model_is_not_loaded_through_a_link_in_a_directory(tmp_path: Path) -> 
     with pytest.raises(kct.errors.CkptError, match="link"):
         kct.safe_load_model(tmp_path / "models")
     assert kct.safe_load_model(tmp_path / "models" / "a.keras").count_params() == 5
+
+
+def test_a_backup_of_keras_is_not_picked_up_through_a_link(tmp_path: Path) -> None:
+    """It is refused, and not passed over: the run would begin again in silence."""
+    model = small()
+    stock = keras.callbacks.BackupAndRestore(tmp_path / "stock", delete_checkpoint=False)
+    x, y = np.ones((4, 4)), np.ones((4, 1))
+    model.fit(x, y, epochs=1, verbose=0, callbacks=[stock])
+    (tmp_path / "run").mkdir()
+    for name in os.listdir(tmp_path / "stock"):
+        os.symlink(tmp_path / "stock" / name, tmp_path / "run" / name)
+    backup = kct.BackupAndRestore(tmp_path / "run")
+    with pytest.raises(kct.errors.UnsafeArtefactError, match="a link, which is not followed"):
+        small().fit(x, y, epochs=2, verbose=0, callbacks=[backup])
