@@ -16,7 +16,15 @@ from typing import NamedTuple
 from keras_ckpt_tools.errors import UnsafeArtefactError
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 
-__all__ = ["Identity", "copy_tree", "identity_of", "open_member", "open_regular", "regular_members"]
+__all__ = [
+    "Identity",
+    "copy_tree",
+    "identity_of",
+    "open_member",
+    "open_regular",
+    "read_all",
+    "regular_members",
+]
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CHUNK = 1 << 20
@@ -69,6 +77,17 @@ def open_member(folder: int, name: str, path: str) -> int | None:
         return descriptor
     os.close(descriptor)
     raise _unsafe(path, name)
+
+
+def read_all(descriptor: int, most: int) -> bytes:
+    """Return what is in a regular file, and close it; of more than `most` bytes, one more of them.
+
+    >>> read_all(os.open(os.devnull, os.O_RDONLY), 100)
+    b''
+    """
+    with open(descriptor, "rb") as file:
+        # A buffer is made for as many bytes as are asked for.
+        return file.read(min(os.fstat(descriptor).st_size, most) + 1)
 
 
 def regular_members(folder: int, path: str, level: int = 0) -> None:
