@@ -277,15 +277,14 @@ class _Item:
         said = parse_object(text, f"description of {name}", checkpoint.path, checkpoint.limits)
         shape, dtype = said.get("shape"), said.get("data_type", said.get("dtype"))
         if self._zarr == 2 and isinstance(dtype, str) and dtype[:1] in ("<", "|", ">"):
-            size = dtype[2:4]
-            width = "" if dtype[1:2] == "b" or not size.isdecimal() else str(int(size) * 8)
+            digits = dtype[2:4]
+            width = "" if dtype[1:2] == "b" or not digits.isdecimal() else str(int(digits) * 8)
             dtype = f"{_ZARR_2.get(dtype[1:2], '')}{width}"
         good = isinstance(shape, list) and all(
             isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _LONGEST_AXIS
             for n in shape[: _MOST_AXES + 1]
         )
-        good = good and len(shape) <= _MOST_AXES
-        if not good or not isinstance(dtype, str):
+        if not good or len(shape or ()) > _MOST_AXES or not isinstance(dtype, str):
             raise checkpoint.damaged(f"{name} has no shape or dtype")
         if not re.fullmatch(r"(bool|bfloat|complex|float|u?int)\w{0,16}", dtype, re.ASCII):
             raise checkpoint.damaged(f"{name} is of an unknown dtype, {dtype!r}")

@@ -78,7 +78,9 @@ def _end(count=1, length=0, offset=0, comment=b"", mark=b"PK\x05\x06"):
 
 
 def _end_64(at, count, length, offset, there=None):
-    record = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, offset)
+    record = struct.pack(
+        "<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, offset
+    )
     return record + struct.pack("<4sIQI", b"PK\x06\x07", 0, at if there is None else there, 1)
 
 

@@ -102,7 +102,7 @@ def tensorflow_optimizers_over_one_chain(folder, n):
     keys = [f"v{i}{SUFFIX}" for i in range(n)]
     root = _node(*((f"o{i}", 1 + i) for i in range(n)))
     optimizers = [_node(("iter", 1 + n), ("decay", 1 + n)) for _ in range(n)]
-    chain = [_node(*([("x", 2 + n + i)] if i < n - 1 else []), key=keys[i]) for i in range(n)]
+    chain = [_node(*([("x" * 200, 2 + n + i)] if i < n - 1 else []), key=keys[i]) for i in range(n)]
     return _checkpoint(folder, [root, *optimizers, *chain], keys)
 
 
