@@ -50,8 +50,8 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
     if end.length > limits.directory_bytes:
         what = "its table of contents takes"
         raise over_budget(path, what, "directory_bytes", end.length, limits.directory_bytes)
-    if end.count > limits.members:
-        raise over_budget(path, "it has", "members", end.count, limits.members)
+    if end.members > limits.members:
+        raise over_budget(path, "it has", "members", end.members, limits.members)
     archive = zipfile.ZipFile(file)
     members = archive.infolist()
     if len(members) > limits.members:

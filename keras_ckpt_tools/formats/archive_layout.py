@@ -35,13 +35,13 @@ class EndRecord(NamedTuple):
     """What the records at the end of a zip say of its table of contents.
 
     Attributes:
-        count: Members.
+        members: How many there are.
         length: Bytes of the table.
         offset: Where it begins.
         comment: What stands behind.
     """
 
-    count: int
+    members: int
     length: int
     offset: int
     comment: bytes
@@ -85,7 +85,7 @@ def end_record(descriptor: int) -> EndRecord | None:
     if disk or there != at - _RECORD_64.size or not record.startswith(b"PK\x06\x06"):
         raise zipfile.BadZipFile("its second end record is not in front of the first")
     *_, here, count, length, offset = _RECORD_64.unpack(record)
-    counts = here == count and found.count in (count, 0xFFFF)
+    counts = here == count and found.members in (count, 0xFFFF)
     if not counts or not _agree(found[1:3], (length, offset)):
         raise zipfile.BadZipFile("its two end records differ")
     return EndRecord(count, length, offset, found.comment)

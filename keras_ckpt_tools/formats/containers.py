@@ -197,7 +197,7 @@ def is_safetensors(head: bytes, size: int) -> bool:
         return True
     try:
         return isinstance(json.loads(head[8 : 8 + length]), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "is_alias",
     "open_member",
     "open_regular",
+    "read_all",
     "refuse_link",
     "regular_members",
 ]
@@ -114,6 +115,17 @@ def open_member(folder: int, name: str, path: str) -> int | None:
         return descriptor
     os.close(descriptor)
     raise _unsafe(path, name)
+
+
+def read_all(descriptor: int, most: int) -> bytes:
+    """Return what is in a regular file, and close it; of more than `most` bytes, one more of them.
+
+    >>> read_all(os.open(os.devnull, os.O_RDONLY), 100)
+    b''
+    """
+    with open(descriptor, "rb") as file:
+        # A buffer is made for as many bytes as are asked for.
+        return file.read(min(os.fstat(descriptor).st_size, most) + 1)
 
 
 def regular_members(folder: int, path: str, level: int = 0) -> None:

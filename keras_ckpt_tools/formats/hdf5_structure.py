@@ -178,7 +178,7 @@ class _Walk:
             raise UnfamiliarError("another superblock")
         root, cached, tree, heap = _ROOT.unpack_from(data, at + 64)
         top = self._object(root)
-        if cached != 1 or not isinstance(top, _Group) or top != (tree, heap):
+        if cached != 1 or not isinstance(top, _Group) or top != _Group(tree, heap):
             raise UnfamiliarError("another root")
         children = self._children(top)
         # A checkpoint links the groups of `model` at the root too, where stock Keras finds them.

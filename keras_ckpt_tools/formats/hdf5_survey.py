@@ -19,6 +19,10 @@ _LISTED = 20
 # No filter that may be used packs tighter than deflate, with a thousand bytes in one.
 _TIGHTEST = 1100
 _MOST_CHUNKS = 2_000_000
+# What all datasets may declare that were never written, and so take no bytes in the file.
+_UNWRITTEN = 64 << 20
+# A file of ours names the groups of its model twice.
+_MOST_NAMES = 2
 
 
 class Over(Exception):
@@ -47,6 +51,8 @@ class Survey:
         self._not_finite: list[str] = []
         self._vars: set[str] = set()
         self._names: dict[str, str] = {}
+        self._visits: dict[int, int] = {}
+        self._letters = self._stored = 0
 
     def run(self) -> dict[str, Any]:
         root = self._file.id
@@ -83,6 +89,9 @@ class Survey:
         for raw in list(group):
             name = raw.decode("utf-8", "backslashreplace")
             path = f"{prefix}{name}"
+            self._letters += len(path)
+            if self._letters > (1 << 20) + 16 * self._part.length:
+                raise ValueError("its paths are longer together than any model's")
             names.append(name)
             if name == "vars":
                 self._vars.add(prefix.rstrip("/"))
@@ -92,6 +101,11 @@ class Survey:
                 self._refuse(path, kinds.get(link, "a link of a user-defined kind"))
                 continue
             info = h5.h5o.get_info(group, raw)
+            visits = self._visits[info.addr] = self._visits.get(info.addr, 0) + 1
+            if visits > _MOST_NAMES:
+                # Each would be gone through again, and all below it.
+                self._refuse(path, "an object with more than two names")
+                continue
             if info.type == h5.h5o.TYPE_GROUP:
                 inner = h5.h5g.open(group, raw)
                 if info.addr in above:
@@ -102,7 +116,7 @@ class Survey:
                     self._names[prefix.rstrip("/")] = called
                 self._group(inner, f"{path}/", level + 1, (*above, info.addr))
             elif info.type == h5.h5o.TYPE_DATASET:
-                self._dataset(h5.h5d.open(group, raw), path)
+                self._dataset(h5.h5d.open(group, raw), path, visits > 1)
             else:
                 self._refuse(path, "a named datatype")
         return names
@@ -146,7 +160,7 @@ class Survey:
             h5t.ARRAY: "arrays for elements",
         }.get(found, "a type that Keras never writes")
 
-    def _dataset(self, dataset: Any, path: str) -> None:
+    def _dataset(self, dataset: Any, path: str, again: bool) -> None:
         h5 = self._h5
         creation = dataset.get_create_plist()
         layout, kind = creation.get_layout(), dataset.get_type()
@@ -170,6 +184,11 @@ class Survey:
         self._bytes += size
         self._hold("max_bytes", "its tensors take", self._bytes)
         stored = dataset.get_storage_size()
+        self._stored += 0 if again else stored
+        if self._stored > self._part.length:
+            raise ValueError("its datasets share their bytes")
+        if self._bytes > _TIGHTEST * 2 * self._stored + _UNWRITTEN:
+            raise ValueError(f"it declares {self._bytes:,} bytes and has {self._stored:,}")
         if size > 1 << 20 and size > _TIGHTEST * max(stored, 1):
             raise ValueError(f"{path} declares {size:,} bytes and has {stored:,}")
         offset = dataset.get_offset() if layout == h5.h5d.CONTIGUOUS and size else None
@@ -178,6 +197,8 @@ class Survey:
             raise ValueError(f"{path} ends after the end of the file")
         name = noted if isinstance(noted, str) and noted else dtype.name
         self._tensors.append([path, shape, name, offset, size, dtype.str if direct else None])
+        if again:
+            return
         finite = True
         for array in self._pieces(dataset, shape, dtype, layout, size, offset if direct else None):
             self._bytes += _length_of_strings(array)

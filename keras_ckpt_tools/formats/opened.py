@@ -31,6 +31,7 @@ from keras_ckpt_tools.formats.handles import (
     identity_of,
     open_member,
     open_regular,
+    read_all,
     regular_members,
 )
 from keras_ckpt_tools.formats.kinds import Artefact, Kind
@@ -161,10 +162,7 @@ class Opened:
     def _document_of_directory(self, name: str) -> bytes | None:
         assert self._folder is not None
         descriptor = open_member(self._folder, name, self.path)
-        if descriptor is None:
-            return None
-        with open(descriptor, "rb") as file:
-            return file.read(self.limits.json_bytes + 1)
+        return None if descriptor is None else read_all(descriptor, self.limits.json_bytes)
 
     def _read_documents(self, read: Callable[[str], bytes | None]) -> None:
         config, metadata = read(CONFIG_MEMBER), read(METADATA_MEMBER)

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, MissingPackageError
-from keras_ckpt_tools.formats.handles import open_member, regular_members
+from keras_ckpt_tools.formats.handles import open_member, read_all, regular_members
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.strict_json import parse_object
@@ -43,6 +43,8 @@ _VARIABLES, _CONFIG, _ASSETS = "pytree", "model_config", "assets"
 _ALLOWANCE = 256 << 20
 # What a branch without leaves is called.
 _EMPTY = ("Dict", "List", "NamedTuple", "None", "Tuple")
+_MOST_AXES = 32
+_LONGEST_AXIS = 1 << 62
 _ZARR_2 = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
 
 
@@ -129,8 +131,7 @@ class OrbaxCheckpoint:
             os.close(opened)
         if descriptor is None:
             raise self.damaged(f"{os.path.join(folder, name)!r} is not in it")
-        with open(descriptor, "rb") as file:
-            text = file.read(self.limits.json_bytes + 1)
+        text = read_all(descriptor, self.limits.json_bytes)
         return parse_object(text, os.path.join(folder, name), self.path, self.limits)
 
     @property
@@ -237,7 +238,9 @@ class _Item:
             parts = parts if isinstance(parts, list) else []
             names = [part.get("key") if isinstance(part, dict) else None for part in parts]
             if not names or not all(map(_is_component, names)) or not isinstance(kind, dict):
-                raise checkpoint.damaged(f"{_TREE} has a name that Keras never writes: {names!r}")
+                raise checkpoint.damaged(
+                    f"{_TREE} has a name that Keras never writes: {str(names)[:200]}"
+                )
             if kind.get("value_type") in _EMPTY:
                 continue
             name = "/".join(map(str, names))
@@ -274,12 +277,14 @@ class _Item:
         said = parse_object(text, f"description of {name}", checkpoint.path, checkpoint.limits)
         shape, dtype = said.get("shape"), said.get("data_type", said.get("dtype"))
         if self._zarr == 2 and isinstance(dtype, str) and dtype[:1] in ("<", "|", ">"):
-            width = "" if dtype[1:2] == "b" else str(int(dtype[2:] or 0) * 8)
+            digits = dtype[2:4]
+            width = "" if dtype[1:2] == "b" or not digits.isdecimal() else str(int(digits) * 8)
             dtype = f"{_ZARR_2.get(dtype[1:2], '')}{width}"
         good = isinstance(shape, list) and all(
-            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape
+            isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _LONGEST_AXIS
+            for n in shape[: _MOST_AXES + 1]
         )
-        if not good or not isinstance(dtype, str):
+        if not good or len(shape or ()) > _MOST_AXES or not isinstance(dtype, str):
             raise checkpoint.damaged(f"{name} has no shape or dtype")
         if not re.fullmatch(r"(bool|bfloat|complex|float|u?int)\w{0,16}", dtype, re.ASCII):
             raise checkpoint.damaged(f"{name} is of an unknown dtype, {dtype!r}")

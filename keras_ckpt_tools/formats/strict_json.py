@@ -72,7 +72,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Counting each in all of them would take hours for a hostile object of a million names.
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"an object has the name {name!r} twice")
+                raise ValueError(f"an object has the name {name[:100]!r} twice")
             seen.add(name)
     return found
 

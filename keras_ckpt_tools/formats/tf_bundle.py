@@ -27,7 +27,7 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats.dtypes import numpy_dtype
 from keras_ckpt_tools.formats.extents import aligned_memory
-from keras_ckpt_tools.formats.handles import open_regular
+from keras_ckpt_tools.formats.handles import open_regular, read_all
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.protobuf import fields, read_varint, signed
 from keras_ckpt_tools.formats.tf_names import listed, missing
@@ -265,11 +265,10 @@ def _whole_index(prefix: str, limits: Limits) -> bytes:
         raise missing(prefix) from error
     if descriptor is None:
         raise damaged(prefix, "its index is no regular file")
-    with open(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        if size > limits.json_bytes:
-            raise over_budget(prefix, "its index has", "json_bytes", size, limits.json_bytes)
-        return file.read(limits.json_bytes)
+    data = read_all(descriptor, limits.json_bytes)
+    if len(data) > limits.json_bytes:
+        raise over_budget(prefix, "its index has", "json_bytes", len(data), limits.json_bytes)
+    return data
 
 
 def _read_index(data: bytes, limits: Limits) -> tuple[int, dict[str, Entry]]:

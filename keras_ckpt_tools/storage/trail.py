@@ -92,7 +92,9 @@ def _nth(one: tuple[int, ...], number: int) -> tuple[int, ...]:
 def _before(one: tuple[int, ...], place: Place) -> tuple[int, ...]:
     """Return the part of a progression in front of a place; empty where there is none."""
     # Not one by one: a file may claim any number.
-    count = bisect_left(range((one[3] if len(one) > 3 else 0) + 1), place, key=partial(_nth, one))
+    count = bisect_left(
+        range((one[3] if len(one) > 3 else 0) + 1), tuple(place), key=partial(_nth, one)
+    )
     if not count:
         return ()
     return one[:3] if count == 1 else (*one[:3], count - 1, *one[4:])

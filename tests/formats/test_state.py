@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import NotBuiltError, RestoreError
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.source import open_source
@@ -183,6 +185,32 @@ def test_assets_travel_with_the_archive(save: Callable[..., Path], tmp_path: Pat
         folder = source.extract_assets(str(tmp_path))
         assert folder is not None
         assert source.verify() == ()
+
+
+def test_only_assets_that_a_layer_asks_for_are_unpacked(tmp_path: Path) -> None:
+    """The others may unpack to hundreds of times their size."""
+    lookup = keras.layers.StringLookup(name="words")
+    lookup.adapt(["cat", "cat", "dog"])
+    model = keras.Sequential([keras.layers.Input((1,), dtype="string"), lookup])
+    path = tmp_path / "a.keras"
+    model.save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/nobody/large.txt", b"x" * 900_000)
+        asked = next(n for n in archive.namelist() if n.endswith("vocabulary.txt"))
+    unpacked: list[str] = []
+    with open_source(path) as source:
+
+        def unpack(inside: str) -> str | None:
+            unpacked.append(inside)
+            return source.extract_assets(str(tmp_path / "out"), inside)
+
+        bare = keras.layers.StringLookup(name="words")
+        other = keras.Sequential([keras.layers.Input((1,), dtype="string"), bare])
+        state.fill(other, source, assets=unpack)
+    assert other.layers[0].get_vocabulary() == ["[UNK]", "cat", "dog"]
+    files = [p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert [file.as_posix() for file in files] == [asked]
+    assert kct.safe_load_model(path).layers[0].get_vocabulary() == ["[UNK]", "cat", "dog"]
 
 
 def test_an_unbuilt_model_is_refused_with_the_call_to_make() -> None:
