@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import keras
@@ -77,3 +78,10 @@ def draw_in_functions(path: str, restore: bool) -> dict[str, Any]:
         state_files.save(path, RandomStates().get_state())
     second = both()
     return {"first": first, "second": second}
+
+
+def modules_after_a_state() -> list[str]:
+    """Return which of the frameworks that are not in use taking a state has imported."""
+    before = set(sys.modules)
+    RandomStates().set_state(RandomStates().get_state())
+    return sorted({"torch", "jax"} & (sys.modules.keys() - before))

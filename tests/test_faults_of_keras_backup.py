@@ -5,10 +5,12 @@ What is interrupted here is a process of its own, by SIGKILL.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from processes import run, run_killed
 from programs import (
@@ -143,3 +145,60 @@ def test_a_resumed_run_drops_out_as_an_uninterrupted_one(ours: bool, tmp_path: P
     resumed = run(fit_with_backup, ours, directory, {}, 4, None, 0.5)
     assert resumed["batches"][0] == (2, 0)
     judge(ours, resumed["state"] != whole["state"])
+
+
+def _interrupted_and_resumed(
+    ours: bool, directory: Path, make: Any, before: Any = lambda model: None
+) -> keras.Model:
+    """Stop after the second epoch, and return another model as it begins the third one."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                before(self.model)
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    for model in (make(), make()):
+        saver = backup(ours, directory, delete_checkpoint=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(KeyboardInterrupt):
+                fit(model, 3, Stop(), saver)
+    return model
+
+
+@on_both
+def test_adapters_come_back_as_they_were(ours: bool, tmp_path: Path) -> None:
+    """Keras' layers save them merged into the kernel, and begin with zeros."""
+
+    def make() -> keras.Model:
+        model = small_model()
+        dense = next(layer for layer in model.layers if hasattr(layer, "enable_lora"))
+        dense.enable_lora(2)
+        model.compile("sgd", "mse")
+        return model
+
+    model = _interrupted_and_resumed(ours, tmp_path, make)
+    adapted = next(layer for layer in model.layers if getattr(layer, "lora_enabled", False))
+    judge(ours, not np.any(adapted.lora_kernel_b))
+
+
+@on_both
+def test_a_backup_with_nan_is_not_resumed_from(ours: bool, tmp_path: Path) -> None:
+    """The one before is."""
+
+    def spoil(model: keras.Model) -> None:
+        for variable in model.trainable_variables:
+            variable.assign(np.full(variable.shape, np.nan))
+
+    def make() -> keras.Model:
+        made.append(small_model())
+        return made[-1]
+
+    made: list[keras.Model] = []
+    spoilt = [spoil, lambda model: None]
+    model = _interrupted_and_resumed(ours, tmp_path, make, lambda m: spoilt[made.index(m)](m))
+    judge(ours, bool(np.isnan(model.trainable_variables[0]).any()))

@@ -42,6 +42,7 @@ from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
 from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
+from keras_ckpt_tools.loading.one_model import build_optimizers
 from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
@@ -99,6 +100,8 @@ def build_model(source: ModelSource, plan: Plan) -> Any:
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan)
     optimizer = getattr(model, "optimizer", None)
+    if isinstance(source, Source):
+        build_optimizers(model, source)
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
     if plan.renamed:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
+from keras_ckpt_tools.formats.sorting import is_raw
 from keras_ckpt_tools.formats.tensor_source import state_of_optimizers_in
 from keras_ckpt_tools.loading.exported import Format, Part, Wish
 from keras_ckpt_tools.loading.material import Material
@@ -38,7 +39,10 @@ def inventory(
     stay = material.weights.tensors.keys() - set(places.values())
     state = frozenset() if wish.optimizer else state_of_optimizers_in(material.weights) & stay
     left = [Part(name, what, "--no-optimizer") for name, what in _groups(state)]
-    left += [Part(name, what, _why(name, wish)) for name, what in _groups(stay - state)]
+    raw = frozenset(filter(is_raw, stay))
+    why = "variables as layers have them in training, which only a run's checkpoints hold"
+    left += [Part(name, what, why) for name, what in _groups(raw)]
+    left += [Part(name, what, _why(name, wish)) for name, what in _groups(stay - state - raw)]
     for name, what, goes in _beside(material, format):
         if goes:
             went.append(Part(name, what))

@@ -22,7 +22,6 @@ from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.targets import Target, is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.tf_run import list_prefixes
@@ -34,8 +33,8 @@ from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_s
 from keras_ckpt_tools.loading.one_model import (
     LEGACY,
     build_config,
+    build_optimizers,
     build_parts,
-    built_on_in,
     weights_in,
 )
 from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kind
@@ -257,7 +256,7 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
             state.build_like(target, build_config(source) if wanted.build else None, "model", parts)
         optimizer = getattr(target, "optimizer", None)
         if wanted.build:
-            _build_optimizers(target, source)
+            build_optimizers(target, source)
         if wanted.build and optimizer is not None and _has_optimizer(source):
             state.build_optimizer(optimizer, target.trainable_variables)
         weights = weights_in(source, target, by_name=wanted.by_name)
@@ -266,19 +265,6 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
         if source.kind not in LEGACY:  # Those are matched with what the classes have now.
             weights = as_they_are_now(weights, source.record, {"": target})
         yield Opened(with_fresh_optimizer(weights, target), source, migrated=weights)
-
-
-def _build_optimizers(target: Any, source: Source) -> None:
-    """Build the optimizers in attributes of a model on what a record says that they update."""
-    compiled = getattr(target, "optimizer", None)
-    if all(one.built or one is compiled for one in optimizers_of(target)):
-        return
-    captured = state.capture(target)
-    variables = captured.with_raw().values
-    for group, optimizer in state.optimizers_by_group(captured, target).items():
-        known = built_on_in(source, group)
-        if not optimizer.built and known and all(path in variables for path in known):
-            optimizer.build([variables[path] for path in known])
 
 
 @contextmanager

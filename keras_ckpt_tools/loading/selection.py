@@ -14,6 +14,7 @@ from fnmatch import translate
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP
+from keras_ckpt_tools.formats.sorting import is_raw
 from keras_ckpt_tools.metadata import Record
 
 __all__ = ["matcher", "places_at_root", "places_of_object", "renamed"]
@@ -40,6 +41,9 @@ def places_of_object(
 ) -> Places:
     """Return the tensors of one object of a run's checkpoint, at the root.
 
+    Without `raw_vars`: a file of Keras' own has no place for them, and what it makes of them is
+    there too.
+
     Args:
         record: The record of the file; where it tracks nothing, all tensors are meant.
         paths: The tensors of the file.
@@ -49,7 +53,7 @@ def places_of_object(
     Raises:
         ArgumentError: it has no such object, or several models and none was named.
     """
-    paths = list(paths)
+    paths = [one for one in paths if not is_raw(one)]
     tracked = record.objects_tracked if record else {}
     held = ", ".join(f"{key} ({one.kind})" for key, one in tracked.items())
     if name is not None and name not in tracked:

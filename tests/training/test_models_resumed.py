@@ -390,3 +390,21 @@ def test_states_of_another_shape_begin_anew_and_that_is_said(tmp_path: Path) -> 
     kct.CheckpointManager(tmp_path, model=make(4)).save()
     with pytest.warns(UserWarning, match="model/layers/gru"):
         assert kct.CheckpointManager(tmp_path, model=make(2)).restore_or_initialize()
+
+
+def test_an_export_of_a_run_has_the_adapters_merged(tmp_path: Path) -> None:
+    """As Keras saves them; the variables as they are stay behind, and that is said."""
+    from click.testing import CliRunner
+
+    from keras_ckpt_tools.cli import main
+
+    model = adapted()
+    model.fit(X, Y, epochs=1, verbose=0)
+    source = kct.CheckpointManager(tmp_path, model=model).save()
+    for name in ("a.weights.h5", "a.safetensors"):
+        done = CliRunner().invoke(main, ["export", str(source), str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+        assert "which only a run's checkpoints hold" in done.output
+        plain = adapted(None)
+        kct.load_weights(plain, tmp_path / name, exclude="optimizer/*")
+        assert np.array_equal(plain.layers[0].kernel, model.layers[0].kernel)

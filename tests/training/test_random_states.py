@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,33 @@ def test_the_state_of_another_kind_of_generator_is_refused(saved: Any, restored:
 def test_what_is_no_generator_of_python_or_numpy_is_none(target: Any) -> None:
     """A `SystemRandom` has no state: it asks the operating system."""
     assert state_access(target) is None
+
+
+def test_the_generators_of_pytorch_go_on() -> None:
+    """Where the program uses it; drawing again after `set_state` gives the same numbers."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(5)
+    states = RandomStates()
+    state = state_files.again(states.get_state())
+    expected = torch.rand(3)
+    torch.manual_seed(6)
+    states.set_state(state)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_state_without_pytorch_is_taken_and_one_with_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Checkpoints of earlier versions have none; where PyTorch is not imported, that is said."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    states = RandomStates()
+    state = states.get_state()
+    assert "torch" not in state
+    states.set_state(state)
+    with pytest.warns(UserWarning, match="Import `torch` before training begins"):
+        states.set_state(state | {"torch": {"cpu": np.zeros(3, np.uint8), "cuda": []}})
+
+
+def test_pytorch_is_not_imported_for_its_state() -> None:
+    """Nor is its import waited for, where it is there and nobody uses it."""
+    assert run(drawing.modules_after_a_state) == []
