@@ -35,7 +35,7 @@ from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState, is_over
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
-from keras_ckpt_tools.training.run import Run, check_resume, join_run
+from keras_ckpt_tools.training.run import Run, check_resume, join_run, optimizer_step
 from keras_ckpt_tools.training.tracked import adapt
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
@@ -213,8 +213,9 @@ class CheckpointManager(TrainingLoop):
             if isinstance(tracked, keras.optimizers.Optimizer):
                 return tracked
         for tracked in self._checkpoints.objects.values():
-            if getattr(tracked, "optimizer", None) is not None:
-                return tracked.optimizer
+            optimizer = getattr(tracked, "optimizer", None)
+            if optimizer_step(optimizer) is not None:  # One of PyTorch counts nothing.
+                return optimizer
         return None
 
     def _best(self, saved: Saved | None) -> Best | None:

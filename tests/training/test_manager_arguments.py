@@ -224,3 +224,29 @@ def test_a_loss_of_pytorch_can_be_logged(tmp_path: Path) -> None:
     loss = (torch.tensor([2.0], requires_grad=True) * 0.25).sum()
     manager.log(loss=loss, half=loss.to(torch.bfloat16), count=torch.tensor(3))
     assert manager.progress.logs == {"loss": 0.5, "half": 0.5, "count": 3.0}
+
+
+def test_a_scheduler_with_an_optimizer_that_counts_nothing_is_no_model(tmp_path: Path) -> None:
+    """As those of PyTorch: the manager counts the steps, and builds nothing."""
+
+    class Scheduler:
+        def __init__(self) -> None:
+            self.optimizer = object()
+            self.epoch = 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"epoch": self.epoch}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.epoch = state["epoch"]
+
+    def run(steps: int) -> tuple[Scheduler, kct.CheckpointManager]:
+        scheduler = Scheduler()
+        manager = kct.CheckpointManager(tmp_path, scheduler=scheduler)
+        for _ in manager.steps(steps):
+            scheduler.epoch += 1
+        return scheduler, manager
+
+    run(3)
+    scheduler, manager = run(5)
+    assert (scheduler.epoch, manager.progress.step) == (5, 5)
