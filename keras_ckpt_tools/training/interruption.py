@@ -34,7 +34,7 @@ class SignalWatch:
     last. A signal goes on when every watch that noted it has dealt with it.
 
     Args:
-        at_once: Called by the handler, between two instructions of whatever runs.
+        at_once: A method; called by the handler, between two instructions of whatever runs.
     """
 
     _watches: ClassVar[list[SignalWatch]] = []
@@ -42,7 +42,8 @@ class SignalWatch:
     _owed: ClassVar[int | None] = None
 
     def __init__(self, at_once: Callable[[], None] | None = None) -> None:
-        self._at_once = at_once
+        # Whoever is called has this watch: nobody else keeps it in memory.
+        self._at_once = None if at_once is None else weakref.WeakMethod(at_once)
         self._received = False
         self._training: Place | None = None
 
@@ -106,8 +107,9 @@ class SignalWatch:
             signal.raise_signal(number)
         for watch in training:
             watch._received = True
-            if watch._at_once is not None:
-                watch._at_once()
+            at_once = watch._at_once and watch._at_once()
+            if at_once:
+                at_once()
 
 
 def _send_soon(number: int) -> None:
