@@ -49,7 +49,9 @@ def graph_of(objects: Mapping[str, Any]) -> SavedGraph:
     Args:
         objects: Them, by name.
     """
-    root = tf.train.Checkpoint(**{name: o for name, o in objects.items() if _is_trackable(o)})
+    # TensorFlow follows a list that contains itself without end, and has a counter of its own.
+    named = {f"{n}_" if n == COUNTER else n: _without_cycles(o) for n, o in objects.items()}
+    root = tf.train.Checkpoint(**{name: o for name, o in named.items() if _is_trackable(o)})
     _ = root.save_counter  # Made when it is asked for; a stock `restore` expects it.
     view = tf.train.TrackableView(root)
     nodes = view.descendants()
@@ -78,6 +80,20 @@ def graph_of(objects: Mapping[str, Any]) -> SavedGraph:
         for number, (node, own) in enumerate(zip(nodes, children, strict=True))
     )
     return SavedGraph(message, variables)
+
+
+def _without_cycles(item: Any, above: frozenset[int] = frozenset()) -> Any:
+    """Return a list or dict with an empty dict wherever it contains itself; else the same one."""
+    if type(item) not in (list, tuple, dict):
+        return item
+    if id(item) in above:
+        return {}
+    above = above | {id(item)}
+    children = list(item.values() if isinstance(item, dict) else item)
+    found = [_without_cycles(child, above) for child in children]
+    if all(one is other for one, other in zip(found, children, strict=True)):
+        return item
+    return dict(zip(item, found, strict=True)) if isinstance(item, dict) else type(item)(found)
 
 
 def _is_trackable(target: Any) -> bool:

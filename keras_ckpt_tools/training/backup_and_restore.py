@@ -185,6 +185,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             found = checkpoints.restore_newest(self._state.differences, steps)
         if found is not None:
             self._go_on(found)
+            checkpoints.kept.keep_now()
         elif self.resume == "must":
             raise ResumeError(
                 "There is no checkpoint to go on from.",

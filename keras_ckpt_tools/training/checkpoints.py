@@ -48,6 +48,7 @@ from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import prepare_checkpoint
 
 _log = logging.getLogger(__name__)
+_TRAINED = ("model", "optimizer", "keras", "variable", "container", "module")
 Format = Literal["h5", "tf"]
 
 
@@ -69,7 +70,10 @@ STOCK: Mapping[str, Any] = {"_stock": True}
 """What is beside the objects in a checkpoint that is not ours: nothing but that."""
 
 Commit = Callable[..., str]
-"""Saves what was taken, instead of a checkpoint of that path if it is given one; returns a path."""
+"""Saves what was taken and returns a path.
+
+It may be given the path of a checkpoint to replace, and a number to save under.
+"""
 
 Differences = Callable[[Restored], list[str]]
 """Says in what a run that is to go on differs from the one that was saved, as sentences."""
@@ -117,6 +121,7 @@ class Checkpoints:
         self._writer = BackgroundWriter() if background else Foreground()
         self._snapshots = Snapshots()
         self._untracked = UntrackedWatch(on_untracked)
+        self._standstill = Standstill()
         self._announcer = announcer or Announcer(_log, self.directory)
         self._adapters = adapters_of(self.objects)
 
@@ -146,14 +151,21 @@ class Checkpoints:
         """
         return self.take(progress, beside)()
 
-    def take(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> Commit:
+    def take(
+        self,
+        progress: TrainingProgress,
+        beside: Mapping[str, Any] | None = None,
+        batches: int = 0,
+    ) -> Commit:
         """Take the state of all tracked objects now; return what saves it, or is forgotten.
 
         Args:
             progress: Where training is.
             beside: The state of the run itself, by names that begin with an underscore.
+            batches: How many batches this process has trained on.
         """
         save = self._announcer.begins(progress)
+        self._standstill.tell()
         self.follow_compile()
         for tracked in self.objects.values():
             build_compiled_optimizer(tracked)
@@ -165,13 +177,13 @@ class Checkpoints:
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
         prepare = self._prepare(snapshot, adapters, parts)
 
-        def commit(instead: str | None = None) -> str:
+        def commit(instead: str | None = None, wanted: int | None = None) -> str:
             self._occupancy.take()
             self.kept.notice_other_run(progress)
             told = self._trail.extend(progress, lambda: [item.progress for item in self.kept.saved])
             number = self.kept.number_of(instead) if self._format == "h5" else None
             if number is None:
-                number = max(next_number(self.directory), self._number + 1)
+                number = max(next_number(self.directory), self._number + 1, wanted or 0)
                 self._number = number
             path, write = prepare(number, told)
 
@@ -184,12 +196,14 @@ class Checkpoints:
                     raise
                 self._announcer.committed(save)
                 self.kept.add(path, number, record)
+                self._standstill.committed(record, batches)
                 if instead is not None and instead != path:
                     self.kept.delete(instead)
 
             with save.to(path):
                 self._writer.run(put)
             self._announcer.settle()
+            self._standstill.tell()
             return path
 
         return commit
@@ -221,12 +235,13 @@ class Checkpoints:
         if self._format == "tf":
             from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
 
-            live, paths = self.objects, self._paths(parts, everything=True)
+            prepared = prepare_tf_checkpoint(
+                self.objects, self._paths(parts, everything=True), snapshot, described, objects
+            )
 
             def prepare_tf(number: int, progress: TrainingProgress) -> Any:
                 path = prefix_path(self.directory, number)
-                told = (described, objects, progress)
-                return path, prepare_tf_checkpoint(path, number, live, paths, snapshot, *told)
+                return path, prepared(path, number, progress)
 
             return prepare_tf
 
@@ -403,6 +418,50 @@ def _about_nan(chosen: Choice[Restored]) -> str:
         f"were passed over:{lines}\nThe same steps may lead there again: lower the learning rate, "
         "clip gradients, or check the data."
     )
+
+
+class Standstill:
+    """Notices that what is saved again and again is not what is trained.
+
+    A loop that keeps its state to itself (the stateless functions of JAX) and assigns it to the
+    variables at its end only saves the first state each time. The writer has a digest of each
+    tensor, so it takes no more than a comparison of these; a save in the background is told of in
+    the thread that trains.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[int, Mapping[str, str]] | None = None
+        self._still = 0
+        self._told = False
+
+    def committed(self, record: Record, batches: int) -> None:
+        """Note what was committed, when so many batches had been trained on."""
+        kinds = {name: one.kind for name, one in record.tracked.items()}
+        if self._told or "optimizer" not in kinds.values():
+            return  # Nothing says that anything is to be trained.
+        # Counters and learning rates are set by programs that train elsewhere, too.
+        values = {
+            info.path: info.digest
+            for info in record.tensors
+            if info.shape and kinds.get(info.path.partition("/")[0], "state") in _TRAINED
+        }
+        before, self._last = self._last, (batches, values)
+        if before is not None and before[1] == values:
+            self._still = batches - before[0]
+
+    def tell(self) -> None:
+        """Warn, once, where there is a reason."""
+        if not self._still or self._told:
+            return
+        self._told = True
+        warn(
+            f"Nothing that is tracked has changed between two saves, with {self._still} batches "
+            "between them: a restart would lose what was trained. A loop that keeps its state to "
+            "itself (as stateless functions on JAX do) has to assign it to the variables of the "
+            "model and of the optimizer before each save: `variable.assign(value)`.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def check_format(format: Format) -> Format:

@@ -102,7 +102,7 @@ class SignalWatch:
 
     Args:
         save_on_signal: Which signals; see `signals_of`.
-        at_once: Called by the handler, between two instructions of whatever runs.
+        at_once: A method; called by the handler, between two instructions of whatever runs.
 
     Raises:
         ArgumentError: those are no signals that can be caught.
@@ -116,7 +116,8 @@ class SignalWatch:
         self, save_on_signal: Any = True, at_once: Callable[[], None] | None = None
     ) -> None:
         self._signals = signals_of(save_on_signal)
-        self._at_once = at_once
+        # Whoever is called has this watch: nobody else keeps it in memory.
+        self._at_once = None if at_once is None else weakref.WeakMethod(at_once)
         self._received = False
         self._training: Place | None = None
 
@@ -200,8 +201,9 @@ class SignalWatch:
             signal.raise_signal(number)
         for watch in training:
             watch._received = True
-            if watch._at_once is not None:
-                watch._at_once()
+            at_once = watch._at_once and watch._at_once()
+            if at_once:
+                at_once()
 
 
 def _send_soon(number: int) -> None:

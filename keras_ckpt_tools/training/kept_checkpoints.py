@@ -102,6 +102,17 @@ class KeptCheckpoints:
                 stacklevel=4,
             )
 
+    def keep_now(self) -> None:
+        """Delete what is not to stay by a policy that has changed since the last save.
+
+        That is at a restart, when this process has taken the directory for itself. What it was
+        resumed from stays.
+        """
+        if self.saved and self._resumed_from:
+            resumed_from = self._resumed_from
+            self._keep()
+            self._resumed_from = resumed_from
+
     def _keep(self) -> None:
         best = self.best
         pinned = [self._resumed_from] if self._resumed_from else []

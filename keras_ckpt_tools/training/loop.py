@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError
+from keras_ckpt_tools.formats.state import to_numpy
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.training.cadence import Cadence
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit
@@ -300,7 +301,7 @@ class TrainingLoop(abc.ABC):
 
     # Saves.
 
-    def save(self) -> str:
+    def save(self, checkpoint_number: Any = None, options: None = None) -> str:
         """Save all tracked objects now.
 
         In the body of a loop, call it at the end. The batch, step or epoch under way counts as done
@@ -309,28 +310,39 @@ class TrainingLoop(abc.ABC):
         batch of an epoch is replaced by one of the end of that epoch when the body of the epoch has
         ended.
 
+        Args:
+            checkpoint_number: The number in the name of the file: an integer, or a variable with
+                one. Numbers are the order of the saves, so one that is not higher than those in
+                the directory is passed over for the next that is.
+            options: `None`. It is here for programs that pass it to `tf.train.CheckpointManager`.
+
         Returns:
             Path of the new checkpoint. It is visible, whole, when this returns; with
             `background=True`, after `wait`.
 
         Raises:
+            ArgumentError: `checkpoint_number` is not a whole number, or there are `options`.
             CommitError: the operating system refused; the checkpoints that were there stay. With
                 `background=True`, that may have been at an earlier save.
             NotBuiltError: a tracked object has no variables yet.
             UntrackedStateError: something would be left out, and `on_untracked="error"`.
         """
+        number = _checked_number(checkpoint_number, options)
         counted = self._settle()
         self._warn_of_a_batch_that_is_lost()
         over = self._is_over()
-        path = self._save_now(over=over, instead=self._epoch.over if self._epoch else None)
+        instead = self._epoch.over if self._epoch else None
+        path = self._save_now(over=over, instead=instead, number=number)
         if counted and self._counts:
             self._after = self._marks()
         if over and self._epoch is not None:
             self._epoch.over = path
         return path
 
-    def _save_now(self, *, over: bool = False, instead: str | None = None) -> str:
-        path = self._take(over=over)(instead)
+    def _save_now(
+        self, *, over: bool = False, instead: str | None = None, number: int | None = None
+    ) -> str:
+        path = self._take(over=over)(instead, number)
         self._due = False
         return path
 
@@ -413,6 +425,7 @@ class TrainingLoop(abc.ABC):
     def _begin(self, epochs: int | None) -> None:
         self._checkpoints.occupy()
         self._restore_once()
+        self._checkpoints.kept.keep_now()
         self._state.train_begins(epochs)
         if self._save_on_signal:
             self._signals.begin()
@@ -472,3 +485,24 @@ def _length(dataset: Any) -> int | None:
         return len(dataset)
     except (TypeError, NotImplementedError):
         return None
+
+
+def _checked_number(checkpoint_number: Any, options: Any) -> int | None:
+    if options is not None:
+        raise ArgumentError(
+            "A checkpoint is written in one way, for which there are no options.",
+            received=f"options={options!r}",
+            remedy="Leave `options` out. In place of `enable_async`, pass `background=True` to the "
+            "manager.",
+        )
+    if checkpoint_number is None:
+        return None
+    array = to_numpy(checkpoint_number) if hasattr(checkpoint_number, "dtype") else None
+    number = checkpoint_number if array is None else array.item() if array.size == 1 else None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ArgumentError(
+            "`checkpoint_number` is a whole number from 0.",
+            received=f"checkpoint_number={checkpoint_number!r}",
+            remedy="Pass an integer or an integer variable, or leave it out.",
+        )
+    return number

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 import keras
 
-from keras_ckpt_tools.errors import ResumeError
+from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
@@ -36,7 +36,8 @@ from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState, is_over
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
-from keras_ckpt_tools.training.run import Run, check_resume, join_run
+from keras_ckpt_tools.training.run import Run, check_resume, join_run, optimizer_step
+from keras_ckpt_tools.training.tracked import adapt
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 
@@ -137,6 +138,7 @@ class CheckpointManager(TrainingLoop):
         **objects: Any,
     ):
         super().__init__()
+        objects = _without_stock_arguments(objects)
         policy = policy_from(max_to_keep, keep)
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
@@ -212,8 +214,9 @@ class CheckpointManager(TrainingLoop):
             if isinstance(tracked, keras.optimizers.Optimizer):
                 return tracked
         for tracked in self._checkpoints.objects.values():
-            if getattr(tracked, "optimizer", None) is not None:
-                return tracked.optimizer
+            optimizer = getattr(tracked, "optimizer", None)
+            if optimizer_step(optimizer) is not None:  # One of PyTorch counts nothing.
+                return optimizer
         return None
 
     def _best(self, saved: Saved | None) -> Best | None:
@@ -233,13 +236,13 @@ class CheckpointManager(TrainingLoop):
         progress = dataclasses.replace(now, best=best or now.best)
         beside = self._state.take(over=over) | {CADENCE: self._cadence.get_state()}
         with self._announcer.bar("Saving"):
-            commit = self._checkpoints.take(progress, beside)
+            commit = self._checkpoints.take(progress, beside, self._cadence.seen)
 
-        def save(instead: str | None = None) -> str:
+        def save(instead: str | None = None, number: int | None = None) -> str:
             self._saving = True
             try:
                 with self._announcer.bar("Saving"):
-                    path = commit(instead)
+                    path = commit(instead, number)
             finally:
                 self._saving = False
             self._restored = True
@@ -377,3 +380,41 @@ def _one_model(objects: Mapping[str, Any]) -> Any:
     """Return the model that callbacks belong to."""
     models = {name: item for name, item in objects.items() if isinstance(item, keras.Model)}
     return models.get("model", next(iter(models.values()), None))
+
+
+# Arguments of `tf.train.CheckpointManager` that would be taken for names of tracked objects.
+_STOCK_ARGUMENTS = {
+    "checkpoint": "pass what it tracks by name, `model=model, optimizer=optimizer`",
+    "keep_checkpoint_every_n_hours": "pass a policy, `keep=kct.KeepLast(5) | kct.KeepEvery(10)`, "
+    "which also keeps each tenth epoch for good",
+    "checkpoint_name": "leave it out: files are called `ckpt-00000001` and so on; give each run "
+    "a directory of its own",
+    "checkpoint_interval": "pass `save_freq=`, a number of steps",
+    "step_counter": "the manager counts steps itself: `save_freq=` is a number of them; to track "
+    "a variable of your own, pass it by another name",
+    "init_fn": "call it where `manager.restore_or_initialize()` returns `None`",
+}
+
+
+def _without_stock_arguments(objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is tracked; arguments of TensorFlow's manager among it have what to do instead.
+
+    Raises:
+        ArgumentError: there are some.
+    """
+    given = {n: v for n, v in objects.items() if n in _STOCK_ARGUMENTS}
+    found = [name for name, value in given.items() if value is not None]
+    if "checkpoint_interval" not in found:
+        # Variables may be called so.
+        found = [name for name in found if adapt(name, given[name]) is None]
+    if found:
+        raise ArgumentError(
+            "These are arguments of `tf.train.CheckpointManager`, and not of this one: "
+            + ", ".join(found)
+            + ".",
+            received=", ".join(f"{name}={given[name]!r}" for name in found),
+            remedy=" ".join(f"`{name}`: {_STOCK_ARGUMENTS[name]}." for name in found),
+        )
+    return {
+        name: value for name, value in objects.items() if name not in given or value is not None
+    }

@@ -114,6 +114,10 @@ def plain_logs(logs: Mapping[str, Any] | None) -> dict[str, float]:
 def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
     if isinstance(value, (str, bytes)) or value is None:
         return None
+    if hasattr(value, "detach"):
+        # PyTorch's: NumPy has no gradients, no bfloat16, and no memory of an accelerator.
+        value = value.detach().cpu()
+        value = value.double() if value.is_floating_point() else value
     try:
         array = to_numpy(value) if hasattr(value, "dtype") else np.asarray(value)
     except (TypeError, ValueError):

@@ -2,13 +2,14 @@
 
 What `get_state` or `state_dict` returns is a tree of dicts, lists, numbers and arrays. Its arrays
 become tensors of the file and the rest becomes JSON, with marks for what JSON cannot say (tuples,
-sets, bytes, long integers, infinities, NumPy's own numbers). A number comes back as the type it
-was: a `float32` that returned as a `float` would be rounded differently from there on. No pickle:
-a file is data, and never code.
+sets, counters, bytes, long integers, infinities, NumPy's own numbers, tensors of PyTorch). A number
+comes back as the type it was: a `float32` that returned as a `float` would be rounded differently
+from there on. No pickle: a file is data, and never code.
 """
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,23 +23,33 @@ from keras_ckpt_tools.errors import ArgumentError
 _ARRAYS = (np.ndarray, tf.Tensor, tf.Variable, keras.Variable)
 
 
-def take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
+def take_arrays(
+    item: Any, arrays: dict[str, Any], name: str, above: frozenset[int] = frozenset()
+) -> Any:
     """Return the JSON part of a state; move its arrays into `arrays`.
 
     Args:
         item: The state: dicts, lists, tuples, sets, numbers, strings, bytes, arrays.
         arrays: Takes the arrays, by their path in the file.
         name: What the state is of, for messages.
+        above: What the item is in, by `id`.
 
     Raises:
-        ArgumentError: there is something else in it.
+        ArgumentError: there is something else in it, or it contains itself.
 
     >>> take_arrays({"step": 3, "mean": np.zeros(2)}, {}, "scaler")
     {'step': 3, 'mean': {'__array__': 'state/0'}}
     """
+    if id(item) in above:
+        raise ArgumentError(
+            f"The state of {name!r} holds a {type(item).__name__} that contains itself.",
+            received=f"{item!r}",
+            remedy="Let its `get_state` return a tree: each dict and list once on the way down.",
+        )
+    inside = above | {id(item)} if isinstance(item, (Mapping, list, tuple)) else above
 
     def take(child: Any) -> Any:
-        return take_arrays(child, arrays, name)
+        return take_arrays(child, arrays, name, inside)
 
     def put(array: Any) -> str:
         path = f"state/{len(arrays)}"
@@ -51,12 +62,16 @@ def take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
         return {"__scalar__": [item.dtype.name, {"__array__": put(np.asarray(item))}]}
     if isinstance(item, _ARRAYS) and _is_numeric(item):
         return {"__array__": put(item)}
+    if _is_torch(item):
+        return {"__torch__": [str(item.dtype), {"__array__": put(_from_torch(item))}]}
+    if isinstance(item, collections.Counter):
+        return {"__counter__": [[take(key), take(count)] for key, count in item.items()]}
     if isinstance(item, Mapping):
         if (len(item) == 1 and set(item) <= set(_READERS)) or not all(
             isinstance(key, str) for key in item
         ):
             # Keys of JSON objects are strings, and one of ours alone would be taken for a mark.
-            return {"__items__": [take(list(pair)) for pair in item.items()]}
+            return {"__items__": [[take(key), take(value)] for key, value in item.items()]}
         return {str(key): take(child) for key, child in item.items()}
     if isinstance(item, (list, tuple)):
         children = [take(child) for child in item]
@@ -85,6 +100,26 @@ def take_arrays(item: Any, arrays: dict[str, Any], name: str) -> Any:
         received=f"{item!r}",
         remedy="Let its `get_state` return dicts, lists, numbers, strings and arrays of numbers.",
     )
+
+
+def _is_torch(item: Any) -> bool:
+    return type(item).__module__.partition(".")[0] == "torch" and hasattr(item, "detach")
+
+
+def _from_torch(tensor: Any) -> np.ndarray[Any, Any]:
+    plain = tensor.detach().cpu()
+    try:
+        return np.asarray(plain.numpy())
+    except TypeError:
+        return np.asarray(plain.float().numpy())  # NumPy has no bfloat16; this is exact.
+
+
+def _to_torch(name: str, array: np.ndarray[Any, Any]) -> Any:
+    import torch
+
+    dtype = getattr(torch, name.removeprefix("torch."), None)
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.to(dtype) if isinstance(dtype, torch.dtype) else tensor
 
 
 def _is_numeric(item: Any) -> bool:
@@ -131,6 +166,7 @@ def _scalar(value: Any, give: Callable[[Any], Any]) -> Any:
 _READERS: dict[str, Callable[[Any, Callable[[Any], Any], Mapping[str, Any]], Any]] = {
     "__array__": lambda path, give, arrays: arrays[path],
     "__bytes__": lambda path, give, arrays: np.asarray(arrays[path], np.uint8).tobytes(),
+    "__counter__": lambda pairs, give, arrays: collections.Counter(dict(give(pairs))),
     "__complex__": lambda pair, give, arrays: complex(give(pair[0]), give(pair[1])),
     "__float__": lambda text, give, arrays: float(text),
     "__frozenset__": lambda children, give, arrays: frozenset(give(children)),
@@ -138,5 +174,6 @@ _READERS: dict[str, Callable[[Any, Callable[[Any], Any], Mapping[str, Any]], Any
     "__items__": lambda pairs, give, arrays: dict(give(pairs)),
     "__scalar__": lambda value, give, arrays: _scalar(value, give),
     "__set__": lambda children, give, arrays: set(give(children)),
+    "__torch__": lambda value, give, arrays: _to_torch(value[0], give(value[1])),
     "__tuple__": lambda children, give, arrays: tuple(give(children)),
 }

@@ -26,52 +26,54 @@ from keras_ckpt_tools.training.writing import new_record
 
 
 def prepare_tf_checkpoint(
-    prefix: str,
-    number: int,
     targets: Mapping[str, Any],
     places: Mapping[int, str],
     snapshot: Snapshot,
     tracked: Mapping[str, TrackedObject],
     objects: tuple[CustomObject, ...],
-    progress: TrainingProgress,
-) -> Callable[[], Record]:
-    """Return what writes and commits tracked objects as one TensorFlow checkpoint.
+) -> Callable[[str, int, TrainingProgress], Callable[[], Record]]:
+    """Return what prepares the writing of tracked objects as one TensorFlow checkpoint.
 
     Args:
-        prefix: Where to.
-        number: Its place in the order of saves.
         targets: The tracked objects.
         places: The path of each variable in the snapshot, by its `id`.
         snapshot: The tensors of all of them, and of the run itself.
         tracked: What each of them holds beside tensors.
         objects: The custom objects that they are made of.
-        progress: Where training is.
+
+    Returns:
+        A function of the prefix, the place in the order of saves, and where training is. It
+        returns what writes and commits.
     """
     graph = graph_of(targets)
     paths: dict[str, str] = {}
     # Of this moment: variables that only TensorFlow sees, as attributes of a Keras layer.
     beside: dict[str, np.ndarray[Any, Any]] = {}
+    counter = f"{COUNTER}{SUFFIX}"
     for key, variable in graph.variables.items():
         path = places.get(id(variable))
-        if key == f"{COUNTER}{SUFFIX}":
-            beside[key] = np.asarray(number, np.int64)
-        elif path is not None and path in snapshot.arrays and path not in paths:
+        if path is not None and path in snapshot.arrays and path not in paths:
             paths[path] = key
         else:
             beside[key] = state.to_numpy(variable)
     keys = {path: paths.get(path, f"{OWN}{path}") for path in snapshot.arrays}
-    record = dataclasses.replace(
-        new_record("checkpoint", progress, {}),
-        tracked=dict(tracked),
-        objects=objects,
-        names=snapshot.called,
-    )
-    record = dataclasses.replace(record, optimizers=optimizers_in(snapshot, record))
-    final = os.path.abspath(prefix)
 
-    def write() -> Record:
-        arrays = {key: storable(snapshot.arrays[path]) for path, key in keys.items()} | beside
-        names = {key: path for path, key in keys.items()}
-        return commit_run(final, arrays, names, graph.message, record)
+    def prepare(prefix: str, number: int, progress: TrainingProgress) -> Callable[[], Record]:
+        record = dataclasses.replace(
+            new_record("checkpoint", progress, {}),
+            tracked=dict(tracked),
+            objects=objects,
+            names=snapshot.called,
+        )
+        record = dataclasses.replace(record, optimizers=optimizers_in(snapshot, record))
+        final = os.path.abspath(prefix)
 
-    return write
+        def write() -> Record:
+            arrays = {key: storable(snapshot.arrays[path]) for path, key in keys.items()} | beside
+            arrays[counter] = np.asarray(number, np.int64)
+            names = {key: path for path, key in keys.items()}
+            return commit_run(final, arrays, names, graph.message, record)
+
+        return write
+
+    return prepare

@@ -213,7 +213,8 @@ class OptimizerAdapter(KerasAdapter):
 def build_compiled_optimizer(target: Any) -> None:
     """Build the optimizer that a model was compiled with, so that its state can be saved."""
     optimizer = getattr(target, "optimizer", None)
-    if optimizer is not None and is_whole(target):
+    # A scheduler of PyTorch has one, too.
+    if isinstance(optimizer, keras.optimizers.Optimizer) and is_whole(target):
         state.build_optimizer(optimizer, target.trainable_variables)
 
 

@@ -26,6 +26,7 @@ CASES = {
     "fit, steps_per_epoch": Case(programs.repeated, _ALL, 3, background=True, signals=True),
     "fit, steps_per_execution": Case(programs.executed_together, _ALL, 4),
     "GradientTape": Case(loops.tape_loop, _ALL, 3, signals=True),
+    "GradientTape, saved by hand": Case(loops.saved_by_hand, _ALL, 4),
     "GAN": Case(loops.adversaries, _ALL, 2, background=True),
     "steps": Case(loops.accumulating_steps, _ALL, 4),
 }

@@ -503,3 +503,43 @@ def test_a_signal_after_the_last_batch_is_saved_for_at_once(tmp_path: Path) -> N
         assert len(progress.history["val_loss"]) == 2
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_loop_that_keeps_its_state_to_itself_is_told(background: bool, tmp_path: Path) -> None:
+    """As stateless loops do that assign at their end only: each save is of the first state."""
+    it = Trained()
+    manager = kct.CheckpointManager(tmp_path, save_freq=2, background=background, **it.objects)
+    values = [v.value for v in it.model.trainable_variables]
+
+    def run() -> None:
+        state = values
+        for _ in manager.steps(20):
+            state = [value - 0.1 for value in state]
+        manager.wait()
+
+    with pytest.warns(UserWarning, match=r"(?s)Nothing .* has changed between two saves.*assign"):
+        run()
+
+
+def test_a_loop_that_assigns_before_each_save_is_not_told(tmp_path: Path) -> None:
+    """What the warning advises."""
+    it = Trained()
+    manager = kct.CheckpointManager(tmp_path, save_freq=2, **it.objects)
+    state = [v.value for v in it.model.trainable_variables]
+    for _ in manager.steps(6):
+        state = [value - 0.1 for value in state]
+        for variable, value in zip(it.model.trainable_variables, state, strict=True):
+            variable.assign(value)
+    assert len(manager.checkpoints) == 3
+
+
+def test_saves_without_steps_between_them_are_not_told(tmp_path: Path) -> None:
+    """The same state twice is what was asked for; and without an optimizer nothing is expected."""
+    it = Trained()
+    manager = kct.CheckpointManager(tmp_path / "a", **it.objects)
+    manager.save()
+    manager.save()
+    manager = kct.CheckpointManager(tmp_path / "b", save_freq=1, model=it.model)
+    for _ in manager.steps(3):
+        pass

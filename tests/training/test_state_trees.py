@@ -7,6 +7,7 @@ import datetime
 import enum
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -17,6 +18,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
 
@@ -169,3 +171,49 @@ def test_what_is_neither_json_nor_numbers_is_refused(item: Any) -> None:
     """With the name of what it is the state of, and no pickle."""
     with pytest.raises(ArgumentError, match=r"'scaler'.*neither"):
         take_arrays(item, {}, "scaler")
+
+
+def test_a_counter_comes_back_as_one() -> None:
+    """As the milestones of a scheduler of PyTorch: what is not in it counts zero."""
+    counted = collections.Counter([2, 2, 5])
+    arrays: dict[str, Any] = {}
+    taken = json.loads(json.dumps(take_arrays({"milestones": counted}, arrays, "it")))
+    back = give_arrays(taken, arrays)["milestones"]
+    assert isinstance(back, collections.Counter)
+    assert back == counted
+    assert back[3] == 0
+
+
+@pytest.mark.parametrize("kind", ["StepLR", "MultiStepLR", "ReduceLROnPlateau", "OneCycleLR"])
+def test_a_scheduler_of_pytorch_can_be_tracked(kind: str, tmp_path: Path) -> None:
+    """With its optimizer, whose state is tensors: the rates that follow are the same."""
+    torch = pytest.importorskip("torch")
+
+    def make() -> Any:
+        parameter = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.Adam([parameter], lr=0.5)
+        schedulers = torch.optim.lr_scheduler
+        scheduler = {
+            "StepLR": lambda: schedulers.StepLR(optimizer, 2),
+            "MultiStepLR": lambda: schedulers.MultiStepLR(optimizer, [2, 4]),
+            "ReduceLROnPlateau": lambda: schedulers.ReduceLROnPlateau(optimizer, patience=0),
+            "OneCycleLR": lambda: schedulers.OneCycleLR(optimizer, 0.5, total_steps=20),
+        }[kind]()
+        return parameter, optimizer, scheduler
+
+    def train(parameter: Any, optimizer: Any, scheduler: Any) -> list[float]:
+        parameter.grad = parameter.detach() * 2
+        optimizer.step()
+        scheduler.step(*([1.0] if kind == "ReduceLROnPlateau" else []))
+        return [*parameter.detach().tolist(), optimizer.param_groups[0]["lr"]]
+
+    whole, cut, again = make(), make(), make()
+    for _ in range(3):
+        train(*whole)
+        train(*cut)
+    kct.CheckpointManager(tmp_path, optimizer=cut[1], scheduler=cut[2]).save()
+    with torch.no_grad():
+        again[0].copy_(cut[0])
+    manager = kct.CheckpointManager(tmp_path, optimizer=again[1], scheduler=again[2])
+    manager.restore_or_initialize()
+    assert [train(*again) for _ in range(4)] == [train(*whole) for _ in range(4)]
