@@ -182,7 +182,9 @@ class _Lock:
         place = _place_of(node, self._configs)
         if place:
             where = f"at {place}, which the inspection of the file did not find"
-            remedy = "Please report it with the config of the file; that is a fault of this package."
+            remedy = (
+                "Please report it with the config of the file; that is a fault of this package."
+            )
         else:
             where = "by code that runs while the model is built"
             remedy = f"Allow it with `trusted=[{name!r}]`, or make it there without its config."

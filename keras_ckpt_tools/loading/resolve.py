@@ -179,9 +179,7 @@ class Resolver:
             if judged.verdict == "trusted" and judged.obj is None:
                 runs_code = True
                 code |= strings_of(need.node) if need.role == "lambda" else set()
-        return Resolved(
-            tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed
-        )
+        return Resolved(tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed)
 
     def vouches_for(self, name: str, obj: Any) -> bool:
         """Return whether code that is trusted may look this object up under this name.

@@ -123,9 +123,3 @@ def real_configs() -> dict[str, dict[str, Any]]:
         if config is not None:
             found[f"{module}.{cls.__name__}"] = json.loads(json.dumps(config, default=str))
     return found
-
-
-if __name__ == "__main__":
-    configs = real_configs()
-    print(len(configs), "of", len(list(classes())))
-    print([f"{m}.{c.__name__}" for m, c in classes() if f"{m}.{c.__name__}" not in configs])

@@ -172,7 +172,9 @@ def test_compile_config_is_a_key_like_any_other_where_nothing_is_compiled(place,
 def test_a_compile_config_is_a_mapping_of_arguments(value):
     """Keras would make an object of anything else, and compile the model with that."""
     config = node("Sequential", {"layers": []}, "keras", compile_config=value)
-    with pytest.raises(MalformedConfigError, match=r"compile config at \$\.compile_config is no map"):
+    with pytest.raises(
+        MalformedConfigError, match=r"compile config at \$\.compile_config is no map"
+    ):
         walk(config)
 
 

@@ -2,8 +2,8 @@
 
 Each real config of Keras gets a marked object at each of its positions: in place of each value and
 item, under a surplus key of each mapping, and as `compile_config` in three shapes. Everything is
-drawn: some of it as files that are inspected and loaded, and some with a walk that is blind, so that
-the second lock stands alone. `KCT_FUZZ` takes all shapes at all positions, and that many files.
+drawn: some of it as files that are inspected and loaded, and some with a walk that is blind, so
+that the second lock stands alone. `KCT_FUZZ` takes all shapes at all positions, and so many files.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def real():
         "shape": [None, 4], "dtype": "float32", "keras_history": ["x", 0, 0]}}  # fmt: skip
     inputs = {"module": "keras.layers", "class_name": "InputLayer", "name": "x",
               "config": {"batch_shape": [None, 4], "name": "x"}, "inbound_nodes": []}  # fmt: skip
-    dense = {**found["keras.layers.Dense"], "name": "dense",
-             "inbound_nodes": [{"args": [tensor], "kwargs": {"mask": None, "training": False}}]}  # fmt: skip
+    nodes = [{"args": [tensor], "kwargs": {"mask": None, "training": False}}]
+    dense = {**found["keras.layers.Dense"], "name": "dense", "inbound_nodes": nodes}
     dense["config"] = {**dense["config"], "name": "dense"}
     found["a functional model"] = {
         "module": "keras.src.models.functional", "class_name": "Functional",
@@ -121,8 +121,12 @@ def in_a_model(config, module=""):
     elif module.startswith(("keras.layers", "keras.src", "a functional")):
         layers = [config]
     else:
-        key = {"keras.initializers": "kernel_initializer", "keras.dtype_policies": "dtype",
-               "keras.constraints": "kernel_constraint"}.get(module, "kernel_regularizer")  # fmt: skip
+        keys = {
+            "keras.constraints": "kernel_constraint",
+            "keras.dtype_policies": "dtype",
+            "keras.initializers": "kernel_initializer",
+        }
+        key = keys.get(module, "kernel_regularizer")
         layers[0]["config"][key] = config
     return {"module": "keras", "class_name": "Sequential", "compile_config": compiled,
             "config": {"name": "net", "layers": layers}, "registered_name": None}  # fmt: skip
@@ -164,7 +168,10 @@ def every_case(real, marks):
                 if path[-1] == "compile_config":
                     shapes = [mark, [mark], {"optimizer": mark}, {"other": {"deep": [mark]}}]
                 for shape in shapes if ALL else chance.sample(shapes, 1):
-                    yield f"{kind} at {path} of {name}", in_a_model(put(config, path, shape), module)
+                    yield (
+                        f"{kind} at {path} of {name}",
+                        in_a_model(put(config, path, shape), module),
+                    )
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +223,7 @@ def test_what_is_dropped_to_load_uncompiled_is_what_was_found_for_training(cases
         assert bool(bare.refused()) == bool(found.refused("model")), what
 
 
-def test_files_with_a_marked_object_are_reported_and_it_never_runs(
-    drawn, forge, names, marker
-):
+def test_files_with_a_marked_object_are_reported_and_it_never_runs(drawn, forge, names, marker):
     """By `inspect` each time; with `compile=False` what is needed to train only is dropped."""
     for index, (what, config) in enumerate(drawn):
         path = forge(config)

@@ -227,7 +227,7 @@ def test_a_path_is_no_path_to_a_class_that_opens_none(forge, chain, layer, names
 
 
 def test_a_path_that_is_handed_on_is_not_opened_either(forge, chain, layer, names, tmp_path):
-    """A class that makes a layer of its arguments: the name in the file is refused where it opens."""
+    """A class that makes a layer of its arguments: refused where the file would be opened."""
     words = tmp_path / "words.txt"
     words.write_text("one\ntwo\n")
 
