@@ -1,9 +1,10 @@
 """An object that nobody trusts is found wherever it stands in a config, and it never runs.
 
 Each real config of Keras gets a marked object at each of its positions: in place of each value and
-item, under a surplus key of each mapping, and as `compile_config` in three shapes. Everything is
-drawn: some of it as files that are inspected and loaded, and some with a walk that is blind, so
-that the second lock stands alone. `KCT_FUZZ` takes all shapes at all positions, and so many files.
+item, under a surplus key of each mapping, and as `compile_config` in four shapes. All are walked in
+memory; some, drawn by chance, are files that are inspected and loaded, and some are built with no
+walk before, so that the second lock stands alone. `KCT_FUZZ` takes all shapes at all positions, and
+that many files.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Marked(keras.layers.Layer):
     pass
 """
 ALL = "KCT_FUZZ" in os.environ
-DRAWN = int(os.environ.get("KCT_FUZZ") or 60)
+DRAWN = int(os.environ.get("KCT_FUZZ") or 20)
 
 
 @pytest.fixture(scope="module")
@@ -241,27 +242,23 @@ def test_files_with_a_marked_object_are_reported_and_it_never_runs(drawn, forge,
         assert not marker.exists(), what
 
 
-def build(config, *locks):
+def build(config, lock):
     """Let Keras build a config, as far as that goes: most of them are no models any more."""
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
-        try:
-            for lock in locks:
-                stack.enter_context(lock)
+        with lock:
             keras.saving.deserialize_keras_object(copy.deepcopy(config))
-        except Exception:  # noqa: BLE001
-            return
 
 
 def test_the_second_lock_alone_runs_none_of_them(cases, real, marks, marker):
     """A walk that sees nothing: every name that Keras asks for is held against what is allowed."""
-    for what, config in random.Random(keras.__version__).sample(cases, min(4 * DRAWN, len(cases))):
+    for what, config in random.Random(keras.__version__).sample(cases, min(10 * DRAWN, len(cases))):
         build(config, closed_room(Allowed({}), config))
         assert not marker.exists(), what
     assert "keras_hub" not in sys.modules
     marked = put(real["keras.layers.Conv1D"], ("config", "bias_constraint"), marks["registered"])
     build(marked, closed_room(Allowed({}), marked))
     assert not marker.exists()
-    build(marked)
+    build(marked, contextlib.nullcontext())
     assert marker.exists(), "Keras would have run it."
     marker.unlink()
