@@ -373,4 +373,5 @@ def _is_setting(name: str) -> bool:
 
 
 def _state() -> dict[str, Any]:
-    return vars(internals.global_state.GLOBAL_STATE_TRACKER)
+    state: dict[str, Any] = vars(internals.global_state.GLOBAL_STATE_TRACKER)
+    return state
