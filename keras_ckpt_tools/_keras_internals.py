@@ -29,8 +29,8 @@ from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES as GLOBAL_C
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_OBJECTS as GLOBAL_CUSTOM_OBJECTS
 from keras.src.backend.common import global_state as global_state
 
-# Where Keras looks up what a config names. While a model is built from a file, these answer for what
-# was allowed, and for nothing else; there is no public way to say so.
+# Where Keras looks up what a config names. While a model is built from a file, these answer only
+# for what was allowed; there is no public way to say so.
 from keras.src.layers.preprocessing.index_lookup import IndexLookup as IndexLookup
 from keras.src.legacy.saving import json_utils as legacy_json_utils
 from keras.src.legacy.saving import serialization as legacy_serialization

@@ -24,6 +24,7 @@ registered meanwhile (by a module that a custom class imports) stays registered.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
@@ -35,7 +36,7 @@ from keras_ckpt_tools.errors import ObjectsNotFoundError
 from keras_ckpt_tools.loading.configs import is_class_of_keras, is_function_of_keras, strings_of
 from keras_ckpt_tools.loading.resolve import CODE_LAYERS
 
-__all__ = ["Allowed", "closed_room"]
+__all__ = ["POINTS", "Allowed", "closed_room"]
 
 # Names under which Keras keeps its state of the thread: safe mode, and the objects that several
 # places of one config share. Keras has public switches for neither.
@@ -170,18 +171,10 @@ class _Lock:
     def closed(self) -> Iterator[None]:
         """Close it for this thread."""
         registration = internals.object_registration
-        legacy = internals.legacy_serialization
-        points = (
-            (internals.serialization_lib, "_retrieve_class_or_fn", self._retrieve),
-            (registration, "get_registered_object", self._registered),
-            (legacy, "class_and_config_for_serialized_keras_object", self._legacy_class),
-            (internals.legacy_json_utils, "_decode_helper", self._decode),
-            (internals.python_utils, "func_load", self._load_code),
-            (internals.IndexLookup, "set_vocabulary", self._set_vocabulary),
-        )
         with ExitStack() as stack:
             stack.enter_context(_replaced(registration, "GLOBAL_CUSTOM_OBJECTS", self._table))
-            for holder, name, checked in points:
+            for holder, name, method in POINTS:
+                checked = functools.partial(method, self)
                 stack.enter_context(_in_this_thread(holder, name, checked))
             yield
 
@@ -213,10 +206,7 @@ class _Lock:
         of_kind = is_function_of_keras if kind == "function" else is_class_of_keras
         return of_kind(name, module)
 
-    def _retrieve(self, original: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._retrieve_by(original, *args, **kwargs)
-
-    def _retrieve_by(
+    def retrieve(
         self,
         original: Any,
         name: Any,
@@ -235,8 +225,7 @@ class _Lock:
         stated = None if obj_type == "function" and module == "builtins" else module
         of_keras = self._is_of_keras(str(name), stated, obj_type)
         if module and module != "builtins" and not of_keras:
-            what = f"{obj_type} {module}."
-            raise self._refuse(str(key or name), f"the {what.rstrip('.')} object", full_config)
+            raise self._refuse(str(key or name), f"the {obj_type}, of {module},", full_config)
         try:
             found = original(*arguments)
         except TypeError as error:
@@ -247,7 +236,7 @@ class _Lock:
             raise self._refuse(str(name), f"the {obj_type}", full_config)
         return found
 
-    def _registered(
+    def registered(
         self, original: Any, name: Any, custom_objects: Any = None, module_objects: Any = None
     ) -> Any:
         found = original(name, custom_objects=custom_objects)
@@ -256,7 +245,7 @@ class _Lock:
             return module_objects.get(name)
         return found
 
-    def _legacy_class(
+    def legacy_class(
         self,
         original: Any,
         config: Any,
@@ -272,18 +261,18 @@ class _Lock:
                 raise self._refuse(name, "the class", config)
         return original(config, module_objects, custom_objects, printable_module_name)
 
-    def _decode(self, original: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+    def decode(self, original: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(obj, dict) and obj.get("class_name") in ("TypeSpec", "CompositeTensor"):
             raise self._refuse(str(obj["class_name"]), "the class", obj)
         return original(obj, *args, **kwargs)
 
-    def _load_code(self, original: Any, code: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_code(self, original: Any, code: Any, *args: Any, **kwargs: Any) -> Any:
         text = code[0] if isinstance(code, (list, tuple)) and code else code
         if text in self._said and text not in self._allowed.code:
             raise self._refuse("lambda", "the bytecode", text)
         return original(code, *args, **kwargs)
 
-    def _set_vocabulary(
+    def set_vocabulary(
         self, original: Any, layer: Any, vocabulary: Any, *args: Any, **kwargs: Any
     ) -> Any:
         if isinstance(vocabulary, str) and vocabulary in self._said:
@@ -291,6 +280,21 @@ class _Lock:
             if not self._allowed.trusts(name):
                 raise self._refuse(name, "the file", vocabulary)
         return original(layer, vocabulary, *args, **kwargs)
+
+
+# Where Keras looks something up by a name, and what looks at it first.
+POINTS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (internals.serialization_lib, "_retrieve_class_or_fn", _Lock.retrieve),
+    (internals.object_registration, "get_registered_object", _Lock.registered),
+    (
+        internals.legacy_serialization,
+        "class_and_config_for_serialized_keras_object",
+        _Lock.legacy_class,
+    ),
+    (internals.legacy_json_utils, "_decode_helper", _Lock.decode),
+    (internals.python_utils, "func_load", _Lock.load_code),
+    (internals.IndexLookup, "set_vocabulary", _Lock.set_vocabulary),
+)
 
 
 @contextmanager
@@ -369,4 +373,5 @@ def _is_setting(name: str) -> bool:
 
 
 def _state() -> dict[str, Any]:
-    return vars(internals.global_state.GLOBAL_STATE_TRACKER)
+    state: dict[str, Any] = vars(internals.global_state.GLOBAL_STATE_TRACKER)
+    return state

@@ -6,10 +6,10 @@ both dialects: Keras 3 (`module`, `class_name`, `registered_name`) and the legac
 because what a file says and what this process makes of it are two questions.
 
 The walk goes by structure. Keras turns a mapping into an object wherever one stands, so every
-mapping and every string is judged, under whatever key; what is passed over has been judged already,
-as part of its node. Only two things depend on a key. What stands beside `class_name` and `config`
-under `compile_config` is needed to train only; everywhere else that key is like any other. And a few
-arguments take an object by a bare name, or the path of a file.
+mapping and every string is judged, under whatever key. What is passed over has been judged already,
+as part of its node. Only two things depend on a key. The `compile_config` beside a `class_name` and
+a `config` is needed to train only; everywhere else that key is like any other. And a few arguments
+take an object by a bare name, or the path of a file.
 
 A class is Keras' own only where module, class and registered name together say so: Keras goes by
 the registered name first, so a config that says `keras.layers.Dense` and means something else would

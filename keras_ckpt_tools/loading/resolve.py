@@ -228,13 +228,12 @@ class Resolver:
     def _has(self, name: str) -> bool:
         """Return whether a name may be one of ours: a file can have a million words."""
         try:
-            return bool(
-                self.registry.find(name, self._custom, plugins=False) or match(name, self._declared)
-            )
+            found = self.registry.find(name, self._custom, plugins=False)
+            return found is not None or match(name, self._declared) is not None
         except RegistryError:
             return False  # Several objects have that bare name.
 
-    @functools.cached_property
+    @functools.cached_property  # Reading what is installed takes milliseconds.
     def _declared(self) -> dict[str, tuple[Any, ...]]:
         return {name: tuple(points) for name, points in plugins.declared().items()}
 
@@ -257,8 +256,11 @@ class Resolver:
 
     def _look_up(self, need: Need) -> _Judgement | None:
         try:
-            found = self.registry.find(need.name, self._custom, plugins=self._import_plugins)
-            point = plugins.plugin_for(need.name) if found is None else None
+            found = self.registry.find(need.name, self._custom, plugins=False)
+            declared = found is None and match(need.name, self._declared) is not None
+            if declared and self._import_plugins:
+                found = self.registry.find(need.name, self._custom)
+            point = plugins.plugin_for(need.name) if declared and found is None else None
         except RegistryError as error:
             return _Judgement("missing", str(error))
         if found is not None:

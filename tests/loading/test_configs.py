@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_ckpt_tools.loading.configs import uncompiled, walk
+from keras_ckpt_tools.loading.configs import MalformedConfigError, uncompiled, walk
 
 
 def node(class_name, config=None, module="keras.layers", **more):
@@ -148,3 +148,48 @@ def test_uncompiling_reaches_nested_models_and_leaves_the_original():
     assert bare["compile_config"] is None
     assert bare["config"]["layers"][0]["compile_config"] is None
     assert outer["config"]["layers"][0]["compile_config"] == {"loss": "mse"}
+
+
+EVIL = node("Evil", {}, "evil")
+
+
+@pytest.mark.parametrize("value", [EVIL, [EVIL], {"optimizer": EVIL}])
+@pytest.mark.parametrize("place", ["a call", "a Lambda", "a dtype policy", "a plain mapping"])
+def test_compile_config_is_a_key_like_any_other_where_nothing_is_compiled(place, value):
+    """Keras makes objects of arguments, whatever they are called; a load does not drop them."""
+    holder = {"compile_config": value}
+    config = {
+        "a call": node("Dense", {}, inbound_nodes=[{"args": [], "kwargs": holder}]),
+        "a Lambda": node("Lambda", {"function": function("relu"), "arguments": holder}),
+        "a dtype policy": node("Dense", {"dtype": node("DTypePolicy", holder, "keras")}),
+        "a plain mapping": node("Dense", {"kernel_initializer": [holder]}),
+    }[place]
+    assert [(n.name, n.part) for n in walk(config) if not n.of_keras] == [("Evil", "model")]
+    assert uncompiled(config) == config
+
+
+@pytest.mark.parametrize("value", [EVIL, [EVIL], [], "adam", 0, False])
+def test_a_compile_config_is_a_mapping_of_arguments(value):
+    """Keras would make an object of anything else, and compile the model with that."""
+    config = node("Sequential", {"layers": []}, "keras", compile_config=value)
+    with pytest.raises(
+        MalformedConfigError, match=r"compile config at \$\.compile_config is no map"
+    ):
+        walk(config)
+
+
+@pytest.mark.parametrize("key", ["class_name", "module", "registered_name", "config", "name"])
+def test_what_stands_where_a_name_belongs_is_judged(key):
+    """A mapping without all that an object has is walked, whatever its keys."""
+    assert [n.name for n in walk(node("Dense", {"x": {key: EVIL}})) if not n.of_keras] == ["Evil"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"mask": ["my>f"]}, {"mask": [[{"x": "my>f"}]]}, {"name": "my>f"}, {"class_name": "my>f"}],
+)
+def test_a_qualified_name_counts_wherever_it_stands(config):
+    """Keras replaces strings in lists and under any key; where it is text, nothing goes by it."""
+    needs = [n for n in walk(node("Dense", config)) if not n.of_keras]
+    assert [(n.name, n.optional) for n in needs] == [("my>f", True)]
+    assert [n for n in walk(node("Dense", {"words": ["<s>", "->", ">", "a"]})) if n.optional] == []

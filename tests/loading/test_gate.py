@@ -199,6 +199,50 @@ def test_a_path_can_be_trusted_by_its_name(forge, chain, layer, names, tmp_path)
     assert model.layers[-1].vocabulary_size() == 3
 
 
+@pytest.mark.parametrize("base", ["StringLookup", "IntegerLookup", "TextVectorization"])
+def test_a_subclass_of_a_layer_that_opens_files_is_judged_as_that_layer(
+    base, forge, chain, layer, names
+):
+    """Keras 3.10 would read the file; that the class is trusted says nothing about the path."""
+    words = type("Words", (getattr(keras.layers, base),), {})
+    names.register("shop")(words)
+    node = layer("Words", "shop", name="words", vocabulary="/etc/passwd")
+    report, error = refuse(forge(chain({**node, "registered_name": "shop>Words"})), names)
+    assert error.untrusted == ("path:/etc/passwd",)
+    assert use_of(report, "shop>Words").usable
+
+
+def test_a_path_is_no_path_to_a_class_that_opens_none(forge, chain, layer, names):
+    """A layer of the user's own may call its arguments what it likes."""
+
+    @names.register("shop")
+    class Named(keras.layers.Layer):
+        def __init__(self, vocabulary="", path="", **kwargs):
+            super().__init__(**kwargs)
+
+    node = layer("Named", "shop", vocabulary="english", path="left")
+    path = forge(chain({**node, "registered_name": "shop>Named"}))
+    assert kct.inspect(path, registry=names)
+    assert kct.safe_load_model(path, registry=names)
+
+
+def test_a_path_that_is_handed_on_is_not_opened_either(forge, chain, layer, names, tmp_path):
+    """A class that makes a layer of its arguments: refused where the file would be opened."""
+    words = tmp_path / "words.txt"
+    words.write_text("one\ntwo\n")
+
+    @names.register("shop")
+    class Holder(keras.layers.Layer):
+        def __init__(self, words=None, **kwargs):
+            super().__init__(**kwargs)
+            self.lookup = keras.layers.StringLookup(vocabulary=words)
+
+    node = layer("Holder", "shop", words=str(words))
+    path = forge(chain({**node, "registered_name": "shop>Holder"}))
+    with pytest.raises(ObjectsNotFoundError, match=r"the file 'path:.*words.txt'"):
+        kct.safe_load_model(path, registry=names)
+
+
 @pytest.mark.parametrize("name", ["TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"])
 def test_layers_that_run_other_code_take_their_name(name, forge, chain, layer, names):
     """A SavedModel, a pickle of torch, functions of JAX."""
@@ -289,3 +333,37 @@ def test_a_report_is_json(forge, chain, layer, names):
     assert report["kind"] == "keras"
     assert [o["verdict"] for o in report["objects"]] == ["built-in", "built-in", "missing"]
     assert report["objects"][2]["module"] == "evil.layers"
+
+
+@pytest.mark.parametrize("compiled", [True, False, "auto"])
+@pytest.mark.parametrize("shape", ["single", "list"])
+def test_a_compile_config_that_is_none_is_damage(shape, compiled, forge, chain, layer, names):
+    """Keras would make an object of it, and compile the model with that."""
+    evil = layer("Tell", "evil.layers")
+    config = chain(layer("Dense", units=1), compile_config=[evil] if shape == "list" else evil)
+    path = forge(config)
+    report = kct.inspect(path, registry=names)
+    assert "compile_config is no mapping of arguments" in str(report.problems)
+    with pytest.raises(DamagedArtefactError, match="is no mapping of arguments"):
+        kct.safe_load_model(path, compile=compiled, registry=names)
+
+
+@pytest.mark.parametrize("compiled", [True, False, "auto"])
+def test_an_argument_called_compile_config_is_an_argument(compiled, forge, chain, layer, names):
+    """It is needed to build the model, so no value of `compile` passes it over."""
+    evil = {"compile_config": {"loss": layer("Tell", "evil.layers")}}
+    node = {**layer("Dense", units=1), "inbound_nodes": [{"args": [], "kwargs": evil}]}
+    report = kct.inspect(forge(chain(node)), registry=names)
+    assert [use.part for use in report.objects if not use.usable] == ["model"]
+    with pytest.raises(ObjectsNotFoundError):
+        kct.safe_load_model(forge(chain(node)), compile=compiled, registry=names)
+
+
+def test_a_text_that_is_a_name_in_kerass_registry_is_listed(forge, chain, layer, names):
+    """Keras would put the object in its place, wherever it stands."""
+    keras.saving.register_keras_serializable("other")(Tell)
+    node = {**layer("Dense", units=1), "inbound_nodes": [{"kwargs": {"x": ["other>Tell"]}}]}
+    _, error = refuse(forge(chain(node)), names)
+    assert error.untrusted == ("other>Tell",)
+    text = {**layer("Dense", units=1), "inbound_nodes": [{"kwargs": {"x": ["nobody>Tell"]}}]}
+    assert kct.inspect(forge(chain(text)), registry=names)

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras.src.saving import serialization_lib
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import (
@@ -133,6 +134,16 @@ def test_nothing_is_fetched(url):
             call(url)
 
 
+# What changes each setting; a backend cannot be changed in a process.
+WRITERS = ("set_", "enable_", "disable_")
+CHANGES = {
+    "set_floatx": "float64", "set_epsilon": 0.5, "set_image_data_format": "channels_first",
+    "set_dtype_policy": "mixed_bfloat16", "set_max_epochs": 3, "set_max_steps_per_epoch": 4,
+    "disable_flash_attention": None, "enable_unsafe_deserialization": None,
+    "disable_interactive_logging": None, "disable_traceback_filtering": None,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_process_wide_state_is_as_it_was(broken, forge, chain, layer, names):
     """Whatever code of the user's does while a model is built, and also if it fails."""
@@ -141,33 +152,34 @@ def test_process_wide_state_is_as_it_was(broken, forge, chain, layer, names):
     class Meddler(keras.layers.Layer):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
-            keras.config.set_floatx("float64")
-            keras.config.set_epsilon(0.5)
-            keras.config.set_image_data_format("channels_first")
-            keras.config.set_dtype_policy("mixed_bfloat16")
+            for name, value in CHANGES.items():
+                if hasattr(keras.config, name):
+                    getattr(keras.config, name)(*([value] if value is not None else []))
             keras.saving.get_custom_objects()["shop>Meddler"] = dict
+            changed.append(settings())
             if broken:
                 raise ValueError("broken on purpose")
 
-    def state():
-        get = keras.config
-        return (
-            get.floatx(), get.epsilon(), get.image_data_format(), get.dtype_policy().name,
-            dict(keras.saving.get_custom_objects()),
-        )  # fmt: skip
+    def settings():
+        readers = [n for n in dir(keras.config) if not n.startswith(("_", *WRITERS))]
+        found = {name: getattr(keras.config, name)() for name in readers}
+        return {**found, "safe mode": serialization_lib.in_safe_mode()}
 
+    changed = []
     node = {**layer("Meddler", "shop"), "registered_name": "shop>Meddler"}
     path = forge(chain(node))
-    before = state()
+    before, objects = settings(), dict(keras.saving.get_custom_objects())
     if broken:
         with pytest.raises(TypeError, match="broken on purpose"):
             kct.safe_load_model(path, registry=names)
     else:
         kct.safe_load_model(path, registry=names)
-    assert state()[:4] == before[:4]
-    left = dict(state()[4])
+    assert settings() == before
+    same = {"backend", "is_nnx_enabled"}
+    assert {name for name, value in changed[0].items() if value == before[name]} <= same
+    left = dict(keras.saving.get_custom_objects())
     left.pop("shop>Meddler", None)
-    assert left == before[4]
+    assert left == objects
 
 
 @pytest.mark.parametrize("ours", [False, True])
