@@ -170,13 +170,13 @@ class UnsafeArtefactError(ArtefactError, ValueError):
 class OverBudgetError(ArtefactError, MemoryError):
     """Opening the artefact would take more than it may.
 
-    Attributes: `path`, `limit` (which one: `"max_bytes"`, `"members"` ...), `needed` and `allowed`
-    (numbers of that unit; `needed` is what is known so far, at least).
+    Attributes: `path`, `limit` (which one: `"max_bytes"`, `"max_seconds"`, `"members"` ...),
+    `needed` and `allowed` (numbers of that unit; `needed` is what is known so far, at least).
     """
 
     limit: str
-    needed: int
-    allowed: int
+    needed: float
+    allowed: float
 
 
 class NewerFormatError(ArtefactError, ValueError):

@@ -75,7 +75,7 @@ class Limits:
 
 
 def over_budget(
-    path: str, what: str, limit: str, needed: int, allowed: int, remedy: str = ""
+    path: str, what: str, limit: str, needed: float, allowed: float, remedy: str = ""
 ) -> OverBudgetError:
     """Return the error for what is too much.
 
@@ -90,6 +90,7 @@ def over_budget(
     if not remedy and limit == "max_bytes":
         remedy = f"If you know the file, allow it: `max_bytes={needed}`."
     unit = "bytes" if limit.endswith("bytes") else limit.replace("json_", "").replace("_", " ")
+    unit = unit.removeprefix("max ")
     return OverBudgetError(
         f"Refused, because {what} {needed:,} {unit}, and {allowed:,} are allowed.",
         received=f"path={path!r}",

@@ -25,7 +25,7 @@ __all__ = ["counted_variables"]
 
 _LONGEST_ELEMENT = 8
 # A symbolic tensor with its place in the graph. Some operations make as many as a number says.
-_SYMBOLIC = 400
+_SYMBOLIC = 2_000
 _counting = threading.RLock()
 
 

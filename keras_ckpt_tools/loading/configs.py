@@ -402,6 +402,8 @@ def shortened(text: str, most: int = _LONGEST_PLACE) -> str:
 
 def _below(where: str, step: str) -> str:
     """Return the place of a member; those that are very deep share the place of what is above."""
+    if len(where) + len(step) <= _LONGEST_PLACE:
+        return where + step
     if len(where) > _LONGEST_PLACE:
         return where if where.endswith("...") else f"{where}..."
     return where + shortened(step, _LONGEST_STEP)

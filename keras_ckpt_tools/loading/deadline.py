@@ -14,6 +14,7 @@ is put back is never interrupted.
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -133,11 +134,12 @@ def clock_for(path: str, max_seconds: float | None, default: float) -> Iterator[
         yield clock
     except OutOfTime as late:
         clock.stop()
-        needed = max(round(clock.elapsed), 1)
+        needed = round(clock.elapsed, 1)
         what = f"building its model was not done (it was at {_place(late.__traceback__)}) after"
-        remedy = f"If you know the file, allow it more time: `max_seconds={needed * 10}`."
-        allowed = round(clock.seconds, 1)
-        raise over_budget(path, what, "max_seconds", needed, allowed, remedy) from None
+        remedy = (
+            f"If you know the file, allow it more time: `max_seconds={math.ceil(needed * 10)}`."
+        )
+        raise over_budget(path, what, "max_seconds", needed, clock.seconds, remedy) from None
     finally:
         clock.stop()
 

@@ -32,7 +32,7 @@ def _wrapped(levels: int) -> dict[str, Any]:
 
 
 # Nothing of that size is built: the estimate stops at the layer, or the weights are not there.
-_AT_LOAD = ("tokens", "upsampling", "not-in-the-file")
+_AT_LOAD = ("tokens", "upsampling", "not-in-the-file", "pieces-of-the-input")
 
 
 def _model(name: str, what: str, config: Any, values: Any = None, says: str = _SAYS) -> None:
@@ -111,3 +111,97 @@ def vocabulary(folder: Path) -> Path:
     words = [f"w{index}" for index in range(400_000)]
     layer = node("StringLookup", name="lookup", vocabulary=words, max_tokens=5)
     return archive(folder, sequential(layer, shape=(1,), dtype="string"), weights({}))
+
+
+def _graph(*layers: dict[str, Any], shape: tuple[int, ...] = (4,)) -> dict[str, Any]:
+    """Return a functional model, whose last layer is its output."""
+    first = node("InputLayer", batch_shape=[None, *shape], dtype="float32", name="in")
+    return node(
+        "Functional",
+        "keras.src.models.functional",
+        name="net",
+        layers=[{**first, "name": "in", "inbound_nodes": []}, *layers],
+        input_layers=[["in", 0, 0]],
+        output_layers=[[layers[-1]["name"], 0, 0]],
+    )
+
+
+def _called(layer: dict[str, Any], *inputs: Any) -> dict[str, Any]:
+    nodes = [{"args": [one], "kwargs": {}} for one in inputs]
+    return {**layer, "name": layer["config"]["name"], "inbound_nodes": nodes}
+
+
+def _output(name: str, call: int = 0) -> dict[str, Any]:
+    history = {"shape": [None, 4], "dtype": "float32", "keras_history": [name, call, 0]}
+    return {"class_name": "__keras_tensor__", "config": history}
+
+
+def _multiplied(levels: int) -> dict[str, Any]:
+    calls = [_output("in" if call == 0 else "x", max(call - 1, 0)) for call in range(10)]
+    model = _called(node("ReLU", name="x"), *calls)
+    for _ in range(levels):
+        inner = {**_graph(model), "config": {**_graph(model)["config"], "name": "x"}}
+        model = _called(inner, *(_output("in" if call == 0 else "x", call) for call in range(10)))
+    return {key: value for key, value in model.items() if key not in ("inbound_nodes", "name")}
+
+
+def _backwards(layers: int) -> dict[str, Any]:
+    chain = [
+        _called(node("ReLU", name=f"r{i}"), _output(f"r{i - 1}" if i else "in"))
+        for i in range(layers)
+    ]
+    config = _graph(*chain)
+    config["config"]["layers"].reverse()
+    return config
+
+
+_CONSTANT = {"class_name": "__tensor__", "config": {"value": [[1.0]], "dtype": "float32"}}
+_OPS = "keras.src.ops"
+_STEPS = f"{_SAYS}|steps|no tensor|characters|dtype"
+
+
+def _metric(name: str, **arguments: Any) -> dict[str, Any]:
+    metric = node(name, "keras.metrics", **arguments)
+    return {**sequential(), "compile_config": {"optimizer": "sgd", "metrics": [metric]}}
+
+
+def _policies(pattern: str) -> dict[str, Any]:
+    policy = node("DTypePolicy", "keras", name="float32")
+    return node("DTypePolicyMap", "keras.dtype_policies", policy_map={pattern: policy})
+
+
+for _name, _what, _config in (
+    ("thresholds", "A metric of 10**9 thresholds.", _metric("AUC", num_thresholds=10**9)),
+    ("classes", "A metric of 10**9 classes.", _metric("MeanIoU", num_classes=10**9)),
+    ("ngrams", "N-grams of up to 10**9 words.",
+     sequential(node("TextVectorization", name="t", ngrams=10**9), shape=(1,), dtype="string")),
+    ("unstacked", "A tensor in 10**9 pieces.",
+     _graph(_called(node("Unstack", f"{_OPS}.core", name="u", num=10**9, axis=1), _output("in")))),
+    ("split", "A tensor in 10**9 sections.",
+     _graph(_called(node("Split", f"{_OPS}.numpy", name="s", indices_or_sections=10**9, axis=1),
+                    _output("in")))),
+    ("eager-upsampling", "A constant, upsampled 10**10 times while the model is built.",
+     _graph(_called(node("UpSampling1D", name="u", size=10**10), _CONSTANT),
+            _called(node("ReLU", name="r"), _output("in")))),
+    ("eager-repeat", "A constant, repeated 10**10 times while the model is built.",
+     _graph(_called(node("Repeat", f"{_OPS}.numpy", name="u", repeats=10**10), _CONSTANT),
+            _called(node("ReLU", name="r"), _output("in")))),
+    ("objects", "A constant whose elements are objects.",
+     sequential(node("Dense", name="dense", units=2, kernel_initializer={
+         "class_name": "__numpy__", "config": {"value": [1], "dtype": "object"}}))),
+    ("models-in-models", "Ten calls of a model of ten calls of one, eight deep.", _multiplied(8)),
+    ("backwards", "A graph of 4,000 layers, listed backwards.", _backwards(4000)),
+    ("runaway-pattern", "A dtype policy for layers that match `(a+)+b`.",
+     sequential(node("Dense", name="a" * 60, units=2, dtype=_policies("(a+)+b")))),
+    ("long-name", "A layer whose name has a megabyte: each variable's path has it again.",
+     sequential(node("Dense", name="a" * 10**6, units=2))),
+):  # fmt: skip
+    _model(_name, _what, _config, says=_STEPS)
+
+_model(
+    "pieces-of-the-input",
+    "An input of 10**9 rows, each of which becomes a tensor of its own.",
+    _graph(
+        _called(node("Unstack", f"{_OPS}.core", name="u", axis=1), _output("in")), shape=(10**9,)
+    ),
+)

@@ -75,7 +75,7 @@ def reading(model: Any) -> None:
     assert_type(kct.compare(model, "model.weights.h5"), kct.RestoreReport)
     assert_type(kct.compare("a.weights.h5", Path("b.weights.h5")), kct.RestoreReport)
     assert_type(kct.verify("runs").problems, tuple[str, ...])
-    kct.safe_load_model("runs", compile=False, which="latest")
+    kct.safe_load_model("runs", compile=False, which="latest", max_seconds=60)
     kct.safe_load_model(Path("runs"), {"Bare": Bare}, "auto", which=3)
 
 
