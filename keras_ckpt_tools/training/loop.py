@@ -148,6 +148,8 @@ class TrainingLoop(abc.ABC):
         """
         _check_total("epochs", total)
         self._begin(total)
+        if self._run.progress().epochs_completed < total:
+            self._checkpoints.require_writable()
         try:
             for epoch in range(self._run.progress().epochs_completed, total):
                 if self._state.stopped:
@@ -223,6 +225,8 @@ class TrainingLoop(abc.ABC):
         self._begin(None)
         self._settle()
         done = self._run.progress().batches_completed
+        if done < total:
+            self._checkpoints.require_writable()
         try:
             for index in range(done, total):
                 if self._state.stopped:

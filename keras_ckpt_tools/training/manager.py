@@ -88,7 +88,8 @@ class CheckpointManager(TrainingLoop):
 
     Raises:
         ArgumentError: an argument cannot work, or an object cannot be tracked.
-        CommitError: the directory is a file, or may not be written to.
+        CommitError: the directory is a file. When a loop begins: it may not be written to, and
+            something is left to train. Restoring only reads.
 
     What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
     visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
@@ -140,7 +141,7 @@ class CheckpointManager(TrainingLoop):
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
         self._mode = direction(monitor, mode)
-        directory = check_directory(directory, "directory")
+        directory = check_directory(directory, "directory", to_write=False)
         self._announcer = Announcer(_log, directory, verbose, tensorboard)
         self._checkpoints = Checkpoints(
             directory,
