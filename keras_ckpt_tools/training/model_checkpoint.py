@@ -9,6 +9,7 @@ in the file), and what happens when the metric is not there.
 from __future__ import annotations
 
 import collections
+import inspect
 import logging
 import math
 import os
@@ -323,7 +324,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._set_monitor_op()
         operator: Callable[[Any, Any], Any] | None = self.monitor_op
         if operator is None and overrides(self, ModelCheckpoint, "monitor_op"):
-            operator = type(self).monitor_op.__get__(self)
+            found: Any = inspect.getattr_static(type(self), "monitor_op")
+            operator = found.__get__(self) if hasattr(found, "__get__") else found
         return operator
 
     def _direction(self) -> str | None:

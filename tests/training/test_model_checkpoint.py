@@ -340,6 +340,20 @@ class Method(kct.ModelCheckpoint):
         return value > best
 
 
+class Ufunc(kct.ModelCheckpoint):
+    """Has the comparison as an attribute of the class."""
+
+    monitor_op = np.greater
+
+
+class Static(kct.ModelCheckpoint):
+    """Has the comparison as a function of the class."""
+
+    @staticmethod
+    def monitor_op(value: float, best: float) -> bool:
+        return value > best
+
+
 class Delta(kct.ModelCheckpoint):
     """Asks for a least difference."""
 
@@ -364,6 +378,8 @@ class Named(kct.ModelCheckpoint):
         (Operator, {"save_best_only": True}, [0, 1]),
         (Setter, {"save_best_only": True}, [0, 1]),
         (Method, {"save_best_only": True}, [0, 1]),
+        (Ufunc, {"save_best_only": True}, [0, 1]),
+        (Static, {"save_best_only": True}, [0, 1]),
         (Delta, {"save_best_only": True}, [0, 3]),
         (kct.ModelCheckpoint, {"save_best_only": True}, [0, 2, 3]),
     ],
