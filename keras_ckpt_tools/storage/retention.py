@@ -208,8 +208,8 @@ class KeepEvery(Policy):
         given = [one for one in (self.n, self.steps, self.hours) if one is not None]
         if len(given) != 1:
             raise ArgumentError(
-                "`KeepEvery` takes one distance: a whole number from 1 of epochs or of `steps`, or a "
-                "number of `hours`.",
+                "`KeepEvery` takes one distance: a whole number from 1 of epochs or of `steps`, or "
+                "a number of `hours`.",
                 received=f"n={self.n!r}, steps={self.steps!r}, hours={self.hours!r}",
                 remedy="Pass `KeepEvery(10)`, `KeepEvery(steps=1000)` or `KeepEvery(hours=2)`; "
                 "`KeepEvery(10) | KeepEvery(hours=2)` keeps what either does.",

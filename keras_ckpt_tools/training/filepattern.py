@@ -30,7 +30,7 @@ def check_pattern(filepath: str | os.PathLike[str]) -> str:
     Raises:
         ArgumentError: it is no path, is an address, is malformed, or is a directory.
     """
-    if not isinstance(filepath, (str, os.PathLike)) or not os.fspath(filepath):
+    if not isinstance(filepath, (str, os.PathLike)) or not str(filepath):
         raise ArgumentError(
             "`filepath` is the path of a file.",
             received=f"filepath={filepath!r}",

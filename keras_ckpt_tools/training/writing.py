@@ -238,7 +238,7 @@ def check_directory(path: str | os.PathLike[str], argument: str, *, to_write: bo
         ArgumentError: it is no path, empty, or an address.
         CommitError: a file is there, or its nearest directory may not be written to.
     """
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ArgumentError(
             f"`{argument}` is the path of a directory.",
             received=f"{argument}={path!r}",
