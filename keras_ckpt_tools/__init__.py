@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from keras_ckpt_tools.metadata import TrainingProgress
     from keras_ckpt_tools.pictures.plot import plot
     from keras_ckpt_tools.registry import check_serializable, register, registry, scope
-    from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast
+    from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast, Policy
     from keras_ckpt_tools.training.backup_and_restore import BackupAndRestore
     from keras_ckpt_tools.training.manager import CheckpointManager
     from keras_ckpt_tools.training.model_checkpoint import ModelCheckpoint
@@ -50,6 +50,7 @@ __all__ = [
     "KeepEvery",
     "KeepLast",
     "ModelCheckpoint",
+    "Policy",
     "RestoreReport",
     "TrainingProgress",
     "__version__",
@@ -76,6 +77,7 @@ _HOMES: dict[str, str | None] = {
     "KeepEvery": "storage.retention",
     "KeepLast": "storage.retention",
     "ModelCheckpoint": "training.model_checkpoint",
+    "Policy": "storage.retention",
     "RestoreReport": "formats.report",
     "TrainingProgress": "metadata",
     "check_serializable": "registry",

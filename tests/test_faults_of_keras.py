@@ -96,6 +96,21 @@ def end_epoch(callback: Any, epoch: int, weights: float, **logs: float) -> None:
         callback.on_epoch_end(epoch, logs)
 
 
+# What a save changes.
+
+
+@on_both
+def test_a_save_leaves_the_compile_config_of_the_model(
+    library: SimpleNamespace, tmp_path: Path
+) -> None:
+    """A `.h5` beside a `.keras`: what is saved next still says its optimizer."""
+    model = small_model()
+    callback = library.ModelCheckpoint(str(tmp_path / "model.h5"), monitor="loss")
+    callback.set_model(model)
+    end_epoch(callback, 0, 1.0, loss=1.0)
+    judge(library, "optimizer" not in model.get_compile_config())
+
+
 # Overwriting.
 
 

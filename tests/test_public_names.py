@@ -21,6 +21,7 @@ PUBLIC = {
     "KeepEvery": "0.1.0",
     "KeepLast": "0.1.0",
     "ModelCheckpoint": "0.1.0",
+    "Policy": "0.1.0",
     "RestoreReport": "0.1.0",
     "TrainingProgress": "0.1.0",
     "__version__": "0.1.0",

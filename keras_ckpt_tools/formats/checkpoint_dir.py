@@ -11,14 +11,21 @@ may change its format, and goes on from whichever is the newest.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.tf_run import is_prefix, list_prefixes, numbers_in
+from keras_ckpt_tools.formats.tf_run import (
+    is_prefix,
+    list_prefixes,
+    numbers_in,
+    prefix_of_record,
+    record_of,
+)
 from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefixes
-from keras_ckpt_tools.formats.userblock import decode
+from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 from keras_ckpt_tools.storage.retention import Saved
@@ -78,11 +85,43 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
             continue  # A file of ours, but of another kind: `ModelCheckpoint` may be called so.
         if record is not None and os.path.getsize(path) == record.size:
             holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-            saved.append(Saved(path, int(match[1]), record.progress, holds, not record.not_finite))
+            finite, state = not record.not_finite, functools.partial(state_in, path)
+            saved.append(Saved(path, int(match[1]), record.progress, holds, finite, state))
         elif record is not None or not _is_plain_hdf5(path):
             damaged.append(path)
     saved.sort(key=lambda item: item.number)
     return saved, damaged
+
+
+def state_in(path: str) -> str:
+    """Return a digest of the tensors of tracked objects in a checkpoint, or `""`."""
+    try:
+        record = record_of(path)[0] if is_prefix(path) else read_record(path)
+    except (CkptError, OSError):
+        return ""
+    return digest_of_state(record)
+
+
+def digest_of_state(record: Record | None) -> str:
+    """Return a digest of the tensors of a record, those of the run itself left out; or `""`."""
+    told = [
+        (info.path, info.digest)
+        for info in (record.tensors if record else ())
+        if not info.path.startswith("_")
+    ]
+    if not told or not all(digest for _, digest in told):
+        return ""
+    return digest_of(repr(sorted(told)).encode())
+
+
+def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
+    """Return the last parts of the paths of checkpoints in a directory, without reading any."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return frozenset()
+    found = (name if _NAME.fullmatch(name) else prefix_of_record(name) for name in names)
+    return frozenset(name for name in found if name)
 
 
 def _is_plain_hdf5(path: str) -> bool:

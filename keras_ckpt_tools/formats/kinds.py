@@ -101,7 +101,9 @@ def plain_path(path: str | os.PathLike[str]) -> str:
     >>> plain_path("model.keras")
     'model.keras'
     """
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if isinstance(path, os.PathLike):
+        path = local_path(path)
+    name = path
     if not isinstance(name, str) or not name or "\0" in name:
         raise ArgumentError(
             "A path is a non-empty string or a `pathlib.Path`.",

@@ -66,7 +66,7 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
 @contextlib.contextmanager
 def _compile_config_untouched(model: Any) -> Iterator[None]:
     """Let a writer change a copy of the arguments that the model was compiled with."""
-    kept = getattr(model, "_compile_config", None)
+    kept: Any = getattr(model, "_compile_config", None)
     config = getattr(kept, "config", None)
     if not isinstance(config, dict):
         yield

@@ -98,6 +98,16 @@ def numbers_in(names: list[str]) -> list[int]:
     return [int(found[2]) for name in names if (found := _FILE.fullmatch(name))]
 
 
+def prefix_of_record(name: str) -> str | None:
+    """Return the name of a checkpoint by that of its record, or `None`.
+
+    >>> prefix_of_record("ckpt-00000001.record"), prefix_of_record("ckpt-00000001.index")
+    ('ckpt-00000001', None)
+    """
+    found = _FILE.fullmatch(name)
+    return found[1] if found and found[3] == RECORD else None
+
+
 def records_in(directory: str | os.PathLike[str]) -> list[str]:
     """Return the names of the checkpoints of ours in a directory, in the order of their numbers."""
     found = [m for name in os.listdir(directory) if (m := _FILE.fullmatch(name)) and m[3] == RECORD]

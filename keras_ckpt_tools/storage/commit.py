@@ -19,6 +19,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -84,6 +85,43 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and not isinstance(error, CommitError):
             raise refused(final, error, committed) from error
         raise
+
+
+def also_under(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Make a file visible under a second name, too, in place of what is there.
+
+    It is a hard link, which takes no space; where a file system has none, a copy.
+
+    Args:
+        source: The file.
+        target: The second name, in a directory that is there.
+
+    Raises:
+        CommitError: the operating system refused. What was under the name is unchanged.
+    """
+    final = Path(os.path.realpath(local_path(target)))
+    try:
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}{STAGED_SUFFIX}")
+        os.link(source, temporary)
+        try:
+            os.replace(temporary, final)
+        finally:
+            # A link is not renamed over another one of the same file.
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    except OSError:
+        try:
+            with open(source, "rb") as file, staged(final) as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
+        except CommitError:
+            raise
+        except OSError as error:
+            raise refused(final, error) from error
+        return
+    try:
+        sync_directory(final.parent)
+    except OSError as error:
+        raise refused(final, error, committed=True) from error
 
 
 def _stage(final: Path) -> tuple[Path, int]:

@@ -17,8 +17,9 @@ import fcntl
 import os
 import threading
 import time
-import warnings
 from pathlib import Path
+
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["NOT_SUPPORTED", "forget_warnings", "is_old", "lock", "sync_directory", "sync_file"]
 
@@ -131,7 +132,7 @@ def _warn_once(kind: str, message: str) -> None:
         if kind in _warned:
             return
         _warned.add(kind)
-    warnings.warn(message, UserWarning, stacklevel=3)
+    warn(message, UserWarning, stacklevel=3)
 
 
 def _named(error: OSError) -> str:

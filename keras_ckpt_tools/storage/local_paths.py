@@ -39,11 +39,12 @@ def local_path(path: Any, argument: str = "path") -> str:
     >>> local_path("runs/digits")
     'runs/digits'
     """
-    # Some path-like objects are addresses to `str`, and a local copy to `os.fspath`.
-    for name in (str(path), _plain(path)):
+    # Some path-like objects are addresses to `str`, and `os.fspath` would fetch what is there.
+    for shown in (str, _plain):
+        name = shown(path)
         if _is_address(name):
             raise _remote(name, argument)
-    return os.path.expanduser(_plain(path))
+    return os.path.expanduser(name)
 
 
 def _plain(path: Any) -> str:

@@ -9,8 +9,8 @@ the best one and the one being resumed from are never deleted; see `to_delete`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -29,6 +29,8 @@ class Saved:
         progress: Where training was.
         holds: Names of what it holds beside tracked objects, which tell who wrote it.
         finite: Whether its weights are numbers: without NaN, or infinity where it is not meant.
+        state: Reads its file, and returns a digest of all tensors in it, or `""` where that is not
+            known. Asked only where two were saved at one place of a run.
     """
 
     path: str
@@ -36,10 +38,25 @@ class Saved:
     progress: TrainingProgress
     holds: frozenset[str] = frozenset()
     finite: bool = True
+    state: Callable[[], str] = field(default=lambda: "", compare=False, repr=False)
 
 
 class Policy:
-    """Base of the policies; write your own by giving `keeps`."""
+    """Decide which checkpoints stay: the base of `KeepLast`, `KeepBest` and `KeepEvery`.
+
+    Write a policy of your own by giving `keeps`. It is asked after each save, sees what is there,
+    and combines with others by `|`. Whatever it says, the newest checkpoint, the best one and the
+    one being resumed from stay.
+
+    Example:
+
+    >>> class KeepRound(Policy):
+    ...     def keeps(self, saved):
+    ...         return {item.path for item in saved if item.progress.step % 1000 == 0}
+    >>> saved = [Saved(f"{n}.weights.h5", n, TrainingProgress(n, step=n * 500)) for n in (1, 2, 3)]
+    >>> sorted((KeepRound() | KeepLast(1)).keeps(saved))
+    ['2.weights.h5', '3.weights.h5']
+    """
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
         """Return the paths that stay.
@@ -84,6 +101,8 @@ class _Union(Policy):
 class KeepLast(Policy):
     """Keep the newest checkpoints.
 
+    A state that was saved twice, as at a restart, counts once, so it does not push out older ones.
+
     Args:
         n: How many, from 1.
 
@@ -103,7 +122,7 @@ class KeepLast(Policy):
         _check_count("KeepLast", self.n)
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
-        return {item.path for item in saved[-self.n :]}
+        return {item.path for item in _distinct(saved)[-self.n :]}
 
     def rules(self) -> tuple[str, ...]:
         return ("the newest" if self.n == 1 else f"the newest {self.n}",)
@@ -112,6 +131,8 @@ class KeepLast(Policy):
 @dataclass(frozen=True)
 class KeepBest(Policy):
     """Keep the checkpoints with the best value of a metric.
+
+    One that was saved without the metric stays until there are `n` that have it.
 
     Args:
         n: How many, from 1.
@@ -143,9 +164,14 @@ class KeepBest(Policy):
             )
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
-        ranked = _ranked(saved, self.monitor, self.mode)
-        # A metric that was never logged may be a misspelled one: nothing is deleted for its sake.
-        return {item.path for item in ranked[: self.n] or saved}
+        ranked = _ranked(_distinct(saved), self.monitor, self.mode)
+        stays = {item.path for item in ranked[: self.n]}
+        if len(ranked) < self.n:
+            # Nothing better is known than those without a value; nor may the name be misspelled.
+            stays |= {
+                item.path for item in saved if not ranked or self.monitor not in item.progress.logs
+            }
+        return stays
 
     def rules(self) -> tuple[str, ...]:
         which = "lowest" if self.mode == "min" else "highest"
@@ -153,29 +179,60 @@ class KeepBest(Policy):
         return (f"the {count} with the {which} {self.monitor}",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KeepEvery(Policy):
-    """Keep the checkpoint of every n-th epoch.
+    """Keep a checkpoint at regular distances: in epochs, in steps or in time.
 
     Args:
-        n: Distance in epochs, from 1.
+        n: Distance in epochs, from 1: the checkpoints at the end of each n-th epoch. In a run
+            without epochs (`manager.steps`), in steps.
+        steps: Distance in steps instead, from 1: the first checkpoint at or after each multiple.
+        hours: Distance in hours instead, above 0: the first checkpoint, and each that was saved so
+            much later than the one kept before it.
 
     Raises:
-        ArgumentError: `n` is not a whole number from 1.
+        ArgumentError: not exactly one of them is given, or it is no such number.
 
     Example:
 
-    >>> saved = [Saved(f"{n}.weights.h5", n, TrainingProgress(n)) for n in range(1, 7)]
+    >>> saved = [Saved(f"{n}.weights.h5", n, TrainingProgress(n, step=n * 40)) for n in range(1, 7)]
     >>> sorted(KeepEvery(3).keeps(saved))
     ['3.weights.h5', '6.weights.h5']
+    >>> sorted(KeepEvery(steps=100).keeps(saved))
+    ['3.weights.h5', '5.weights.h5']
     """
 
-    n: int
+    n: int | None = None
+    steps: int | None = field(default=None, kw_only=True)
+    hours: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_count("KeepEvery", self.n)
+        given = [one for one in (self.n, self.steps, self.hours) if one is not None]
+        if len(given) != 1:
+            raise ArgumentError(
+                "`KeepEvery` takes one distance: a whole number from 1 of epochs or of `steps`, or "
+                "a number of `hours`.",
+                received=f"n={self.n!r}, steps={self.steps!r}, hours={self.hours!r}",
+                remedy="Pass `KeepEvery(10)`, `KeepEvery(steps=1000)` or `KeepEvery(hours=2)`; "
+                "`KeepEvery(10) | KeepEvery(hours=2)` keeps what either does.",
+            )
+        if self.hours is None:
+            _check_count("KeepEvery", given[0])
+        elif (
+            isinstance(self.hours, bool)
+            or not isinstance(self.hours, (int, float))
+            or not 0 < self.hours < math.inf
+        ):
+            raise _no_hours(self.hours)
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
+        if self.hours is not None:
+            return self._by_time(saved, self.hours * 3600)
+        if self.steps is not None:
+            return self._by_steps(saved, self.steps)
+        assert self.n is not None
+        if not any(item.progress.epochs_completed for item in saved):
+            return self._by_steps(saved, self.n)
         return {
             item.path
             for item in saved
@@ -184,8 +241,46 @@ class KeepEvery(Policy):
             and not item.progress.batches_completed
         }
 
+    def _by_steps(self, saved: Sequence[Saved], distance: int) -> set[str]:
+        stays: dict[int, str] = {}
+        for item in saved:
+            multiple = (item.progress.step or item.progress.batches_completed) // distance
+            if multiple:
+                stays.setdefault(multiple, item.path)
+        return set(stays.values())
+
+    def _by_time(self, saved: Sequence[Saved], distance_s: float) -> set[str]:
+        stays: set[str] = set()
+        last = -math.inf
+        for item in saved:
+            if item.progress.saved_at - last >= distance_s:
+                stays.add(item.path)
+                last = item.progress.saved_at
+        return stays
+
+    def __repr__(self) -> str:
+        given = {"n": self.n, "steps": self.steps, "hours": self.hours}
+        return "KeepEvery({}={!r})".format(*next(i for i in given.items() if i[1] is not None))
+
     def rules(self) -> tuple[str, ...]:
+        if self.hours is not None:
+            return (f"one every {self.hours:g} hours",)
+        if self.steps is not None:
+            return (f"one every {self.steps} steps",)
         return (f"each with a multiple of {self.n} epochs completed",)
+
+
+def _is_positive(value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf  # type: ignore[operator]
+
+
+def _no_hours(hours: object) -> ArgumentError:
+    return ArgumentError(
+        "`hours` is a number above 0.",
+        received=f"hours={hours!r}",
+        remedy="Pass `KeepEvery(hours=2)` to keep one checkpoint every two hours.",
+    )
 
 
 def policy_from(max_to_keep: int | None, keep: Policy | None) -> Policy:
@@ -252,6 +347,24 @@ def _ranked(saved: Sequence[Saved], monitor: str, mode: str) -> list[Saved]:
     sign = -1.0 if mode == "max" else 1.0
     finite = [s for s in saved if math.isfinite(s.progress.logs.get(monitor, math.nan))]
     return sorted(finite, key=lambda s: (sign * s.progress.logs[monitor], s.number))
+
+
+def _distinct(saved: Sequence[Saved]) -> list[Saved]:
+    """Return what is there, and of what is there twice (one place, one state) the newest only."""
+    groups: dict[object, list[Saved]] = {}
+    for item in saved:
+        here = item.progress
+        place = here.epochs_completed, here.batches_completed, here.step
+        groups.setdefault((here.run_id, place), []).append(item)
+    gone: set[str] = set()
+    for group in groups.values():
+        states = [item.state() for item in group] if len(group) > 1 else []
+        gone |= {
+            item.path
+            for n, item in enumerate(group[:-1])
+            if states[n] and states[n] in states[n + 1 :]
+        }
+    return [item for item in saved if item.path not in gone]
 
 
 def _check_count(name: str, n: object) -> None:

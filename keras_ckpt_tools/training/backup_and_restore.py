@@ -73,6 +73,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             when, where to, how large, how long each took and how long training stood still.
         verbose: 1 to print a line at each save and where a run goes on. With 0 it goes to `logging`
             instead, under the name `keras_ckpt_tools.training.backup_and_restore`.
+        every_n_epochs: Every how many epochs to save, from 1, where `save_freq` is `"epoch"`.
 
     Raises:
         ArgumentError: an argument cannot work.
@@ -128,6 +129,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
         verbose: int = 0,
+        every_n_epochs: int = 1,
     ):
         if not backup_dir:
             # Keras' own words, which people search for.
@@ -151,7 +153,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._taken: Commit | None = None
         self.resume = check_resume(resume)
         self.on_untracked = check_on_untracked(on_untracked)
-        self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`")
+        self.every_n_epochs = every_n_epochs
+        self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`", every_n_epochs)
         self._checkpoints: Checkpoints | None = None
         self._state = FitState(self.callbacks)
         self._announcer = Announcer(_log, self.backup_dir, verbose, tensorboard, in_fit=True)
@@ -359,7 +362,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """Save if it is time to, by epochs."""
         self._pending = None
         self._run().epoch_ends(epoch, plain_logs(logs), left=self._left)
-        due = self._cadence.epoch_ends() or self._due or self._signals.received
+        due = self._cadence.epoch_ends(epoch + 1) or self._due or self._signals.received
         if due and not self._left:
             self._back_up(in_epoch=False)
         self._leave_on_signal()

@@ -23,9 +23,10 @@ class Cadence:
     Args:
         save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
         complaint: How the message begins where it is none of these.
+        every_n_epochs: Every how many epochs, from 1, where `save_freq` is `"epoch"`.
 
     Raises:
-        ArgumentError: `save_freq` is none of these.
+        ArgumentError: `save_freq` is none of these, or `every_n_epochs` says something else.
 
     Example:
 
@@ -34,7 +35,12 @@ class Cadence:
     ([False, True, False, True], False)
     """
 
-    def __init__(self, save_freq: SaveFreq, complaint: str = "Unrecognized save_freq"):
+    def __init__(
+        self,
+        save_freq: SaveFreq,
+        complaint: str = "Unrecognized save_freq",
+        every_n_epochs: int = 1,
+    ):
         if not _is_save_freq(save_freq):
             raise ArgumentError(
                 f"{complaint}: `save_freq` is 'epoch', a number of batches from 1, or a "
@@ -43,7 +49,16 @@ class Cadence:
                 remedy="Pass 'epoch' to save at the end of each epoch, 100 for every 100 batches, "
                 "or `datetime.timedelta(minutes=10)`.",
             )
+        wrong = isinstance(every_n_epochs, bool) or not isinstance(every_n_epochs, int)
+        if wrong or every_n_epochs < 1 or (every_n_epochs > 1 and save_freq != "epoch"):
+            raise ArgumentError(
+                "`every_n_epochs` is a whole number from 1, together with `save_freq='epoch'`.",
+                received=f"every_n_epochs={every_n_epochs!r}, save_freq={save_freq!r}",
+                remedy="Pass `every_n_epochs=5` alone to save at the end of each fifth epoch.",
+            )
         self.save_freq = save_freq
+        self.every_n_epochs = every_n_epochs
+        self.epochs = 0
         self.last_batch: int | None = None
         self.seen = 0
         self._batches = 0
@@ -69,12 +84,21 @@ class Cadence:
 
     @property
     def never_due(self) -> bool:
-        """Whether it counts batches, of which there were some, and never enough for a save."""
+        """Whether it counts batches or epochs, and there were some, but never enough for a save."""
+        if self.every_n_epochs > 1:
+            return self.epochs > 0 and not self._was_due
         return isinstance(self.save_freq, int) and self.seen > 0 and not self._was_due
 
-    def epoch_ends(self) -> bool:
-        """Return whether to save now that an epoch has ended."""
-        return self.save_freq == "epoch"
+    def epoch_ends(self, epochs_completed: int = 0) -> bool:
+        """Return whether to save now that an epoch has ended.
+
+        Args:
+            epochs_completed: How many have; it counts where not every epoch is saved.
+        """
+        due = self.save_freq == "epoch" and epochs_completed % self.every_n_epochs == 0
+        self.epochs += 1
+        self._was_due |= due
+        return due
 
     @property
     def next_save(self) -> str:
@@ -84,7 +108,8 @@ class Cadence:
         'every 100 batches; 100 to go'
         """
         if self.save_freq == "epoch":
-            return "at the end of each epoch"
+            every = self.every_n_epochs
+            return f"at the end of {'each epoch' if every == 1 else f'every {every} epochs'}"
         if isinstance(self.save_freq, datetime.timedelta):
             gone = datetime.timedelta(seconds=time.monotonic() - self._saved_at)
             left = max(self.save_freq - gone, datetime.timedelta(0)).total_seconds()

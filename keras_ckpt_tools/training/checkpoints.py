@@ -45,7 +45,7 @@ from keras_ckpt_tools.training.restoring import adapters_of, restore_all
 from keras_ckpt_tools.training.stock_backups import backup_at, stock_backups
 from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
-from keras_ckpt_tools.training.writing import prepare_checkpoint
+from keras_ckpt_tools.training.writing import check_directory, prepare_checkpoint
 
 _log = logging.getLogger(__name__)
 _TRAINED = ("model", "optimizer", "keras", "variable", "container", "module")
@@ -138,6 +138,14 @@ class Checkpoints:
         """
         if os.path.isdir(self.directory):
             self._occupancy.take()
+
+    def require_writable(self) -> None:
+        """Find out before anything is trained whether it could be saved.
+
+        Raises:
+            CommitError: the directory may not be written to.
+        """
+        check_directory(self.directory, "directory")
 
     def save(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> str:
         """Save all tracked objects; delete what is not to stay.

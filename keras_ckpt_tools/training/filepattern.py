@@ -30,7 +30,7 @@ def check_pattern(filepath: str | os.PathLike[str]) -> str:
     Raises:
         ArgumentError: it is no path, is an address, is malformed, or is a directory.
     """
-    if not isinstance(filepath, (str, os.PathLike)) or not os.fspath(filepath):
+    if not isinstance(filepath, (str, os.PathLike)) or not str(filepath):
         raise ArgumentError(
             "`filepath` is the path of a file.",
             received=f"filepath={filepath!r}",
@@ -163,6 +163,36 @@ def interrupted_path(
     except FilepathKeyError:
         # There are no metrics yet, and this is not the moment to insist on them.
         return os.path.join(os.path.dirname(pattern), f"model-interrupted{suffix}")
+
+
+def last_path(pattern: str, last: str | os.PathLike[str], suffix: str) -> str:
+    """Return the second name of the newest file that a pattern has named.
+
+    Args:
+        pattern: The pattern.
+        last: A name, which is meant in the directory of the pattern, or a path.
+        suffix: How the names end.
+
+    Raises:
+        ArgumentError: it is a pattern itself, that of the files, or of another format.
+
+    >>> last_path("runs/{epoch:02d}.keras", "last.keras", ".keras")
+    'runs/last.keras'
+    """
+    name = local_path(last, "last")
+    folder = os.path.dirname(pattern)
+    while _fields(folder):
+        folder = os.path.dirname(folder)
+    path = os.path.join(folder, name) if not os.path.dirname(name) else name
+    same = os.path.abspath(path) == os.path.abspath(pattern)
+    if "{" in name or not name.endswith(suffix) or name == suffix or same or os.path.isdir(path):
+        raise ArgumentError(
+            f"`last` is the name of one file that ends in {suffix!r}, beside those of `filepath`.",
+            received=f"last={name!r}, filepath={pattern!r}",
+            remedy=f"Pass `last={f'last{suffix}'!r}`"
+            + (", and a pattern like '{epoch:02d}" + suffix + "' as `filepath`." if same else "."),
+        )
+    return path
 
 
 def record_in(path: str) -> Record | None:

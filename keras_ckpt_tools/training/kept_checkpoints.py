@@ -6,11 +6,16 @@ deleted here is of one run only, and of that what the same kind of door wrote.
 
 from __future__ import annotations
 
+import functools
+import os
+
 from keras_ckpt_tools.formats.checkpoint_dir import (
     DOORS,
+    checkpoint_names,
     clear_leftovers,
     delete_checkpoints,
     list_checkpoints,
+    state_in,
 )
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
@@ -33,15 +38,18 @@ class KeptCheckpoints:
         self.monitor = monitor
         self.mode = mode
         self._saved: list[Saved] | None = None
+        self._names: frozenset[str] = frozenset()
         self._resumed_from: str | None = None
         self._added = False
         self._noticed = False
 
     @property
     def saved(self) -> list[Saved]:
-        """The checkpoints that are there, oldest first."""
-        if self._saved is None:
+        """The checkpoints that are there, oldest first; another process may have changed them."""
+        names = checkpoint_names(self.directory)
+        if self._saved is None or names != self._names:
             self._saved, _ = list_checkpoints(self.directory)
+            self._names = names
         return self._saved
 
     @property
@@ -66,13 +74,18 @@ class KeptCheckpoints:
 
     def found(self, saved: list[Saved]) -> None:
         """Take a list of what is there, made a moment ago."""
-        self._saved = saved
+        self._saved, self._names = saved, checkpoint_names(self.directory)
 
     def add(self, path: str, number: int, record: Record) -> None:
         """Take up what was committed; delete what is not to stay."""
+        # The new one is there already; it need not be read again to be known.
+        name = os.path.basename(path)
+        if self._saved is not None and name not in self._names:
+            self._names |= {name}
         known = [item for item in self.saved if item.path != path]
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        self._saved = [*known, Saved(path, number, record.progress, holds, not record.not_finite)]
+        finite, state = not record.not_finite, functools.partial(state_in, path)
+        self._saved = [*known, Saved(path, number, record.progress, holds, finite, state)]
         self._added = True
         self._keep()
 
@@ -82,8 +95,9 @@ class KeptCheckpoints:
 
     def delete(self, path: str) -> None:
         """Delete a checkpoint that another one has taken the place of."""
+        saved = self.saved
         delete_checkpoints([path])
-        self._saved = [item for item in self.saved if item.path != path]
+        self._without(saved, [item for item in saved if item.path == path])
 
     def expect_another_run(self) -> None:
         """Take it as meant that the directory holds checkpoints of another run."""
@@ -114,13 +128,16 @@ class KeptCheckpoints:
             self._resumed_from = resumed_from
 
     def _keep(self) -> None:
-        best = self.best
+        saved = self.saved
+        if not saved:
+            return  # Somebody else has deleted the new one by now.
+        best = best_of(saved, self.monitor, self.mode) if self.monitor else None
         pinned = [self._resumed_from] if self._resumed_from else []
-        mine = self._mine(self.saved[-1])
+        mine = self._mine(saved[-1])
         gone = to_delete(mine, self.policy, best=best.path if best else None, pinned=pinned)
         delete_checkpoints([item.path for item in gone])
         clear_leftovers(self.directory)
-        self._saved = [item for item in self.saved if item not in gone]
+        self._without(saved, gone)
         # What was resumed from has done its part once something newer is committed.
         self._resumed_from = None
 
@@ -130,14 +147,20 @@ class KeptCheckpoints:
         At the end of a run that was interrupted just before, that is what it was resumed from, and
         what a process that was killed in its last save has left.
         """
-        if self.saved and (self._resumed_from or self._added):
+        read_only = not os.access(self.directory, os.W_OK)
+        if self.saved and (self._resumed_from or self._added) and not read_only:
             self._keep()
 
     def delete_all(self) -> None:
         """Delete every checkpoint of the run, as far as this kind of door wrote them."""
-        gone = self._mine(self.saved[-1]) if self.saved else []
+        saved = self.saved
+        gone = self._mine(saved[-1]) if saved else []
         delete_checkpoints([item.path for item in gone])
-        self._saved = [item for item in self.saved if item not in gone]
+        self._without(saved, gone)
+
+    def _without(self, saved: list[Saved], gone: list[Saved]) -> None:
+        self._saved = [item for item in saved if item not in gone]
+        self._names -= {os.path.basename(item.path) for item in gone}
 
     def _mine(self, last: Saved) -> list[Saved]:
         """Return the checkpoints of the run that the same kind of door wrote.

@@ -7,11 +7,13 @@ fits `{epoch}.keras`); each file says in its record which pattern it was written
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.formats.checkpoint_dir import digest_of_state
 from keras_ckpt_tools.formats.comparison import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 from keras_ckpt_tools.storage.commit import remove_files
@@ -28,11 +30,13 @@ class KeptFiles:
     Args:
         pattern: The pattern.
         policy: What stays.
+        last: A second name for the newest file, which is none of them; or `None`.
     """
 
-    def __init__(self, pattern: str, policy: Policy):
+    def __init__(self, pattern: str, policy: Policy, last: str | None = None):
         self._pattern = pattern
         self._policy = policy
+        self._last = last
         self._saved: list[Saved] | None = None
         self._trail = Trail()
 
@@ -63,7 +67,8 @@ class KeptFiles:
         known = self._before(path, record) if self._saved is None else self._saved
         number = known[-1].number + 1 if known else 1
         saved = [item for item in known if item.path != path]
-        saved.append(Saved(path, number, record.progress, finite=not record.not_finite))
+        finite, state = not record.not_finite, functools.partial(_state_in, path)
+        saved.append(Saved(path, number, record.progress, finite=finite, state=state))
         best = best_of(saved, monitor, mode)
         gone = to_delete(saved, self._policy, best=best.path if best else None)
         self._saved = saved
@@ -84,7 +89,7 @@ class KeptFiles:
         ]
         found.sort(key=lambda item: item[0].saved_at)
         return [
-            Saved(other, n, progress, finite=finite)
+            Saved(other, n, progress, finite=finite, state=functools.partial(_state_in, other))
             for n, (progress, other, finite) in enumerate(found, 1)
         ]
 
@@ -92,9 +97,15 @@ class KeptFiles:
         """Yield the files that are there and were written under this pattern, with records."""
         name = os.path.basename(self._pattern)
         for path in matching_files(self._pattern):
+            if self._last is not None and os.path.abspath(path) == os.path.abspath(self._last):
+                continue
             record = record_in(path)
             if record is not None and record.state.get(PATTERN) == name:
                 yield path, record
+
+
+def _state_in(path: str) -> str:
+    return digest_of_state(record_in(path))
 
 
 def is_of(record: Record, model: Any) -> bool:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import abc
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.state import to_numpy
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.cadence import Cadence
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit
 from keras_ckpt_tools.training.interruption import SignalWatch
@@ -149,6 +149,8 @@ class TrainingLoop(abc.ABC):
         """
         _check_total("epochs", total)
         self._begin(total)
+        if self._run.progress().epochs_completed < total:
+            self._checkpoints.require_writable()
         try:
             for epoch in range(self._run.progress().epochs_completed, total):
                 if self._state.stopped:
@@ -226,6 +228,8 @@ class TrainingLoop(abc.ABC):
         done = self._run.progress().batches_completed
         if self._steps_done is not None and not done:
             done = self._steps_done
+        if done < total:
+            self._checkpoints.require_writable()
         try:
             for index in range(done, total):
                 if self._state.stopped:
@@ -380,7 +384,7 @@ class TrainingLoop(abc.ABC):
         try:
             epoch.over = commit(epoch.over)
         except CkptError as error:
-            warnings.warn(
+            warn(
                 f"A signal came after the last batch of an epoch, and could not be saved for: "
                 f"{error.what} It is tried again at the end of the epoch.",
                 UserWarning,
@@ -415,7 +419,7 @@ class TrainingLoop(abc.ABC):
     def _tell(self, message: str) -> None:
         if message not in self._told:
             self._told.add(message)
-            warnings.warn(message, UserWarning, stacklevel=4)
+            warn(message, UserWarning, stacklevel=4)
 
     def _leave_on_signal(self) -> None:
         if self._signals.received:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
@@ -18,6 +17,7 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
@@ -90,7 +90,8 @@ class CheckpointManager(TrainingLoop):
 
     Raises:
         ArgumentError: an argument cannot work, or an object cannot be tracked.
-        CommitError: the directory is a file, or may not be written to.
+        CommitError: the directory is a file. When a loop begins: it may not be written to, and
+            something is left to train. Restoring only reads.
 
     What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
     visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
@@ -143,7 +144,7 @@ class CheckpointManager(TrainingLoop):
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
         self._mode = direction(monitor, mode)
-        directory = check_directory(directory, "directory")
+        directory = check_directory(directory, "directory", to_write=False)
         self._announcer = Announcer(_log, directory, verbose, tensorboard)
         self._checkpoints = Checkpoints(
             directory,
@@ -332,7 +333,7 @@ class CheckpointManager(TrainingLoop):
     def _end_of_epoch(self, restored: Restored) -> Restored:
         """Let the epoch whose batches were all done be one that has ended."""
         epoch = restored.progress.epochs_completed
-        warnings.warn(
+        warn(
             f"{restored.path!r} was saved in epoch {epoch + 1}, after its last batch and before "
             "its end. Training resumes with the next epoch; what the loop does after its batches "
             "(a validation, for example) was not saved for this epoch, and is not done again.",

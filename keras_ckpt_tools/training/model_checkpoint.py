@@ -9,6 +9,7 @@ in the file), and what happens when the metric is not there.
 from __future__ import annotations
 
 import collections
+import inspect
 import logging
 import math
 import os
@@ -21,11 +22,17 @@ from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
+from keras_ckpt_tools.storage.commit import also_under
 from keras_ckpt_tools.storage.retention import Policy, policy_from
 from keras_ckpt_tools.storage.trail import Place, place_of
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
-from keras_ckpt_tools.training.filepattern import check_pattern, fill_pattern, interrupted_path
+from keras_ckpt_tools.training.filepattern import (
+    check_pattern,
+    fill_pattern,
+    interrupted_path,
+    last_path,
+)
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.interruption import ExceptionWatch, SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.judgement import (
@@ -95,6 +102,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             anything is written, or `"ignore"` it.
         tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
             when, where to, how large, how long each took and how long training stood still.
+        every_n_epochs: Every how many epochs to save, from 1, where `save_freq` is `"epoch"`.
+        last: A second name for the newest file, which stays the same whatever the pattern says:
+            `last="last.keras"`. It is in the directory of `filepath` unless it has one of its own,
+            and a hard link (a copy where there are none), so it takes no space. It does not count
+            for `max_to_keep` and `keep`, and is replaced at each save.
 
     Raises:
         ArgumentError: an argument cannot work.
@@ -142,10 +154,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         save_on_signal: SaveOnSignal = False,
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
+        every_n_epochs: int = 1,
+        last: str | os.PathLike[str] | None = None,
     ):
         path = check_pattern(filepath)
         self._format = format_of(path, weights_only=save_weights_only)
-        self._cadence = Cadence(save_freq)
+        self._cadence = Cadence(save_freq, every_n_epochs=every_n_epochs)
         policy = policy_from(max_to_keep, keep)
         if on_missing_metric not in ("warn", "error", "save"):
             raise ArgumentError(
@@ -174,7 +188,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.on_missing_metric = on_missing_metric
         self._current_epoch = 0
         self._best_epoch: int | None = None
-        self._files = KeptFiles(path, policy)
+        self.every_n_epochs = every_n_epochs
+        self.last = None if last is None else last_path(path, last, self._format)
+        self._files = KeptFiles(path, policy, self.last)
         self.on_untracked = check_on_untracked(on_untracked)
         self._untracked = UntrackedWatch(self.on_untracked)
         self._memory = Memory()
@@ -239,7 +255,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         run = self._run()
         left = was_left(self, run.progress().batches_completed)
         run.epoch_ends(epoch, plain_logs(logs), left=left)
-        if self._cadence.epoch_ends():
+        if self._cadence.epoch_ends(epoch + 1):
             self._save_model(epoch, None, logs)
         self._leave_on_signal()
 
@@ -264,6 +280,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 f"Nothing was saved to {self.filepath!r}: training ended after "
                 f"{self._cadence.seen} batches, and `save_freq={self.save_freq!r}` saves every "
                 f"{self.save_freq}. Pass a smaller number, or 'epoch'."
+                if self.every_n_epochs == 1
+                else f"Nothing was saved to {self.filepath!r}: training ended after "
+                f"{self._cadence.epochs} epochs, and `every_n_epochs={self.every_n_epochs}`. Pass "
+                "a smaller number."
             )
 
     def _run(self) -> Run:
@@ -319,7 +339,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._set_monitor_op()
         operator: Callable[[Any, Any], Any] | None = self.monitor_op
         if operator is None and overrides(self, ModelCheckpoint, "monitor_op"):
-            operator = type(self).monitor_op.__get__(self)
+            found: Any = inspect.getattr_static(type(self), "monitor_op")
+            operator = found.__get__(self) if hasattr(found, "__get__") else found
         return operator
 
     def _direction(self) -> str | None:
@@ -390,6 +411,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             # It counts, also if an old file cannot be deleted.
             self._outcomes.append((best, True))
             self._announcer.committed(save)
+            if self.last is not None:
+                also_under(path, self.last)
             self._files.add(path, record, self.monitor, mode)
 
         with save.to(path):

@@ -7,7 +7,6 @@ what they had.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from keras_ckpt_tools.formats.sorting import RAW, is_raw
 from keras_ckpt_tools.formats.stores import built_on
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import is_beside
 from keras_ckpt_tools.training.choosing import NotFinite
 from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
@@ -93,7 +93,7 @@ def _tell_of_raw(report: RestoreReport) -> None:
     """Say of which layers only what Keras saves is restored, and not every variable."""
     groups = {path.rpartition(f"/{RAW}/")[0] for path in report.left_out if is_raw(path)}
     if groups:
-        warnings.warn(
+        warn(
             f"{report.path!r}: some variables of these layers are not in it, or have another "
             "shape than here, so they have what Keras' own weights give them (the state of a "
             "stateful RNN starts at what it is now, adapters are merged): "

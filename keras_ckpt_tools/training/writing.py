@@ -221,14 +221,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_directory(path: str | os.PathLike[str], argument: str) -> str:
+def check_directory(path: str | os.PathLike[str], argument: str, *, to_write: bool = True) -> str:
     """Return a directory to write into as a string, if it can be one.
+
+    Args:
+        path: The directory.
+        argument: What the argument is called.
+        to_write: Whether it is certain that it will be written to, and not only read.
 
     Raises:
         ArgumentError: it is no path, empty, or an address.
         CommitError: a file is there, or its nearest directory may not be written to.
     """
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ArgumentError(
             f"`{argument}` is the path of a directory.",
             received=f"{argument}={path!r}",
@@ -245,7 +250,7 @@ def check_directory(path: str | os.PathLike[str], argument: str) -> str:
             remedy="Choose another directory, or move that file away.",
             path=name,
         )
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if to_write and not os.access(nearest, os.W_OK | os.X_OK):
         raise CommitError(
             f"You may not write to {str(nearest)!r}.",
             received=f"{argument}={name!r}",

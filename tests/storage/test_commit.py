@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from keras_ckpt_tools.errors import CommitError
-from keras_ckpt_tools.storage.commit import STAGED_SUFFIX, remove_leftovers, staged
+from keras_ckpt_tools.storage.commit import STAGED_SUFFIX, also_under, remove_leftovers, staged
 
 
 def _in_child(action: Callable[[], None]) -> int:
@@ -222,3 +222,34 @@ def test_a_writer_killed_at_any_instant_leaves_one_whole_file(tmp_path: Path) ->
         data = target.read_bytes()
         assert len(data) == 1_600_000
         assert data == data[:8] * 200_000
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_is_replaced_in_one_step(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a link, or by a copy where a file system has none."""
+    if not links:
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refused)
+    for content in (b"one", b"two"):
+        _save(tmp_path / "a.bin", content)
+        for _ in range(2):
+            also_under(tmp_path / "a.bin", tmp_path / "last.bin")
+        assert (tmp_path / "last.bin").read_bytes() == b"begin" + content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin", "last.bin"]
+    assert os.path.samefile(tmp_path / "a.bin", tmp_path / "last.bin") == links
+    _save(tmp_path / "a.bin", b"three")
+    assert (tmp_path / "last.bin").read_bytes() == b"begintwo"
+
+
+def test_a_second_name_that_cannot_be_given_is_told(tmp_path: Path) -> None:
+    """And what is there stays."""
+    _save(tmp_path / "a.bin", b"one")
+    (tmp_path / "last.bin").mkdir()
+    with pytest.raises(CommitError, match=r"last\.bin"):
+        also_under(tmp_path / "a.bin", tmp_path / "last.bin")
+    assert (tmp_path / "last.bin").is_dir()

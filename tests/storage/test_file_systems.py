@@ -83,6 +83,7 @@ ANSWERS = {
     "os.replace": "SAVED",
     "os.rename": "SAVED, for the TensorFlow format",
     "os.scandir": "SAVED_IN_SILENCE; where a directory is read, an error",
+    "os.link": "a copy instead",
     "os.unlink": "what is too much stays, and that is an error; see `remove_files`",
     "os.close": "only after a commit, or of what was only read",
     "os.dup": "as `os.fsync`",

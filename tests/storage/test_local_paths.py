@@ -37,7 +37,7 @@ class Remote:
         return "gs://bucket/run"
 
     def __fspath__(self) -> str:
-        return "/tmp/cache/run"
+        raise AssertionError("this would fetch what is there")
 
 
 @pytest.fixture
@@ -117,6 +117,9 @@ def _calls(address: str) -> dict[str, Callable[[], object]]:
         "training_progress": lambda: kct.training_progress(address),
         "plot": lambda: kct.plot(address),
         "staged": lambda: staged(address).__enter__(),
+        "path-like": lambda: kct.ModelCheckpoint(Remote()),
+        "path-like directory": lambda: kct.BackupAndRestore(Remote()),
+        "path-like file": lambda: kct.inspect(Remote()),
     }
 
 

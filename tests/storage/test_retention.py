@@ -93,3 +93,105 @@ def test_max_to_keep_is_short_for_keep_last() -> None:
         policy_from(None, 3)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="max_to_keep=-1"):
         policy_from(-1, None)
+
+
+def _run(*saves: tuple[int, float | None]) -> list[Saved]:
+    """Return the saves of a loop over steps: the step, and the loss if it was logged."""
+    return [
+        Saved(
+            f"{n}",
+            n,
+            TrainingProgress(
+                step=step,
+                batches_completed=step,
+                saved_at=step * 60.0,
+                logs={} if loss is None else {"loss": loss},
+            ),
+        )
+        for n, (step, loss) in enumerate(saves, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saves", "stays"),
+    [
+        ([(1, None)], "1"),
+        ([(1, 0.5), (2, None), (3, None)], "123"),
+        ([(1, None), (2, 0.5), (3, None)], "123"),
+        ([(1, None), (2, 0.5), (3, 0.4)], "23"),
+        ([(1, 0.6), (2, 0.5), (3, None), (4, 0.4)], "24"),
+        ([(1, 0.6), (2, float("nan")), (3, None)], "13"),
+    ],
+)
+def test_a_save_without_the_metric_stays_until_enough_have_it(
+    saves: list[tuple[int, float | None]], stays: str
+) -> None:
+    """A value that is not known may be the best; one that is no number is not."""
+    assert KeepBest(2, "loss").keeps(_run(*saves)) == set(stays)
+
+
+STEPS = _run(*((step, None) for step in (300, 600, 900, 1200, 1500, 1800, 2100)))
+
+
+@pytest.mark.parametrize(
+    ("policy", "stays"),
+    [
+        (KeepEvery(1000), "47"),
+        (KeepEvery(steps=1000), "47"),
+        (KeepEvery(steps=300), "1234567"),
+        (KeepEvery(hours=8), "1357"),
+        (KeepEvery(hours=100), "1"),
+        (KeepEvery(hours=0.5), "1234567"),
+    ],
+    ids=repr,
+)
+def test_a_run_without_epochs_keeps_at_distances_too(policy: Policy, stays: str) -> None:
+    """The first at or after each multiple; what is kept does not depend on what was deleted."""
+    kept = policy.keeps(STEPS)
+    assert kept == set(stays)
+    left = [item for item in STEPS if item.path in kept]
+    assert policy.keeps(left) == kept
+
+
+def test_a_loop_with_epochs_counts_epochs() -> None:
+    """Also before its first epoch has ended something was saved."""
+    saved = [*STEPS[:2], *SAVED]
+    assert KeepEvery(3).keeps(saved) == {"3", "6"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"n": 1, "hours": 1},
+        {"n": 1, "steps": 1},
+        {"hours": 0},
+        {"hours": True},
+        {"hours": float("inf")},
+        {"steps": 0},
+        {"hours": "2"},
+    ],
+    ids=str,
+)
+def test_a_distance_that_is_none_is_refused(arguments: dict[str, float]) -> None:
+    """With an example of each kind."""
+    with pytest.raises(ArgumentError, match="KeepEvery"):
+        KeepEvery(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_same_state_saved_again_pushes_nothing_out() -> None:
+    """A restart may save the step that it resumed from again, any number of times."""
+    saved = [
+        Saved("a", 1, TrainingProgress(step=10)),
+        Saved("b", 2, TrainingProgress(step=20), state=lambda: "x"),
+        Saved("c", 3, TrainingProgress(step=20), state=lambda: "x"),
+        Saved("d", 4, TrainingProgress(step=20), state=lambda: "x"),
+    ]
+    assert KeepLast(2).keeps(saved) == {"a", "d"}
+    assert KeepLast(1).keeps(saved) == {"d"}
+
+
+def test_another_state_at_the_same_step_is_another() -> None:
+    """A loop that nothing counts saves all its states at step 0."""
+    saved = [Saved(name, 1, TrainingProgress(), state=lambda n=name: n) for name in "abc"]
+    assert KeepLast(2).keeps(saved) == {"b", "c"}

@@ -14,7 +14,7 @@ import tensorflow as tf
 from programs import constant_model, small_data, small_model
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.errors import ArgumentError, CommitError, ResumeError
 
 Make = Callable[..., kct.CheckpointManager]
 
@@ -273,3 +273,55 @@ def test_an_optimizer_of_a_compiled_model_is_saved_once(manager: Make, tmp_path:
     alone = manager(model=model).save()
     both = manager(model=model, optimizer=model.optimizer, resume="never").save()
     assert os.path.getsize(alone) == os.path.getsize(both)
+
+
+# What others do to the directory.
+
+
+def test_checkpoints_that_another_process_has_changed_are_seen(
+    manager: Make, tmp_path: Path
+) -> None:
+    """Deleted and saved ones."""
+    it, other = manager(variable=tf.Variable(0.0)), manager(variable=tf.Variable(1.0))
+    first, second = it.save(), it.save()
+    assert it.checkpoints == [first, second]
+    os.unlink(first)
+    assert it.checkpoints == [second]
+    other.restore_or_initialize()
+    third = other.save()
+    assert it.checkpoints == [second, third]
+    assert it.latest_checkpoint == third
+    fourth = it.save()
+    assert it.checkpoints == [second, third, fourth]
+    for path in (second, third, fourth):
+        os.unlink(path)
+    assert it.latest_checkpoint is None
+
+
+def test_a_directory_that_may_only_be_read_can_be_restored_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be written to is told when something would be, before it is trained."""
+    path = kct.CheckpointManager(tmp_path, variable=tf.Variable(3.0)).save()
+    variable = tf.Variable(0.0)
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    it = kct.CheckpointManager(tmp_path, variable=variable)
+    assert it.restore_or_initialize() == path
+    assert float(variable) == 3.0
+    assert list(it.epochs(0)) == []
+    with pytest.raises(CommitError, match="may not write"):
+        next(it.epochs(1))
+    with pytest.raises(CommitError, match="may not write"):
+        next(it.steps(1))
+
+
+def test_the_same_step_saved_again_pushes_nothing_out(manager: Make) -> None:
+    """Each restart of a run may save where it is."""
+    variable = tf.Variable(0.0)
+    it = manager(max_to_keep=2, variable=variable)
+    for _ in it.steps(3):
+        variable.assign_add(1.0)
+        it.save()
+    for _ in range(3):
+        it.save()
+    assert [kct.training_progress(path).step for path in it.checkpoints] == [2, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,20 @@ class Method(kct.ModelCheckpoint):
         return value > best
 
 
+class Ufunc(kct.ModelCheckpoint):
+    """Has the comparison as an attribute of the class."""
+
+    monitor_op = np.greater
+
+
+class Static(kct.ModelCheckpoint):
+    """Has the comparison as a function of the class."""
+
+    @staticmethod
+    def monitor_op(value: float, best: float) -> bool:
+        return value > best
+
+
 class Delta(kct.ModelCheckpoint):
     """Asks for a least difference."""
 
@@ -363,6 +378,8 @@ class Named(kct.ModelCheckpoint):
         (Operator, {"save_best_only": True}, [0, 1]),
         (Setter, {"save_best_only": True}, [0, 1]),
         (Method, {"save_best_only": True}, [0, 1]),
+        (Ufunc, {"save_best_only": True}, [0, 1]),
+        (Static, {"save_best_only": True}, [0, 1]),
         (Delta, {"save_best_only": True}, [0, 3]),
         (kct.ModelCheckpoint, {"save_best_only": True}, [0, 2, 3]),
     ],
@@ -423,3 +440,79 @@ def test_an_override_that_is_never_called_is_refused() -> None:
         class Backup(kct.BackupAndRestore):
             def _load_model(self) -> None:
                 pass
+
+
+# Every so many epochs, and a name for the newest.
+
+
+def test_every_second_epoch_is_saved(end_epoch: End, checkpoint: Make, tmp_path: Path) -> None:
+    """By their numbers, so that a restart saves the same ones."""
+    callback = checkpoint("{epoch}.keras", monitor="loss", every_n_epochs=2)
+    for epoch in range(1, 6):
+        end_epoch(callback, epoch, loss=1.0)
+    assert names_in(tmp_path) == ["2.keras", "4.keras", "6.keras"]
+
+
+def test_a_run_of_fewer_epochs_says_so(end_epoch: End, checkpoint: Make, tmp_path: Path) -> None:
+    """Nothing is saved, and not in silence."""
+    callback = checkpoint("{epoch}.keras", monitor="loss", every_n_epochs=5)
+    end_epoch(callback, 0, loss=1.0)
+    with pytest.warns(UserWarning, match="every_n_epochs=5"):
+        callback.on_train_end()
+
+
+def test_a_backup_has_every_n_epochs_too(tmp_path: Path) -> None:
+    """The other callback."""
+    backup = kct.BackupAndRestore(tmp_path, every_n_epochs=2, delete_checkpoint=False)
+    model = small_model()
+    model.fit(*small_data(), epochs=3, verbose=0, callbacks=[backup])
+    assert kct.training_progress(tmp_path).epochs_completed == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"every_n_epochs": 0},
+        {"every_n_epochs": True},
+        {"every_n_epochs": 1.5},
+        {"every_n_epochs": 2, "save_freq": 10},
+    ],
+    ids=str,
+)
+def test_a_number_of_epochs_that_is_none_is_refused(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    """By both callbacks."""
+    for make, path in ((kct.ModelCheckpoint, "a.keras"), (kct.BackupAndRestore, "b")):
+        with pytest.raises(kct.errors.ArgumentError, match="every_n_epochs=5"):
+            make(tmp_path / path, **arguments)
+
+
+@pytest.mark.parametrize("pattern", ["{epoch}.keras", "sub-{epoch}/model.keras"])
+def test_the_newest_has_a_name_that_stays(
+    pattern: str, end_epoch: End, checkpoint: Make, tmp_path: Path
+) -> None:
+    """Beside those of the pattern, and not counted among them, also after a restart."""
+    for run in range(2):
+        model = constant_model(1.0)
+        callback = checkpoint(pattern, model, monitor="loss", max_to_keep=2, last="last.keras")
+        for epoch in range(3 * run, 3 * run + 3):
+            model.set_weights([np.full_like(w, epoch) for w in model.get_weights()])
+            end_epoch(callback, epoch, loss=1.0)
+            last = kct.safe_load_model(tmp_path / "last.keras")
+            assert [w.tolist() for w in last.get_weights()] == [
+                w.tolist() for w in model.get_weights()
+            ]
+    assert "last.keras" in os.listdir(tmp_path)
+    assert kct.verify(tmp_path / "last.keras")
+    newest = tmp_path / pattern.format(epoch=6)
+    assert os.path.samefile(newest, tmp_path / "last.keras")
+
+
+@pytest.mark.parametrize(
+    "last", ["last.h5", "{epoch}-last.keras", "model.keras", ".keras", "gs://bucket/last.keras"]
+)
+def test_a_last_name_that_cannot_be_one_is_refused(last: str, tmp_path: Path) -> None:
+    """When the callback is made."""
+    with pytest.raises(kct.errors.ArgumentError, match="last"):
+        kct.ModelCheckpoint(tmp_path / "model.keras", last=last)

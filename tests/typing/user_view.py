@@ -6,6 +6,7 @@ and must be an error: a comment that silences an error which is not there is an 
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, assert_type
@@ -91,7 +92,15 @@ def progress(model: Any) -> None:
 def callbacks(model: Any) -> None:
     """Keras' arguments by place, the new ones by name."""
     keep = kct.KeepLast(3) | kct.KeepBest(1, "val_loss", "min") | kct.KeepEvery(10)
+    keep = keep | kct.KeepEvery(hours=2) | kct.KeepEvery(steps=1000)
+    assert_type(keep, kct.Policy)
     best = kct.ModelCheckpoint("best.keras", "val_loss", 1, True, mode="min", keep=keep)
+    kct.ModelCheckpoint(
+        "{epoch}.keras", every_n_epochs=5, last="last.keras", save_on_signal=signal.SIGUSR1
+    )
+    kct.BackupAndRestore(
+        "backup", callbacks=None, save_on_signal=[signal.SIGTERM, signal.SIGUSR1], every_n_epochs=2
+    )
     backup = kct.BackupAndRestore(
         Path("backup"), save_freq=timedelta(minutes=10), callbacks=[best], resume="must", verbose=1
     )
