@@ -75,7 +75,7 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
             continue  # A file of ours, but of another kind: `ModelCheckpoint` may be called so.
         if record is not None and os.path.getsize(path) == record.size:
             holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-            saved.append(Saved(path, int(match[1]), record.progress, holds))
+            saved.append(Saved(path, int(match[1]), record.progress, holds, record.phase))
         elif record is not None or not _is_plain_hdf5(path):
             damaged.append(path)
     saved.sort(key=lambda item: item.number)

@@ -86,7 +86,7 @@ def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[
             damaged.append(prefix)
             continue
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        saved.append(Saved(prefix, int(match[2]), record.progress, holds))
+        saved.append(Saved(prefix, int(match[2]), record.progress, holds, record.phase))
     return saved, damaged
 
 

@@ -9,8 +9,9 @@ the best one and the one being resumed from are never deleted; see `to_delete`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -28,12 +29,14 @@ class Saved:
         number: Its place in the order of saves, from 1.
         progress: Where training was.
         holds: Names of what it holds beside tracked objects, which tell who wrote it.
+        phase: Which `fit()` of a program it is of; see `training.phases`.
     """
 
     path: str
     number: int
     progress: TrainingProgress
     holds: frozenset[str] = frozenset()
+    phase: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Policy:

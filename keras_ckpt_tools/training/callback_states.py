@@ -90,17 +90,25 @@ class CallbackStates:
         A callback that the checkpoint does not have is none: it begins now.
         """
         lost = [
-            f"The checkpoint has the state of the callback {name!r}, which this call does not have."
+            f"the state of the callback {name!r} is left: this call does not carry it"
             for name in state
             if name not in self._keepers
         ]
         other = [
-            f"The callback {name!r} gives its state in another way than when it was saved: with "
-            "`get_state`, or by its attributes."
+            f"the callback {name!r} begins anew: it gives its state in another way than when it "
+            "was saved, with `get_state` or by its attributes"
             for name, keeper in self._keepers.items()
             if name in state and keeper.KEY not in state[name]
         ]
         return lost + other
+
+    def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of a state that these callbacks take back; see `differences`."""
+        return {
+            name: state[name]
+            for name, keeper in self._keepers.items()
+            if name in state and keeper.KEY in state[name]
+        }
 
     def set_state(self, state: Mapping[str, Any], epoch: int, batch: int) -> None:
         """Let the callbacks go on from what `get_state` returned, all of them or none.

@@ -7,7 +7,7 @@ framework here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,20 +35,26 @@ class Choice(Generic[T]):
     passed: list[tuple[str, str]]
 
 
-def choose_newest(directory: str, attempt: Callable[[str], T]) -> Choice[T]:
+def choose_newest(
+    directory: str,
+    attempt: Callable[[str], T],
+    among: Callable[[list[Saved]], Sequence[Saved]] = lambda saved: saved,
+) -> Choice[T]:
     """Try the checkpoints of a directory, the newest first, until one is whole.
 
     Args:
         directory: The directory; one that is not there has none.
         attempt: Called with a path; raises `DamagedArtefactError` where the file is damaged.
+        among: Returns those that come into question, oldest first.
     """
     saved, damaged = list_checkpoints(directory)
     passed = [(path, "its record is damaged") for path in damaged]
-    while saved:
+    for item in reversed(list(among(saved))):
         try:
-            return Choice(attempt(saved[-1].path), saved, passed)
+            return Choice(attempt(item.path), saved, passed)
         except DamagedArtefactError as error:
-            passed.append((saved.pop().path, error.what))
+            saved.remove(item)
+            passed.append((item.path, error.what))
     return Choice(None, saved, passed)
 
 

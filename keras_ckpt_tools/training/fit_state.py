@@ -21,6 +21,7 @@ import numpy as np
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
+from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
 from keras_ckpt_tools.training.fit_data import FitData
 from keras_ckpt_tools.training.random_states import RandomStates
@@ -34,10 +35,14 @@ class FitState:
 
     Args:
         callbacks: The callbacks whose state is carried.
+        changes: What of the program is meant to differ from what was saved.
     """
 
-    def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
+    def __init__(
+        self, callbacks: Iterable[keras.callbacks.Callback], changes: Changes | None = None
+    ):
         self._given = list(callbacks)
+        self._changes = changes or Changes()
         self._callbacks = CallbackStates(self._given)
         self._random = RandomStates()
         self._model: Any = None
@@ -45,7 +50,7 @@ class FitState:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitState:
         # Tuners copy callbacks; what one `fit()` has to do with its data stays with it.
-        return FitState(copy.deepcopy(self._given, memo))
+        return FitState(copy.deepcopy(self._given, memo), Changes(self._changes.changed))
 
     def _begin_anew(self) -> None:
         if self._model is not None and _LOGS in vars(self._model):
@@ -56,6 +61,7 @@ class FitState:
         self._begun = False
         self._restored: Restored | None = None
         self._undo_epoch_begin: Callable[[], None] | None = None
+        self._anew = ""
 
     def train_begins(self, model: Any) -> None:
         """Look where the running `fit()` has its data from."""
@@ -75,6 +81,7 @@ class FitState:
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
             FIT: {
+                "program": dict(self._changes.begun),
                 "data": self._data.facts() if self._data else {},
                 "first epoch": self._first_epoch or 0,
                 "replayable": self._data is not None and self._data.replay.exact,
@@ -91,25 +98,54 @@ class FitState:
     # Resume.
 
     def differences(self, restored: Restored) -> list[str]:
-        """Return in what this `fit()` differs from the one that was saved, as sentences."""
+        """Return why the saved run is not resumed by this `fit()`, as sentences."""
+        fit, changes = restored.beside.get(FIT, {}), self._changes
+        changes.look_again()
+        self._anew = ""
+        if self._data is not None:
+            self._data.build(self._model)
+        changes.compare(fit.get("program", {}))
+        self._compare_data(restored)
+        if self._would_go_on_in_epoch(restored):
+            self._compare_metrics(restored)
+        state_of = restored.beside.get(CALLBACKS, {})
+        if not changes.may("callbacks"):
+            changes.said += self._callbacks.differences(state_of)
+        return changes.refused
+
+    def _compare_data(self, restored: Restored) -> None:
         there = restored.beside.get(FIT, {}).get("data", {})
         here = self._data.facts() if self._data else {}
-        found = [
+        other = [
             f"{name}: expected {_shown(there[name])}, found {_shown(here[name])}"
             for name in there
             if name in here and there[name] != here[name]
         ]
-        if self._data is not None:
-            self._data.build(self._model)
-        metrics = [tuple(np.shape(value)) for value in restored.beside.get(METRICS, [])]
+        if not other:
+            return
+        changes, found = self._changes, "; ".join(other)
+        if not restored.progress.batches_completed:
+            if not changes.may("data"):
+                changes.said.append(f"other data from this epoch on: {found}")
+        elif not self._would_go_on_in_epoch(restored) or changes.may("data"):
+            self._anew = f"its data are not those that it began with ({found})"
+        else:
+            changes.refused += [
+                *other,
+                "The epoch was interrupted in its middle, and other data cannot go on there. Pass "
+                "`changed='data'` to begin it again from its first batch, with the weights that it "
+                "has: the batches that are done are trained on a second time.",
+            ]
+
+    def _compare_metrics(self, restored: Restored) -> None:
+        metrics = [tuple(np.shape(value)) for value in restored.beside[METRICS]]
         present = [tuple(variable.shape) for variable in _metrics_of(self._model)]
-        if METRICS in restored.beside and metrics != present and self._metrics_are_built():
-            found.append(
+        if metrics != present and self._metrics_are_built() and not self._changes.may("metrics"):
+            self._changes.refused.append(
                 f"metrics: expected {len(metrics)} variables of shapes {metrics}, found "
-                f"{len(present)} of shapes {present}"
+                f"{len(present)} of shapes {present}. Pass `changed='metrics'` to go on in the "
+                "middle of the epoch all the same: what it logs is then of its remaining batches."
             )
-        state_of = restored.beside.get(CALLBACKS, {})
-        return found + self._callbacks.differences(state_of)
 
     def _metrics_are_built(self) -> bool:
         return all(getattr(metric, "built", True) for metric in self._model.metrics)
@@ -124,18 +160,37 @@ class FitState:
         self._restored = restored
         fit = restored.beside.get(FIT, {})
         self._first_epoch = fit.get("first epoch", 0)
+        self._changes.resume()
+        if self._changes.said:
+            warnings.warn(
+                "The program is not the one that was saved; training goes on. "
+                + "; ".join(sentence.rstrip(".") for sentence in self._changes.said)
+                + ".",
+                UserWarning,
+                stacklevel=4,
+            )
         return self._can_go_on_in_epoch(restored), bool(fit.get("stopped"))
+
+    def _would_go_on_in_epoch(self, restored: Restored) -> bool:
+        """Return whether an epoch goes on in its middle if the program is the same."""
+        return bool(restored.progress.batches_completed) and self._replay(restored).exact
+
+    def _replay(self, restored: Restored) -> Replay:
+        replay = self._data.replay if self._data else Replay("its data are not known")
+        if METRICS not in restored.beside:
+            return Replay("a loop saved it, and its metrics are not those of `fit()`")
+        if replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
+            return Replay("its data could not be replayed when it was saved")
+        return replay
 
     def _can_go_on_in_epoch(self, restored: Restored) -> bool:
         progress = restored.progress
         if not progress.batches_completed:
             return False
-        replay = self._data.replay if self._data else Replay("its data are not known")
-        if METRICS not in restored.beside:
-            replay = Replay("a loop saved it, and its metrics are not those of `fit()`")
-        elif replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
-            replay = Replay("its data could not be replayed when it was saved")
-        elif len(restored.beside[METRICS]) != len(_metrics_of(self._model)):
+        replay = Replay(self._anew) if self._anew else self._replay(restored)
+        if replay.exact and "metrics" not in self._changes.applied and len(
+            restored.beside[METRICS]
+        ) != len(_metrics_of(self._model)):
             replay = Replay("its metrics have no variables yet that could be restored")
         if replay.exact:
             return True
@@ -170,7 +225,8 @@ class FitState:
             return
         if batch:
             self._undo_epoch_begin = state.remember(self._model)
-            self._put_back_metrics()
+            if "metrics" not in self._changes.applied:
+                self._put_back_metrics()
             self._give_logs_where_no_batch_is_left()
         self._put_back(epoch, batch)
 
@@ -194,8 +250,8 @@ class FitState:
         assert self._restored is not None
         beside = self._restored.beside
         if CALLBACKS in beside:
-            self._callbacks.set_state(beside[CALLBACKS], epoch, batch)
-        if RANDOM in beside:
+            self._callbacks.set_state(self._callbacks.fitting(beside[CALLBACKS]), epoch, batch)
+        if RANDOM in beside and "seed" not in self._changes.applied:
             self._random.set_state(beside[RANDOM])
         history = getattr(self._model, "history", None)
         if isinstance(history, keras.callbacks.History):
@@ -228,7 +284,7 @@ def _metrics_of(model: Any) -> list[Any]:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else f"{value:,}"
+    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
 class FirstOfAll(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ deleted here is of one run only, and of that what the same kind of door wrote.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 from keras_ckpt_tools.formats.checkpoint_dir import (
     DOORS,
@@ -73,7 +74,7 @@ class KeptCheckpoints:
         """Take up what was committed; delete what is not to stay."""
         known = [item for item in self.saved if item.path != path]
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        self._saved = [*known, Saved(path, number, record.progress, holds)]
+        self._saved = [*known, Saved(path, number, record.progress, holds, record.phase)]
         self._added = True
         self._keep()
 
@@ -114,9 +115,24 @@ class KeptCheckpoints:
         if self.saved and (self._resumed_from or self._added):
             self._keep()
 
-    def delete_all(self) -> None:
-        """Delete every checkpoint of the run, as far as this kind of door wrote them."""
-        gone = self._mine(self.saved[-1]) if self.saved else []
+    def delete_all(
+        self,
+        run_id: str,
+        also: Callable[[Saved], bool] = lambda item: False,
+        *,
+        but_newest: bool = False,
+    ) -> None:
+        """Delete every checkpoint of the run, as far as this kind of door wrote them.
+
+        Args:
+            run_id: Name of the run.
+            also: Says of a checkpoint of another run whether it goes, too.
+            but_newest: Whether the newest of the run stays.
+        """
+        own = [item for item in self.saved if item.progress.run_id == run_id]
+        mine = self._mine(own[-1]) if own else []
+        gone = mine[:-1] if but_newest else mine
+        gone = [item for item in self.saved if item in gone or (item not in mine and also(item))]
         delete_checkpoints([item.path for item in gone])
         self._saved = [item for item in self.saved if item not in gone]
 
