@@ -13,6 +13,7 @@ callback has lowered since is no change of the program; another number in `compi
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -94,6 +95,13 @@ class Changes:
     def __init__(self, changed: frozenset[str] = frozenset()):
         self.changed = changed
         self.begin(None, same=False)
+        self._noted = False
+
+    def begin_once(self, optimizer: Any, *, same: bool) -> None:
+        """Note the program's values, unless that was done with this optimizer; see `begin`."""
+        if self._optimizer is not optimizer or not self._noted:
+            self.begin(optimizer, same=same)
+        self._same = same
 
     def begin(self, optimizer: Any, *, same: bool) -> None:
         """Note the program's values, before anything is restored.
@@ -104,7 +112,7 @@ class Changes:
                 those that the program gave them.
         """
         self._optimizer = optimizer
-        self._same = same
+        self._same, self._noted = same, True
         self.begun = begun_with(optimizer)
         self.look_again()
 
@@ -164,6 +172,17 @@ class Changes:
                     else "To train on with the program's, "
                 )
                 + "pass `changed='learning_rate'`"
+            )
+
+    def warn(self) -> None:
+        """Say what differs, after a restore."""
+        if self.said:
+            warnings.warn(
+                "The program is not the one that was saved; training goes on. "
+                + "; ".join(sentence.rstrip(".") for sentence in self.said)
+                + ".",
+                UserWarning,
+                stacklevel=5,
             )
 
     @property

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_ckpt_tools.formats import state
-from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
+from keras_ckpt_tools.training.beside import CALLBACKS, FIT, LOOP, METRICS, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
 from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
@@ -99,12 +99,15 @@ class FitState:
 
     def differences(self, restored: Restored) -> list[str]:
         """Return why the saved run is not resumed by this `fit()`, as sentences."""
-        fit, changes = restored.beside.get(FIT, {}), self._changes
+        changes = self._changes
         changes.look_again()
         self._anew = ""
         if self._data is not None:
             self._data.build(self._model)
-        changes.compare(fit.get("program", {}))
+        begun: Mapping[str, Any] = {}
+        for name in (FIT, LOOP):
+            begun = begun or restored.beside.get(name, {}).get("program", {})
+        changes.compare(begun)
         self._compare_data(restored)
         if self._would_go_on_in_epoch(restored):
             self._compare_metrics(restored)
@@ -161,14 +164,7 @@ class FitState:
         fit = restored.beside.get(FIT, {})
         self._first_epoch = fit.get("first epoch", 0)
         self._changes.resume()
-        if self._changes.said:
-            warnings.warn(
-                "The program is not the one that was saved; training goes on. "
-                + "; ".join(sentence.rstrip(".") for sentence in self._changes.said)
-                + ".",
-                UserWarning,
-                stacklevel=4,
-            )
+        self._changes.warn()
         return self._can_go_on_in_epoch(restored), bool(fit.get("stopped"))
 
     def _would_go_on_in_epoch(self, restored: Restored) -> bool:

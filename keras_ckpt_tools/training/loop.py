@@ -8,6 +8,7 @@ saved, and when; here is only how a loop is followed.
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ class TrainingLoop(abc.ABC):
     _run: Run
     _state: LoopState
     _batches_to_skip: int
+    _phase: str | None
     _save_on_signal: bool
     _signals: SignalWatch
 
@@ -69,6 +71,7 @@ class TrainingLoop(abc.ABC):
         """
         _check_total("epochs", total)
         self._begin(total)
+        self._say_if_done("epochs", total, self._run.progress().epochs_completed)
         try:
             for epoch in range(self._run.progress().epochs_completed, total):
                 if self._state.stopped:
@@ -104,7 +107,7 @@ class TrainingLoop(abc.ABC):
         tracked = any(dataset is item for item in self._checkpoints.objects.values())
         data: Iterable[Batch] = dataset  # Where it is tracked, it is at its place already.
         if not tracked:
-            data = self._state.place(dataset, self._run.progress().epochs_completed, done)
+            data, done = self._state.place(dataset, self._run.progress().epochs_completed, done)
         for index, batch in enumerate(data, done):
             self._state.batch_begins(index)
             yield batch
@@ -126,6 +129,7 @@ class TrainingLoop(abc.ABC):
         _check_total("steps", total)
         self._begin(None)
         done = self._run.progress().batches_completed
+        self._say_if_done("steps", total, done)
         try:
             for index in range(done, total):
                 if self._state.stopped:
@@ -137,6 +141,18 @@ class TrainingLoop(abc.ABC):
             self._signals.end()
         self._state.train_ends(self._run.progress().logs)
         self._save_rest()
+
+    def _say_if_done(self, name: str, total: int, done: int) -> None:
+        ended = self._phase is not None and done == total
+        if done >= total > 0 and not ended and not self._state.stopped:
+            warnings.warn(
+                f"Nothing is left to train: the run of {self._checkpoints.directory!r} has {done} "
+                f"{name}, and `{name}({total})` counts those. Pass a larger number to train on. "
+                "For another run, pass `resume='never'` or a directory of its own; for a second "
+                "loop of the same program, a manager of its own with `phase=`.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _batch_ended(self, index: int) -> None:
         self._state.batch_ends(index, self._run.notes)
@@ -166,18 +182,12 @@ class TrainingLoop(abc.ABC):
         self._checkpoints.tidy()
 
     def _unsaved(self) -> bool:
-        saved = self._checkpoints.kept.saved
         now = self._run.progress(self._counting_optimizer())
         if not now.trained:
             return False
-        if not saved:
-            return True
-        last = saved[-1].progress
-        return (now.epochs_completed, now.batches_completed, now.step) != (
-            last.epochs_completed,
-            last.batches_completed,
-            last.step,
-        )
+        saved = self._checkpoints.kept.saved
+        mine = [item.progress for item in saved if item.progress.run_id == now.run_id]
+        return not mine or now.place != mine[-1].place
 
     def log(self, **metrics: Any) -> None:
         """Note metrics; what is logged last in an epoch is the epoch's.

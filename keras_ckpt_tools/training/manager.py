@@ -19,14 +19,16 @@ from keras_ckpt_tools.errors import ResumeError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.beside import CADENCE
+from keras_ckpt_tools.training.beside import CADENCE, LOOP
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.changes import Changes, check_changed
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Format, Restored, check_format
 from keras_ckpt_tools.training.interruption import SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
+from keras_ckpt_tools.training.phases import check_phase
 from keras_ckpt_tools.training.run import Run, check_resume, join_run
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
@@ -51,6 +53,13 @@ class CheckpointManager(TrainingLoop):
         mode: `"min"`, `"max"`, or `"auto"` to infer it from the name of the metric.
         resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
             `"must"` raises where there is nothing.
+        phase: Name of this part of a program that has several loops, each with a manager of its
+            own, in one directory: only checkpoints of that name are resumed from. See
+            `docs/loops.md`.
+        changed: What of the program differs from when the checkpoint was written, and is meant to:
+            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
+            `"seed"`. Where it really differs, the program's own counts in place of what was saved.
+            `docs/resuming.md` lists what may differ without it, and what each costs.
         background: Whether files are written in a thread, while training goes on. What is saved is
             the state at the moment of the save. An error is raised at the next save, at `wait`, or
             when the loop ends.
@@ -117,6 +126,8 @@ class CheckpointManager(TrainingLoop):
         monitor: str | None = None,
         mode: Literal["auto", "min", "max"] = "auto",
         resume: Literal["auto", "never", "must"] = "auto",
+        phase: str | None = None,
+        changed: str | Iterable[str] = (),
         background: bool = False,
         format: Format = "h5",
         save_on_signal: bool = False,
@@ -129,6 +140,8 @@ class CheckpointManager(TrainingLoop):
         policy = policy_from(max_to_keep, keep)
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
+        self._phase = check_phase(phase)
+        self._changes = Changes(check_changed(changed))
         self._mode = direction(monitor, mode)
         self._announcer = Announcer(
             _log, check_directory(directory, "directory"), verbose, tensorboard
@@ -143,11 +156,12 @@ class CheckpointManager(TrainingLoop):
             check_on_untracked(on_untracked),
             self._announcer,
             check_format(format),
+            self._changes,
         )
         if resume == "never":
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
-        self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
+        self._state = LoopState(callbacks, _one_model(self._checkpoints.objects), self._changes)
         self._save_on_signal = save_on_signal
         self._signals = SignalWatch()
         self._restored = False
@@ -223,10 +237,13 @@ class CheckpointManager(TrainingLoop):
             UntrackedStateError: something would be left out, and `on_untracked="error"`.
         """
         self._run.ensure_begun()
+        self._note_program()
         now = self._run.progress(self._counting_optimizer())
         best = self._best(self._checkpoints.kept.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
         beside = self._state.take() | {CADENCE: self._cadence.get_state()}
+        if self._phase is not None:
+            beside[LOOP]["phase"] = {"name": self._phase}
         with self._announcer.bar("Saving"):
             path = self._checkpoints.save(progress, beside)
         self._restored = True
@@ -263,6 +280,7 @@ class CheckpointManager(TrainingLoop):
             NotBuiltError: a tracked object has no variables, and cannot be built from what is
                 known.
         """
+        self._note_program()
         with self._announcer.bar("Restoring"):
             restored = self._checkpoints.restore(os.fspath(path), self._state.differences)
         self._go_on(restored)
@@ -283,13 +301,25 @@ class CheckpointManager(TrainingLoop):
                 known.
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
+        self._note_program()
         with self._announcer.bar("Restoring"):
-            found = self._checkpoints.restore_newest(self._state.differences)
+            found = self._checkpoints.restore_newest(self._state.differences, among=self._mine)
         self._restored = True
         if found is None:
             return None
         self._go_on(found)
         return found.path
+
+    def _note_program(self) -> None:
+        trained = self._run.progress().trained
+        self._changes.begin_once(self._counting_optimizer(), same=trained)
+
+    def _mine(self, saved: list[Saved]) -> list[Saved]:
+        """Return the checkpoints of the phase."""
+        if self._phase is None or not any(item.phase.get("name") for item in saved):
+            return saved
+        self._checkpoints.kept.expect_another_run()
+        return [item for item in saved if item.phase.get("name") == self._phase]
 
     def _go_on(self, restored: Restored) -> None:
         self._announcer.goes_on(restored.path, restored.progress)
@@ -301,6 +331,7 @@ class CheckpointManager(TrainingLoop):
         self._cadence.goes_on(restored.beside.get(CADENCE), done, step)
 
     def _restore_once(self) -> None:
+        self._note_program()
         if self._restored or self._resume == "never":
             return
         if self.restore_or_initialize() is None and self._resume == "must":

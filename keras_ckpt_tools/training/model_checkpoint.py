@@ -12,6 +12,7 @@ import collections
 import logging
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -44,6 +45,9 @@ from keras_ckpt_tools.training.untracked import (
 from keras_ckpt_tools.training.writing import Memory, check_directory, format_of, prepare_model
 
 _log = logging.getLogger(__name__)
+
+# Which model of this process was saved in which run.
+_trained: dict[str, weakref.ref[Any]] = {}
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -156,6 +160,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         # Keras versions differ in what they keep, and some begin with an infinite best.
         self.mode = mode if mode in ("min", "max") else "auto"
         self.best: float | None = initial_value_threshold
+        self._threshold = initial_value_threshold
         self.save_freq = save_freq
         self.on_missing_metric = on_missing_metric
         self._current_epoch = 0
@@ -178,7 +183,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
     def set_model(self, model: Any) -> None:
-        """Turn to a model, and let go of the one before."""
+        """Turn to a model, and let go of the one before: its best says nothing of this one's."""
+        if self.model is not None and self.model is not model:
+            self.best, self._best_epoch = self._threshold, None
+            self._candidate, self._recalled = None, False
         super().set_model(model)
         self._memory.turn_to(model)
 
@@ -237,6 +245,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 f"{self._cadence.seen} batches, and `save_freq={self.save_freq!r}` saves every "
                 f"{self.save_freq}. Pass a smaller number, or 'epoch'."
             )
+
+    def _this_model(self) -> Any:
+        return self.model
 
     def _run(self) -> Run:
         return run_of_callback(self)
@@ -300,6 +311,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         save = self._announcer.begins(progress)
         write = self._prepare(path, progress, note)
         self._candidate = best
+        _trained[progress.run_id] = weakref.ref(self.model)
 
         def commit() -> None:
             # Runs in the writer's thread: what it found out is taken up by `_settle`.
@@ -343,6 +355,14 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         """Take the best value from what an earlier process saved under this name."""
         run_id = self._run().progress().run_id
         for path, record in self._files.written():
+            other = record.progress.run_id
+            if other != run_id and _trained.get(other, self._this_model)() is not self.model:
+                self._warn_once(
+                    f"{path!r} holds another model that this process has trained: the best "
+                    f"{self.monitor} starts over, and this run replaces it. To keep one for each "
+                    "model, give each a path of its own."
+                )
+                continue
             best = record.progress.best
             if best is None or best.value is None:
                 continue
