@@ -106,10 +106,17 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     >>> import keras_ckpt_tools as kct
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
-    >>> backup = kct.BackupAndRestore(tempfile.mkdtemp(), delete_checkpoint=False)
+    >>> directory = tempfile.mkdtemp()
+    >>> backup = kct.BackupAndRestore(directory, delete_checkpoint=False)
     >>> x, y = np.ones((8, 4)), np.ones((8, 1))
     >>> _ = model.fit(x, y, epochs=2, callbacks=[backup], verbose=0)
-    >>> history = model.fit(x, y, epochs=5, callbacks=[backup], verbose=0)  # as after a restart
+
+    In another process, or in this one with `resume="must"`:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> backup = kct.BackupAndRestore(directory, resume="must")
+    >>> history = model.fit(x, y, epochs=5, callbacks=[backup], verbose=0)
     >>> history.epoch, len(history.history["loss"])
     ([0, 1, 2, 3, 4], 5)
 
@@ -248,7 +255,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._run().resume(progress)
         epochs = self._epochs()
         self.model._initial_epoch = epochs
-        over = f"{phase} has ended after {progress.epochs_completed} epochs, and a later one has begun"
+        over = (
+            f"{phase} has ended after {progress.epochs_completed} epochs, and a later one has begun"
+        )
         if of_later:
             warnings.warn(
                 f"{over}. Its own checkpoints were deleted, so the weights are now those of the "
@@ -259,9 +268,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 stacklevel=5,
             )
         else:
-            self._announcer.say(
-                f"{over}: restored its end from {found.path}; nothing is trained"
-            )
+            self._announcer.say(f"{over}: restored its end from {found.path}; nothing is trained")
         begun = found.beside.get(FIT, {}).get("epochs")
         if begun is not None and epochs != begun:
             warnings.warn(
@@ -321,7 +328,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 stacklevel=3,
             )
             self.model._initial_epoch = self.params.get("epochs") or progress.epochs_completed
-        elif self.params and not in_epoch and progress.epochs_completed >= self._epochs() > 0:
+        elif self.params and progress.epochs_completed >= self._epochs() > 0:
             self._say_all_done(progress)
 
     def _say_all_done(self, progress: TrainingProgress) -> None:

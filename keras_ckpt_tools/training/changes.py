@@ -90,6 +90,7 @@ class Changes:
         refused: Why the run is not resumed, as sentences.
         said: What to warn of, as sentences.
         applied: What of `changed` really differs: there the program's own counts.
+        explained: Whether `refused` says what to do about the optimizer.
     """
 
     def __init__(self, changed: frozenset[str] = frozenset()):
@@ -121,6 +122,7 @@ class Changes:
         self.refused: list[str] = []
         self.said: list[str] = []
         self.applied: set[str] = set()
+        self.explained = False
         self._kept: dict[str, Any] = {}
 
     def may(self, what: str) -> bool:
@@ -145,16 +147,18 @@ class Changes:
     def _compare_optimizers(self, begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         if begun["optimizer"] != here["optimizer"]:
             if not self.may("optimizer"):
+                self.explained = True
                 self.refused.append(
                     f"optimizer: expected {begun['optimizer']}, found {here['optimizer']}. "
                     f"{OPTIMIZER_REMEDY}"
                 )
             return
         before, now = begun.get("learning_rate"), here.get("learning_rate")
-        if before == now or self._same and "learning_rate" not in self.changed:
+        if before == now or (self._same and "learning_rate" not in self.changed):
             return
         if isinstance(before, str) != isinstance(now, str) and "learning_rate" not in self.changed:
             if not self.may("optimizer"):
+                self.explained = True
                 self.refused.append(
                     f"learning rate: expected {_shown(before)}, found {_shown(now)}. Pass "
                     "`changed='learning_rate'` to train on with the program's, at the same step."

@@ -322,9 +322,7 @@ class Checkpoints:
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
-            restore_all(
-                self._adapters, source, record, found, self._changes, optimizers=optimizers
-            )
+            restore_all(self._adapters, source, record, found, self._changes, optimizers=optimizers)
         self.kept.goes_on_from(path)
         return restored
 

@@ -19,6 +19,8 @@ from keras_ckpt_tools.formats.structure import is_whole
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
 from keras_ckpt_tools.training.replaying import Replay, replay_of, shuffles_of
 
+TOGETHER = "steps_per_execution"
+
 
 class FitData:
     """The data of one running `fit()`.
@@ -55,6 +57,7 @@ class FitData:
                 self._adapter.batch_size or getattr(self._positioned, "batch_size", None)
             ),
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
+            TOGETHER: _count(self._iterator.steps_per_execution),
             **({"samples": size} if (size := getattr(self._adapter, "_size", None)) else {}),
             **facts_of(self._positioned),
             **({"global seed": internals.eager_seed()} if self.replay.counts_iterators else {}),

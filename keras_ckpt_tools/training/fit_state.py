@@ -23,7 +23,7 @@ from keras_ckpt_tools.training.beside import CALLBACKS, FIT, LOOP, METRICS, RAND
 from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
 from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
-from keras_ckpt_tools.training.fit_data import FitData
+from keras_ckpt_tools.training.fit_data import TOGETHER, FitData
 from keras_ckpt_tools.training.random_states import RandomStates
 from keras_ckpt_tools.training.replaying import Replay
 
@@ -119,6 +119,9 @@ class FitState:
     def _compare_data(self, restored: Restored) -> None:
         there = restored.beside.get(FIT, {}).get("data", {})
         here = self._data.facts() if self._data else {}
+        batch = restored.progress.batches_completed
+        if here.get(TOGETHER) and batch % here[TOGETHER] == 0:
+            del here[TOGETHER]  # They begin at the same batch.
         other = [
             f"{name}: expected {_shown(there[name])}, found {_shown(here[name])}"
             for name in there
@@ -127,7 +130,7 @@ class FitState:
         if not other:
             return
         changes, found = self._changes, "; ".join(other)
-        if not restored.progress.batches_completed:
+        if not batch:
             if not changes.may("data"):
                 changes.said.append(f"other data from this epoch on: {found}")
         elif not self._would_go_on_in_epoch(restored) or changes.may("data"):
@@ -184,9 +187,11 @@ class FitState:
         if not progress.batches_completed:
             return False
         replay = Replay(self._anew) if self._anew else self._replay(restored)
-        if replay.exact and "metrics" not in self._changes.applied and len(
-            restored.beside[METRICS]
-        ) != len(_metrics_of(self._model)):
+        if (
+            replay.exact
+            and "metrics" not in self._changes.applied
+            and len(restored.beside[METRICS]) != len(_metrics_of(self._model))
+        ):
             replay = Replay("its metrics have no variables yet that could be restored")
         if replay.exact:
             return True

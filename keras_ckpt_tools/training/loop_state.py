@@ -90,7 +90,10 @@ class LoopState:
             RANDOM: self._random.get_state(),
             LOOP: {
                 "program": dict(self._changes.begun),
-                "iterators": made, "stopped": self.stopped, "data": self._facts},
+                "iterators": made,
+                "stopped": self.stopped,
+                "data": self._facts,
+            },
         }
         if self._callbacks:
             taken[CALLBACKS] = self._states.get_state()

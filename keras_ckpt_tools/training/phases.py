@@ -222,9 +222,7 @@ class Phases:
         text = why.format(directory=self.directory, newest=newest)
         return Choice([], warning="" if told else text, any=True)
 
-    def _chosen(
-        self, mine: list[tuple[Saved, Phase]], pairs: list[tuple[Saved, Phase]]
-    ) -> Choice:
+    def _chosen(self, mine: list[tuple[Saved, Phase]], pairs: list[tuple[Saved, Phase]]) -> Choice:
         assert self.phase is not None
         if mine:
             # A name may have been used by several programs: the one that saved last.

@@ -76,7 +76,9 @@ def restore_all(
     report = compared.report
     if not report or differences:
         raise misfit(
-            report, remedy=_remedy(adapters, source, record, report), differences=differences
+            report,
+            remedy=_remedy(adapters, source, record, report, changes.explained),
+            differences=differences,
         )
     arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
     for path, array in compared.read().items():
@@ -99,6 +101,14 @@ def restore_all(
         raise
 
 
+class _WithoutOptimizer(KerasAdapter):
+    """A model without its optimizer, and without the one that a loss scale wraps."""
+
+    def _skip(self) -> tuple[Any, ...]:
+        inner = getattr(self._elsewhere, "inner_optimizer", None)
+        return (self._elsewhere,) if inner is None else (self._elsewhere, inner)
+
+
 def _without_optimizers(
     adapters: Sequence[Adapter], source: TensorSource
 ) -> tuple[list[Adapter], TensorSource]:
@@ -112,20 +122,25 @@ def _without_optimizers(
             continue
         if isinstance(adapter, KerasAdapter) and optimizer is not None:
             prefixes.append(f"{adapter.name}/{OPTIMIZER_GROUP}")
-            adapter = KerasAdapter(adapter.name, adapter.target, optimizer)
+            others.append(_WithoutOptimizer(adapter.name, adapter.target, optimizer))
+            continue
         others.append(adapter)
     kept = {path: path for path in source.tensors if not path.startswith(tuple(prefixes))}
     return others, Relabelled(source, kept)
 
 
 def _remedy(
-    adapters: Sequence[Adapter], source: TensorSource, record: Record, report: RestoreReport
+    adapters: Sequence[Adapter],
+    source: TensorSource,
+    record: Record,
+    report: RestoreReport,
+    explained: bool,
 ) -> str:
     if report:
         return _REMEDY
     others, without = _without_optimizers(adapters, source)
     if _compare(others, without, record).report:
-        return f"{OPTIMIZER_REMEDY} {_REMEDY}"
+        return _REMEDY if explained else f"{OPTIMIZER_REMEDY} {_REMEDY}"
     return f"{_MODEL_REMEDY} {_REMEDY}"
 
 
