@@ -347,8 +347,8 @@ def test_what_the_checkpoint_has_and_the_call_lacks_is_a_difference() -> None:
     saved = begun(Plain(), Plain(), Own(), keras.callbacks.TerminateOnNaN())
     here = CallbackStates([Plain(), keras.callbacks.EarlyStopping(), keras.callbacks.History()])
     assert here.differences(saved.get_state()) == [
-        "The checkpoint has the state of the callback 'Plain_2', which this call does not have.",
-        "The checkpoint has the state of the callback 'Own', which this call does not have.",
+        "the state of the callback 'Plain_2' is left: this call does not carry it",
+        "the state of the callback 'Own' is left: this call does not carry it",
     ]
     assert saved.differences(saved.get_state()) == []
 
@@ -357,8 +357,10 @@ def test_a_callback_that_gives_its_state_in_another_way_is_a_difference() -> Non
     """It was given `get_state` after the run was saved."""
     saved = begun(Plain()).get_state()
     other = type("Plain", (Own,), {})
-    (sentence,) = CallbackStates([other()]).differences(saved)
-    assert "'Plain'" in sentence
+    here = CallbackStates([other()])
+    (sentence,) = here.differences(saved)
+    assert "'Plain' begins anew" in sentence
+    assert here.fitting(saved) == {}
 
 
 class Refuses(keras.callbacks.Callback):
