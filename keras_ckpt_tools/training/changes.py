@@ -98,6 +98,10 @@ class Changes:
         self.begin(None, same=False)
         self._noted = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Changes:
+        # Tuners copy callbacks; what one run was compared with stays with it.
+        return Changes(self.changed)
+
     def begin_once(self, optimizer: Any, *, same: bool) -> None:
         """Note the program's values, unless that was done with this optimizer; see `begin`."""
         if self._optimizer is not optimizer or not self._noted:

@@ -50,7 +50,7 @@ class FitState:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitState:
         # Tuners copy callbacks; what one `fit()` has to do with its data stays with it.
-        return FitState(copy.deepcopy(self._given, memo), Changes(self._changes.changed))
+        return FitState(copy.deepcopy(self._given, memo), copy.deepcopy(self._changes, memo))
 
     def _begin_anew(self) -> None:
         if self._model is not None and _LOGS in vars(self._model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import warnings
@@ -277,6 +278,13 @@ def test_changed_can_stay_in_the_program(tmp_path: Path) -> None:
     rates = Rates()
     other.run(tmp_path, rates, changed="learning_rate")
     assert rates.seen == [0.005]
+
+
+def test_a_copied_callback_takes_changed_along(tmp_path: Path) -> None:
+    """Tuners copy callbacks for each trial."""
+    backup = copy.deepcopy(kct.BackupAndRestore(tmp_path, changed="data"))
+    assert backup._state._changes is backup._changes
+    assert backup._changes.changed == {"data"}
 
 
 def test_a_lowered_learning_rate_is_no_change_of_the_program(tmp_path: Path) -> None:
