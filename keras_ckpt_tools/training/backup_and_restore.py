@@ -200,7 +200,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if found is None and phases.is_new:
             run.resume(TrainingProgress())
             checkpoints.kept.expect_another_run()
-        if found is None and self.resume == "must":
+        if found is None and self.resume == "must" and not phases.is_further:
             raise ResumeError(
                 "There is no checkpoint to go on from.",
                 received=f"backup_dir={self.backup_dir!r}, resume='must'",
