@@ -159,6 +159,11 @@ class TrainingProgress(_Value):
     saves: tuple[tuple[int, ...], ...] = ()
 
     @property
+    def place(self) -> tuple[int, int, int]:
+        """Epochs, batches and steps: where in training this is."""
+        return self.epochs_completed, self.batches_completed, self.step
+
+    @property
     def trained(self) -> bool:
         """Whether any training is on record."""
         return bool(self.epochs_completed or self.batches_completed or self.step)
@@ -372,6 +377,16 @@ class Record(_Value):
     def objects_tracked(self) -> dict[str, TrackedObject]:
         """The tracked objects that a user gave, without the state of the run itself."""
         return {name: one for name, one in self.tracked.items() if one.kind != "run"}
+
+    @property
+    def phase(self) -> Mapping[str, Any]:
+        """Which `fit()` of a program a checkpoint is of, as `training.phases` records it."""
+        for one in self.tracked.values():
+            if one.kind == "run" and isinstance(one.state, Mapping):
+                phase = one.state.get("phase")
+                if isinstance(phase, Mapping):
+                    return phase
+        return {}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

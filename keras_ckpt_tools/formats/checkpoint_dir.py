@@ -86,7 +86,9 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
         if record is not None and os.path.getsize(path) == record.size:
             holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
             finite, state = not record.not_finite, functools.partial(state_in, path)
-            saved.append(Saved(path, int(match[1]), record.progress, holds, finite, state))
+            saved.append(
+                Saved(path, int(match[1]), record.progress, holds, finite, state, record.phase)
+            )
         elif record is not None or not _is_plain_hdf5(path):
             damaged.append(path)
     saved.sort(key=lambda item: item.number)

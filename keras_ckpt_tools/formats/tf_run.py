@@ -89,7 +89,10 @@ def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[
             damaged.append(prefix)
             continue
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        saved.append(Saved(prefix, int(match[2]), record.progress, holds, not record.not_finite))
+        finite = not record.not_finite
+        saved.append(
+            Saved(prefix, int(match[2]), record.progress, holds, finite, phase=record.phase)
+        )
     return saved, damaged
 
 

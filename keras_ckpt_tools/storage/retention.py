@@ -9,8 +9,9 @@ the best one and the one being resumed from are never deleted; see `to_delete`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -31,6 +32,7 @@ class Saved:
         finite: Whether its weights are numbers: without NaN, or infinity where it is not meant.
         state: Reads its file, and returns a digest of all tensors in it, or `""` where that is not
             known. Asked only where two were saved at one place of a run.
+        phase: Which `fit()` of a program it is of; see `training.phases`.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Saved:
     holds: frozenset[str] = frozenset()
     finite: bool = True
     state: Callable[[], str] = field(default=lambda: "", compare=False, repr=False)
+    phase: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Policy:

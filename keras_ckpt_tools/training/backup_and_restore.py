@@ -18,16 +18,19 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.formats.state import build_optimizer
 from keras_ckpt_tools.formats.structure import is_whole
+from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.storage.retention import KeepLast
+from keras_ckpt_tools.storage.retention import KeepLast, Saved
 from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.beside import CADENCE
+from keras_ckpt_tools.training.beside import CADENCE, FIT
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.changes import Changes, check_changed
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
 from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.keras_hooks import refuse_hooks
+from keras_ckpt_tools.training.phases import Choice, Phases, check_phase, phases_of
 from keras_ckpt_tools.training.run import (
     Run,
     check_resume,
@@ -65,7 +68,17 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             that comes in the validation saves the state after the last batch; a restart validates
             again, and ends the epoch.
         resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
-            `"must"` raises where there is nothing.
+            `"must"` raises where there is nothing, and resumes the newest run where it is not
+            known which run of the directory this one is.
+        phase: Name of this `fit()`, where a program calls it several times with one directory. A
+            restart then finds each by its name, and `delete_checkpoint=True` keeps the last
+            checkpoint of each phase: what has ended is never trained a second time. Without names
+            the calls are counted. See `docs/fit.md`.
+        changed: What of the program differs from when the checkpoint was written, and is meant to:
+            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
+            `"seed"`. Where it really differs, the program's own counts in place of what was saved,
+            without a warning or an error; where it does not, nothing changes. `docs/resuming.md`
+            lists what may differ without it, and what each costs.
         on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
             layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
@@ -104,10 +117,17 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     >>> import keras_ckpt_tools as kct
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
-    >>> backup = kct.BackupAndRestore(tempfile.mkdtemp(), delete_checkpoint=False)
+    >>> directory = tempfile.mkdtemp()
+    >>> backup = kct.BackupAndRestore(directory, delete_checkpoint=False)
     >>> x, y = np.ones((8, 4)), np.ones((8, 1))
     >>> _ = model.fit(x, y, epochs=2, callbacks=[backup], verbose=0)
-    >>> history = model.fit(x, y, epochs=5, callbacks=[backup], verbose=0)  # as after a restart
+
+    In another process, or in this one with `resume="must"`:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> backup = kct.BackupAndRestore(directory, resume="must")
+    >>> history = model.fit(x, y, epochs=5, callbacks=[backup], verbose=0)
     >>> history.epoch, len(history.history["loss"])
     ([0, 1, 2, 3, 4], 5)
 
@@ -126,6 +146,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         background: bool = False,
         save_on_signal: SaveOnSignal = False,
         resume: Literal["auto", "never", "must"] = "auto",
+        phase: str | None = None,
+        changed: str | Iterable[str] = (),
         on_untracked: OnUntracked = "warn",
         tensorboard: str | os.PathLike[str] | None = None,
         verbose: int = 0,
@@ -156,7 +178,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.every_n_epochs = every_n_epochs
         self._cadence = Cadence(save_freq, "Invalid value for argument `save_freq`", every_n_epochs)
         self._checkpoints: Checkpoints | None = None
-        self._state = FitState(self.callbacks)
+        self.phase = check_phase(phase)
+        self.changed = check_changed(changed)
+        self._changes = Changes(self.changed)
+        self._state = FitState(self.callbacks, self._changes)
+        self._begins_phase = self._past = False
         self._announcer = Announcer(_log, self.backup_dir, verbose, tensorboard, in_fit=True)
         self._batch = 0
         self._begun: int | None = None
@@ -177,19 +203,28 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._state.train_begins(self.model)
         call_in_turn(self)
         self._take_places()
+        phases = self._phases()
+        again = phases.trained(self.model)
         checkpoints = self._begin()
         checkpoints.occupy()
+        phases.begins(self.model, self.phase, checkpoints.kept.saved)
+        if self.resume == "never":
+            phases.starts_over()
         self._batch = 0
         self._due = self._over = self._left = False
         self._pending = None
-        found = None
-        if self.resume != "never":
-            steps = (self.params or {}).get("steps")
-            found = checkpoints.restore_newest(self._state.differences, steps)
+        self._past = False
+        self._changes.begin(self.model.optimizer, same=again)
+        if phases.put_back(checkpoints.next_path()):
+            checkpoints.kept.look_again()
+        found = self._restore(checkpoints, phases) if self.resume != "never" else None
+        self._begins_phase = found is None and phases.is_further
+        if found is None and phases.is_new:
+            run.resume(TrainingProgress())
+            checkpoints.kept.expect_another_run()
         if found is not None:
-            self._go_on(found)
             checkpoints.kept.keep_now()
-        elif self.resume == "must":
+        if found is None and self.resume == "must" and not phases.is_further:
             raise ResumeError(
                 "There is no checkpoint to go on from.",
                 received=f"backup_dir={self.backup_dir!r}, resume='must'",
@@ -198,6 +233,78 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             )
         if self.save_on_signal:
             self._signals.begin()
+
+    def _phases(self) -> Phases:
+        return phases_of(os.path.abspath(self.backup_dir))
+
+    def _restore(self, checkpoints: Checkpoints, phases: Phases) -> Restored | None:
+        choice = Choice([])
+
+        def among(saved: list[Saved]) -> list[Saved]:
+            nonlocal choice
+            choice = phases.choose(saved, self.resume)
+            return choice.saved
+
+        among(checkpoints.kept.saved)
+        if choice.warning:
+            warn(choice.warning, UserWarning, stacklevel=3)
+            checkpoints.kept.expect_another_run()
+        found = checkpoints.restore_newest(
+            _no_differences if choice.over else self._state.differences,
+            (self.params or {}).get("steps"),
+            among,
+            optimizers=not choice.of_later,
+            stock=phases.may_begin_from_stock,
+        )
+        if found is None:
+            return None
+        checkpoints.kept.expect_another_run()
+        phases.resumed(found.beside.get(FIT, {}).get("phase", {}), of_later=choice.of_later)
+        self._past = choice.over
+        if choice.over:
+            self._leave_out(found, phases, of_later=choice.of_later)
+        else:
+            self._go_on(found)
+        return found
+
+    def _leave_out(self, found: Restored, phases: Phases, *, of_later: bool) -> None:
+        """Train nothing: this phase has ended, and a later one has begun."""
+        phase, progress = phases.phase, found.progress
+        assert phase is not None
+        if of_later:
+            ended = phases.earlier.get(str(phase.number), {})
+            progress = TrainingProgress.from_json({**ended, "run_id": progress.run_id})
+            found = found._replace(progress=progress, beside={})
+        self._state.resume(found)
+        self._run().resume(progress)
+        epochs = self._epochs()
+        self.model._initial_epoch = epochs
+        over = (
+            f"{phase} has ended after {progress.epochs_completed} epochs, and a later one has begun"
+        )
+        if of_later:
+            warn(
+                f"{over}. Its own checkpoints were deleted, so the weights are now those of the "
+                f"later phase, of {found.path!r}; nothing is trained. That phase resumes exactly. "
+                "To keep the last checkpoint of each phase, name them: "
+                "`BackupAndRestore(..., phase='head')`.",
+                UserWarning,
+                stacklevel=5,
+            )
+        else:
+            self._announcer.say(f"{over}: restored its end from {found.path}; nothing is trained")
+        begun = found.beside.get(FIT, {}).get("epochs")
+        if begun is not None and epochs != begun:
+            warn(
+                f"{phase} has ended with `epochs={begun}`, and a later phase has begun: "
+                f"`epochs={epochs}` trains nothing more in it. To begin the whole program again, "
+                "pass `resume='never'`.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _epochs(self) -> int:
+        return int((self.params or {}).get("epochs") or 0)
 
     def _take_places(self) -> None:
         """Be called after the callbacks that are carried, and have an ear before all others."""
@@ -251,11 +358,31 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 stacklevel=3,
             )
             self.model._initial_epoch = self.params.get("epochs") or progress.epochs_completed
+        elif self.params and progress.epochs_completed >= self._epochs() > 0:
+            self._say_all_done(progress)
+
+    def _say_all_done(self, progress: TrainingProgress) -> None:
+        done, epochs = progress.epochs_completed, self._epochs()
+        if self.phase is not None and done == epochs:
+            self._announcer.say(f"Phase {self.phase!r} has ended; nothing is trained")
+            return
+        warn(
+            f"Nothing is left to train: the run of {self.backup_dir!r} has {done} epochs, and "
+            f"`epochs={epochs}`. The model and its history are now those of that run. Pass a "
+            "larger `epochs` to train on, or `resume='never'` to begin another run.",
+            UserWarning,
+            stacklevel=6,
+        )
 
     def _first_of_all(self, epoch: int) -> None:
         self._forget_initial_epoch()
         batch, self._batch = self._batch, 0
         self._state.epoch_begins(epoch, batch)
+        if self._begins_phase:
+            # So that a restart from here on knows that the phase before has ended.
+            self._begins_phase = False
+            self._run().epoch_begins(epoch)
+            self._save_model(in_epoch=False)
 
     def _begin(self) -> Checkpoints:
         if self.model.optimizer is not None and is_whole(self.model):
@@ -267,6 +394,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             background=self.background,
             on_untracked=self.on_untracked,
             announcer=self._announcer,
+            changes=self._changes,
         )
         if self.resume == "never":
             self._checkpoints.kept.expect_another_run()
@@ -379,11 +507,31 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._signals.end()
         if self._checkpoints is None:
             return
+        self._checkpoints.wait()
+        phases, now = self._phases(), self._run().progress(getattr(self.model, "optimizer", None))
+        if self._past:
+            # What is there now belongs to the later phase.
+            phases.ended(now, None)
+            phases.leaves(self._checkpoints.kept.saved)
+            return
+        gone = self.delete_checkpoint and self.phase is None
+        newest = self._newest_at(now)
+        if newest is None and not gone and now.trained:
+            self._save_model(in_epoch=False)
         self._checkpoints.tidy()
+        phases.ended(now, newest if gone else None)
         if self.delete_checkpoint:
-            self._checkpoints.delete_all()
+            also = phases.is_of_program if gone else _none
+            self._checkpoints.delete_all(now.run_id, also, but_newest=not gone)
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
+        phases.leaves(self._checkpoints.kept.saved)
+
+    def _newest_at(self, now: TrainingProgress) -> str | None:
+        """Return the run's newest checkpoint, if that is where the run is."""
+        saved = self._checkpoints.kept.saved if self._checkpoints else []
+        mine = [item for item in saved if item.progress.run_id == now.run_id]
+        return mine[-1].path if mine and mine[-1].progress.place == now.place else None
 
     # Keras' own hooks, which subclasses may override.
 
@@ -414,6 +562,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         checkpoints = self._checkpoints or self._begin()
         progress = self._run().progress(getattr(self.model, "optimizer", None))
         beside = self._state.take(self.model, in_epoch=in_epoch, over=over)
+        phases = self._phases()
+        if phases.phase is None:
+            phases.begins(self.model, self.phase, checkpoints.kept.saved)
+        beside[FIT] |= {"phase": phases.state(), "epochs": self._epochs() or None}
         return checkpoints.take(progress, beside | {CADENCE: self._cadence.get_state()})
 
     def _forget_initial_epoch(self) -> None:
@@ -448,6 +600,14 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _path_of(self, index: int) -> str:
         saved = self._checkpoints.kept.saved if self._checkpoints else []
         return saved[index].path if len(saved) >= -index else ""
+
+
+def _none(saved: Saved) -> bool:
+    return False
+
+
+def _no_differences(restored: Restored) -> list[str]:
+    return []
 
 
 def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:

@@ -91,24 +91,24 @@ class CallbackStates:
         """
         return {name: keeper.get_state() for name, keeper in self._keepers.items()}
 
-    def tell_of_missing(self, state: Mapping[str, Any]) -> None:
-        """Warn of states in a checkpoint that no callback here takes.
+    def differences(self, state: Mapping[str, Any]) -> list[str]:
+        """Return which states in a checkpoint no callback here takes, as sentences.
 
-        They are no obstacle to a restart: whoever carries a callback no longer has chosen that, and
-        it begins anew.
+        They are no obstacle to a restart: a program that no longer carries a callback has chosen
+        that. A callback that the checkpoint does not have is no difference: it starts now.
         """
         lost = [
-            f"it has the state of {name!r}, and no such callback is carried here"
+            f"the state of the callback {name!r} is left: this call does not carry it"
             for name in state
             if name not in self.names
         ]
         other = [
-            f"{name!r} gives its state in another way than when it was saved: with `get_state`, or "
-            "by its attributes"
+            f"the callback {name!r} begins anew: it gives its state in another way than when it "
+            "was saved, with `get_state` or by its attributes"
             for name, keeper in self._keepers.items()
             if name in state and not _has(state[name], keeper.KEY)
         ]
-        self._tell_of(lost + other)
+        return lost + other
 
     def final_stops(self, names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
         """Return which of the callbacks that stopped training will not want to go on later.
@@ -136,6 +136,14 @@ class CallbackStates:
         # Older records do not have the names: there, all that were carried count as one.
         names = run.get("stopped by", list(self.names) if run.get("stopped") else [])
         return [name for name in names if name in self.names]
+
+    def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the part of a state that these callbacks take back; see `differences`."""
+        return {
+            name: state[name]
+            for name, keeper in self._keepers.items()
+            if name in state and keeper.KEY in state[name]
+        }
 
     def set_state(self, state: Mapping[str, Any], epoch: int, batch: int) -> None:
         """Let the callbacks go on from what `get_state` returned, all of them or none.

@@ -33,10 +33,11 @@ from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.occupancy import Occupancy
-from keras_ckpt_tools.storage.retention import Policy
+from keras_ckpt_tools.storage.retention import Policy, Saved
 from keras_ckpt_tools.storage.trail import Trail
 from keras_ckpt_tools.training.announcing import Announcer
 from keras_ckpt_tools.training.beside import Given, read_beside
+from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.choosing import Choice, choose_newest, other_major
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
@@ -96,6 +97,7 @@ class Checkpoints:
         on_untracked: What to do about state that a save would leave out.
         announcer: Tells people of saves.
         format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
+        changes: What of the program is meant to differ from what was saved.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Checkpoints:
         on_untracked: OnUntracked = "warn",
         announcer: Announcer | None = None,
         format: Format = "h5",
+        changes: Changes | None = None,
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
         self.kept = KeptCheckpoints(self.directory, policy, monitor, mode)
@@ -116,6 +119,7 @@ class Checkpoints:
         self.objects = with_optimizer(objects)
         self._format = format
         self._number = 0
+        self._changes = changes
         self._trail = Trail()
         self._occupancy = Occupancy(self.directory)
         self._writer = BackgroundWriter() if background else Foreground()
@@ -146,6 +150,12 @@ class Checkpoints:
             CommitError: the directory may not be written to.
         """
         check_directory(self.directory, "directory")
+    def next_path(self) -> str:
+        """Return the path of the checkpoint that is saved next."""
+        return checkpoint_path(self.directory, self._next_number())
+
+    def _next_number(self) -> int:
+        return max(next_number(self.directory), self._number + 1)
 
     def save(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> str:
         """Save all tracked objects; delete what is not to stay.
@@ -289,10 +299,16 @@ class Checkpoints:
         self.wait()
         self.kept.tidy()
 
-    def delete_all(self) -> None:
-        """Delete every checkpoint of the run, as far as this kind of door wrote them."""
+    def delete_all(
+        self,
+        run_id: str,
+        also: Callable[[Saved], bool] = lambda item: False,
+        *,
+        but_newest: bool = False,
+    ) -> None:
+        """Delete the checkpoints of the run; see `KeptCheckpoints.delete_all`."""
         self.wait()
-        self.kept.delete_all()
+        self.kept.delete_all(run_id, also, but_newest=but_newest)
         self.close()
 
     def close(self) -> None:
@@ -331,7 +347,12 @@ class Checkpoints:
         return tuple((top, f"model/{top}") for top in sorted(tops) if top not in self.objects)
 
     def restore(
-        self, path: str, differences: Differences = _no_differences, *, accept_nan: bool = True
+        self,
+        path: str,
+        differences: Differences = _no_differences,
+        *,
+        accept_nan: bool = True,
+        optimizers: bool = True,
     ) -> Restored:
         """Restore all tracked objects from one checkpoint, or none.
 
@@ -339,6 +360,7 @@ class Checkpoints:
             path: The file.
             differences: Says what else does not fit, before anything is changed.
             accept_nan: Whether it may have NaN in its weights; `NotFinite` is raised if not.
+            optimizers: Whether optimizers are restored, too.
 
         Raises:
             ArtefactKindError: it is no checkpoint of tracked objects.
@@ -363,12 +385,26 @@ class Checkpoints:
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
-            restore_all(self._adapters, source, record, found, accept_nan=accept_nan)
+            restore_all(
+                self._adapters,
+                source,
+                record,
+                found,
+                self._changes,
+                accept_nan=accept_nan,
+                optimizers=optimizers,
+            )
         self.kept.goes_on_from(path)
         return restored
 
     def restore_newest(
-        self, differences: Differences = _no_differences, steps: int | None = None
+        self,
+        differences: Differences = _no_differences,
+        steps: int | None = None,
+        among: Callable[[list[Saved]], Sequence[Saved]] = lambda saved: saved,
+        *,
+        optimizers: bool = True,
+        stock: bool = True,
     ) -> Restored | None:
         """Restore the newest checkpoint that is whole; say which were passed over, and why.
 
@@ -378,15 +414,25 @@ class Checkpoints:
         Args:
             differences: Says what else does not fit, before anything is changed.
             steps: Batches of an epoch, where known.
+            among: Returns the checkpoints that come into question, oldest first.
+            optimizers: Whether optimizers are restored, too.
+            stock: Whether a backup of Keras' own will do.
 
         Raises:
             RestoreError, NotBuiltError: the newest whole one does not fit.
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        chosen = choose_newest(
-            self.directory,
-            lambda path, accept_nan: self.restore(path, differences, accept_nan=accept_nan),
+        tried: list[Saved] = []
+
+        def candidates(saved: list[Saved]) -> Sequence[Saved]:
+            tried.extend(among(saved))
+            return list(tried)
+
+        def attempt(path: str, accept_nan: bool) -> Restored:
+            return self.restore(path, differences, accept_nan=accept_nan, optimizers=optimizers)
+
+        chosen = choose_newest(self.directory, attempt, candidates)
         )
         self.kept.found(chosen.saved)
         passed = [f"{path}: {why}" for path, why in chosen.passed]
@@ -401,13 +447,15 @@ class Checkpoints:
                     stacklevel=3,
                 )
             return chosen.result
-        if passed:
+        if passed and (tried or not chosen.saved):
             raise DamagedArtefactError(
                 "None of the checkpoints is whole:\n  " + "\n  ".join(passed) + "\n",
                 received=f"directory={self.directory!r}",
                 remedy="Move them away to start over, or put a good copy there.",
                 path=self.directory,
             )
+        if chosen.saved or not stock:
+            return None
         self.follow_compile()
         picked = pick_up(self.directory, self._adapters, steps)
         return Restored(*picked, STOCK) if picked else None

@@ -54,7 +54,11 @@ class Choice(Generic[T]):
     path: str | None = None
 
 
-def choose_newest(directory: str, attempt: Callable[[str, bool], T]) -> Choice[T]:
+def choose_newest(
+    directory: str,
+    attempt: Callable[[str, bool], T],
+    among: Callable[[list[Saved]], Sequence[Saved]] = lambda saved: saved,
+) -> Choice[T]:
     """Try the checkpoints of a directory until one is complete, the newest first.
 
     Those with NaN in their weights come after all others of the same run.
@@ -63,11 +67,12 @@ def choose_newest(directory: str, attempt: Callable[[str, bool], T]) -> Choice[T
         directory: The directory; one that is not there has none.
         attempt: Called with a path, and whether NaN is accepted; raises `DamagedArtefactError`
             where the file is damaged, and `NotFinite` where it has NaN and that is not accepted.
+        among: Returns those that come into question, oldest first.
     """
     saved, damaged = list_checkpoints(directory)
     choice: Choice[T] = Choice(None, saved, [(path, _why(path)) for path in damaged])
-    run_id = saved[-1].progress.run_id if saved else ""
-    newest = list(reversed(saved))
+    newest = list(reversed(among(saved)))
+    run_id = newest[0].progress.run_id if newest else ""
     ours = [item for item in newest if item.progress.run_id == run_id]
     # Another run's checkpoint is no replacement for one with NaN.
     for accepted, items in ((False, ours), (True, newest)):

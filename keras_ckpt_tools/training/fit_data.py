@@ -17,7 +17,9 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
 from keras_ckpt_tools.formats.structure import is_whole
 from keras_ckpt_tools.training.fit_frames import epoch_iterator_of
-from keras_ckpt_tools.training.replaying import Replay, replay_of
+from keras_ckpt_tools.training.replaying import Replay, replay_of, shuffles_of
+
+TOGETHER = "steps_per_execution"
 
 
 class FitData:
@@ -56,19 +58,29 @@ class FitData:
         return not persists or batch % self._iterator.steps_per_execution == 0
 
     def facts(self) -> dict[str, Any]:
-        """Return what has to be the same after a restart: counted in batches and samples."""
+        """Return what has to be the same where an epoch resumes in its middle."""
         steps, together = self._iterator.steps_per_epoch, self._iterator.steps_per_execution
         taken = None if steps is None else -(-steps // together) * together
         return {
+            "kind of data": type(self._positioned or self._adapter).__name__,
+            "shuffle": self._shuffle(),
             "batches of the dataset": _count(self._adapter.num_batches),
             "batch size": _count(
                 self._adapter.batch_size or getattr(self._positioned, "batch_size", None)
             ),
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
             **({} if taken is None else {"batches read in an epoch": taken}),
+            TOGETHER: _count(self._iterator.steps_per_execution),
+            **({"samples": size} if (size := getattr(self._adapter, "_size", None)) else {}),
             **facts_of(self._positioned),
             **({"global seed": internals.eager_seed()} if self.replay.counts_iterators else {}),
         }
+
+    def _shuffle(self) -> str | bool | None:
+        for owner, name in ((self._positioned, "shuffle"), (self._adapter, "_shuffle")):
+            if isinstance(found := getattr(owner, name, None), bool):
+                return found
+        return ", ".join(shuffles_of(self._adapter)) or None
 
     def build(self, model: Any) -> None:
         """Build what `fit()` builds in its first batch: metrics of `compile()`, unbuilt layers.

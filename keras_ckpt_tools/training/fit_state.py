@@ -19,10 +19,11 @@ import numpy as np
 
 from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.training.beside import CALLBACKS, FIT, METRICS, RANDOM
+from keras_ckpt_tools.training.beside import CALLBACKS, FIT, LOOP, METRICS, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
+from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
-from keras_ckpt_tools.training.fit_data import FitData
+from keras_ckpt_tools.training.fit_data import TOGETHER, FitData
 from keras_ckpt_tools.training.known_callbacks import is_lost_unless_carried
 from keras_ckpt_tools.training.random_states import RandomStates
 from keras_ckpt_tools.training.replaying import Replay
@@ -35,10 +36,14 @@ class FitState:
 
     Args:
         callbacks: The callbacks whose state is carried.
+        changes: What of the program is meant to differ from what was saved.
     """
 
-    def __init__(self, callbacks: Iterable[keras.callbacks.Callback]):
+    def __init__(
+        self, callbacks: Iterable[keras.callbacks.Callback], changes: Changes | None = None
+    ):
         self._given = list(callbacks)
+        self._changes = changes or Changes()
         self._callbacks = CallbackStates(self._given)
         self._random = RandomStates()
         self._model: Any = None
@@ -47,7 +52,7 @@ class FitState:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitState:
         # Tuners copy callbacks; what one `fit()` has to do with its data stays with it.
-        return FitState(copy.deepcopy(self._given, memo))
+        return FitState(copy.deepcopy(self._given, memo), copy.deepcopy(self._changes, memo))
 
     def __getstate__(self) -> dict[str, Any]:
         # One `fit()` may have been left by an exception; it stays with this process.
@@ -63,6 +68,7 @@ class FitState:
         self._begun = False
         self._restored: Restored | None = None
         self._undo_epoch_begin: Callable[[], None] | None = None
+        self._anew = ""
 
     def train_begins(self, model: Any) -> None:
         """Look where the running `fit()` has its data from."""
@@ -90,6 +96,7 @@ class FitState:
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
             FIT: {
+                "program": dict(self._changes.begun),
                 "data": self._data.facts() if self._data else {},
                 "first epoch": self._first_epoch or 0,
                 "replayable": self._data is not None and self._data.replay.exact,
@@ -132,24 +139,60 @@ class FitState:
     # Resume.
 
     def differences(self, restored: Restored) -> list[str]:
-        """Return in what this `fit()` differs from the one that was saved, as sentences."""
+        """Return why the saved run is not resumed by this `fit()`, as sentences."""
+        changes = self._changes
+        changes.look_again()
+        self._anew = ""
+        if self._data is not None:
+            self._data.build(self._model)
+        begun: Mapping[str, Any] = {}
+        for name in (FIT, LOOP):
+            begun = begun or restored.beside.get(name, {}).get("program", {})
+        changes.compare(begun)
+        self._compare_data(restored)
+        if self._would_go_on_in_epoch(restored):
+            self._compare_metrics(restored)
+        state_of = restored.beside.get(CALLBACKS, {})
+        if not changes.may("callbacks"):
+            changes.said += self._callbacks.differences(state_of)
+        return changes.refused
+
+    def _compare_data(self, restored: Restored) -> None:
         there = restored.beside.get(FIT, {}).get("data", {})
         here = self._data.facts() if self._data else {}
-        found = [
+        batch = restored.progress.batches_completed
+        if self._data is not None and self._data.can_begin_at(batch):
+            here.pop(TOGETHER, None)  # The epoch begins at the same batch with any number.
+        other = [
             f"{name}: expected {_shown(there[name])}, found {_shown(here[name])}"
             for name in there
             if name in here and there[name] != here[name]
         ]
-        if self._data is not None:
-            self._data.build(self._model)
-        metrics = [tuple(np.shape(value)) for value in restored.beside.get(METRICS, [])]
+        if not other:
+            return
+        changes, found = self._changes, "; ".join(other)
+        if not batch:
+            if not changes.may("data"):
+                changes.said.append(f"other data from this epoch on: {found}")
+        elif not self._would_go_on_in_epoch(restored) or changes.may("data"):
+            self._anew = f"its data are not those that it began with ({found})"
+        else:
+            changes.refused += [
+                *other,
+                "The epoch was interrupted in its middle, and other data cannot go on there. Pass "
+                "`changed='data'` to begin it again from its first batch, with the weights that it "
+                "has: the batches that are done are trained on a second time.",
+            ]
+
+    def _compare_metrics(self, restored: Restored) -> None:
+        metrics = [tuple(np.shape(value)) for value in restored.beside[METRICS]]
         present = [tuple(variable.shape) for variable in _metrics_of(self._model)]
-        if METRICS in restored.beside and metrics != present and self._metrics_are_built():
-            found.append(
+        if metrics != present and self._metrics_are_built() and not self._changes.may("metrics"):
+            self._changes.refused.append(
                 f"metrics: expected {len(metrics)} variables of shapes {metrics}, found "
-                f"{len(present)} of shapes {present}"
+                f"{len(present)} of shapes {present}. Pass `changed='metrics'` to go on in the "
+                "middle of the epoch all the same: what it logs is then of its remaining batches."
             )
-        return found
 
     @property
     def _is_over(self) -> bool:
@@ -167,10 +210,23 @@ class FitState:
             that are carried here had stopped the run: then there is nothing to go on with.
         """
         self._restored = restored
-        self._callbacks.tell_of_missing(restored.beside.get(CALLBACKS, {}))
         fit = restored.beside.get(FIT, {})
         self._first_epoch = fit.get("first epoch", 0)
+        self._changes.resume()
+        self._changes.warn()
         return self._can_go_on_in_epoch(restored), self._callbacks.still_stopped(fit)
+
+    def _would_go_on_in_epoch(self, restored: Restored) -> bool:
+        """Return whether an epoch goes on in its middle if the program is the same."""
+        return bool(restored.progress.batches_completed) and self._replay(restored).exact
+
+    def _replay(self, restored: Restored) -> Replay:
+        replay = self._data.replay if self._data else Replay("its data are not known")
+        if METRICS not in restored.beside:
+            return Replay("a loop saved it, and its metrics are not those of `fit()`")
+        if replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
+            return Replay("its data could not be replayed when it was saved")
+        return replay
 
     def _can_go_on_in_epoch(self, restored: Restored) -> bool:
         progress = restored.progress
@@ -178,17 +234,12 @@ class FitState:
             return False
         if restored.beside.get(FIT, {}).get("over"):
             return True  # No batch of it is left, so nothing has to be replayed.
-        replay = self._data.replay if self._data else Replay("its data are not known")
-        if METRICS not in restored.beside:
-            replay = Replay("a loop saved it, and its metrics are not those of `fit()`")
-        elif self._data is not None and not self._data.can_begin_at(progress.batches_completed):
-            replay = Replay(
-                "with `steps_per_epoch` an execution is not cut short, and `steps_per_execution` "
-                "is another one than when it was saved"
-            )
-        elif replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
-            replay = Replay("its data could not be replayed when it was saved")
-        elif len(restored.beside[METRICS]) != len(_metrics_of(self._model)):
+        replay = Replay(self._anew) if self._anew else self._replay(restored)
+        if (
+            replay.exact
+            and "metrics" not in self._changes.applied
+            and len(restored.beside[METRICS]) != len(_metrics_of(self._model))
+        ):
             replay = Replay("its metrics have no variables yet that could be restored")
         if replay.exact:
             return True
@@ -223,7 +274,8 @@ class FitState:
             return
         if batch:
             self._undo_epoch_begin = state.remember(self._model)
-            self._put_back_metrics()
+            if "metrics" not in self._changes.applied:
+                self._put_back_metrics()
             self._give_logs_where_no_batch_is_left()
         self._put_back(epoch, batch)
 
@@ -247,8 +299,8 @@ class FitState:
         assert self._restored is not None
         beside = self._restored.beside
         if CALLBACKS in beside:
-            self._callbacks.set_state(beside[CALLBACKS], epoch, batch)
-        if RANDOM in beside:
+            self._callbacks.set_state(self._callbacks.fitting(beside[CALLBACKS]), epoch, batch)
+        if RANDOM in beside and "seed" not in self._changes.applied:
             self._random.set_state(beside[RANDOM])
         history = getattr(self._model, "history", None)
         if isinstance(history, keras.callbacks.History):
@@ -282,7 +334,7 @@ def _metrics_of(model: Any) -> list[Any]:
 
 
 def _shown(value: Any) -> str:
-    return "none" if value is None else f"{value:,}"
+    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
 class FirstOfAll(keras.callbacks.Callback):

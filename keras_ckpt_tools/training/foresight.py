@@ -260,6 +260,13 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
     notes = []
     if fit.get("stopped") or loop.get("stopped"):
         notes.append("A callback had stopped the run: nothing is left to train.")
+    if name := record.phase.get("name"):
+        notes.append(f"It is of the phase {name!r}; other phases have checkpoints of their own.")
+    elif record.phase.get("number", 1) > 1:
+        notes.append(
+            f"It is of call {record.phase['number']} of `fit()` in its program; the calls before "
+            "it have ended."
+        )
     if record.kind != "checkpoint":
         loads = "kct.safe_load_model" if record.kind == "model" else "kct.load_weights"
         notes.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 
 from keras_ckpt_tools.formats.checkpoint_dir import (
     DOORS,
@@ -85,7 +86,8 @@ class KeptCheckpoints:
         known = [item for item in self.saved if item.path != path]
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
         finite, state = not record.not_finite, functools.partial(state_in, path)
-        self._saved = [*known, Saved(path, number, record.progress, holds, finite, state)]
+        new = Saved(path, number, record.progress, holds, finite, state, record.phase)
+        self._saved = [*known, new]
         self._added = True
         self._keep()
 
@@ -151,12 +153,26 @@ class KeptCheckpoints:
         if self.saved and (self._resumed_from or self._added) and not read_only:
             self._keep()
 
-    def delete_all(self) -> None:
-        """Delete every checkpoint of the run, as far as this kind of door wrote them."""
-        saved = self.saved
-        gone = self._mine(saved[-1]) if saved else []
+    def delete_all(
+        self,
+        run_id: str,
+        also: Callable[[Saved], bool] = lambda item: False,
+        *,
+        but_newest: bool = False,
+    ) -> None:
+        """Delete every checkpoint of the run, as far as this kind of door wrote them.
+
+        Args:
+            run_id: Name of the run.
+            also: Says of a checkpoint of another run whether it goes, too.
+            but_newest: Whether the newest of the run stays.
+        """
+        own = [item for item in self.saved if item.progress.run_id == run_id]
+        mine = self._mine(own[-1]) if own else []
+        gone = mine[:-1] if but_newest else mine
+        gone = [item for item in self.saved if item in gone or (item not in mine and also(item))]
         delete_checkpoints([item.path for item in gone])
-        self._without(saved, gone)
+        self._without(self.saved, gone)
 
     def _without(self, saved: list[Saved], gone: list[Saved]) -> None:
         self._saved = [item for item in saved if item not in gone]

@@ -101,6 +101,7 @@ class TrainingLoop(abc.ABC):
     _state: LoopState
     _batches_to_skip: int
     _steps_done: int | None
+    _phase: str | None
     _save_on_signal: bool
     _signals: SignalWatch
 
@@ -149,7 +150,9 @@ class TrainingLoop(abc.ABC):
         """
         _check_total("epochs", total)
         self._begin(total)
-        if self._run.progress().epochs_completed < total:
+        done = self._run.progress().epochs_completed
+        self._say_if_done("epochs", total, done)
+        if done < total:
             self._checkpoints.require_writable()
         try:
             for epoch in range(self._run.progress().epochs_completed, total):
@@ -189,7 +192,7 @@ class TrainingLoop(abc.ABC):
         tracked = any(dataset is item for item in self._checkpoints.objects.values())
         data: Iterable[Batch] = dataset  # Where it is tracked, it is at its place already.
         if not tracked:
-            data = self._state.place(dataset, self._run.progress().epochs_completed, done)
+            data, done = self._state.place(dataset, self._run.progress().epochs_completed, done)
         length = None if tracked else _length(dataset)
         source = _Ahead(data, None if length is None else length - done, tracked=tracked)
         if self._epoch is not None:
@@ -228,6 +231,7 @@ class TrainingLoop(abc.ABC):
         done = self._run.progress().batches_completed
         if self._steps_done is not None and not done:
             done = self._steps_done
+        self._say_if_done("steps", total, done)
         if done < total:
             self._checkpoints.require_writable()
         try:
@@ -248,6 +252,18 @@ class TrainingLoop(abc.ABC):
             self._signals.end()
         self._state.train_ends(self._run.progress().logs)
         self._save_rest()
+
+    def _say_if_done(self, name: str, total: int, done: int) -> None:
+        ended = self._phase is not None and done == total
+        if done >= total > 0 and not ended and not self._state.stopped:
+            warn(
+                f"Nothing is left to train: the run of {self._checkpoints.directory!r} has {done} "
+                f"{name}, and `{name}({total})` counts those. Pass a larger number to train on. "
+                "For another run, pass `resume='never'` or a directory of its own; for a second "
+                "loop of the same program, a manager of its own with `phase=`.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     # The body of a batch or step.
 
@@ -441,18 +457,12 @@ class TrainingLoop(abc.ABC):
         self._checkpoints.tidy()
 
     def _unsaved(self) -> bool:
-        saved = self._checkpoints.kept.saved
         now = self._run.progress(self._counting_optimizer())
         if not now.trained:
             return False
-        if not saved:
-            return True
-        last = saved[-1].progress
-        return (now.epochs_completed, now.batches_completed, now.step) != (
-            last.epochs_completed,
-            last.batches_completed,
-            last.step,
-        )
+        saved = self._checkpoints.kept.saved
+        mine = [item.progress for item in saved if item.progress.run_id == now.run_id]
+        return not mine or now.place != mine[-1].place
 
     def log(self, **metrics: Any) -> None:
         """Note metrics; what is logged last in an epoch is the epoch's.

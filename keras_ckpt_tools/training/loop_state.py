@@ -19,6 +19,7 @@ from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import CALLBACKS, FIT, LOOP, RANDOM
 from keras_ckpt_tools.training.callback_states import CallbackStates
+from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
 from keras_ckpt_tools.training.fit_data import after, facts_of
 from keras_ckpt_tools.training.random_states import RandomStates
@@ -28,6 +29,13 @@ from keras_ckpt_tools.training.tracked import Adapter
 # How many iterators of a pipeline were made in this process. It is forgotten with the pipeline, so
 # a loop that makes its data anew in each epoch has none to make after a restart.
 _made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def _program_of(restored: Restored) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = {}
+    for name in (LOOP, FIT):
+        found = found or restored.beside.get(name, {}).get("program", {})
+    return found
 
 
 def _nothing() -> None:
@@ -63,12 +71,19 @@ class LoopState:
     Args:
         callbacks: Keras callbacks, which the loop drives.
         model: Whose callbacks they are, or `None`.
+        changes: What of the program is meant to differ from what was saved.
 
     Raises:
         ArgumentError: there are callbacks and no model.
     """
 
-    def __init__(self, callbacks: Iterable[keras.callbacks.Callback] | None, model: Any):
+    def __init__(
+        self,
+        callbacks: Iterable[keras.callbacks.Callback] | None,
+        model: Any,
+        changes: Changes | None = None,
+    ):
+        self._changes = changes or Changes()
         one = isinstance(callbacks, keras.callbacks.Callback)
         given = [callbacks] if one else list(callbacks or ())
         self._states = CallbackStates(given)
@@ -108,6 +123,7 @@ class LoopState:
         taken: dict[str, Any] = {
             RANDOM: self._random.get_state(),
             LOOP: {
+                "program": dict(self._changes.begun),
                 "iterators": made,
                 "stopped": bool(stopped_by),
                 "stopped by": stopped_by,
@@ -120,10 +136,20 @@ class LoopState:
             taken[CALLBACKS] = states
         return taken
 
+    def differences(self, restored: Restored) -> list[str]:
+        """Return in what this loop differs from the one that was saved, as sentences."""
+        changes = self._changes
+        changes.look_again()
+        changes.compare(_program_of(restored))
+        if not changes.may("callbacks"):
+            changes.said += self._states.differences(restored.beside.get(CALLBACKS, {}))
+        return changes.refused
+
     def resume(self, restored: Restored) -> None:
-        """Go on from what was restored."""
+        """Resume from what was restored."""
         self._restored = restored
-        self._states.tell_of_missing(restored.beside.get(CALLBACKS, {}))
+        self._changes.resume()
+        self._changes.warn()
         self._ended = None
         self._batch_has_begun = False
         self._has_begun_before = bool(restored.beside.get(LOOP, {}).get("begun"))
@@ -142,7 +168,9 @@ class LoopState:
         self._ended = epoch, logs
 
     def _put_back_random(self) -> None:
-        if self._restored is not None and RANDOM in self._restored.beside:
+        if self._restored is None or "seed" in self._changes.applied:
+            return
+        if RANDOM in self._restored.beside:
             self._random.set_state(self._restored.beside[RANDOM])
 
     def _put_back(self) -> None:
@@ -150,7 +178,7 @@ class LoopState:
         progress = self._restored.progress
         if CALLBACKS in self._restored.beside:
             self._states.set_state(
-                self._restored.beside[CALLBACKS],
+                self._states.fitting(self._restored.beside[CALLBACKS]),
                 progress.epochs_completed,
                 progress.batches_completed,
             )
@@ -243,8 +271,8 @@ class LoopState:
 
     # Data.
 
-    def place(self, dataset: Any, epoch: int, done: int) -> Any:
-        """Return the data of an epoch, without the batches that are done.
+    def place(self, dataset: Any, epoch: int, done: int) -> tuple[Any, int]:
+        """Return the data of an epoch, without the batches that are done, and how many those are.
 
         Args:
             dataset: What the loop iterates over.
@@ -252,9 +280,9 @@ class LoopState:
             done: How many batches of it are done.
         """
         if is_positioned(dataset):
-            self._compare(dataset)
+            done = self._compare(dataset, done)
             dataset.start(epoch, done)
-            return dataset
+            return dataset, done
         pipeline = isinstance(dataset, tf.data.Dataset)
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
@@ -265,9 +293,10 @@ class LoopState:
                 stacklevel=4,
             )
         self._make_earlier_iterators(dataset, replay)
-        return after(dataset, done)
+        return after(dataset, done), done
 
-    def _compare(self, dataset: Any) -> None:
+    def _compare(self, dataset: Any, done: int) -> int:
+        """Compare the data with those of the save; return how many batches are done of these."""
         expected, self._expected = self._expected, {}
         self._facts = {"batch size": getattr(dataset, "batch_size", None), **facts_of(dataset)}
         other = [
@@ -275,14 +304,25 @@ class LoopState:
             for name, value in self._facts.items()
             if name in expected and expected[name] != value
         ]
-        if other:
-            raise ResumeError(
-                f"The data are not those of the run that goes on: {'; '.join(other)}.",
-                received=f"dataset={dataset!r}",
-                remedy="Make them as they were when the run was saved, or begin another run, in a "
-                "directory of its own or with `resume='never'`.",
-                path="",
-            )
+        if not other:
+            return done
+        what = f"The data are not those of the run that goes on: {'; '.join(other)}."
+        if not done:
+            if not self._changes.may("data"):
+                warn(f"{what} Training goes on.", UserWarning, stacklevel=5)
+            return done
+        if self._changes.may("data"):
+            warn(f"{what} The epoch begins again from its first batch.", UserWarning, stacklevel=5)
+            return 0
+        raise ResumeError(
+            what,
+            received=f"dataset={dataset!r}",
+            remedy="Make them as they were when the run was saved. To begin the epoch again from "
+            "its first batch, with the weights that it has, pass `changed='data'`: the batches "
+            "that are done are trained on a second time. To begin another run, pass "
+            "`resume='never'`, or give it a directory of its own.",
+            path="",
+        )
 
     def _make_earlier_iterators(self, dataset: Any, replay: Replay) -> None:
         # The order of a seeded `shuffle` depends on how many iterators of it were made before.

@@ -21,8 +21,9 @@ from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.beside import CADENCE
+from keras_ckpt_tools.training.beside import CADENCE, LOOP
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.changes import Changes, check_changed
 from keras_ckpt_tools.training.checkpoints import (
     STOCK,
     Checkpoints,
@@ -36,6 +37,7 @@ from keras_ckpt_tools.training.loop import TrainingLoop
 from keras_ckpt_tools.training.loop_state import LoopState, is_over
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
+from keras_ckpt_tools.training.phases import check_phase
 from keras_ckpt_tools.training.run import Run, check_resume, join_run, optimizer_step
 from keras_ckpt_tools.training.tracked import adapt
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
@@ -61,6 +63,13 @@ class CheckpointManager(TrainingLoop):
         mode: `"min"`, `"max"`, or `"auto"` to infer it from the name of the metric.
         resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
             `"must"` raises where there is nothing.
+        phase: Name of this part of a program that has several loops, each with a manager of its
+            own, in one directory: only checkpoints of that name are resumed from. See
+            `docs/loops.md`.
+        changed: What of the program differs from when the checkpoint was written, and is meant to:
+            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
+            `"seed"`. Where it really differs, the program's own counts in place of what was saved.
+            `docs/resuming.md` lists what may differ without it, and what each costs.
         background: Whether files are written in a thread, while training goes on. What is saved is
             the state at the moment of the save. An error is raised at the next save, at `wait`, or
             when the loop ends.
@@ -129,6 +138,8 @@ class CheckpointManager(TrainingLoop):
         monitor: str | None = None,
         mode: Literal["auto", "min", "max"] = "auto",
         resume: Literal["auto", "never", "must"] = "auto",
+        phase: str | None = None,
+        changed: str | Iterable[str] = (),
         background: bool = False,
         format: Format = "h5",
         save_on_signal: SaveOnSignal = False,
@@ -143,6 +154,8 @@ class CheckpointManager(TrainingLoop):
         policy = policy_from(max_to_keep, keep)
         self._cadence = Cadence(save_freq)
         self._resume = check_resume(resume)
+        self._phase = check_phase(phase)
+        self._changes = Changes(check_changed(changed))
         self._mode = direction(monitor, mode)
         directory = check_directory(directory, "directory", to_write=False)
         self._announcer = Announcer(_log, directory, verbose, tensorboard)
@@ -156,11 +169,13 @@ class CheckpointManager(TrainingLoop):
             check_on_untracked(on_untracked),
             self._announcer,
             check_format(format),
+            self._changes,
         )
         if resume == "never":
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
-        self._state = LoopState(callbacks, _one_model(self._checkpoints.objects))
+        model = _one_model(self._checkpoints.objects)
+        self._state = LoopState(callbacks, model, self._changes)
         self._save_on_signal = bool(save_on_signal)
         self._signals = SignalWatch(save_on_signal, self._save_at_signal)
         self._restored = False
@@ -232,10 +247,13 @@ class CheckpointManager(TrainingLoop):
 
     def _take(self, *, over: bool = False) -> Commit:
         self._run.ensure_begun()
+        self._note_program()
         now = self._run.progress(self._counting_optimizer())
         best = self._best(self._checkpoints.kept.best_with(now))
         progress = dataclasses.replace(now, best=best or now.best)
         beside = self._state.take(over=over) | {CADENCE: self._cadence.get_state()}
+        if self._phase is not None:
+            beside[LOOP]["phase"] = {"name": self._phase}
         with self._announcer.bar("Saving"):
             commit = self._checkpoints.take(progress, beside, self._cadence.seen)
 
@@ -282,6 +300,7 @@ class CheckpointManager(TrainingLoop):
             NotBuiltError: a tracked object has no variables, and cannot be built from what is
                 known.
         """
+        self._note_program()
         with self._announcer.bar("Restoring"):
             restored = self._checkpoints.restore(local_path(path))
         return self._go_on(restored).progress
@@ -303,13 +322,25 @@ class CheckpointManager(TrainingLoop):
                 known.
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
+        self._note_program()
         with self._announcer.bar("Restoring"):
-            found = self._checkpoints.restore_newest()
+            found = self._checkpoints.restore_newest(self._state.differences, among=self._mine)
         self._restored = True
         if found is None:
             return None
         self._go_on(found)
         return found.path
+
+    def _note_program(self) -> None:
+        trained = self._run.progress().trained
+        self._changes.begin_once(self._counting_optimizer(), same=trained)
+
+    def _mine(self, saved: list[Saved]) -> list[Saved]:
+        """Return the checkpoints of the phase."""
+        if self._phase is None or not any(item.phase.get("name") for item in saved):
+            return saved
+        self._checkpoints.kept.expect_another_run()
+        return [item for item in saved if item.phase.get("name") == self._phase]
 
     def _go_on(self, restored: Restored) -> Restored:
         self._under_way = self._epoch = None
@@ -344,6 +375,7 @@ class CheckpointManager(TrainingLoop):
         return restored._replace(progress=progress)
 
     def _restore_once(self) -> None:
+        self._note_program()
         if self._restored or self._resume == "never":
             return
         if self.restore_or_initialize() is None and self._resume == "must":

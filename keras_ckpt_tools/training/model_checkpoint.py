@@ -13,6 +13,7 @@ import inspect
 import logging
 import math
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -60,6 +61,9 @@ from keras_ckpt_tools.training.untracked import (
 from keras_ckpt_tools.training.writing import Memory, check_directory, format_of, prepare_model
 
 _log = logging.getLogger(__name__)
+
+# Which model of this process was saved in which run.
+_trained: dict[str, weakref.ref[Any]] = {}
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -184,6 +188,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.min_delta: float = 0.0
         self.mode = mode if mode in ("min", "max") else "auto"
         self.best: float | None = initial_value_threshold
+        self._threshold = initial_value_threshold
         self.save_freq = save_freq
         self.on_missing_metric = on_missing_metric
         self._current_epoch = 0
@@ -210,7 +215,10 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
     def set_model(self, model: Any) -> None:
-        """Turn to a model, and let go of the one before."""
+        """Turn to a model, and let go of the one before: its best says nothing of this one's."""
+        if self.model is not None and self.model is not model:
+            self.best, self._best_epoch = self._threshold, None
+            self._candidate, self._recalled = None, False
         super().set_model(model)
         self._memory.turn_to(model)
 
@@ -285,6 +293,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 f"{self._cadence.epochs} epochs, and `every_n_epochs={self.every_n_epochs}`. Pass "
                 "a smaller number."
             )
+
+    def _this_model(self) -> Any:
+        return self.model
 
     def _run(self) -> Run:
         return run_of_callback(self)
@@ -399,6 +410,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         save = self._announcer.begins(progress)
         write = self._prepare(path, progress, note)
         self._candidate = best
+        _trained[progress.run_id] = weakref.ref(self.model)
 
         def commit() -> None:
             # Runs in the writer's thread: what it found out is taken up by `_settle`.
@@ -444,6 +456,14 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         """Take the best value from what an earlier process saved under this name."""
         run_id = self._run().progress().run_id
         for path, record in self._files.written():
+            other = record.progress.run_id
+            if other != run_id and _trained.get(other, self._this_model)() is not self.model:
+                self._warn_once(
+                    f"{path!r} holds another model that this process has trained: the best "
+                    f"{self.monitor} starts over, and this run replaces it. To keep one for each "
+                    "model, give each a path of its own."
+                )
+                continue
             best = record.progress.best
             if best is None or best.value is None:
                 continue

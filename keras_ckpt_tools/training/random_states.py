@@ -185,6 +185,12 @@ def _of_another_kind(name: str, found: Any, expected: Any) -> ArgumentError:
 # TensorFlow and Keras.
 
 
+def program_seed() -> Any:
+    """Return the seed that the program gave to Keras or TensorFlow as a whole, or `None`."""
+    seed = internals.global_state.get_global_attribute(internals.GLOBAL_SEED)
+    return _plain_seed(internals.eager_seed() if seed is None else seed)
+
+
 def _plain_seed(seed: Any) -> Any:
     # `tf.random.set_seed` takes NumPy's numbers and tensors too.
     return seed if seed is None else int(np.asarray(seed))

@@ -89,6 +89,13 @@ def replay_of_pipeline(dataset: Any) -> Replay:
     return Replay(counts_iterators=bool(shuffles), has_to_be_read=len(shuffles) > 1)
 
 
+def shuffles_of(adapter: Any) -> list[str]:
+    """Return the stages of a tf.data pipeline that shuffle, the last first."""
+    dataset = getattr(adapter, "_dataset", None)
+    names = [type(stage).__name__.lstrip("_") for stage in _stages(dataset)] if dataset else []
+    return [name for name in names if "Shuffle" in name]
+
+
 def _of_py_dataset(adapter: Any) -> Replay:
     kind = type(adapter.py_dataset)
     if adapter.shuffle:

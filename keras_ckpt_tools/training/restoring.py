@@ -7,27 +7,36 @@ what they had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError, RestoreError
 from keras_ckpt_tools.formats import state
-from keras_ckpt_tools.formats.comparison import Comparison, Needed, compare_source, misfit
+from keras_ckpt_tools.formats.comparison import (
+    OPTIMIZER_GROUP,
+    Comparison,
+    Needed,
+    compare_source,
+    misfit,
+)
 from keras_ckpt_tools.formats.finite import spoiled_in
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sorting import RAW, is_raw
+from keras_ckpt_tools.formats.state import to_numpy
 from keras_ckpt_tools.formats.stores import built_on
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.beside import is_beside
+from keras_ckpt_tools.training.changes import OPTIMIZER_REMEDY, Changes
 from keras_ckpt_tools.training.choosing import NotFinite
 from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
-from keras_ckpt_tools.training.tracked import Adapter, adapt
+from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, adapt
 
-_REMEDY = (
-    "Build what is tracked as it was when the run was saved; or begin another run, in a directory "
-    "of its own or with `resume='never'`."
+_REMEDY = "To begin another run, pass `resume='never'`, or give it a directory of its own."
+_MODEL_REMEDY = (
+    "Build the model as it was when the run was saved. To take only what fits out of the "
+    "checkpoint, call `kct.load_weights(model, path, strict=False)`, and begin another run."
 )
 
 
@@ -36,8 +45,10 @@ def restore_all(
     source: TensorSource,
     record: Record,
     differences: Sequence[str] = (),
+    changes: Changes | None = None,
     *,
     accept_nan: bool = True,
+    optimizers: bool = True,
 ) -> None:
     """Restore all tracked objects from an open checkpoint, or none.
 
@@ -46,6 +57,8 @@ def restore_all(
         source: The checkpoint.
         record: Its record.
         differences: What else does not fit, as sentences.
+        changes: What of the program is meant to differ.
+        optimizers: Whether optimizers are restored, too.
         accept_nan: Whether it may have NaN in its weights.
 
     Raises:
@@ -60,10 +73,24 @@ def restore_all(
     _check_names(adapters, source.path, record)
     _prepare(adapters, record, source)
     source = as_they_are_now(source, adapters, record)
+    changes = changes or Changes()
+    source = _with_rate_of(adapters, source, changes)
+    if not optimizers or "optimizer" in changes.applied:
+        adapters, source = _without_optimizers(adapters, source)
     compared = _compare(adapters, source, record)
+    if not compared.report and "optimizer" in changes.changed:
+        others, without = _without_optimizers(adapters, source)
+        again = _compare(others, without, record)
+        if again.report:
+            changes.applied.add("optimizer")
+            adapters, compared = others, again
     report = compared.report
     if not report or differences:
-        raise misfit(report, remedy=_REMEDY, differences=differences)
+        raise misfit(
+            report,
+            remedy=_remedy(adapters, source, record, report, changes.explained),
+            differences=differences,
+        )
     arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
     read = compared.read()
     if not accept_nan and (paths := spoiled_in(file, record)):
@@ -101,6 +128,92 @@ def _tell_of_raw(report: RestoreReport) -> None:
             UserWarning,
             stacklevel=6,
         )
+
+
+class _WithoutOptimizer(KerasAdapter):
+    """A model without its optimizer, and without the one that a loss scale wraps."""
+
+    def _skip(self) -> tuple[Any, ...]:
+        inner = getattr(self._elsewhere, "inner_optimizer", None)
+        return (self._elsewhere,) if inner is None else (self._elsewhere, inner)
+
+
+def _without_optimizers(
+    adapters: Sequence[Adapter], source: TensorSource
+) -> tuple[list[Adapter], TensorSource]:
+    """Leave the program's optimizers as they are."""
+    others: list[Adapter] = []
+    prefixes: list[str] = []
+    for adapter in adapters:
+        optimizer = getattr(adapter.target, "optimizer", None)
+        if adapter.kind == "optimizer":
+            prefixes.append(f"{adapter.name}/")
+            continue
+        if isinstance(adapter, KerasAdapter) and optimizer is not None:
+            prefixes.append(f"{adapter.name}/{OPTIMIZER_GROUP}")
+            others.append(_WithoutOptimizer(adapter.name, adapter.target, optimizer))
+            continue
+        others.append(adapter)
+    kept = {path: path for path in source.tensors if not path.startswith(tuple(prefixes))}
+    return others, Relabelled(source, kept)
+
+
+def _remedy(
+    adapters: Sequence[Adapter],
+    source: TensorSource,
+    record: Record,
+    report: RestoreReport,
+    explained: bool,
+) -> str:
+    if report:
+        return _REMEDY
+    others, without = _without_optimizers(adapters, source)
+    if _compare(others, without, record).report:
+        return _REMEDY if explained else f"{OPTIMIZER_REMEDY} {_REMEDY}"
+    return f"{_MODEL_REMEDY} {_REMEDY}"
+
+
+class _WithRate(Relabelled):
+    """The state of an optimizer whose learning rate was a schedule, for one with a variable."""
+
+    def __init__(self, source: TensorSource, paths: Mapping[str, str], own: Mapping[str, Any]):
+        super().__init__(source, paths)
+        self._own = {path: to_numpy(value) for path, value in own.items()}
+        self.tensors = {
+            **self.tensors,
+            **{p: TensorInfo(p, array.shape, array.dtype.name) for p, array in self._own.items()},
+        }
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, Any]:
+        wanted = list(paths)
+        found = super().read_all([path for path in wanted if path not in self._own])
+        return found | {path: self._own[path] for path in wanted if path in self._own}
+
+
+def _with_rate_of(
+    adapters: Sequence[Adapter], source: TensorSource, changes: Changes
+) -> TensorSource:
+    """Give the arrays of optimizers the numbers that they have with another kind of rate.
+
+    A learning rate that is no schedule is a variable, the second one.
+    """
+    kinds = changes.rate_kinds
+    for adapter in adapters if kinds else ():
+        if adapter.kind != "optimizer":
+            continue
+        prefix = f"{adapter.name}/vars/"
+        shift = 1 if kinds == (True, False) else -1
+        paths, own = {}, {}
+        for path in source.tensors:
+            number = path.removeprefix(prefix)
+            if not path.startswith(prefix) or number == "0":
+                paths[path] = path
+            elif shift == 1 or number != "1":
+                paths[f"{prefix}{int(number) + shift}"] = path
+        if shift == 1:
+            own[f"{prefix}1"] = adapter.target.learning_rate
+        source = _WithRate(source, paths, own)
+    return source
 
 
 def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None:

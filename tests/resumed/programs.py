@@ -212,6 +212,39 @@ def repeated(stage: Stage) -> dict[str, Any]:
     )
 
 
+def phases(stage: Stage) -> dict[str, Any]:
+    """Train a head, unfreeze the rest, compile again, train on: two calls of `fit()`."""
+    return _phases(stage, ("head", "fine-tune"))
+
+
+def counted_phases(stage: Stage) -> dict[str, Any]:
+    """The same without names."""
+    return _phases(stage, (None, None), delete_checkpoint=False)
+
+
+def _phases(stage: Stage, names: tuple[Any, Any], **arguments: Any) -> dict[str, Any]:
+    model = classifier()
+    frozen = model.layers[1]
+    data = kct.data.ArrayDataset(*stage.train, batch_size=BATCH_SIZE, shuffle=True, seed=5)
+    left: dict[str, Any] = {}
+    for number, name in enumerate(names):
+        frozen.trainable = bool(number)
+        rate = keras.optimizers.SGD(0.001, momentum=0.9) if number else keras.optimizers.Adam(0.01)
+        compiled(model, rate)
+        first = number * EPOCHS // 2
+        tell = Tell(lambda batch, logs, first=first: stage.report(batch + first * BATCHES, logs))
+        backup = kct.BackupAndRestore(
+            stage.path("backup"), phase=name, **arguments, **stage.arguments
+        )
+        history = model.fit(data, epochs=EPOCHS // 2, verbose=0, callbacks=[tell, backup])
+        left |= {
+            f"weights {number}": digest(model.weights),
+            f"optimizer {number}": digest(model.optimizer.variables),
+            f"history {number}": (history.history, history.epoch),
+        }
+    return left
+
+
 def executed_together(stage: Stage) -> dict[str, Any]:
     """Train four batches at a time; an epoch is no multiple of that."""
     data = tf.data.Dataset.from_tensor_slices(stage.train).shuffle(160, seed=5).batch(BATCH_SIZE)

@@ -25,6 +25,8 @@ CASES = {
     "fit, everything with state": Case(programs.everything, _ALL, 3),
     "fit, steps_per_epoch": Case(programs.repeated, _ALL, 3, background=True, signals=True),
     "fit, steps_per_execution": Case(programs.executed_together, _ALL, 4),
+    "fit, phases": Case(programs.phases, _ALL, 3),
+    "fit, phases without names": Case(programs.counted_phases, _ALL, 5),
     "GradientTape": Case(loops.tape_loop, _ALL, 3, signals=True),
     "GradientTape, saved by hand": Case(loops.saved_by_hand, _ALL, 4),
     "GAN": Case(loops.adversaries, _ALL, 2, background=True),

@@ -38,7 +38,8 @@ def test_a_message_goes_one_way(
     """With `verbose=1` it is printed, without it is logged: whoever hears both hears it once."""
     caplog.set_level(logging.INFO, "keras_ckpt_tools")
     train(backup(tmp_path, verbose=verbose, background=background))
-    train(backup(tmp_path, verbose=verbose, background=background), epochs=3)
+    again = backup(tmp_path, verbose=verbose, background=background, resume="must")
+    train(again, epochs=3)
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
     logged = [r.getMessage() for r in caplog.records if r.name.startswith("keras_ckpt_tools")]
     said, other = (printed, logged) if verbose else (logged, printed)

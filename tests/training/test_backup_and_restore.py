@@ -153,7 +153,7 @@ def test_the_checkpoint_before_a_damaged_one_is_taken(tmp_path: Path) -> None:
     newest = max(tmp_path.iterdir())
     newest.write_bytes(newest.read_bytes()[:-1])
     with pytest.warns(UserWarning, match=newest.name):
-        epochs = fit(small_model(), 4, kct.BackupAndRestore(tmp_path))
+        epochs = fit(small_model(), 4, kct.BackupAndRestore(tmp_path, resume="must"))
     assert epochs == [2, 3]
 
 
@@ -219,7 +219,7 @@ def test_an_unbuilt_model_is_built_by_fit(tmp_path: Path) -> None:
     backup = kct.BackupAndRestore(tmp_path, delete_checkpoint=False)
     fit(make(), 2, backup)
     model = make()
-    assert fit(model, 3, kct.BackupAndRestore(tmp_path)) == [2]
+    assert fit(model, 3, kct.BackupAndRestore(tmp_path, resume="must")) == [2]
     assert int(np.asarray(model.optimizer.iterations)) == 12
 
 

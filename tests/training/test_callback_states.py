@@ -346,23 +346,21 @@ def test_what_the_checkpoint_has_and_the_call_lacks_is_named() -> None:
     """What is new begins now, and what has no state of its own may come and go."""
     saved = begun(Plain(), Plain(), Own(), keras.callbacks.TerminateOnNaN())
     here = CallbackStates([Plain(), keras.callbacks.EarlyStopping(), keras.callbacks.History()])
-    with pytest.warns(UserWarning, match="not used") as caught:
-        here.tell_of_missing(saved.get_state())
-    (message,) = (str(one.message) for one in caught)
-    assert "'Plain_2', and no such callback" in message
-    assert "'Own', and no such callback" in message
-    saved.tell_of_missing(saved.get_state())
+    assert here.differences(saved.get_state()) == [
+        "the state of the callback 'Plain_2' is left: this call does not carry it",
+        "the state of the callback 'Own' is left: this call does not carry it",
+    ]
+    assert saved.differences(saved.get_state()) == []
 
 
 def test_a_callback_that_gives_its_state_in_another_way_is_named() -> None:
     """It was given `get_state` after the run was saved; its own state stays as it is."""
     saved = begun(Plain()).get_state()
-    other = type("Plain", (Own,), {})()
-    states = CallbackStates([other])
-    with pytest.warns(UserWarning, match="'Plain' gives its state in another way"):
-        states.tell_of_missing(saved)
-    states.set_state(saved, 1, 0)
-    assert other.secret == 1
+    other = type("Plain", (Own,), {})
+    here = CallbackStates([other()])
+    (sentence,) = here.differences(saved)
+    assert "'Plain' begins anew" in sentence
+    assert here.fitting(saved) == {}
 
 
 class Refuses(keras.callbacks.Callback):

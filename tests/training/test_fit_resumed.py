@@ -175,6 +175,7 @@ def test_all_that_does_not_fit_is_in_one_error(tmp_path: Path) -> None:
     for part in ("(4, 3)", "(4, 5)", "batches of the dataset: expected 4, found 2"):
         assert part in message
     assert "batch size: expected 4, found 8" in message
+    assert "changed='data'" in message
     assert all(map(np.array_equal, before, model.get_weights()))
 
 

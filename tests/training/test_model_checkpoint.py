@@ -168,9 +168,9 @@ def test_a_resumed_run_counts_the_files_before_it(checkpoint: Make, tmp_path: Pa
     stranger = tmp_path / "99.keras"
     constant_model(1.0).save(stranger)
     backups = tmp_path / "backups"
-    for epochs in (3, 5):
+    for epochs, resume in ((3, "auto"), (5, "must")):
         model = small_model()
-        backup = kct.BackupAndRestore(backups, delete_checkpoint=False)
+        backup = kct.BackupAndRestore(backups, delete_checkpoint=False, resume=resume)
         keep = checkpoint("{epoch}.keras", model, monitor="none", max_to_keep=2)
         model.fit(*small_data(), epochs=epochs, verbose=0, callbacks=[keep, backup])
     assert names_in(tmp_path) == ["4.keras", "5.keras", "99.keras", "backups"]

@@ -121,7 +121,7 @@ def test_our_own_checkpoints_come_first(backup: Path) -> None:
     """From the first save on, the backup of stock Keras has done its part."""
     with pytest.warns(UserWarning, match="Goes on with epoch 3"):
         fit(small_model(), kct.BackupAndRestore(backup, delete_checkpoint=False), epochs=3)
-    history = fit(small_model(), kct.BackupAndRestore(backup), epochs=4)
+    history = fit(small_model(), kct.BackupAndRestore(backup, resume="must"), epochs=4)
     assert history.epoch == [2, 3]
 
 

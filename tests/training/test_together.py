@@ -143,6 +143,7 @@ def test_a_callback_leaves_files_of_another_pattern_alone(tmp_path: Path) -> Non
         return kct.ModelCheckpoint(tmp_path / "{epoch}.keras", monitor="none", max_to_keep=1)
 
     _model().fit(X, Y, epochs=2, verbose=0, callbacks=[backup, best, each()])
+    backup.resume = "must"
     _model().fit(X, Y, epochs=3, verbose=0, callbacks=[backup, each()])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["3.keras", "backup", "best.keras"]
 

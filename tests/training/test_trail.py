@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 from programs import small_data, small_model
 
@@ -49,6 +50,13 @@ def test_each_save_leaves_a_trail(background: bool, tmp_path: Path) -> None:
         assert all(t <= b for (_, t), (_, b) in zip(took, blocked, strict=True))
 
 
+class Killed(keras.callbacks.Callback):
+    """Be gone before anybody hears that training has ended."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        raise KeyboardInterrupt
+
+
 def test_a_run_that_goes_on_has_no_step_twice(tmp_path: Path) -> None:
     """What a killed run saved after what was resumed from is void in the trail, too."""
 
@@ -58,7 +66,8 @@ def test_a_run_that_goes_on_has_no_step_twice(tmp_path: Path) -> None:
         )
         return [saver, kct.BackupAndRestore(tmp_path / "b", delete_checkpoint=False, save_freq=3)]
 
-    train(callbacks(), epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        train([Killed(), *callbacks()], epochs=4)
     train(callbacks(), epochs=5)  # Goes on after step 6 of 8, as if it had been killed.
     folder = tmp_path / "logs" / "saves" / "a.keras"
     assert len(list(folder.iterdir())) == 2

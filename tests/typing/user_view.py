@@ -104,6 +104,7 @@ def callbacks(model: Any) -> None:
     backup = kct.BackupAndRestore(
         Path("backup"), save_freq=timedelta(minutes=10), callbacks=[best], resume="must", verbose=1
     )
+    kct.BackupAndRestore("runs", phase="fine-tune", changed=("data", "learning_rate"))
     kct.ModelCheckpoint(Path("{epoch}.keras"), save_freq=100, tensorboard=Path("logs"))
     model.fit(callbacks=[best, backup])
 

@@ -1,0 +1,220 @@
+"""What a program may change between two starts of a run: restored + program -> *verdict*.
+
+One of three things happens with each difference. What is harmless where it is found (another batch
+size at the beginning of an epoch) is said in a warning, and the run goes on. What would make the
+result another one than the user may expect is refused, and the message names the argument that goes
+on all the same, and what that costs. What is named in that argument, `changed=`, is meant: if it
+really differs, the program's own counts in place of what was saved.
+
+To tell, a checkpoint records the values with which the run was begun. A learning rate that a
+callback has lowered since is no change of the program; another number in `compile()` is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.formats.state import to_numpy
+from keras_ckpt_tools.showing.messages import warn
+from keras_ckpt_tools.training import random_states
+
+CHANGEABLE = ("data", "learning_rate", "optimizer", "metrics", "callbacks", "seed")
+
+
+def check_changed(changed: Any) -> frozenset[str]:
+    """Return the argument `changed` as a set, if it names what may change.
+
+    Raises:
+        ArgumentError: it does not.
+
+    >>> sorted(check_changed(("data", "seed"))), sorted(check_changed("optimizer"))
+    (['data', 'seed'], ['optimizer'])
+    """
+    given = (changed,) if isinstance(changed, str) else changed
+    names = tuple(given) if isinstance(given, Iterable) else (given,)
+    if all(isinstance(name, str) and name in CHANGEABLE for name in names):
+        return frozenset(names)
+    raise ArgumentError(
+        "`changed` names what of the program differs from when the checkpoint was written.",
+        received=f"changed={changed!r}",
+        remedy=f"Pass one or more of {', '.join(map(repr, CHANGEABLE))}.",
+    )
+
+
+def begun_with(optimizer: Any) -> dict[str, Any]:
+    """Return the values that a program begins a run with, as JSON."""
+    values: dict[str, Any] = {"seed": random_states.program_seed()}
+    if optimizer is not None:
+        values["optimizer"] = type(_inner(optimizer)).__name__
+        values["learning_rate"] = learning_rate_of(optimizer)
+    return values
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def learning_rate_of(optimizer: Any) -> float | str | None:
+    """Return the learning rate: a number, or the text of a schedule.
+
+    >>> learning_rate_of(keras.optimizers.SGD(0.5))
+    0.5
+    """
+    rate = getattr(_inner(optimizer), "_learning_rate", None)
+    if rate is None:
+        return None
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        try:
+            config = json.dumps(rate.get_config(), default=str, sort_keys=True)
+        except NotImplementedError:
+            config = ""
+        return f"{type(rate).__name__}({config})"
+    if hasattr(rate, "dtype"):
+        return float(to_numpy(rate))
+    return str(getattr(rate, "__qualname__", type(rate).__name__))
+
+
+class Changes:
+    """The differences between a program and the run that it resumes.
+
+    Args:
+        changed: What is meant to differ.
+
+    Attributes:
+        begun: The values with which the run was begun, for the next checkpoint.
+        refused: Why the run is not resumed, as sentences.
+        said: What to warn of, as sentences.
+        applied: What of `changed` really differs: there the program's own counts.
+        explained: Whether `refused` says what to do about the optimizer.
+    """
+
+    def __init__(self, changed: frozenset[str] = frozenset()):
+        self.changed = changed
+        self.begin(None, same=False)
+        self._noted = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Changes:
+        # Tuners copy callbacks; what one run was compared with stays with it.
+        return Changes(self.changed)
+
+    def begin_once(self, optimizer: Any, *, same: bool) -> None:
+        """Note the program's values, unless that was done with this optimizer; see `begin`."""
+        if self._optimizer is not optimizer or not self._noted:
+            self.begin(optimizer, same=same)
+        self._same = same
+
+    def begin(self, optimizer: Any, *, same: bool) -> None:
+        """Note the program's values, before anything is restored.
+
+        Args:
+            optimizer: The optimizer, or `None`.
+            same: Whether the same objects were trained before: then their values are no longer
+                those that the program gave them.
+        """
+        self._optimizer = optimizer
+        self._same, self._noted = same, True
+        self.begun = begun_with(optimizer)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Forget what was compared: another checkpoint is tried."""
+        self.refused: list[str] = []
+        self.said: list[str] = []
+        self.applied: set[str] = set()
+        self.explained = False
+        self._kept: dict[str, Any] = {}
+
+    def may(self, what: str) -> bool:
+        """Return whether something is meant to differ, and note that it does."""
+        if what in self.changed:
+            self.applied.add(what)
+        return what in self.changed
+
+    def compare(self, begun: Mapping[str, Any]) -> None:
+        """Compare the program's values with those that the run was begun with."""
+        here = self.begun
+        self._kept = dict(begun)
+        if begun.get("optimizer") and here.get("optimizer"):
+            self._compare_optimizers(begun, here)
+        if "seed" in begun and begun["seed"] != here["seed"] and not self.may("seed"):
+            self.said.append(
+                f"the global seed was {begun['seed']} when the run began, and is {here['seed']} "
+                "now: the random generators of the checkpoint count. To draw from the program's, "
+                "pass `changed='seed'`"
+            )
+
+    def _compare_optimizers(self, begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        if begun["optimizer"] != here["optimizer"]:
+            if not self.may("optimizer"):
+                self.explained = True
+                self.refused.append(
+                    f"optimizer: expected {begun['optimizer']}, found {here['optimizer']}. "
+                    f"{OPTIMIZER_REMEDY}"
+                )
+            return
+        before, now = begun.get("learning_rate"), here.get("learning_rate")
+        if before == now or (self._same and "learning_rate" not in self.changed):
+            return
+        if isinstance(before, str) != isinstance(now, str) and "learning_rate" not in self.changed:
+            if not self.may("optimizer"):
+                self.explained = True
+                self.refused.append(
+                    f"learning rate: expected {_shown(before)}, found {_shown(now)}. Pass "
+                    "`changed='learning_rate'` to train on with the program's, at the same step."
+                )
+        elif not self.may("learning_rate"):
+            counts = "the program's schedule counts from here on"
+            if not isinstance(now, str):
+                counts = "that of the checkpoint counts"
+            self.said.append(
+                f"the learning rate was {_shown(before)} when the run began, and the program has "
+                f"{_shown(now)} now: {counts}. "
+                + (
+                    "To say that this is meant, "
+                    if isinstance(now, str)
+                    else "To train on with the program's, "
+                )
+                + "pass `changed='learning_rate'`"
+            )
+
+    def warn(self) -> None:
+        """Say what differs, after a restore."""
+        if self.said:
+            warn(
+                "The program is not the one that was saved; training goes on. "
+                + "; ".join(sentence.rstrip(".") for sentence in self.said)
+                + ".",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    @property
+    def rate_kinds(self) -> tuple[bool, bool] | None:
+        """Whether the learning rate was a schedule, and is one now, if that differs."""
+        before, now = self._kept.get("learning_rate"), self.begun.get("learning_rate")
+        kinds = isinstance(before, str), isinstance(now, str)
+        return kinds if "learning_rate" in self.applied and kinds[0] != kinds[1] else None
+
+    def resume(self) -> None:
+        """Let the program's own count where it is meant to, after a restore."""
+        rate = self.begun.get("learning_rate")
+        if "learning_rate" in self.applied and isinstance(rate, float):
+            _inner(self._optimizer).learning_rate = rate
+        applied = self.applied | ({"learning_rate"} if "optimizer" in self.applied else set())
+        # What the user was only told of, he is told of again at the next restart.
+        self.begun |= {name: each for name, each in self._kept.items() if name not in applied}
+
+
+OPTIMIZER_REMEDY = (
+    "Pass `changed='optimizer'` to train on with the program's: its momenta and its count of steps "
+    "begin anew."
+)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}" if value is not None else "none"
