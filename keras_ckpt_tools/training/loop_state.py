@@ -62,7 +62,7 @@ def is_over(restored: Restored) -> bool:
     if known is None and progress.epochs_completed:
         steps, rest = divmod(progress.step - progress.batches_completed, progress.epochs_completed)
         known = None if rest else steps
-    return progress.batches_completed == known
+    return bool(progress.batches_completed == known)
 
 
 class LoopState:

@@ -10,6 +10,7 @@ from there on. No pickle: a file is data, and never code.
 from __future__ import annotations
 
 import collections
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -115,8 +116,7 @@ def _from_torch(tensor: Any) -> np.ndarray[Any, Any]:
 
 
 def _to_torch(name: str, array: np.ndarray[Any, Any]) -> Any:
-    import torch
-
+    torch = importlib.import_module("torch")  # Its object is tracked, so it is there.
     dtype = getattr(torch, name.removeprefix("torch."), None)
     tensor = torch.from_numpy(np.array(array))
     return tensor.to(dtype) if isinstance(dtype, torch.dtype) else tensor
