@@ -382,7 +382,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             # So that a restart from here on knows that the phase before has ended.
             self._begins_phase = False
             self._run().epoch_begins(epoch)
-            self._save_model(in_epoch=False)
+            self._back_up(in_epoch=False)
 
     def _begin(self) -> Checkpoints:
         if self.model.optimizer is not None and is_whole(self.model):
@@ -517,7 +517,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         gone = self.delete_checkpoint and self.phase is None
         newest = self._newest_at(now)
         if newest is None and not gone and now.trained:
-            self._save_model(in_epoch=False)
+            self._back_up(in_epoch=False)
         self._checkpoints.tidy()
         phases.ended(now, newest if gone else None)
         if self.delete_checkpoint:

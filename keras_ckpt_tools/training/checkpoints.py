@@ -150,6 +150,7 @@ class Checkpoints:
             CommitError: the directory may not be written to.
         """
         check_directory(self.directory, "directory")
+
     def next_path(self) -> str:
         """Return the path of the checkpoint that is saved next."""
         return checkpoint_path(self.directory, self._next_number())
@@ -433,7 +434,6 @@ class Checkpoints:
             return self.restore(path, differences, accept_nan=accept_nan, optimizers=optimizers)
 
         chosen = choose_newest(self.directory, attempt, candidates)
-        )
         self.kept.found(chosen.saved)
         passed = [f"{path}: {why}" for path, why in chosen.passed]
         if chosen.result is not None:

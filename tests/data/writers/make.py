@@ -3,8 +3,7 @@
     KERAS_BACKEND=jax python make.py
 
 makes `keras-3.15.1-jax.zip`: `<kind>.keras`, `<kind>.h5`, `<kind>.weights.h5`, and `outputs.json`
-with what each model predicted, and which kinds or formats this Keras cannot write. The archives were
-made with Keras 2.15.0, 3.0.5, 3.3.3, 3.6.0, 3.8.0, 3.10.0 and 3.15.1 on TensorFlow, and 3.15.1 on
+with what each model predicted, and what this Keras cannot write. The archives were made with Keras 2.15.0, 3.0.5, 3.3.3, 3.6.0, 3.8.0, 3.10.0 and 3.15.1 on TensorFlow, and 3.15.1 on
 JAX and torch. They are never made anew.
 """
 
@@ -64,7 +63,6 @@ def main() -> None:
                     continue
                 archive.write(path, path.name)
         archive.writestr("outputs.json", json.dumps(said, indent=1))
-    print(target.name, target.stat().st_size, json.dumps(said["not_written"], indent=1))
 
 
 if __name__ == "__main__":
