@@ -3,8 +3,9 @@
     KERAS_BACKEND=jax python make.py
 
 makes `keras-3.15.1-jax.zip`: `<kind>.keras`, `<kind>.h5`, `<kind>.weights.h5`, and `outputs.json`
-with what each model predicted, and what this Keras cannot write. The archives were made with Keras 2.15.0, 3.0.5, 3.3.3, 3.6.0, 3.8.0, 3.10.0 and 3.15.1 on TensorFlow, and 3.15.1 on
-JAX and torch. They are never made anew.
+with what each model predicted, and what this Keras cannot write. The archives were made with Keras
+2.15.0, 3.0.5, 3.3.3, 3.6.0, 3.8.0, 3.10.0 and 3.15.1 on TensorFlow, and with 3.15.1 on JAX and
+torch. They are never made anew.
 """
 
 from __future__ import annotations
