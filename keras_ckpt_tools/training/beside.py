@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.formats.record_check import check_progress
 from keras_ckpt_tools.formats.tensor_source import SourceView, TensorSource
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
@@ -117,9 +118,26 @@ def _are_names(value: Any, progress: TrainingProgress) -> bool:
 
 def _are_facts(value: Any, progress: TrainingProgress) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(name, str) and (number is None or isinstance(number, int))
-        for name, number in value.items()
+        fact is None or isinstance(fact, (int, float, str)) for fact in value.values()
     )
+
+
+def _is_program(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, dict) and _is_count_or_none(value.get("seed"), progress)
+
+
+def _is_phase(value: Any, progress: TrainingProgress) -> bool:
+    if not isinstance(value, dict):
+        return False
+    texts = [value[key] for key in ("name", "program") if value.get(key) is not None]
+    counts = [value[key] for key in ("number", "model") if value.get(key) is not None]
+    earlier = value.get("earlier", {})
+    try:
+        for ended in earlier.values():
+            check_progress(TrainingProgress.from_json(ended))
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        return False
+    return all(isinstance(text, str) for text in texts) and all(map(_is_count, counts))
 
 
 def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
@@ -135,6 +153,10 @@ _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
         "replayable": _is_flag,
         "stopped": _is_flag,
         "stopped by": _are_names,
+        "over": _is_flag,
+        "program": _is_program,
+        "epochs": _is_count_or_none,
+        "phase": _is_phase,
     },
     CADENCE: {"last_batch": _is_count_or_none, "batches": lambda value, _: _is_count(value)},
     LOOP: {
@@ -144,5 +166,9 @@ _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
         "stopped": _is_flag,
         "stopped by": _are_names,
         "data": _are_facts,
+        "over": _is_flag,
+        "begun": _is_flag,
+        "program": _is_program,
+        "phase": _is_phase,
     },
 }

@@ -90,6 +90,7 @@ ANSWERS = {
     "os.fstat": "of an open file; an error is that of the save or load",
     "os.stat": "an error is that of the save or load",
     "os.lstat": "an error is that of the save or load",
+    "os.readlink": "an error is that of the load",
     "os.listdir": "without it no checkpoint has a number: an error",
     "os.pread": "an error is that of the load",
     "os.preadv": "`os.pread` instead",
