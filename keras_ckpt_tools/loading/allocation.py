@@ -32,7 +32,7 @@ _SYMBOLIC = 2_000
 _counting = threading.RLock()
 
 
-# What NumPy takes for a character; and the bytes of an array that a character of the words may take.
+# Bytes of a character in an array of text, and of such an array for each character of the words.
 _CHARACTER = 4
 _PADDED = 64
 

@@ -109,8 +109,9 @@ def _called_by(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     function, arguments = config.get("function"), config.get("arguments")
     name = function.get("config") if isinstance(function, dict) else function
     kind = _FUNCTIONS.get(name) if isinstance(name, str) else None
-    given = arguments if isinstance(arguments, dict) else {}
-    return kind or "Lambda", {**given, "name": config.get("name")}
+    if kind is None or not isinstance(arguments, dict):
+        return "Lambda", config
+    return kind, {**arguments, "name": config.get("name")}
 
 
 def _size(value: Any) -> int:

@@ -285,7 +285,8 @@ _layer("compile-config-of-an-initializer", "The same beside an initializer.",
 _layer("surplus-key", "A stranger's class under a key that Keras has not.",
        {**dense(), "surplus": {"deep": [[_OBJECT]]}})  # fmt: skip
 _layer("type-without-config", "`TypeSpec` as the legacy dialect has it.",
-       dense(units={"class_name": "TypeSpec", "type_spec": "kct>Scale", "serialized": []}))  # fmt: skip
+       dense(units={"class_name": "TypeSpec", "type_spec": "kct>Scale", "serialized": []}),
+       )  # fmt: skip
 
 for _name, _what, _class in (
     ("escapes", "A class whose name moves the cursor of a terminal.", "Scale\x1b[2J\x1b[1;1H"),

@@ -6,8 +6,8 @@ next goes to a new process. `stock` jobs call `keras.models.load_model` in place
 
 What is watched of each call, beside what it raises: whether the payload was imported or called, new
 files anywhere around, temporary files that stay, commands and connections (by Python's audit
-events), the process's state of Keras, the seconds, and the memory above what it had. Of the seconds,
-those do not count in which this process was ready and another one had the processor.
+events), the process's state of Keras, the seconds, and the memory above what it had. Seconds in
+which this process waits for a processor that others have do not count.
 """
 
 from __future__ import annotations

@@ -187,7 +187,9 @@ def test_nothing_is_computed_on_constants(kind, module, arguments, forge, names)
     refused(path, names, "'e' is called with no tensor", DamagedArtefactError)
 
 
-@pytest.mark.parametrize("dtype", ["object", "S1000000000", "str", ["S9"], {"names": ["a"]}, 7, None])
+@pytest.mark.parametrize(
+    "dtype", ["object", "S1000000000", "str", ["S9"], {"names": ["a"]}, 7, None]
+)
 def test_constants_are_numbers(dtype, forge, chain, layer, names):
     """An element that is an object or a string takes any amount of memory."""
     value = {"class_name": "__numpy__", "config": {"value": [1], "dtype": dtype}}

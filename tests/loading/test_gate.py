@@ -183,7 +183,7 @@ def test_a_layer_does_not_open_the_path_that_a_config_gives(name, forge, chain, 
     """The words of any file would become part of the model, and of what it answers."""
     _, error = refuse(forge(chain(layer(name, name="words", vocabulary="/etc/passwd"))), names)
     assert error.untrusted == ("path:/etc/passwd",)
-    assert "trusted=['path:/etc/passwd']" in str(error)
+    assert 'trusted=["path:/etc/passwd"]' in str(error)
 
 
 def test_a_path_can_be_trusted_by_its_name(forge, chain, layer, names, tmp_path):
