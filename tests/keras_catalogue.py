@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import warnings
 from typing import Any
 
@@ -26,12 +27,13 @@ GROUPS: dict[str, tuple[Any, type]] = {
     "regularizers": (keras.regularizers, keras.regularizers.Regularizer),
     "constraints": (keras.constraints, keras.constraints.Constraint),
     "policies": (keras.dtype_policies, keras.dtype_policies.DTypePolicy),
+    "quantizers": (keras.quantizers, keras.quantizers.Quantizer),
 }
 
 ABSTRACT = frozenset(
     {
         *("Layer", "Wrapper", "RNN", "Loss", "Metric", "Optimizer", "LearningRateSchedule"),
-        *("Initializer", "Regularizer", "Constraint"),
+        *("Initializer", "Regularizer", "Constraint", "Quantizer"),
         # They hold code of other frameworks.
         *("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper"),
         # Their inner ones are what the others here are, and Keras makes no default of them.
@@ -49,12 +51,13 @@ _ARGUMENTS: dict[str, Any] = {
     "recall": 0.5, "precision": 0.5, "specificity": 0.5, "sensitivity": 0.5, "decay_steps": 10,
     "initial_learning_rate": 0.1, "first_decay_steps": 10, "decay_rate": 0.5, "boundaries": [5],
     "values": [0.1, 0.01], "batch_shape": (None, 4), "bin_boundaries": [0.0, 1.0],
+    "vocabulary": ["a", "b"], "axis": -1,
 }  # fmt: skip
 _MODES = {"AWQDTypePolicy": "awq/4/32", "GPTQDTypePolicy": "gptq/4/32",
           "Int4DTypePolicy": "int4/32", "QuantizedDTypePolicy": "int8",
           "QuantizedFloat8DTypePolicy": "float8"}  # fmt: skip
 _OPTIONAL = {"InputLayer": ("batch_shape",), "CategoryEncoding": ("num_tokens",),
-             "Discretization": ("bin_boundaries",)}  # fmt: skip
+             "Discretization": ("bin_boundaries",), "StringLookup": ("vocabulary",)}  # fmt: skip
 
 
 @functools.cache
@@ -77,7 +80,9 @@ def make(kind: type) -> Any:
     """Return an object of a class of Keras'."""
     name = kind.__name__
     if name == "Lambda":
-        return keras.layers.Lambda(keras.activations.relu)
+        return keras.layers.Lambda(keras.activations.relu, arguments={"negative_slope": 0.1})
+    if name == "DTypePolicyMap":
+        return kind(policy_map={"dense": keras.DTypePolicy("float32")})
     inner: dict[str, Any] = {
         "layer": lambda: keras.layers.LSTM(2) if name == "Bidirectional" else keras.layers.Dense(2),
         "cells": lambda: [keras.layers.LSTMCell(2)],
@@ -102,7 +107,7 @@ def make(kind: type) -> Any:
 
 @functools.cache
 def configs() -> dict[str, dict[str, Any]]:
-    """Return the config of one object of every class, by group and name."""
+    """Return the config of one object of every class, by group and name, as a file holds it."""
     found: dict[str, dict[str, Any]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -111,4 +116,4 @@ def configs() -> dict[str, dict[str, Any]]:
                 name: keras.saving.serialize_keras_object(make(kind))
                 for name, kind in kinds.items()
             }
-    return found
+    return dict(json.loads(json.dumps(found)))

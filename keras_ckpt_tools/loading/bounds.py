@@ -38,6 +38,7 @@ _LOOKUP = {"num_oov_indices": 10_000_000}
 _NUMBERS: dict[str, dict[str, int]] = {
     "AUC": _THRESHOLDS,
     "ArraySplit": _OUTPUTS,
+    "Diff": {"n": 1_000},
     "Dsplit": _OUTPUTS,
     "Hsplit": _OUTPUTS,
     "IntegerLookup": _LOOKUP,
@@ -53,6 +54,9 @@ _NUMBERS: dict[str, dict[str, int]] = {
     "Unstack": _OUTPUTS,
     "Vsplit": _OUTPUTS,
 }
+# A `Lambda` layer may call the functions of those, with its own arguments.
+_FUNCTIONS = {kind.lower(): kind for kind in ("Diff", "Dsplit", "Hsplit", "Split", "Unstack")}
+_FUNCTIONS |= {"array_split": "ArraySplit", "vsplit": "Vsplit"}
 # Texts that are part of others (the path of each variable), or that Keras parses.
 _TEXTS = tuple((key, LONGEST_NAME) for key in ("name", "equation", "pattern", "subscripts"))
 # The mappings whose keys, and the lists whose items, are patterns.
@@ -78,6 +82,8 @@ def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
         config, kind = node.get("config"), node.get("class_name")
         if not isinstance(config, dict) or not isinstance(kind, str) or not _of_keras(node):
             continue
+        if kind == "Lambda":
+            kind, config = _called_by(config)
         name = config.get("name")
         longest = max(longest, len(name) if isinstance(name, str) else 0)
         for key, most in (*_TEXTS, *_NUMBERS.get(kind, {}).items()):
@@ -94,8 +100,18 @@ def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _of_keras(node: Mapping[str, Any]) -> bool:
-    module, stated = node.get("module"), node.get("registered_name")
-    return stated in (None, node["class_name"]) and str(module or "keras").startswith("keras")
+    module, stated = node.get("module"), node.get("registered_name") or node["class_name"]
+    return stated == node["class_name"] and str(module or "keras").startswith("keras")
+
+
+def _called_by(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the operation that a `Lambda` layer calls, and the arguments that it gives to it."""
+    function, arguments = config.get("function"), config.get("arguments")
+    name = function.get("config") if isinstance(function, dict) else function
+    kind = _FUNCTIONS.get(name) if isinstance(name, str) else None
+    if kind is None or not isinstance(arguments, dict):
+        return "Lambda", config
+    return kind, {**arguments, "name": config.get("name")}
 
 
 def _size(value: Any) -> int:

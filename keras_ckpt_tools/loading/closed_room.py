@@ -35,6 +35,7 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ObjectsNotFoundError
 from keras_ckpt_tools.loading.configs import is_class_of_keras, is_function_of_keras, strings_of
 from keras_ckpt_tools.loading.resolve import CODE_LAYERS
+from keras_ckpt_tools.showing.messages import literal
 
 __all__ = ["POINTS", "Allowed", "closed_room"]
 
@@ -187,7 +188,8 @@ class _Lock:
             )
         else:
             where = "by code that runs while the model is built"
-            remedy = f"Allow it with `trusted=[{name!r}]`, or make it there without its config."
+            trusted = f"trusted=[{literal(name)}]"
+            remedy = f"Allow it with `{trusted}`, or make it there without its config."
         self.refusal = ObjectsNotFoundError(
             f"The file needs 1 object that cannot be used: {what} {name!r}, {where}. It was not "
             "imported, built or run.",

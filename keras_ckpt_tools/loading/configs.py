@@ -62,6 +62,7 @@ _LONGEST_STEP = 100
 _VALUES = frozenset(
     {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
 )
+_ARRAYS = ("__numpy__", "__tensor__")
 _NO_OBJECTS = _VALUES | {"function", "__lambda__", "__typespec__"}
 _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
 # Names in a node that are judged with it, once it is certain that they are names.
@@ -253,7 +254,7 @@ class _Walker:
             module = value.get("module")
             self.needs.append(Need(where, "class", name, spec, module, part, node=value))
         else:
-            _require_plain_dtype(value["config"], where)
+            _require_plain_dtype(value["config"], where, class_name in _ARRAYS)
         self.members(value, where, part, around, judged)
 
     def members(
@@ -384,10 +385,11 @@ def _require_arguments(config: Any, where: str) -> None:
         raise MalformedConfigError(f"the compile config at {where} is no mapping of arguments")
 
 
-def _require_plain_dtype(config: Any, where: str) -> None:
-    # A dtype such as "S1000000000" makes a gigabyte of each element.
+def _require_plain_dtype(config: Any, where: str, needed: bool) -> None:
+    # A dtype such as "S1000000000" makes a gigabyte of each element. Without one, NumPy chooses a
+    # type in which each text takes as much as the longest.
     dtype = config.get("dtype") if isinstance(config, dict) else None
-    if dtype is not None and not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
+    if (needed or dtype is not None) and not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
         raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {str(dtype)[:40]!r}")
 
 

@@ -310,8 +310,10 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
         _SECONDS + _SECONDS_A_LAYER * layers_in(mappings(plan.config)) + held / _BYTES_A_SECOND
     )
     default = seconds * (_OF_THE_USER if plan.objects else 1)
+    room = room_for(source).max_bytes
+    limit = "max_bytes" if room == source.limits.max_bytes else "config_bytes"
     with (
-        counted_variables(source.path, held, room_for(source).max_bytes),
+        counted_variables(source.path, held, room, limit),
         clock_for(source.path, wish.max_seconds, default) as clock,
         sequential_models_built_once(),
     ):

@@ -262,6 +262,44 @@ _config("call-lambda", "Bytecode as argument of a call.",
         lambda folder: _functional(mask=_lambda(folder)["config"]["function"]))  # fmt: skip
 
 
+# A key that Keras looks at beside an object, where no object is that is compiled.
+_OBJECT = node("Scale", PAYLOAD)
+for _name, _what, _value in (
+    ("a-list", "a list", [_OBJECT]),
+    ("an-object", "an object of its own", _OBJECT),
+    ("a-lambda", "bytecode", {"class_name": "__lambda__", "config": {"value": ["4wAAAA==", 0, 0]}}),
+    ("text", "text", f"{PAYLOAD}>Scale"),
+):
+    _config(f"compile-config-is-{_name}", f"A compile config that is {_what}.",
+            {**sequential(), "compile_config": _value}, "mapping of arguments")  # fmt: skip
+_COMPILED = {"compile_config": {"optimizer": _OBJECT}}
+_config("compile-config-of-a-call", "A stranger's class as a compile config in a call's arguments.",
+        _functional(mask={"compile_config": _OBJECT}))  # fmt: skip
+_layer("compile-config-of-a-lambda", "The same in the arguments of a `Lambda` layer.",
+       node("Lambda", name="l", function=function("relu", "keras.activations"),
+            arguments={"compile_config": _OBJECT}))  # fmt: skip
+_layer("compile-config-of-a-dtype", "The same under a surplus key of a dtype policy.",
+       dense(dtype={**node("DTypePolicy", "keras", name="float32"), **_COMPILED}))  # fmt: skip
+_layer("compile-config-of-an-initializer", "The same beside an initializer.",
+       dense(kernel_initializer={**node("Zeros", "keras.initializers"), **_COMPILED}))  # fmt: skip
+_layer("surplus-key", "A stranger's class under a key that Keras has not.",
+       {**dense(), "surplus": {"deep": [[_OBJECT]]}})  # fmt: skip
+_layer("type-without-config", "`TypeSpec` as the legacy dialect has it.",
+       dense(units={"class_name": "TypeSpec", "type_spec": "kct>Scale", "serialized": []}),
+       )  # fmt: skip
+
+for _name, _what, _class in (
+    ("escapes", "A class whose name moves the cursor of a terminal.", "Scale\x1b[2J\x1b[1;1H"),
+    ("bidirectional", "A class whose name is shown backwards.", "Scale\u202eelacS"),
+    ("lines", "A class whose name has lines of its own.", "Scale\u2028it is safe\r\nall is well"),
+    ("quotes", "A class whose name ends the code that would be suggested.",
+     'Scale"]); open("marker", "w"); ([" '),
+    ("markup", "A class whose name is HTML and marks of `rich`.",
+     "<script>open('marker')</script>[link=file:///etc]x[/link]"),
+):  # fmt: skip
+    _layer(f"name-with-{_name}", _what, node(f"kct>{_class}", None))
+
+
 def _dangling() -> dict[str, Any]:
     config = _functional()
     config["config"]["output_layers"] = [["nowhere", 0, 0]]

@@ -6,7 +6,8 @@ next goes to a new process. `stock` jobs call `keras.models.load_model` in place
 
 What is watched of each call, beside what it raises: whether the payload was imported or called, new
 files anywhere around, temporary files that stay, commands and connections (by Python's audit
-events), the process's state of Keras, the seconds, and the memory above what it had.
+events), the process's state of Keras, the seconds, and the memory above what it had. Seconds in
+which this process waits for a processor that others have do not count.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Watch:
         before, state = _files(folder), _state_of_keras()
         self.events.clear()
         _reset_peak()
-        memory, started = _memory("VmRSS"), time.perf_counter()
+        memory, started = _memory("VmRSS"), time.perf_counter() - _delayed()
         self.active = True
         try:
             answer = call()
@@ -57,7 +58,7 @@ class Watch:
             answer = _describe(error)
         finally:
             self.active = False
-        answer["seconds"] = round(time.perf_counter() - started, 3)
+        answer["seconds"] = round(time.perf_counter() - _delayed() - started, 3)
         answer["megabytes"] = max(0, _memory("VmHWM") - memory) >> 10
         answer["child_megabytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
         answer["noticed"] = [
@@ -123,6 +124,14 @@ def _state_of_keras() -> dict[str, Any]:
         "registered objects": sorted(tables.GLOBAL_CUSTOM_OBJECTS),
         "registered names": sorted(tables.GLOBAL_CUSTOM_NAMES.values()),
     }
+
+
+def _delayed() -> float:
+    """Return the seconds that this thread has waited for a processor, where the kernel counts."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _memory(key: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import xxhash
 from hostile.parts import (
     METADATA,
@@ -182,6 +183,9 @@ for _name, _what, _edit in (
     ("record-is-a-list", "A record that is a list.", lambda r: b"[]"),
     ("record-is-deep", "A record nested 4,000 deep.", lambda r: b'{"a":' * 900 + b"1" + b"}" * 900),
     ("record-is-no-json", "A record that is no JSON.", lambda r: b"\xff{"),
+    ("progress-says-it-twice", "A record that has two numbers of completed epochs.",
+     lambda r: json.dumps(r)[:-1].encode()
+     + b', "progress": {"epochs_completed": 2, "epochs_completed": 77}}'),
     ("record-has-two-keys", "A record that names its tensors twice.",
      lambda r: json.dumps(r)[:-1].encode() + b', "tensors": []}'),
 ):  # fmt: skip
@@ -248,3 +252,32 @@ def sealed_anew(folder: Path) -> Path:
 def record_in_a_foreign_zip(folder: Path) -> Path:
     """Weights with a record of ours that lies about its tensors, in an archive without a seal."""
     return archive(folder, data=our_weights(_tensor(digest="0" * 32)))
+
+
+def _exchanged(*names: str) -> Edit:
+    def edit(record: dict[str, Any]) -> None:
+        first, second = record["tensors"][0], record["tensors"][2]
+        for name in names:
+            first[name], second[name] = second[name], first[name]
+
+    return edit
+
+
+def _exchanging(name: str, what: str, edit: Edit) -> None:
+    def make(folder: Path) -> Path:
+        layers = [{**dense(4), "config": {"name": name, "units": 4}} for name in ("dense", "last")]
+        values = {
+            f"layers/{layer}/vars/{index}": np.full((4, 4)[index:], number, "float32")
+            for number, layer in enumerate(("dense", "dense_1"))
+            for index in (0, 1)
+        }
+        data = our_weights(edit, values=values)
+        return written(folder / "model.keras", our_archive(data, sequential(*layers)))
+
+    hostile("record", "structure disagree", inspected=False, name=name, what=what)(make)
+
+
+_exchanging("offsets-exchanged", "A record that has the places of two tensors exchanged.",
+            _exchanged("offset", "digest"))  # fmt: skip
+_exchanging("paths-exchanged", "A record that has the names of two tensors exchanged.",
+            _exchanged("path"))  # fmt: skip

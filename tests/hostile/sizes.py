@@ -8,6 +8,7 @@ from typing import Any
 from hostile.parts import (
     archive,
     dense,
+    function,
     h5_model,
     hostile,
     legacy,
@@ -32,7 +33,7 @@ def _wrapped(levels: int) -> dict[str, Any]:
 
 
 # Nothing of that size is built: the estimate stops at the layer, or the weights are not there.
-_AT_LOAD = ("tokens", "upsampling", "not-in-the-file", "pieces-of-the-input")
+_AT_LOAD = ("tokens", "upsampling", "not-in-the-file", "pieces-of-the-input", "long-word")
 
 
 def _model(name: str, what: str, config: Any, values: Any = None, says: str = _SAYS) -> None:
@@ -174,7 +175,8 @@ for _name, _what, _config in (
     ("thresholds", "A metric of 10**9 thresholds.", _metric("AUC", num_thresholds=10**9)),
     ("classes", "A metric of 10**9 classes.", _metric("MeanIoU", num_classes=10**9)),
     ("ngrams", "N-grams of up to 10**9 words.",
-     sequential(node("TextVectorization", name="t", ngrams=10**9), shape=(1,), dtype="string")),
+     sequential(node("TextVectorization", name="t", ngrams=10**9, standardize=None, split=None),
+                shape=(1,), dtype="string")),
     ("unstacked", "A tensor in 10**9 pieces.",
      _graph(_called(node("Unstack", f"{_OPS}.core", name="u", num=10**9, axis=1), _output("in")))),
     ("split", "A tensor in 10**9 sections.",
@@ -193,10 +195,52 @@ for _name, _what, _config in (
     ("backwards", "A graph of 4,000 layers, listed backwards.", _backwards(4000)),
     ("runaway-pattern", "A dtype policy for layers that match `(a+)+b`.",
      sequential(node("Dense", name="a" * 60, units=2, dtype=_policies("(a+)+b")))),
+    ("lambda-unstack", "A `Lambda` layer that unstacks into 10**9 tensors.",
+     sequential(node("Lambda", name="l", function=function("unstack", "keras.ops"),
+                     arguments={"num": 10**9}))),
+    ("lambda-diff", "A `Lambda` layer that takes 10**9 differences, one after another.",
+     sequential(node("Lambda", name="l", function=function("diff", "keras.ops"),
+                     arguments={"n": 10**9, "axis": 1}))),
+    ("no-dtype", "A constant of texts without a dtype: NumPy makes all as long as the longest.",
+     sequential(node("Dense", name="dense", units={
+         "class_name": "__numpy__", "config": {"value": ["x" * 10**6, *"ab" * 500],
+                                               "dtype": None}}))),
+    ("runaway-of-an-optimizer", "An optimizer that leaves out layers that match `(x+x+)+y`.",
+     {**sequential(node("Dense", name="x" * 60, units=2)), "compile_config": {
+         "optimizer": node("Muon", "keras.optimizers", exclude_layers=["(x+x+)+y"])}}),
     ("long-name", "A layer whose name has a megabyte: each variable's path has it again.",
      sequential(node("Dense", name="a" * 10**6, units=2))),
 ):  # fmt: skip
     _model(_name, _what, _config, says=_STEPS)
+
+_WORDS = ["x" * 10**6, *(f"w{number}" for number in range(3000))]
+_model(
+    "long-word",
+    "A vocabulary with one word of a megabyte: NumPy makes 3,000 others as long.",
+    sequential(node("StringLookup", name="k", vocabulary=_WORDS), shape=(1,), dtype="string"),
+    {},
+    "longest word",
+)
+
+
+@hostile("size", "longest word", inspected=False)
+def long_word_in_assets(folder: Path) -> Path:
+    """The same in the file of a vocabulary."""
+    layer = node("StringLookup", name="k")
+    words = "\n".join(["[UNK]", *_WORDS]).encode()
+    config = sequential(layer, shape=(1,), dtype="string")
+    vocabulary = {"assets/layers/string_lookup/vocabulary.txt": words}
+    return archive(folder, config, weights({}), **vocabulary)
+
+
+@hostile("size", "thresholds")
+def h5_unnamed_thresholds(folder: Path) -> Path:
+    """The metric of 10**9 thresholds in an `.h5` file, under an empty registered name."""
+    metric = {"class_name": "AUC", "config": {"num_thresholds": 10**9}, "registered_name": ""}
+    training = {"loss": "mse", "metrics": [metric],
+                "optimizer_config": {"class_name": "SGD", "config": {}}}  # fmt: skip
+    return written(folder / "model.h5", h5_model(None, training))
+
 
 _model(
     "pieces-of-the-input",

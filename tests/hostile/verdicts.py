@@ -17,6 +17,8 @@ def harmless(artefact: Artefact, call: str, answer: Mapping[str, Any]) -> None:
     where = f"{artefact.name}, {call}: {answer}"
     assert answer["outcome"] not in ("died", "hung"), where
     assert answer["ours"], where
+    message = answer.get("message", "")
+    assert all(c.isprintable() or c == "\n" for c in message), f"{where} is not escaped"
     assert not answer["noticed"], where
     assert not answer.get("leaked"), where
     assert answer["seconds"] < SECONDS, where

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from hostile.parts import PAYLOAD, hostile, members, node, sequential, weights, written, zipped
@@ -266,3 +267,53 @@ def seal_without_record(folder: Path) -> Path:
     """A comment that claims our seal, on an archive that has no record of ours."""
     comment = b"keras_ckpt_tools:1:" + b"0" * 32
     return written(folder / "model.keras", raw_zip(plain(members()), comment=comment))
+
+
+def _with_zip64(edit: Callable[[list[int], list[int]], None]) -> Callable[[Path], Path]:
+    """Return a function that writes an archive with both end records, changed as `edit` does."""
+
+    def make(folder: Path) -> Path:
+        data = raw_zip(plain(members()))
+        body, (_, _, _, _, count, length, offset, _) = data[:-22], _END.unpack(data[-22:])
+        large, small = [count, count, length, offset], [0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF]
+        edit(large, small)
+        record = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, *large)
+        locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(body), 1)
+        end = _END.pack(b"PK\5\6", 0, 0, *small, 0)
+        return written(folder / "model.keras", body + record + locator + end)
+
+    return make
+
+
+_END = struct.Struct("<4s4H2IH")
+
+
+def _mark_within(large: list[int], small: list[int]) -> None:
+    small[2] = int.from_bytes(b"PK\5\6", "little")
+
+
+def _other_table(large: list[int], small: list[int]) -> None:
+    small[:] = [1, 1, 60, 0]
+
+
+def _endless_table(large: list[int], small: list[int]) -> None:
+    large[2] = 1 << 40
+
+
+for _name, _what, _edit in (
+    ("zip64-mark-in-the-end", "An end record with the mark of an end in it.", _mark_within),
+    ("zip64-other-table", "Two end records that name two tables of contents.", _other_table),
+    ("zip64-endless-table", "A table of contents of a terabyte, by the large end record.",
+     _endless_table),
+):  # fmt: skip
+    hostile("zip", f"end|table|{_DAMAGED}", weights=True, name=_name, what=_what)(
+        _with_zip64(_edit)
+    )
+
+
+@hostile("zip", _BOMB, loads=True)
+def many_bombs_in_assets(folder: Path) -> Path:
+    """A thousand assets that no layer asks for, each of which unpacks to a thousand times."""
+    packed = bomb(1)
+    names = [f"assets/{index}.txt".encode() for index in range(1000)]
+    return _archive(folder, *(Member(name, **packed) for name in names))

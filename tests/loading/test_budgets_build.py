@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+import zipfile
 
 import keras
 import numpy as np
@@ -14,9 +15,9 @@ import pytest
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError, OverBudgetError
 from keras_ckpt_tools.loading import deadline
-from keras_ckpt_tools.loading.bounds import pattern_steps
+from keras_ckpt_tools.loading.bounds import check_bounds, pattern_steps
 from keras_ckpt_tools.loading.built_once import sequential_models_built_once
-from keras_ckpt_tools.loading.estimate import MOST_STEPS, steps
+from keras_ckpt_tools.loading.estimate import MOST_STEPS, mappings, steps
 
 
 def node(kind, module="keras.layers", **arguments):
@@ -113,7 +114,55 @@ def test_symbolic_tensors_are_counted(forge, names):
     path = forge(graph(split, out="s", batch_shape=[None, 10**9]))
     with pytest.raises(OverBudgetError, match="building its model takes 268,") as caught:
         kct.safe_load_model(path, registry=names)
+    assert caught.value.limit == "config_bytes"
+    with pytest.raises(OverBudgetError) as caught:
+        kct.safe_load_model(path, registry=names, max_bytes=10**7)
     assert caught.value.limit == "max_bytes"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("unstack", {"num": 10**8}),
+        ("split", {"indices_or_sections": 10**8}),
+        ("array_split", {"indices_or_sections": 10**8}),
+        ("diff", {"n": 10**8}),
+    ],
+)
+def test_functions_of_keras_in_a_lambda_have_the_bounds_of_the_operation(
+    function, arguments, forge, chain, layer, names
+):
+    """With the arguments that the layer gives to them."""
+    called = {"module": "keras.ops", "class_name": "function", "config": function,
+              "registered_name": function}  # fmt: skip
+    path = forge(chain(layer("Lambda", function=called, arguments=arguments)))
+    refused(path, names, "has, as its")
+
+
+def test_an_empty_registered_name_hides_nothing_from_the_bounds(forge, chain, layer, names):
+    """Keras takes it for none, where a config names no module."""
+    metric = {"class_name": "AUC", "config": {"num_thresholds": 10**9}, "registered_name": ""}
+    layers = chain(layer("TextVectorization", ngrams=10**9))
+    layers["config"]["layers"][-1]["registered_name"] = ""
+    found = mappings({**chain(layer("Dense", units=1)), "compile_config": {"metrics": [metric]}})
+    for configs in (found, mappings(layers)):
+        with pytest.raises(OverBudgetError, match="has, as its"):
+            check_bounds("model.h5", configs)
+
+
+WORDS = ["x" * 1_000_000, *(f"w{number}" for number in range(500))]
+
+
+@pytest.mark.parametrize("place", ["vocabulary", "assets"])
+def test_one_long_word_does_not_make_all_others_as_long(place, forge, chain, layer, names):
+    """NumPy makes an array of a vocabulary: of 500 words it would take two gigabytes here."""
+    path = forge(chain(layer("StringLookup", **{} if place == "assets" else {place: WORDS})))
+    if place == "assets":
+        with zipfile.ZipFile(path, "a") as archive:
+            member = "assets/layers/string_lookup/vocabulary.txt"
+            archive.writestr(member, "\n".join(["[UNK]", *WORDS]))
+    with pytest.raises(OverBudgetError, match="longest word"):
+        kct.safe_load_model(path, registry=names)
 
 
 CONSTANT = {"class_name": "__tensor__", "config": {"value": [[1.0]], "dtype": "float32"}}
@@ -138,7 +187,9 @@ def test_nothing_is_computed_on_constants(kind, module, arguments, forge, names)
     refused(path, names, "'e' is called with no tensor", DamagedArtefactError)
 
 
-@pytest.mark.parametrize("dtype", ["object", "S1000000000", "str", ["S9"], {"names": ["a"]}, 7])
+@pytest.mark.parametrize(
+    "dtype", ["object", "S1000000000", "str", ["S9"], {"names": ["a"]}, 7, None]
+)
 def test_constants_are_numbers(dtype, forge, chain, layer, names):
     """An element that is an object or a string takes any amount of memory."""
     value = {"class_name": "__numpy__", "config": {"value": [1], "dtype": dtype}}

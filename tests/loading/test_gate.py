@@ -183,7 +183,7 @@ def test_a_layer_does_not_open_the_path_that_a_config_gives(name, forge, chain, 
     """The words of any file would become part of the model, and of what it answers."""
     _, error = refuse(forge(chain(layer(name, name="words", vocabulary="/etc/passwd"))), names)
     assert error.untrusted == ("path:/etc/passwd",)
-    assert "trusted=['path:/etc/passwd']" in str(error)
+    assert 'trusted=["path:/etc/passwd"]' in str(error)
 
 
 def test_a_path_can_be_trusted_by_its_name(forge, chain, layer, names, tmp_path):
@@ -362,8 +362,14 @@ def test_an_argument_called_compile_config_is_an_argument(compiled, forge, chain
 def test_a_text_that_is_a_name_in_kerass_registry_is_listed(forge, chain, layer, names):
     """Keras would put the object in its place, wherever it stands."""
     keras.saving.register_keras_serializable("other")(Tell)
-    node = {**layer("Dense", units=1), "inbound_nodes": [{"kwargs": {"x": ["other>Tell"]}}]}
-    _, error = refuse(forge(chain(node)), names)
+    history = {"shape": [None, 4], "dtype": "float32", "keras_history": ["in", 0, 0]}
+    given = {"class_name": "__keras_tensor__", "config": history}
+
+    def called_with(text):
+        nodes = [{"args": [given], "kwargs": {"x": [text]}}]
+        return {**layer("Dense", units=1), "inbound_nodes": nodes}
+
+    _, error = refuse(forge(chain(called_with("other>Tell"))), names)
     assert error.untrusted == ("other>Tell",)
-    text = {**layer("Dense", units=1), "inbound_nodes": [{"kwargs": {"x": ["nobody>Tell"]}}]}
+    text = called_with("nobody>Tell")
     assert kct.inspect(forge(chain(text)), registry=names)
