@@ -122,6 +122,35 @@ def _are_facts(value: Any, progress: TrainingProgress) -> bool:
     )
 
 
+def _are_values(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and (one is None or isinstance(one, (str, int, float)))
+        for name, one in value.items()
+    )
+
+
+def _is_phase(value: Any, progress: TrainingProgress) -> bool:
+    # Its name and its numbers are looked at where they are read; see `phases`.
+    earlier = value.get("earlier", {}) if isinstance(value, dict) else None
+    return isinstance(earlier, dict) and all(map(_is_ended_phase, earlier.values()))
+
+
+def _is_ended_phase(value: Any) -> bool:
+    if not isinstance(value, dict) or not _is_count(value.get("epochs_completed", 0)):
+        return False
+    history, epochs = value.get("history", {}), value.get("history_epochs", {})
+    return (
+        isinstance(history, dict)
+        and isinstance(epochs, dict)
+        and all(
+            isinstance(found, list)
+            and len(found) == len(epochs.get(name, ()))
+            and all(map(_is_count, epochs[name]))
+            for name, found in history.items()
+        )
+    )
+
+
 def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
     return value is None or _is_count(value)
 
@@ -130,9 +159,13 @@ def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
 # or a few, in each epoch; a restart makes them again, so their number is time.
 _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
     FIT: {
-        "data": _are_facts,
+        "data": _are_values,
         "first epoch": lambda value, progress: _is_count(value, progress.epochs_completed),
         "replayable": _is_flag,
+        "over": _is_flag,
+        "program": _are_values,
+        "phase": _is_phase,
+        "epochs": _is_count_or_none,
         "stopped": _is_flag,
         "stopped by": _are_names,
     },
@@ -144,5 +177,9 @@ _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
         "stopped": _is_flag,
         "stopped by": _are_names,
         "data": _are_facts,
+        "over": _is_flag,
+        "begun": _is_flag,
+        "program": _are_values,
+        "phase": _is_phase,
     },
 }

@@ -102,7 +102,7 @@ def _smallest_float(adapter: Adapter) -> list[Any]:
 def _held(variable: Any) -> Any:
     value = variable_of(variable)
     if isinstance(value, tf.Variable):
-        return value.read_value()
+        return value.value()  # Half the time of `read_value`, and this is for each batch.
     # Arrays of JAX cannot be changed; those of PyTorch can, and are copied where they are.
     return value.detach().clone() if hasattr(value, "detach") else value
 
