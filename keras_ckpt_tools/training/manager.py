@@ -348,7 +348,8 @@ class CheckpointManager(TrainingLoop):
         self._due = False
         self._run.resume(restored.progress)
         fit, loop = (restored.beside.get(name, {}) for name in (FIT, LOOP))
-        if over := is_over(restored.progress, fit, loop):
+        self._ended_at_restart = over = is_over(restored.progress, fit, loop)
+        if over:
             restored = self._end_of_epoch(restored)
         self._announcer.goes_on(restored.path, restored.progress)
         self._state.resume(restored)
