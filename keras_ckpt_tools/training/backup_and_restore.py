@@ -445,13 +445,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if self._over:
             return
         self._over = True
-        now, steps = self._progress(), self._steps()
-        done = now.batches_completed
-        stopped = bool(getattr(self.model, "stop_training", False))
-        self._left = stopped and done > 0 and (not steps or done < steps)
+        self._left = bool(getattr(self.model, "stop_training", False)) and self._is_inside()
         if self._left:
             self._save_pending()
-            if self._newest_at(now) is None:
+            if self._newest_at(self._progress()) is None:
                 self._save_in_epoch()
         elif self._pending is not None:
             self._pending, self._due = None, True
@@ -471,6 +468,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _steps(self) -> int:
         """Return how many batches an epoch has; 0 where that is not known."""
         return int(self._state.steps or (self.params or {}).get("steps") or 0)
+
+    def _is_inside(self) -> bool:
+        """Return whether some batches of the epoch are done, and not all, as far as is known."""
+        done, steps = self._run().progress().batches_completed, self._steps()
+        return done > 0 and (not steps or done < steps)
 
     def _progress(self) -> TrainingProgress:
         return self._run().progress(getattr(self.model, "optimizer", None))
