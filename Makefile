@@ -48,7 +48,7 @@ test-oldest: $(OLDEST)/.installed
 	@$(OLDEST)/bin/python $(PYTEST)
 
 torture: $(VENV)/.installed
-	@KCT_TORTURE=1 $(BIN)/python -m pytest -q tests/torture
+	@KCT_TORTURE=1 $(BIN)/python -m pytest -q tests/torture tests/training/test_phases.py tests/training/test_changes.py
 
 fuzz: $(VENV)/.installed
 	@KCT_FUZZ=$${KCT_FUZZ:-1000000} KCT_FUZZ_SEED=$${KCT_FUZZ_SEED:-$$(date +%s)} \

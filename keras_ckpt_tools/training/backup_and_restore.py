@@ -212,7 +212,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             phases.starts_over()
         self._batch = 0
         self._due = self._over = self._left = False
-        self._pending = None
+        self._pending = self._before_validation = None
         self._past = False
         self._changes.begin(self.model.optimizer, same=again)
         if phases.put_back(checkpoints.next_path()):
@@ -245,7 +245,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             choice = phases.choose(saved, self.resume)
             return choice.saved
 
-        among(checkpoints.kept.saved)
+        among(checkpoints.kept.saved)  # What follows from it is needed before the restore, too.
         if choice.warning:
             warn(choice.warning, UserWarning, stacklevel=3)
             checkpoints.kept.expect_another_run()
@@ -274,8 +274,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if of_later:
             ended = phases.earlier.get(str(phase.number), {})
             progress = TrainingProgress.from_json({**ended, "run_id": progress.run_id})
-            found = found._replace(progress=progress, beside={})
-        self._state.resume(found)
+            found = found._replace(beside={})
+        # Of an epoch that was left, nothing is done here.
+        done = dataclasses.replace(progress, batches_completed=0)
+        self._state.resume(found._replace(progress=done))
         self._run().resume(progress)
         epochs = self._epochs()
         self.model._initial_epoch = epochs
@@ -413,6 +415,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by batches or by the clock."""
+        if self._signals.received:
+            self._pending = None  # The state after this batch is saved now, and time is short.
         self._save_pending()
         begun, self._begun = self._begun, None
         batch = last_of_execution(self, batch, begun)
@@ -420,11 +424,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._last_logs = logs
         self._due = self._should_save_on_batch(batch) or self._due
         if self._signals.received:
-            self._save_in_epoch()
+            steps = self._steps()
+            self._save_in_epoch(over=bool(steps) and batch + 1 >= steps)
         elif self._due:
             # After the last batch, a save belongs to the end of the epoch. Where it is not known
             # which one that is, it is written when the next one has been trained on.
-            steps = self._state.steps or (self.params or {}).get("steps")
+            steps = self._steps()
             if not steps and self._told_first:
                 self._pending = self._take_in_epoch()
             elif not steps or batch + 1 < steps:
@@ -440,13 +445,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if self._over:
             return
         self._over = True
-        done = self._run().progress().batches_completed
-        steps = self._state.steps or (self.params or {}).get("steps")
-        stopped = bool(getattr(self.model, "stop_training", False))
-        self._left = stopped and done > 0 and (not steps or done < steps)
+        self._left = bool(getattr(self.model, "stop_training", False)) and self._is_inside()
         if self._left:
             self._save_pending()
-            if self._due or self._cadence.epoch_ends():
+            if self._newest_at(self._progress()) is None:
                 self._save_in_epoch()
         elif self._pending is not None:
             self._pending, self._due = None, True
@@ -456,19 +458,31 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if pending is not None:
             self._back_up(in_epoch=True, taken=pending)
 
-    def _save_in_epoch(self) -> None:
-        self._back_up(in_epoch=True, taken=self._take_in_epoch())
+    def _save_in_epoch(self, *, over: bool = False) -> None:
+        self._back_up(in_epoch=True, taken=self._take_in_epoch(over=over))
 
-    def _take_in_epoch(self) -> Commit:
+    def _take_in_epoch(self, *, over: bool = False) -> Commit:
         self._run().note(plain_logs(self._last_logs))
-        return self._take(in_epoch=True)
+        return self._take(in_epoch=True, over=over)
+
+    def _steps(self) -> int:
+        """Return how many batches an epoch has; 0 where that is not known."""
+        return int(self._state.steps or (self.params or {}).get("steps") or 0)
+
+    def _is_inside(self) -> bool:
+        """Return whether some batches of the epoch are done, and not all, as far as is known."""
+        done, steps = self._run().progress().batches_completed, self._steps()
+        return done > 0 and (not steps or done < steps)
+
+    def _progress(self) -> TrainingProgress:
+        return self._run().progress(getattr(self.model, "optimizer", None))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Note the state after the last batch, for a signal in the validation."""
+        self._before_validation = None
         if self.save_on_signal and self._checkpoints is not None:
             if self._run().progress().batches_completed:
-                self._run().note(plain_logs(self._last_logs))
-                self._before_validation = self._take(in_epoch=True, over=not self._left)
+                self._before_validation = self._take_in_epoch(over=not self._left)
             self._save_in_validation()
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -488,7 +502,6 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
-        self._pending = None
         self._run().epoch_ends(epoch, plain_logs(logs), left=self._left)
         due = self._cadence.epoch_ends(epoch + 1) or self._due or self._signals.received
         if due and not self._left:
@@ -508,11 +521,13 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if self._checkpoints is None:
             return
         self._checkpoints.wait()
-        phases, now = self._phases(), self._run().progress(getattr(self.model, "optimizer", None))
+        phases, now = self._phases(), self._progress()
         if self._past:
             # What is there now belongs to the later phase.
             phases.ended(now, None)
             phases.leaves(self._checkpoints.kept.saved)
+            self._checkpoints.close()
+            self._state.forget()
             return
         gone = self.delete_checkpoint and self.phase is None
         newest = self._newest_at(now)
@@ -526,6 +541,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
         phases.leaves(self._checkpoints.kept.saved)
+        self._state.forget()
 
     def _newest_at(self, now: TrainingProgress) -> str | None:
         """Return the run's newest checkpoint, if that is where the run is."""
@@ -560,7 +576,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """Take the state of now; return what saves it."""
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
-        progress = self._run().progress(getattr(self.model, "optimizer", None))
+        progress = self._progress()
         beside = self._state.take(self.model, in_epoch=in_epoch, over=over)
         phases = self._phases()
         if phases.phase is None:

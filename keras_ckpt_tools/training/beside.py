@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_ckpt_tools.formats.record_check import check_progress
 from keras_ckpt_tools.formats.tensor_source import SourceView, TensorSource
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
@@ -118,26 +117,38 @@ def _are_names(value: Any, progress: TrainingProgress) -> bool:
 
 def _are_facts(value: Any, progress: TrainingProgress) -> bool:
     return isinstance(value, dict) and all(
-        fact is None or isinstance(fact, (int, float, str)) for fact in value.values()
+        isinstance(name, str) and (number is None or isinstance(number, int))
+        for name, number in value.items()
     )
 
 
-def _is_program(value: Any, progress: TrainingProgress) -> bool:
-    return isinstance(value, dict) and _is_count_or_none(value.get("seed"), progress)
+def _are_values(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and (one is None or isinstance(one, (str, int, float)))
+        for name, one in value.items()
+    )
 
 
 def _is_phase(value: Any, progress: TrainingProgress) -> bool:
-    if not isinstance(value, dict):
+    # Its name and its numbers are looked at where they are read; see `phases`.
+    earlier = value.get("earlier", {}) if isinstance(value, dict) else None
+    return isinstance(earlier, dict) and all(map(_is_ended_phase, earlier.values()))
+
+
+def _is_ended_phase(value: Any) -> bool:
+    if not isinstance(value, dict) or not _is_count(value.get("epochs_completed", 0)):
         return False
-    texts = [value[key] for key in ("name", "program") if value.get(key) is not None]
-    counts = [value[key] for key in ("number", "model") if value.get(key) is not None]
-    earlier = value.get("earlier", {})
-    try:
-        for ended in earlier.values():
-            check_progress(TrainingProgress.from_json(ended))
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-        return False
-    return all(isinstance(text, str) for text in texts) and all(map(_is_count, counts))
+    history, epochs = value.get("history", {}), value.get("history_epochs", {})
+    return (
+        isinstance(history, dict)
+        and isinstance(epochs, dict)
+        and all(
+            isinstance(found, list)
+            and len(found) == len(epochs.get(name, ()))
+            and all(map(_is_count, epochs[name]))
+            for name, found in history.items()
+        )
+    )
 
 
 def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
@@ -148,15 +159,15 @@ def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
 # or a few, in each epoch; a restart makes them again, so their number is time.
 _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
     FIT: {
-        "data": _are_facts,
+        "data": _are_values,
         "first epoch": lambda value, progress: _is_count(value, progress.epochs_completed),
         "replayable": _is_flag,
+        "over": _is_flag,
+        "program": _are_values,
+        "phase": _is_phase,
+        "epochs": _is_count_or_none,
         "stopped": _is_flag,
         "stopped by": _are_names,
-        "over": _is_flag,
-        "program": _is_program,
-        "epochs": _is_count_or_none,
-        "phase": _is_phase,
     },
     CADENCE: {"last_batch": _is_count_or_none, "batches": lambda value, _: _is_count(value)},
     LOOP: {
@@ -168,7 +179,7 @@ _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
         "data": _are_facts,
         "over": _is_flag,
         "begun": _is_flag,
-        "program": _is_program,
+        "program": _are_values,
         "phase": _is_phase,
     },
 }

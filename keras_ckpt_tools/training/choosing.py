@@ -10,17 +10,18 @@ happens. Hence no framework here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
 from keras_ckpt_tools.formats.handles import NOT_FOLLOWED
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
+from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.storage.retention import Saved
 
-__all__ = ["Choice", "NotFinite", "choose_newest", "other_major"]
+__all__ = ["Choice", "NotFinite", "choose_newest", "is_over", "other_major"]
 
 T = TypeVar("T")
 
@@ -89,6 +90,32 @@ def choose_newest(
             else:
                 return replace(choice, result=result, path=item.path)
     return choice
+
+
+def is_over(progress: TrainingProgress, fit: Mapping[str, Any], loop: Mapping[str, Any]) -> bool:
+    """Return whether all batches of the epoch under way were done, as far as is known.
+
+    Saves of former versions do not record it; there, the data that they record, or the number of
+    steps of the epochs before, may show it.
+
+    Args:
+        progress: Where training was.
+        fit: What a `fit()` has saved of itself; empty where a loop saved.
+        loop: What a loop has saved of itself, likewise.
+    """
+    if "over" in loop or "over" in fit:
+        return bool(loop.get("over") or fit.get("over"))
+    if not progress.batches_completed:
+        return False
+    data, known_data = loop.get("data") or {}, fit.get("data") or {}
+    batch_size, samples = data.get("batch size"), data.get("samples")
+    known = known_data.get("steps_per_epoch") or known_data.get("batches of the dataset")
+    if type(batch_size) is type(samples) is int and batch_size > 0 < samples:
+        known = -(-samples // batch_size)
+    if known is None and progress.epochs_completed:
+        steps, rest = divmod(progress.step - progress.batches_completed, progress.epochs_completed)
+        known = None if rest else steps
+    return bool(progress.batches_completed == known)
 
 
 def _why(path: str) -> str:

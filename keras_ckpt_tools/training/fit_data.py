@@ -94,7 +94,9 @@ class FitData:
             with contextlib.suppress(Exception):
                 model._symbolic_build(data_batch=dataset.element_spec)
 
-    def place(self, epoch: int, batch: int, first_epoch: int, *, over: bool = False) -> None:
+    def place(
+        self, epoch: int, batch: int, first_epoch: int, *, over: bool = False, other: bool = False
+    ) -> None:
         """Let the epoch that begins now begin at one of its batches, with the data of that place.
 
         Call it once, in the first epoch that a `fit()` does; `epoch_begins` in the others.
@@ -104,8 +106,9 @@ class FitData:
             batch: Zero-based.
             first_epoch: The epoch that the run began with.
             over: Whether the epoch has no batch left, however many that were.
+            other: Whether these are other data than the epoch began with.
         """
-        if over and not self.replay.exact:
+        if over and (other or not self.replay.exact):
             self._enumerate_nothing_once()
             return
         iterator, persists = self._iterator, self._iterator.steps_per_epoch is not None

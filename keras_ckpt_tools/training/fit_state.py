@@ -69,6 +69,7 @@ class FitState:
         self._restored: Restored | None = None
         self._undo_epoch_begin: Callable[[], None] | None = None
         self._anew = ""
+        self._other_data = False
 
     def train_begins(self, model: Any) -> None:
         """Look where the running `fit()` has its data from."""
@@ -143,6 +144,7 @@ class FitState:
         changes = self._changes
         changes.look_again()
         self._anew = ""
+        self._other_data = False
         if self._data is not None:
             self._data.build(self._model)
         begun: Mapping[str, Any] = {}
@@ -170,8 +172,9 @@ class FitState:
         ]
         if not other:
             return
+        self._other_data = True
         changes, found = self._changes, "; ".join(other)
-        if not batch:
+        if not batch or _is_over(restored):
             if not changes.may("data"):
                 changes.said.append(f"other data from this epoch on: {found}")
         elif not self._would_go_on_in_epoch(restored) or changes.may("data"):
@@ -193,11 +196,6 @@ class FitState:
                 f"{len(present)} of shapes {present}. Pass `changed='metrics'` to go on in the "
                 "middle of the epoch all the same: what it logs is then of its remaining batches."
             )
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether all batches of the epoch were done that is gone on with."""
-        return self._restored is not None and bool(self._restored.beside.get(FIT, {}).get("over"))
 
     def _metrics_are_built(self) -> bool:
         return all(getattr(metric, "built", True) for metric in self._model.metrics)
@@ -232,7 +230,7 @@ class FitState:
         progress = restored.progress
         if not progress.batches_completed:
             return False
-        if restored.beside.get(FIT, {}).get("over"):
+        if _is_over(restored):
             return True  # No batch of it is left, so nothing has to be replayed.
         replay = Replay(self._anew) if self._anew else self._replay(restored)
         if (
@@ -269,7 +267,10 @@ class FitState:
         self._begun = True
         self._callbacks.begin()
         if self._data is not None:
-            self._data.place(epoch, batch, self._first_epoch, over=self._is_over)
+            over = bool(batch) and self._restored is not None and _is_over(self._restored)
+            self._data.place(
+                epoch, batch, self._first_epoch, over=over, other=over and self._other_data
+            )
         if self._restored is None:
             return
         if batch:
@@ -293,6 +294,9 @@ class FitState:
         if self._restored is not None and not self._begun:
             self._callbacks.begin()
             self._put_back(self._restored.progress.epochs_completed, 0)
+
+    def forget(self) -> None:
+        """Let go of the model and its data, after the last save."""
         self._begin_anew()
 
     def _put_back(self, epoch: int, batch: int) -> None:
@@ -309,7 +313,7 @@ class FitState:
     def _put_back_metrics(self) -> None:
         assert self._restored is not None
         saved, variables = self._restored.beside[METRICS], _metrics_of(self._model)
-        if self._is_over and len(saved) != len(variables):
+        if _is_over(self._restored) and len(saved) != len(variables):
             return  # They are not built yet, and what they said is in the logs.
         for variable, value in zip(variables, saved, strict=True):
             variable.assign(value)
@@ -327,6 +331,11 @@ class FitState:
             return getattr(model, _LOGS)(given or saved)
 
         setattr(model, _LOGS, logs)
+
+
+def _is_over(restored: Restored) -> bool:
+    """Return whether all batches of the epoch under way were done."""
+    return METRICS in restored.beside and bool(restored.beside.get(FIT, {}).get("over"))
 
 
 def _metrics_of(model: Any) -> list[Any]:

@@ -25,7 +25,8 @@ from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix
 from keras_ckpt_tools.formats.tf_run_source import RunSource, open_run
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage.occupancy import is_occupied
-from keras_ckpt_tools.training.choosing import NotFinite, choose_newest, other_major
+from keras_ckpt_tools.training.choosing import NotFinite, choose_newest, is_over, other_major
+from keras_ckpt_tools.training.phases import Phase
 from keras_ckpt_tools.training.stock_backups import (
     SAVE_COUNTER,
     StockBackup,
@@ -259,13 +260,26 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
     fit, loop = (_state_of(record, name) for name in ("_fit", "_loop"))
     notes = []
     if fit.get("stopped") or loop.get("stopped"):
-        notes.append("A callback had stopped the run: nothing is left to train.")
-    if name := record.phase.get("name"):
-        notes.append(f"It is of the phase {name!r}; other phases have checkpoints of their own.")
-    elif record.phase.get("number", 1) > 1:
+        names = fit.get("stopped by") or loop.get("stopped by") or ["A callback"]
         notes.append(
-            f"It is of call {record.phase['number']} of `fit()` in its program; the calls before "
-            "it have ended."
+            f"{' and '.join(map(str, names))} had stopped the run: nothing is left to train, as "
+            "long as the program saves the state of that callback."
+        )
+    phase = Phase.read(record.phase)
+    if phase.name:
+        notes.append(
+            f"It is of the phase {phase.name!r}; other phases have checkpoints of their own."
+        )
+    elif phase.model > 1:
+        notes.append(
+            f"It is of model {phase.model} of a program that trains several models here. Which of "
+            "them a restart of `fit()` trains is not known, so it starts over; `resume='must'` "
+            "resumes this one, and with names, `phase=f'fold-{k}'`, each is resumed."
+        )
+    elif phase.number > 1:
+        notes.append(
+            f"It is of call {phase.number} of `fit()` in its program; the calls before it have "
+            "ended."
         )
     if record.kind != "checkpoint":
         loads = "kct.safe_load_model" if record.kind == "model" else "kct.load_weights"
@@ -275,7 +289,14 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
         )
     elif alone:
         notes.append("`manager.restore(path)` goes on from it; its directory may have a newer one.")
-    if record.kind == "checkpoint" and batch and not fit:
+    if record.kind == "checkpoint" and not fit and is_over(progress, fit, loop):
+        notes.append(
+            f"All batches of epoch {epoch + 1} are done, and its end is not: a loop resumes with "
+            f"epoch {epoch + 2}."
+        )
+    elif fit.get("over") and batch and "_metrics" in record.tracked:
+        notes.append(f"All batches of epoch {epoch + 1} are done: fit() validates, and ends it.")
+    elif record.kind == "checkpoint" and batch and not fit:
         notes.append(f"`manager.batches(data)` passes over the first {batch:,} batches.")
     elif fit and batch and fit.get("replayable", True) and "_metrics" in record.tracked:
         notes.append(

@@ -31,9 +31,13 @@ class KeptCheckpoints:
         policy: Which stay.
         monitor: Metric by which the best is known, or `None`.
         mode: `"min"` or `"max"`.
+        door: Which of `DOORS` saves here. Files of another one are not deleted.
     """
 
-    def __init__(self, directory: str, policy: Policy, monitor: str | None, mode: str):
+    def __init__(
+        self, directory: str, policy: Policy, monitor: str | None, mode: str, door: str = ""
+    ):
+        self._door = door
         self.directory = directory
         self.policy = policy
         self.monitor = monitor
@@ -131,8 +135,8 @@ class KeptCheckpoints:
 
     def _keep(self) -> None:
         saved = self.saved
-        if not saved:
-            return  # Somebody else has deleted the new one by now.
+        if not saved or not self._is_ours(saved[-1]):
+            return  # Somebody else has deleted the new one by now, or nothing was saved yet.
         best = best_of(saved, self.monitor, self.mode) if self.monitor else None
         pinned = [self._resumed_from] if self._resumed_from else []
         mine = self._mine(saved[-1])
@@ -167,7 +171,7 @@ class KeptCheckpoints:
             also: Says of a checkpoint of another run whether it goes, too.
             but_newest: Whether the newest of the run stays.
         """
-        own = [item for item in self.saved if item.progress.run_id == run_id]
+        own = [i for i in self.saved if i.progress.run_id == run_id and self._is_ours(i)]
         mine = self._mine(own[-1]) if own else []
         gone = mine[:-1] if but_newest else mine
         gone = [item for item in self.saved if item in gone or (item not in mine and also(item))]
@@ -177,6 +181,9 @@ class KeptCheckpoints:
     def _without(self, saved: list[Saved], gone: list[Saved]) -> None:
         self._saved = [item for item in saved if item not in gone]
         self._names -= {os.path.basename(item.path) for item in gone}
+
+    def _is_ours(self, item: Saved) -> bool:
+        return not self._door or self._door in item.holds or not item.holds & DOORS
 
     def _mine(self, last: Saved) -> list[Saved]:
         """Return the checkpoints of the run that the same kind of door wrote.

@@ -111,6 +111,7 @@ class TrainingLoop(abc.ABC):
         self._epoch: _Epoch | None = None
         self._after: Marks | None = None  # Those of a save in the body that counted its batch.
         self._due = False
+        self._ended_at_restart = False  # Whether a restart was all that the last epoch needed.
         self._saving = False
         self._told: set[str] = set()
 
@@ -255,7 +256,8 @@ class TrainingLoop(abc.ABC):
 
     def _say_if_done(self, name: str, total: int, done: int) -> None:
         ended = self._phase is not None and done == total
-        if done >= total > 0 and not ended and not self._state.stopped:
+        said = ended or self._state.stopped or self._ended_at_restart
+        if done >= total > 0 and not said:
             warn(
                 f"Nothing is left to train: the run of {self._checkpoints.directory!r} has {done} "
                 f"{name}, and `{name}({total})` counts those. Pass a larger number to train on. "

@@ -42,29 +42,6 @@ def _nothing() -> None:
     return None
 
 
-def is_over(restored: Restored) -> bool:
-    """Return whether all batches of the epoch under way were done, as far as is known.
-
-    Saves of former versions do not say so; the data that they tell of, or the number of steps of
-    the epochs before, may do.
-    """
-    progress = restored.progress
-    loop, fit = restored.beside.get(LOOP, {}), restored.beside.get(FIT, {}).get("data", {})
-    if loop.get("over"):
-        return True
-    if not progress.batches_completed:
-        return False
-    data = loop.get("data", {})
-    batch_size, samples = data.get("batch size"), data.get("samples")
-    known = fit.get("steps_per_epoch") or fit.get("batches of the dataset")
-    if batch_size and samples:
-        known = -(-samples // batch_size)
-    if known is None and progress.epochs_completed:
-        steps, rest = divmod(progress.step - progress.batches_completed, progress.epochs_completed)
-        known = None if rest else steps
-    return bool(progress.batches_completed == known)
-
-
 class LoopState:
     """What one loop carries over a restart, beside the tracked objects.
 
@@ -128,7 +105,7 @@ class LoopState:
                 "stopped": bool(stopped_by),
                 "stopped by": stopped_by,
                 "data": self._facts,
-                **({"over": True} if over else {}),
+                "over": over,
                 **({"begun": True} if self._batch_has_begun else {}),
             },
         }

@@ -21,7 +21,7 @@ from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.storage.retention import Policy, Saved, policy_from
 from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.beside import CADENCE, LOOP
+from keras_ckpt_tools.training.beside import CADENCE, FIT, LOOP
 from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.changes import Changes, check_changed
 from keras_ckpt_tools.training.checkpoints import (
@@ -32,9 +32,10 @@ from keras_ckpt_tools.training.checkpoints import (
     Restored,
     check_format,
 )
+from keras_ckpt_tools.training.choosing import is_over
 from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.loop import TrainingLoop
-from keras_ckpt_tools.training.loop_state import LoopState, is_over
+from keras_ckpt_tools.training.loop_state import LoopState
 from keras_ckpt_tools.training.manager_view import ManagerView
 from keras_ckpt_tools.training.monitoring import direction
 from keras_ckpt_tools.training.phases import check_phase
@@ -346,7 +347,9 @@ class CheckpointManager(TrainingLoop):
         self._under_way = self._epoch = None
         self._due = False
         self._run.resume(restored.progress)
-        if over := is_over(restored):
+        fit, loop = (restored.beside.get(name, {}) for name in (FIT, LOOP))
+        self._ended_at_restart = over = is_over(restored.progress, fit, loop)
+        if over:
             restored = self._end_of_epoch(restored)
         self._announcer.goes_on(restored.path, restored.progress)
         self._state.resume(restored)
@@ -418,8 +421,8 @@ def _one_model(objects: Mapping[str, Any]) -> Any:
 # Arguments of `tf.train.CheckpointManager` that would be taken for names of tracked objects.
 _STOCK_ARGUMENTS = {
     "checkpoint": "pass what it tracks by name, `model=model, optimizer=optimizer`",
-    "keep_checkpoint_every_n_hours": "pass a policy, `keep=kct.KeepLast(5) | kct.KeepEvery(10)`, "
-    "which also keeps each tenth epoch for good",
+    "keep_checkpoint_every_n_hours": "pass a policy, `keep=kct.KeepLast(5) | "
+    "kct.KeepEvery(hours=2)`",
     "checkpoint_name": "leave it out: files are called `ckpt-00000001` and so on; give each run "
     "a directory of its own",
     "checkpoint_interval": "pass `save_freq=`, a number of steps",

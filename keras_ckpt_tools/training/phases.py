@@ -65,8 +65,18 @@ class Phase:
     @classmethod
     def of(cls, saved: Saved) -> Phase:
         """Return the phase that a checkpoint belongs to; older ones belong to the first."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in saved.phase.items() if name in known})
+        return cls.read(saved.phase)
+
+    @classmethod
+    def read(cls, recorded: Mapping[str, Any]) -> Phase:
+        """Return a phase as a checkpoint records it; what cannot be of one is left out."""
+        numbers = {
+            name: recorded[name]
+            for name in ("number", "model")
+            if type(recorded.get(name)) is int and recorded[name] > 0
+        }
+        texts = {n: recorded[n] for n in ("name", "program") if type(recorded.get(n)) is str}
+        return cls(**numbers, **texts)
 
     def __str__(self) -> str:
         return f"Phase {self.name!r}" if self.name else f"Phase {self.number}"
@@ -81,14 +91,12 @@ class Choice:
         over: Whether the phase has ended, because a later one has begun: it trains nothing.
         of_later: Whether these are checkpoints of a later phase: its own were deleted.
         warning: What to warn of, or nothing.
-        any: Whether there are checkpoints, of whatever phase.
     """
 
     saved: list[Saved]
     over: bool = False
     of_later: bool = False
     warning: str = ""
-    any: bool = False
 
 
 def check_phase(phase: Any) -> str | None:
@@ -220,7 +228,7 @@ class Phases:
     def _nothing(self, why: str, newest: str) -> Choice:
         told, self._warned = self._warned, True
         text = why.format(directory=self.directory, newest=newest)
-        return Choice([], warning="" if told else text, any=True)
+        return Choice([], warning="" if told else text)
 
     def _chosen(self, mine: list[tuple[Saved, Phase]], pairs: list[tuple[Saved, Phase]]) -> Choice:
         assert self.phase is not None
@@ -237,15 +245,15 @@ class Phases:
             and each.number > here.number
         ]
         if mine:
-            return Choice([item for item, _ in mine], over=bool(later), any=True)
+            return Choice([item for item, _ in mine], over=bool(later))
         if later and self.phase.name is None:
-            return Choice(later[:1], over=True, of_later=True, any=True)
-        return Choice([], any=True)
+            return Choice(later[:1], over=True, of_later=True)
+        return Choice([])
 
     def resumed(self, saved: Mapping[str, Any], *, of_later: bool) -> None:
         """Take up what a checkpoint says of the phase that is resumed."""
         assert self.phase is not None
-        item = Phase.of(Saved("", 1, TrainingProgress(), phase=saved))
+        item = Phase.read(saved)
         self.earlier = dict(saved.get("earlier") or {})
         program = item.program or self.phase.program
         if of_later or not saved:

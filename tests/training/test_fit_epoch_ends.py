@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
+from keras_ckpt_tools.errors import RestoreError
+from keras_ckpt_tools.training.phases import forget_phases
 
 BATCHES = 5
 X = np.arange(2 * BATCHES, dtype="float32").reshape(-1, 1) / 10
@@ -78,15 +80,22 @@ def fit(
     *others: keras.callbacks.Callback,
     data: Any = arrays,
     epochs: int = 3,
-    together: int = 1,
+    together: int = 0,
     validate: bool = False,
     fit_arguments: Any = None,
     **arguments: Any,
 ) -> Any:
-    """Train, and return the model, the history and the logs."""
+    """Train as a process of its own does; return the model, the history and the logs."""
+    forget_phases()
     keras.utils.set_random_seed(4)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("adam", "mse", metrics=["mae"], steps_per_execution=together)
+    model.compile(
+        "adam",
+        "mse",
+        metrics=["mae"],
+        steps_per_execution=together or 1,
+        run_eagerly=not together,  # Its few steps are over before they would have been traced.
+    )
     backup = kct.BackupAndRestore(path, delete_checkpoint=False, **arguments)
     logged = Logged()
     history = None
@@ -214,10 +223,13 @@ def test_executions_that_would_reach_over_the_end_of_an_epoch_begin_it_again(
         return tf.data.Dataset.from_tensor_slices((X, Y)).batch(2).repeat()
 
     steps = {"steps_per_epoch": 4}
-    fit(tmp_path, At(4 + 2), data=repeated, save_freq=1, fit_arguments=steps)
+    fit(tmp_path, At(4 + 2), data=repeated, together=1, save_freq=1, fit_arguments=steps)
     assert place(tmp_path) == (1, 1, 5)
-    with pytest.warns(UserWarning, match="an execution is not cut short"):
-        model, _, _ = fit(tmp_path, data=repeated, together=2, save_freq=1, fit_arguments=steps)
+    again = {"data": repeated, "together": 2, "save_freq": 1, "fit_arguments": steps}
+    with pytest.raises(RestoreError, match="changed='data'"):
+        fit(tmp_path, **again)
+    with pytest.warns(UserWarning, match="begins again from its first one"):
+        model, _, _ = fit(tmp_path, changed="data", **again)
     assert int(model.optimizer.iterations) == 5 + 2 * 4
 
 

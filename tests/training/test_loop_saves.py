@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import keras_ckpt_tools as kct
+from keras_ckpt_tools.training.loop_state import LoopState
 
 BATCHES = 4
 
@@ -403,8 +404,18 @@ def test_an_error_of_the_data_comes_after_the_save_that_was_due(tmp_path: Path) 
     assert kct.training_progress(tmp_path).batches_completed == 2
 
 
-def test_a_former_save_after_the_last_batch_is_the_end_of_the_epoch(tmp_path: Path) -> None:
+def test_a_former_save_after_the_last_batch_is_the_end_of_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the steps of the epochs before, or the data, tell how many batches there are."""
+    now = LoopState.take
+
+    def take(self: LoopState, *, over: bool = False) -> Any:
+        taken = now(self, over=over)
+        del taken["_loop"]["over"]  # Former versions did not record it.
+        return taken
+
+    monkeypatch.setattr(LoopState, "take", take)
     it = Trained()
     manager = kct.CheckpointManager(tmp_path, save_freq=10**6, **it.objects)
     data = kct.data.ArrayDataset(np.arange(8), batch_size=2)
@@ -424,6 +435,23 @@ def test_a_former_save_after_the_last_batch_is_the_end_of_the_epoch(tmp_path: Pa
     manager = kct.CheckpointManager(tmp_path, **again.objects)
     with pytest.warns(UserWarning, match="saved in epoch 2, after its last batch"):
         assert list(manager.epochs(3)) == [2]
+
+
+def test_an_epoch_that_is_longer_than_those_before_is_not_over(tmp_path: Path) -> None:
+    """Its first save is after as many batches as the epoch before had."""
+
+    def run(cut: tuple[int, int] | None) -> list[int]:
+        it = Trained()
+        manager = kct.CheckpointManager(tmp_path, save_freq=2, **it.objects)
+        for epoch in manager.epochs(2):
+            for number in manager.batches(range(2 + 3 * epoch)):
+                if (epoch, number) == cut:
+                    return it.fed
+                it.step(number)
+        return it.fed
+
+    assert run((1, 3)) == [0, 1, 0, 1, 2]
+    assert run(None) == [2, 3, 4]
 
 
 def test_a_stop_inside_an_epoch_is_saved_as_inside_it(tmp_path: Path) -> None:
