@@ -29,13 +29,12 @@ from keras_ckpt_tools.formats.tf_run import list_prefixes
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
-from keras_ckpt_tools.loading.build import with_fresh_optimizer
+from keras_ckpt_tools.loading.build import build_optimizers_as_saved, with_fresh_optimizer
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
 from keras_ckpt_tools.loading.one_model import (
     LEGACY,
     build_config,
     build_parts,
-    built_on_in,
     weights_in,
 )
 from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kind
@@ -273,12 +272,7 @@ def _build_optimizers(target: Any, source: Source) -> None:
     compiled = getattr(target, "optimizer", None)
     if all(one.built or one is compiled for one in optimizers_of(target)):
         return
-    captured = state.capture(target)
-    variables = captured.with_raw().values
-    for group, optimizer in state.optimizers_by_group(captured, target).items():
-        known = built_on_in(source, group)
-        if not optimizer.built and known and all(path in variables for path in known):
-            optimizer.build([variables[path] for path in known])
+    build_optimizers_as_saved(target, source)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def restore_all(
     if not report or differences:
         raise misfit(report, remedy=_REMEDY, differences=differences)
     arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
-    read = compared.read()
+    _, read = compared.read()
     if not accept_nan and (paths := spoiled_in(file, record)):
         raise NotFinite(paths)
     _tell_of_raw(report)
@@ -198,6 +198,7 @@ def _compare(
         Needed(expected, names, built_on(optimizers, variables)),
         Relabelled(source, tracked),
         optimizer_may_differ=False,
+        exact=True,
     )
 
 
