@@ -183,7 +183,7 @@ def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
     inner = f"{group}inner_optimizer/"
     scaled = any(path.startswith(inner) for path in source.tensors)
     kind = keras.optimizers.LossScaleOptimizer
-    if scaled and not isinstance(optimizer, kind):
+    if scaled and not hasattr(optimizer, "inner_optimizer"):
         model.optimizer = kind(optimizer, name="loss_scale_optimizer")
     elif not scaled and type(optimizer) is kind:
         model.optimizer = optimizer.inner_optimizer

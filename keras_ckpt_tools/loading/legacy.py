@@ -77,7 +77,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
             except RestoreError as error:
                 if left is None:
                     raise
-                left["optimizer"] = f"{error.report.summary} of its tensors"
+                left["optimizer"] = f"its tensors do not fit ({error.report.summary})"
     except OSError as error:
         raise _damaged(source.path, f"libhdf5 cannot read it ({error})") from error
     return model

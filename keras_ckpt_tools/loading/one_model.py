@@ -15,7 +15,7 @@ import numpy as np
 from keras_ckpt_tools.errors import ArtefactKindError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
-from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3, weights_of_keras_2
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.source import Source
@@ -38,6 +38,8 @@ def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSo
         return legacy_weights(source, model, by_name=by_name)
     if is_keras_2(source.metadata.get("keras_version")):
         return in_places_of_keras_3(source, model)
+    if (moved := weights_of_keras_2(source, model)) is not None:
+        return moved
     name = _model_name(source)
     if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
         return source
