@@ -72,13 +72,11 @@ class Needed:
         tensors: Its tensors, by path.
         names: What its layers and optimizers are called, by the path of their group.
         optimizers: Its optimizers, by the path of their group.
-        metrics: The groups of its metrics.
     """
 
     tensors: Mapping[str, TensorInfo]
     names: Mapping[str, str] = field(default_factory=dict)
     optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
-    metrics: frozenset[str] = frozenset()
 
     @classmethod
     def by(cls, source: TensorSource) -> Needed:
@@ -233,7 +231,7 @@ def compare_source(
     if may_leave:
         left, differs = differs, {}
         groups = {*needed.optimizers, *optimizers_of(source)}
-        leave_what_is_around(sorted_out, expected, found, groups, needed.metrics, names, left)
+        leave_what_is_around(sorted_out, expected, found, groups, names, left)
     places = places_of(source)
     near = nearest(
         {p: expected[p].shape for p in sorted_out.missing},
@@ -286,7 +284,7 @@ def compare_source(
     )
     whole = {OPTIMIZER_GROUP.rstrip("/"), *needed.optimizers}
     if may_leave:
-        whole |= {RANDOM, *needed.metrics}
+        whole.add(RANDOM)
     return Comparison(report, source, pairing.paths, tuple(whole), left, may_leave)
 
 

@@ -71,7 +71,7 @@ def weights_of_keras_2(source: Source, model: Any) -> TensorSource | None:
         return None
     expected = {p for p in state.capture(model).values if not p.startswith(_NOT_WEIGHTS)}
     found = source.tensors.keys()
-    if expected <= found and not any(p.startswith("metrics/") for p in found - expected):
+    if expected <= found and all(p.startswith(_NOT_WEIGHTS) for p in found - expected):
         return None
     moved = in_places_of_keras_3(source, model, may_lack_optimizer=True)
     return moved if expected <= moved.tensors.keys() else None
@@ -88,12 +88,11 @@ def in_places_of_keras_3(
         may_lack_optimizer: Whether it may have been saved without an optimizer.
     """
     # What metrics counted is of an epoch that is over.
-    passed_over = (_VARS, "metrics/")
+    metrics = [n for n, v in vars(model).items() if isinstance(v, keras.metrics.Metric)]
+    passed_over = (_VARS, "metrics/", *(f"{name}/" for name in metrics))
     groups = dict(_moved_groups(model, state.capture(model).groups, ""))
     places = {
-        _present(path, groups): path
-        for path in source.tensors
-        if not path.startswith(passed_over)
+        _present(path, groups): path for path in source.tensors if not path.startswith(passed_over)
     }
     optimizer = getattr(model, "optimizer", None)
     count = sum(path.startswith(_VARS) for path in source.tensors)
@@ -133,9 +132,7 @@ def _present(path: str, groups: Mapping[str, str]) -> str:
     return _ATTRIBUTES.sub(r"/\1_dense/", path)
 
 
-def _moved_groups(
-    model: Any, groups: Mapping[int, str], then: str
-) -> Iterator[tuple[str, str]]:
+def _moved_groups(model: Any, groups: Mapping[int, str], then: str) -> Iterator[tuple[str, str]]:
     """Yield what Keras 2 called the groups of the layers of a model, and what they are called now.
 
     Args:

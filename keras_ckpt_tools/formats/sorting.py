@@ -163,7 +163,6 @@ def leave_what_is_around(
     expected: Mapping[str, TensorInfo],
     found: Mapping[str, TensorInfo],
     optimizers: Iterable[str],
-    metrics: Iterable[str],
     names: Mapping[str, str],
     differs: dict[str, str],
 ) -> None:
@@ -174,11 +173,10 @@ def leave_what_is_around(
         expected: Tensors of the model.
         found: Tensors of the checkpoint.
         optimizers: Where optimizers are, on either side.
-        metrics: Where the model has metrics.
         names: What objects are called in the checkpoint, by group.
         differs: Takes why the state of an object is left, by its group.
     """
-    groups = {OPTIMIZER_GROUP.rstrip("/"), RANDOM, *optimizers, *metrics} - {""}
+    groups = {OPTIMIZER_GROUP.rstrip("/"), RANDOM, *optimizers} - {""}
     unexpected = set(result.unexpected)
     owners: dict[str, int] = {}
     for path in (*result.missing, *result.unexpected, *result.shape, *result.dtype):

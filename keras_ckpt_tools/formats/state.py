@@ -86,13 +86,7 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         groups=groups,
         raw=_raw_of(saveable, groups, values.values()),
         holders=_holders(saveable, groups, store.captured.asked),
-        metrics=frozenset(groups[id(m)] for m in _metrics_of(saveable) if id(m) in groups),
     )
-
-
-def _metrics_of(saveable: Any) -> Iterator[Any]:
-    for part in parts_of(saveable):
-        yield from getattr(part, "_metrics", ())
 
 
 @contextmanager

@@ -36,7 +36,6 @@ class Captured:
         groups: The group of each object that was asked, by its `id`.
         raw: Variables that Keras' layout leaves out, or has another value of, by path.
         holders: Groups of objects without variables of their own that hold others: losses, say.
-        metrics: Groups of metrics.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +48,6 @@ class Captured:
     groups: Mapping[int, str] = field(default_factory=dict)
     raw: dict[str, Any] = field(default_factory=dict)
     holders: frozenset[str] = frozenset()
-    metrics: frozenset[str] = frozenset()
 
     def with_raw(self) -> Captured:
         """Return the same with the variables of `raw` among its values."""
@@ -68,13 +66,11 @@ class Captured:
             {key: f"{prefix}/{path}".rstrip("/") for key, path in self.groups.items()},
             {f"{prefix}/{path}": value for path, value in self.raw.items()},
             frozenset(f"{prefix}/{path}" for path in self.holders),
-            frozenset(f"{prefix}/{path}" for path in self.metrics),
         )
 
     def needed(self) -> Needed:
         """Return what the object needs, to be compared with what a checkpoint has."""
-        optimizers = built_on(self.optimizers, self.values)
-        return Needed(self.infos(), self.named(), optimizers, self.metrics)
+        return Needed(self.infos(), self.named(), built_on(self.optimizers, self.values))
 
     def named(self) -> dict[str, str]:
         """Return `called`, and empty names of what has none, so that it is not taken for a list."""

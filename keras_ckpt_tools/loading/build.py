@@ -15,6 +15,7 @@ random generators) is left where it does not fit, with one warning; `compile=Tru
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -109,13 +110,21 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     """
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan, left is not None)
+    if left is not None and plan.config.get("compile_config") and _compiles_itself(model):
+        left["compile"] = (
+            f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`; "
+            "call `model.compile(...)` before you train it"
+        )
     optimizer = getattr(model, "optimizer", None)
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
     if left is not None and (anew := with_new_variables(weights, model)) is not None:
-        weights, left["optimizer"] = anew, (
-            "variables that are trained now and were not when it was saved begin without it; all "
-            "others have theirs"
+        weights, left["optimizer"] = (
+            anew,
+            (
+                "variables that are trained now and were not when it was saved begin without it; all "
+                "others have theirs"
+            ),
         )
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
@@ -142,7 +151,9 @@ def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
 
 
 def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
-    with plan.room(source.path):
+    with plan.room(source.path), warnings.catch_warnings():
+        # It is among the reasons that come in one warning.
+        warnings.filterwarnings("ignore", message=r"`compile\(\)` was not called as part of")
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
     if not isinstance(model, keras.Model):
         raise ArtefactKindError(
@@ -221,6 +232,12 @@ def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False
 def _is_built_on(optimizer: Any, variables: Sequence[Any]) -> bool:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return [id(v) for v in getattr(inner, "_trainable_variables", ())] == [id(v) for v in variables]
+
+
+def _compiles_itself(model: Any) -> bool:
+    own = type(model)
+    stock = keras.Model
+    return own.compile is not stock.compile and own.compile_from_config is stock.compile_from_config
 
 
 def _how_to_build(model: Any) -> str:
