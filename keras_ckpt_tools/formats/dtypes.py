@@ -114,6 +114,6 @@ def cast(
         found = array.astype(numpy_dtype(name))
         if _is_integer(name) or exactly:
             # Of integers, the way back does not find a sign that was lost.
-            same = (found.astype(array.dtype) == array) | (array != array)
+            same = (found.astype(array.dtype) == array) | np.isnan(array)
             return found if same.all() and ((found < 0) == (array < 0)).all() else None
     return found if (np.isfinite(found) | ~np.isfinite(array)).all() else None

@@ -119,12 +119,10 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
     if left is not None and (anew := with_new_variables(weights, model)) is not None:
-        weights, left["optimizer"] = (
-            anew,
-            (
-                "variables that are trained now and were not when it was saved begin without it; all "
-                "others have theirs"
-            ),
+        weights = anew
+        left["optimizer"] = (
+            "variables that are trained now, and were not when it was saved, begin without state; "
+            "the others have theirs"
         )
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
@@ -225,8 +223,9 @@ def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False
         if not optimizer.built:
             optimizer.build(wanted)
         elif optimizer is compiled and not _is_built_on(optimizer, wanted):
-            model.optimizer = type(optimizer).from_config(optimizer.get_config())
-            model.optimizer.build(wanted)
+            anew = type(compiled).from_config(compiled.get_config())  # type: ignore[union-attr]
+            anew.build(wanted)
+            model.optimizer = anew
 
 
 def _is_built_on(optimizer: Any, variables: Sequence[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Weights load completely; what stands around them where it fits, else afresh and with a warning."""
+"""Weights load completely; what stands around them where it fits, else afresh with a warning."""
 
 from __future__ import annotations
 
@@ -134,6 +134,8 @@ def test_our_file_of_a_model_unfrozen_after_training_keeps_the_state_there_is(tm
 
 
 class Gan(keras.Model):
+    """As keras.io has it."""
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.critic, self.maker = keras.layers.Dense(1), keras.layers.Dense(4)
@@ -312,6 +314,8 @@ def test_a_cast_that_would_overflow_is_refused(strict, tmp_path):
 
 
 class Counter(keras.layers.Layer):
+    """A number of a given dtype."""
+
     def __init__(self, dtype_of_count):
         super().__init__()
         self.kind = dtype_of_count

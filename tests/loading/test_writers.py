@@ -1,4 +1,4 @@
-"""Files of every version of Keras since 2.15, and of every backend: each opens, and predicts the same.
+"""Files of every Keras since 2.15, and of every backend: each opens, and predicts the same.
 
 The files are in `tests/data/writers`, one archive for each writer, with what each model predicted
 when it was saved. Of the versions in between, only what differs from the oldest and the newest is
