@@ -9,6 +9,7 @@ numbers for names, so half of it could only be poured by position.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,19 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.errors import RestoreError
+from keras_ckpt_tools.formats.dtypes import cast, may_be_cast
 from keras_ckpt_tools.formats.optimizer_kinds import why_not
 from keras_ckpt_tools.formats.pairing import Pairing, given_name, pair
 from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
 from keras_ckpt_tools.formats.selection import ALL, Selection
-from keras_ckpt_tools.formats.sorting import OPTIMIZER_GROUP, is_raw, set_optimizers_apart, sort
+from keras_ckpt_tools.formats.sorting import (
+    OPTIMIZER_GROUP,
+    RANDOM,
+    is_raw,
+    leave_what_is_around,
+    set_optimizers_apart,
+    sort,
+)
 from keras_ckpt_tools.formats.suggestions import nearest
 from keras_ckpt_tools.formats.tensor_source import (
     TensorSource,
@@ -44,7 +53,7 @@ __all__ = [
 
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass
 # over the group.
-RANDOM_GROUP = "random_state/"
+RANDOM_GROUP = f"{RANDOM}/"
 
 # Every optimizer has its step and its learning rate; more than that is about variables.
 _OF_NO_VARIABLE = 2
@@ -83,15 +92,69 @@ class Comparison:
         report: What fits.
         source: The tensors, as the user has renamed them.
         paths: The path in `source` of each tensor of the object that has a pair.
+        groups: The groups whose state goes as a whole or not at all.
+        left: Why the state of objects around the weights is left, by group, where that may be.
+        may_leave: Whether it may.
     """
 
     report: RestoreReport
     source: TensorSource
     paths: Mapping[str, str]
+    groups: tuple[str, ...] = ()
+    left: dict[str, str] = field(default_factory=dict)
+    may_leave: bool = False
 
-    def read(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return what fits, by its path in the object."""
-        return read_from(self.source, {path: self.paths[path] for path in self.report.matched})
+    def read(
+        self, *, exactly: bool = False
+    ) -> tuple[RestoreReport, dict[str, np.ndarray[Any, Any]]]:
+        """Return what fits, by its path in the object, and the report with what does not.
+
+        Args:
+            exactly: Whether floats that are cast may not be rounded.
+        """
+        report = self.report
+        arrays = read_from(self.source, {path: self.paths[path] for path in report.matched})
+        lost = []
+        for one in report.cast:
+            converted = cast(arrays[one.path], one.in_model, exactly=exactly)
+            if converted is None:
+                lost.append(one)
+            else:
+                arrays[one.path] = converted
+        if lost:
+            report = self._without(lost)
+            arrays = {path: arrays[path] for path in report.matched}
+        return report, arrays
+
+    def _without(self, lost: Iterable[Mismatch]) -> RestoreReport:
+        """Return the report with tensors set apart whose values another dtype does not have."""
+        differs: dict[str, str] = {}
+        skipped: list[str] = []
+        for group in sorted(self.groups):
+            prefix = f"{group}/" if group else ""
+            unlike = [one for one in lost if one.path.startswith(prefix)]
+            if unlike and not any(path.startswith(prefix) for path in skipped):
+                kind = f"{unlike[0].in_file} to {unlike[0].in_model}"
+                differs[group] = f"casting {unlike[0].path} from {kind} loses values"
+                skipped += [path for path in self.report.matched if path.startswith(prefix)]
+        gone = {*skipped, *(one.path for one in lost)}
+        if self.may_leave:
+            self.left.update(differs)
+            differs = {}
+        return dataclasses.replace(
+            self.report,
+            matched=tuple(path for path in self.report.matched if path not in gone),
+            cast=tuple(one for one in self.report.cast if one.path not in gone),
+            dtype_mismatch=(
+                *self.report.dtype_mismatch,
+                *(one for one in lost if one.path not in skipped),
+            ),
+            skipped_optimizer=(*self.report.skipped_optimizer, *skipped),
+            optimizer_differs=(
+                *self.report.optimizer_differs,
+                *(_left(group, why) for group, why in differs.items()),
+            ),
+        )
 
 
 def compare_tensors(
@@ -101,10 +164,10 @@ def compare_tensors(
     *,
     optimizer_may_differ: bool = True,
 ) -> RestoreReport:
-    """Compare tensors by path alone. See `compare_source`."""
+    """Compare tensors by path alone, exactly. See `compare_source`."""
     source = _Tensors(path, found)
     return compare_source(
-        Needed(expected), source, optimizer_may_differ=optimizer_may_differ
+        Needed(expected), source, optimizer_may_differ=optimizer_may_differ, exact=True
     ).report
 
 
@@ -123,6 +186,8 @@ def compare_source(
     selection: Selection = ALL,
     *,
     optimizer_may_differ: bool = True,
+    exact: bool = False,
+    may_leave: bool = False,
 ) -> Comparison:
     """Compare what an object needs with what a checkpoint has.
 
@@ -132,6 +197,9 @@ def compare_source(
         selection: Which are meant, and what they are called.
         optimizer_may_differ: Whether optimizer state that only one side has is set apart as
             skipped, as for a model that was compiled on one side only.
+        exact: Whether dtypes have to be the same, as for a run that is resumed.
+        may_leave: Whether what is not a weight (optimizers, metrics, seeds) is left where it does
+            not fit. `Comparison.left` has the reasons.
 
     Raises:
         ArgumentError: the selection does not fit the paths.
@@ -147,9 +215,9 @@ def compare_source(
     pairing = pair(expected, found, needed.names, names, renamed.settled)
     unpaired = found.keys() - pairing.paths.values()
     chosen = selection.chosen((*expected, *unpaired), (*expected, *found)) - left_alone
-    chosen -= _raw_unlike(expected, found, pairing)
+    chosen -= _raw_unlike(expected, found, pairing, exact)
     differs = _other_optimizers(needed, source, pairing, renamed.settled, chosen)
-    sorted_out = sort(expected, found, pairing, chosen)
+    sorted_out = sort(expected, found, pairing, chosen, exact)
     set_optimizers_apart(
         sorted_out,
         expected,
@@ -157,8 +225,13 @@ def compare_source(
         needed.optimizers,
         differs,
         optimizer_may_differ,
-        optimizers_of(source),
+        () if may_leave else optimizers_of(source),
     )
+    left: dict[str, str] = {}
+    if may_leave:
+        left, differs = differs, {}
+        groups = {*needed.optimizers, *optimizers_of(source)}
+        leave_what_is_around(sorted_out, expected, found, groups, names, left)
     places = places_of(source)
     near = nearest(
         {p: expected[p].shape for p in sorted_out.missing},
@@ -177,6 +250,7 @@ def compare_source(
             for p, o in getattr(sorted_out, kind).items()
         )
 
+    matched = set(sorted_out.matched)
     report = RestoreReport(
         path=source.path,
         matched=tuple(sorted_out.matched),
@@ -184,6 +258,11 @@ def compare_source(
         unexpected=tuple(there(p) for p in sorted_out.unexpected),
         shape_mismatch=mismatches("shape"),
         dtype_mismatch=mismatches("dtype"),
+        cast=tuple(
+            Mismatch(p, found[o].dtype, expected[p].dtype, there(o))
+            for p, o in sorted_out.cast.items()
+            if p in matched
+        ),
         skipped_optimizer=tuple(
             there(p) if p in unpaired else p for p in dict.fromkeys(sorted_out.skipped)
         ),
@@ -196,21 +275,28 @@ def compare_source(
         misnamed=tuple(
             Misnamed(*one) for one in pairing.misnamed if _is_about(one[2], sorted_out.missing)
         ),
-        optimizer_differs=tuple(
-            f"The state of {group or 'the optimizer'} is left: {why}."
-            for group, why in differs.items()
-        ),
+        optimizer_differs=tuple(_left(group, why) for group, why in differs.items()),
         left_out=(*sorted_out.left_out, *renamed.left_out),
         names=_of_one_side(
             _given(needed.names, {p: p for p in sorted_out.missing}),
             _given(names, {p: there(p) for p in sorted_out.unexpected}),
         ),
     )
-    return Comparison(report, source, pairing.paths)
+    whole = {OPTIMIZER_GROUP.rstrip("/"), *needed.optimizers}
+    if may_leave:
+        whole.add(RANDOM)
+    return Comparison(report, source, pairing.paths, tuple(whole), left, may_leave)
+
+
+def _left(group: str, why: str) -> str:
+    return f"The state of {group or 'the optimizer'} is left: {why}."
 
 
 def _raw_unlike(
-    expected: Mapping[str, TensorInfo], found: Mapping[str, TensorInfo], pairing: Pairing
+    expected: Mapping[str, TensorInfo],
+    found: Mapping[str, TensorInfo],
+    pairing: Pairing,
+    exact: bool,
 ) -> set[str]:
     """Return the paths of `raw_vars` that are of no use: of a layer all of them fit, or none.
 
@@ -223,13 +309,14 @@ def _raw_unlike(
         pairs = {path: pairing.paths.get(path, "") for path in paths}
         others = {other.rpartition("/")[0] for other in pairs.values()}
         whole = len(others) == 1 and set(pairs.values()) == theirs.get(others.pop())
-        if whole and all(_alike(expected[p], found[o]) for p, o in pairs.items()):
+        if whole and all(_alike(expected[p], found[o], exact) for p, o in pairs.items()):
             fits |= {*pairs, *pairs.values()}
     return set().union(*ours.values(), *theirs.values()) - fits
 
 
-def _alike(one: TensorInfo, other: TensorInfo) -> bool:
-    return (one.shape, one.dtype) == (other.shape, other.dtype)
+def _alike(ours: TensorInfo, theirs: TensorInfo, exact: bool) -> bool:
+    same = ours.dtype == theirs.dtype or (not exact and may_be_cast(theirs.dtype, ours.dtype))
+    return ours.shape == theirs.shape and same
 
 
 def _raw_groups(paths: Iterable[str]) -> dict[str, set[str]]:

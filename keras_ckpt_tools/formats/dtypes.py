@@ -73,3 +73,47 @@ def raw_bytes(array: np.ndarray[Any, Any]) -> memoryview:
         return memoryview(b"")
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return memoryview(flat.data)
+
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+def may_be_cast(theirs: str, ours: str) -> bool:
+    """Return whether numbers of one dtype may become numbers of another: floats, or integers.
+
+    >>> may_be_cast("float32", "bfloat16"), may_be_cast("int32", "int64")
+    (True, True)
+    >>> may_be_cast("float32", "int32"), may_be_cast("float8_e4m3fn", "float32")
+    (False, False)
+    """
+    if theirs in _FLOATS:
+        return ours in _FLOATS
+    return _is_integer(theirs) and _is_integer(ours)
+
+
+def _is_integer(name: str) -> bool:
+    return name.lstrip("u") in ("int8", "int16", "int32", "int64")
+
+
+def cast(
+    array: np.ndarray[Any, Any], name: str, *, exactly: bool = False
+) -> np.ndarray[Any, Any] | None:
+    """Return an array as another dtype; `None` where that would lose more than precision.
+
+    Args:
+        array: Numbers of a dtype that `may_be_cast`.
+        name: The dtype.
+        exactly: Whether floats may not be rounded either.
+
+    >>> cast(np.array([1, 2], "int64"), "int32"), cast(np.array([2**40]), "int32")
+    (array([1, 2], dtype=int32), None)
+    >>> cast(np.array([1e6], "float32"), "float16") is None  # It would be infinity.
+    True
+    """
+    with np.errstate(over="ignore"):
+        found = array.astype(numpy_dtype(name))
+        if _is_integer(name) or exactly:
+            # Of integers, the way back does not find a sign that was lost.
+            same = (found.astype(array.dtype) == array) | np.isnan(array)
+            return found if same.all() and ((found < 0) == (array < 0)).all() else None
+    return found if (np.isfinite(found) | ~np.isfinite(array)).all() else None

@@ -34,7 +34,13 @@ from keras_ckpt_tools.formats.tensor_source import (
 )
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
-__all__ = ["Former", "begun_anew", "classes_in", "with_migrated_weights"]
+__all__ = [
+    "Former",
+    "begun_anew",
+    "classes_in",
+    "with_migrated_weights",
+    "with_new_variables",
+]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _SHOWN = 10
@@ -130,6 +136,33 @@ def with_migrated_weights(
         return source
     slots = carried_over(source, held, saveables, live, frozenset(touched))
     return _Migrated(source, held, moved, slots)
+
+
+def with_new_variables(source: TensorSource, model: Any) -> TensorSource | None:
+    """Return the source where the optimizer of a model updates more variables than it did.
+
+    Args:
+        source: The tensors, with the variables that the optimizer was built on.
+        model: The model, its optimizer built.
+
+    Returns:
+        The source with the state of the variables that it knows, and fresh state for the others;
+        `None` where there are none, or the source does not have the variables.
+    """
+    group = OPTIMIZER_GROUP.rstrip("/")
+    said = optimizers_of(source).get(group)
+    optimizer = getattr(model, "optimizer", None)
+    if said is None or not said.built_on or optimizer is None or not optimizer.built:
+        return None
+    captured = state.capture(model)
+    live = {id(value): path for path, value in captured.values.items()}
+    trained = captured.optimizers.get(group, ("", []))[1]
+    new = frozenset(live.get(id(v), "") for v in trained) - {*said.built_on}
+    if not new or "" in new or len(new) + len(said.built_on) != len(trained):
+        return None
+    held = {path: Held(path) for path in source.tensors}
+    slots = carried_over(source, held, {"": model}, live, new)
+    return _Migrated(source, held, {}, slots) if slots.built_on else None
 
 
 def _groups_of(

@@ -11,9 +11,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from keras_ckpt_tools.formats.optimizer_kinds import is_of_keras
 from keras_ckpt_tools.metadata import OptimizerState, Record
 
-__all__ = ["group_name", "names_from_config", "optimizers_from_config", "optimizers_from_record"]
+__all__ = [
+    "group_name",
+    "names_from_config",
+    "optimizers_from_config",
+    "optimizers_from_record",
+    "with_public_optimizers",
+]
+
+# Keras on PyTorch writes the class that it makes for that backend into a config.
+_OF_A_BACKEND = re.compile(r"keras\.src\.backend\.\w+\.optimizers\.\w+")
 
 
 def group_name(class_name: str) -> str:
@@ -72,8 +82,35 @@ def _names_below(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, 
         yield from _names_below(layer, f"{group}/")
 
 
-def optimizers_from_config(config: Mapping[str, Any] | None) -> dict[str, OptimizerState]:
-    """Return the optimizer that the config of a compiled model names, by group."""
+def with_public_optimizers(config: Any) -> Any:
+    """Return a config in which the optimizers of a backend have their public module.
+
+    >>> module = "keras.src.backend.torch.optimizers.torch_adam"
+    >>> with_public_optimizers({"module": module, "class_name": "Adam", "config": {}})["module"]
+    'keras.optimizers'
+    """
+    if isinstance(config, list):
+        return [with_public_optimizers(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: with_public_optimizers(value) for key, value in config.items()}
+    module, name = config.get("module"), config.get("class_name")
+    own = config.get("registered_name") in (None, name)
+    if own and isinstance(module, str) and _OF_A_BACKEND.fullmatch(module):
+        config |= {"module": "keras.optimizers", "registered_name": None}
+    return config
+
+
+def optimizers_from_config(
+    config: Mapping[str, Any] | None, paths: Iterable[str] = ()
+) -> dict[str, OptimizerState]:
+    """Return the optimizer that the config of a compiled model names, by group.
+
+    Args:
+        config: The config.
+        paths: The tensors of the file. `compile` may have wrapped the optimizer into one that
+            scales the loss, which is in the config as it was passed, and in the file as it is.
+    """
     compiled = (config or {}).get("compile_config")
     optimizer = compiled.get("optimizer") if isinstance(compiled, Mapping) else None
     found: dict[str, OptimizerState] = {}
@@ -83,6 +120,10 @@ def optimizers_from_config(config: Mapping[str, Any] | None) -> dict[str, Optimi
         inner = optimizer.get("config")
         optimizer = inner.get("inner_optimizer") if isinstance(inner, Mapping) else None
         group = f"{group}/inner_optimizer"
+    if list(found) == ["optimizer"] and any(p.startswith(f"{group}/") for p in paths):
+        named = found["optimizer"]
+        scaled = "LossScaleOptimizer" if is_of_keras(named.class_name) else ""
+        found = {"optimizer": OptimizerState(scaled), group: named}
     return found
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_ckpt_tools.metadata import OptimizerState
 
-__all__ = ["why_not"]
+__all__ = ["is_of_keras", "why_not"]
 
 _OF_KERAS = (
     "Adadelta",
@@ -37,6 +37,11 @@ _OF_KERAS = (
 )
 # Keras 3.10 calls `AdamW` "adamw", and a later one "adam_w".
 _BY_NAME = {kind.lower(): kind for kind in _OF_KERAS}
+
+
+def is_of_keras(class_name: str) -> bool:
+    """Return whether Keras has an optimizer of this name."""
+    return class_name in _OF_KERAS
 
 
 def why_not(

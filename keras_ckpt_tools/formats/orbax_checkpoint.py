@@ -25,6 +25,7 @@ from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, MissingPack
 from keras_ckpt_tools.formats.handles import open_member, read_all, regular_members
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.naming import with_public_optimizers
 from keras_ckpt_tools.formats.strict_json import parse_object
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 
@@ -120,7 +121,9 @@ class OrbaxCheckpoint:
         text = strings.get("config")
         if not isinstance(text, str):
             raise self.damaged("its model_config has no config")
-        return parse_object(text, "model_config", self.path, self.limits)
+        config = parse_object(text, "model_config", self.path, self.limits)
+        found: dict[str, Any] = with_public_optimizers(config)
+        return found
 
     def document(self, folder: str, name: str) -> dict[str, Any]:
         """Return a JSON document of one of its directories."""

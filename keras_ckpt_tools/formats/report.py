@@ -80,7 +80,9 @@ class RestoreReport:
         missing: Paths that the model has and the checkpoint lacks.
         unexpected: Paths that the checkpoint has and the model lacks.
         shape_mismatch: Tensors with different shapes.
-        dtype_mismatch: Tensors with different dtypes.
+        dtype_mismatch: Tensors with different dtypes, of which one cannot become the other.
+        cast: Tensors with different dtypes that are converted: between floating dtypes, or
+            between integers whose values fit. They are in `matched`, too.
         skipped_optimizer: Paths of optimizer state that is left where it is: because only one side
             has an optimizer (an uncompiled model), which does not count against a match; or because
             it is another's, or does not fit as a whole, which does.
@@ -120,6 +122,7 @@ class RestoreReport:
     optimizer_differs: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    cast: tuple[Mismatch, ...] = ()
 
     def __bool__(self) -> bool:
         return not (
@@ -145,6 +148,7 @@ class RestoreReport:
         """One line with the counts."""
         counts = [
             (len(self.renamed), "renamed"),
+            (len(self.cast), "cast to another dtype"),
             (len(self.missing), "missing in the checkpoint"),
             (len(self.unexpected), "unexpected in the checkpoint"),
             (len(self.shape_mismatch), "of another shape"),
@@ -164,9 +168,12 @@ class RestoreReport:
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return `(what, path in the checkpoint, path in the model, note)`, without what matched.
 
-        What matched is there where it has another path.
+        What matched is there where it has another path or dtype.
         """
         rows = [("renamed", theirs, ours, "") for theirs, ours in self.renamed]
+        rows += [
+            ("cast", m.path_in_file, m.path, f"from {m.in_file} to {m.in_model}") for m in self.cast
+        ]
         rows += [("misnamed", m.in_file, m.in_model, str(m)) for m in self.misnamed]
         rows += [
             ("missing", "", path, _may_be(self.nearest[path], path))

@@ -238,6 +238,8 @@ def fill(
     assets: Callable[[str], str | None] | None = None,
     optimizer_may_differ: bool = True,
     selection: Selection = ALL,
+    left: dict[str, str] | None = None,
+    exactly: bool = False,
 ) -> RestoreReport:
     """Restore the state of a Keras object from named tensors.
 
@@ -248,6 +250,9 @@ def fill(
         assets: See `AssetsWhenAsked`; `None` where layers saved no files (vocabularies).
         optimizer_may_differ: See `compare_source`.
         selection: Which tensors are meant, and what they are called.
+        left: Where it is given, what is not a weight need not fit; it takes why the state of an
+            optimizer, a metric or a generator is left as it is, by its group.
+        exactly: Whether floats that are cast may not be rounded.
 
     Returns:
         The report.
@@ -263,11 +268,21 @@ def fill(
     taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
     needed = captured.needed()
     needed = dataclasses.replace(needed, tensors={**needed.tensors, **taken_as_they_are})
-    compared = compare_source(needed, source, selection, optimizer_may_differ=optimizer_may_differ)
-    report = compared.report
+    compared = compare_source(
+        needed,
+        source,
+        selection,
+        optimizer_may_differ=optimizer_may_differ,
+        may_leave=left is not None,
+    )
+    if strict and not compared.report:
+        raise misfit(compared.report)
+    arrays: dict[str, Any]
+    report, arrays = compared.read(exactly=exactly)
     if strict and not report:
         raise misfit(report)
-    arrays: dict[str, Any] = compared.read()
+    if left is not None:
+        left |= compared.left
     asked = assets is not None and asks_for_files(saveable, captured)
     handles = None if asked else handles_of(saveable, captured)
     if handles is not None:

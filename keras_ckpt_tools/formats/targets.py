@@ -200,10 +200,11 @@ class Target:
                 Nothing was changed.
         """
         compared = self.compare(source, selection)
-        report = compared.report
+        if strict and not compared.report:
+            raise misfit(compared.report)
+        report, arrays = compared.read()
         if strict and not report:
             raise misfit(report)
-        arrays = compared.read()
         undo: list[Callable[[], None]] = []
         try:
             for part in self.parts:

@@ -4,14 +4,19 @@ Keras builds, in the closed room, from the config that was walked, not from the 
 a class's `migrate` and a dropped compile config take effect. The weights come from our own reader,
 all or nothing. `legacy` does the same for `.h5`.
 
-The optimizer is built before its state is filled in. Only a file whose optimizer had no state yet
-(a model that was compiled and never trained) leaves it as it is.
+The optimizer is built before its state is filled in: on the variables that a record says it was
+built on, else on those that are trained now. Only a file whose optimizer had no state yet (a model
+that was compiled and never trained) leaves it as it is.
+
+Weights are restored all and exactly. What stands around them (the state of optimizers, metrics and
+random generators) is left where it does not fit, with one warning; `compile=True` refuses.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +32,7 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
+from keras_ckpt_tools.formats.migrated import with_new_variables
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.source import Source
@@ -42,12 +48,12 @@ from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
 from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
-from keras_ckpt_tools.loading.one_model import build_optimizers
+from keras_ckpt_tools.loading.one_model import built_on_in
 from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
-__all__ = ["Plan", "build_model", "with_fresh_optimizer"]
+__all__ = ["Plan", "build_model", "build_optimizers_as_saved", "with_fresh_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,13 @@ class Plan:
                 raise
 
 
-def build_model(source: ModelSource, plan: Plan) -> Any:
+def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = None) -> Any:
     """Build and fill a model from a `.keras` archive or directory.
+
+    Args:
+        source: The file.
+        plan: What is to be built.
+        left: See `state.fill`.
 
     Raises:
         ArtefactKindError: the config is not a model's.
@@ -98,12 +109,21 @@ def build_model(source: ModelSource, plan: Plan) -> Any:
         DamagedArtefactError: tensors have changed.
     """
     with random_numbers_put_off() as put_off:
-        model = _model_of(source, plan)
+        model = _model_of(source, plan, left is not None)
+    if left is not None and plan.config.get("compile_config") and _compiles_itself(model):
+        left["compile"] = (
+            f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`; "
+            "call `model.compile(...)` before you train it"
+        )
     optimizer = getattr(model, "optimizer", None)
-    if isinstance(source, Source):
-        build_optimizers(model, source)
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
+    if left is not None and (anew := with_new_variables(weights, model)) is not None:
+        weights = anew
+        left["optimizer"] = (
+            "variables that are trained now, and were not when it was saved, begin without state; "
+            "the others have theirs"
+        )
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
@@ -112,6 +132,8 @@ def build_model(source: ModelSource, plan: Plan) -> Any:
             with_fresh_optimizer(weights, model),
             assets=partial(source.extract_assets, folder) if source.has_assets else None,
             optimizer_may_differ=optimizer is None,
+            left=left,
+            exactly=True,
         )
     put_off.draw()
     return model
@@ -126,8 +148,10 @@ def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
     return as_they_are_now(weights, source.record, {"": model}, plan.registry)
 
 
-def _model_of(source: ModelSource, plan: Plan) -> Any:
-    with plan.room(source.path):
+def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
+    with plan.room(source.path), warnings.catch_warnings():
+        # It is among the reasons that come in one warning.
+        warnings.filterwarnings("ignore", message=r"`compile\(\)` was not called as part of")
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
     if not isinstance(model, keras.Model):
         raise ArtefactKindError(
@@ -147,10 +171,72 @@ def _model_of(source: ModelSource, plan: Plan) -> Any:
             f"`kct.load_weights(model, {source.path!r})`.",
             name=name,
         )
+    _wrap_optimizer_as_saved(model, source)
+    build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
     return model
+
+
+def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
+    """Let the optimizer scale the loss where the saved one did, and only there.
+
+    `compile` decides that by the dtype policy of the model, which is that of the program where a
+    config does not have it.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    group = comparison.OPTIMIZER_GROUP
+    if optimizer is None or not any(path.startswith(group) for path in source.tensors):
+        return
+    inner = f"{group}inner_optimizer/"
+    scaled = any(path.startswith(inner) for path in source.tensors)
+    kind = keras.optimizers.LossScaleOptimizer
+    if scaled and not hasattr(optimizer, "inner_optimizer"):
+        model.optimizer = kind(optimizer, name="loss_scale_optimizer")
+    elif not scaled and type(optimizer) is kind:
+        model.optimizer = optimizer.inner_optimizer
+
+
+def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False) -> None:
+    """Build optimizers on the variables that they were built on when they were saved.
+
+    Args:
+        model: The model.
+        source: The file; its record has these variables.
+        covering: Whether the compiled optimizer is built on all that is trained now as well, so
+            that training goes on. One that Keras has built otherwise is made anew.
+    """
+    compiled = getattr(model, "optimizer", None)
+    if source.record is None or not source.record.optimizers:
+        return
+    captured = state.capture(model)
+    variables = captured.with_raw().values
+    for group, optimizer in state.optimizers_by_group(captured, model).items():
+        known = built_on_in(source, group)
+        if not known or not all(path in variables for path in known):
+            continue
+        wanted = [variables[path] for path in known]
+        if covering and optimizer is compiled:
+            own = {id(v) for v in wanted}
+            wanted += [v for v in model.trainable_variables if id(v) not in own]
+        if not optimizer.built:
+            optimizer.build(wanted)
+        elif optimizer is compiled and not _is_built_on(optimizer, wanted):
+            anew = type(compiled).from_config(compiled.get_config())  # type: ignore[union-attr]
+            anew.build(wanted)
+            model.optimizer = anew
+
+
+def _is_built_on(optimizer: Any, variables: Sequence[Any]) -> bool:
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return [id(v) for v in getattr(inner, "_trainable_variables", ())] == [id(v) for v in variables]
+
+
+def _compiles_itself(model: Any) -> bool:
+    own = type(model)
+    stock = keras.Model
+    return own.compile is not stock.compile and own.compile_from_config is stock.compile_from_config
 
 
 def _how_to_build(model: Any) -> str:

@@ -46,8 +46,13 @@ class _Rewritten(h5py.File):  # type: ignore[misc, unused-ignore]
         return self._attributes
 
 
-def build_legacy(source: Source, plan: Plan) -> Any:
+def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None) -> Any:
     """Build and fill a model from a whole-model `.h5`.
+
+    Args:
+        source: The file.
+        plan: What is to be built.
+        left: Where it is given, the state of the optimizer need not fit; it takes the reason.
 
     Raises:
         DamagedArtefactError: it cannot be read, or bytes have changed.
@@ -67,7 +72,12 @@ def build_legacy(source: Source, plan: Plan) -> Any:
             if plan.training_config is not None:
                 model.compile(**_compile_arguments(plan.training_config, plan.objects))
         if plan.training_config is not None and model.optimizer is not None:
-            _fill_optimizer(source, model)
+            try:
+                _fill_optimizer(source, model)
+            except RestoreError as error:
+                if left is None:
+                    raise
+                left["optimizer"] = f"its tensors do not fit ({error.report.summary})"
     except OSError as error:
         raise _damaged(source.path, f"libhdf5 cannot read it ({error})") from error
     return model

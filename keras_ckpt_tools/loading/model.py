@@ -22,7 +22,6 @@ from keras_ckpt_tools.errors import (
     ArtefactKindError,
     CkptError,
     DamagedArtefactError,
-    RestoreError,
 )
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
@@ -101,9 +100,11 @@ def safe_load_model(
             models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
             wrote with a config (one step of it, or all).
         custom_objects: Classes and functions by name, qualified or bare. They win over all others.
-        compile: `True`: the model is compiled, or it is an error. `False`: it is not. `"auto"`
-            (default): where only the loss, metrics or optimizer cannot be found, it loads
-            uncompiled, with a warning that says why.
+        compile: `True`: the model is compiled with the saved state of its optimizer, or it is an
+            error. `False`: it is not compiled. `"auto"` (default): where the loss, metrics or
+            optimizer cannot be found, it loads uncompiled; where only saved state of the optimizer,
+            of metrics or of random generators does not fit, that starts afresh. One warning has the
+            reasons. Weights are always restored completely.
         trusted: Names of what may be used beyond `custom_objects` and the registry:
             `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
@@ -135,7 +136,8 @@ def safe_load_model(
         OverBudgetError: it would take more memory than it may, or has taken more time.
         NewerFormatError: a later version of this package wrote it.
         UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
-        RestoreError: the model and the tensors in the file do not fit.
+        RestoreError: the model and the weights in the file do not fit; with `compile=True`, also
+            the state of the optimizer.
         NotBuiltError: the file does not say what shape to build the model for.
         ArgumentError: an argument cannot work.
 
@@ -329,17 +331,22 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
 
 
 def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
+    left: dict[str, str] | None = None if compiled is True else {}
     if source.kind is not Kind.H5_MODEL:
-        return build_model(source, plan)
-    assert isinstance(source, Source)  # Of HDF5 it is.
-    try:
-        return build_legacy(source, plan)
-    except RestoreError as error:
-        if compiled is True:
-            raise
-        warn(f"The model was loaded uncompiled. {error}", UserWarning, stacklevel=6)
-        without = dataclasses.replace(plan, training_config=None)
-        return build_legacy(source, without)
+        model = build_model(source, plan, left)
+    else:
+        assert isinstance(source, Source)  # Of HDF5 it is.
+        model = build_legacy(source, plan, left)
+    if left and compiled is not False:
+        reasons = "\n".join(f"  {what}: {why}." for what, why in sorted(left.items()))
+        warn(
+            f"All weights of {source.path!r} are loaded. What stands around them does not fit, so "
+            f"it starts afresh:\n{reasons}\n`compile=True` refuses such a file, `compile=False` "
+            "asks for the weights alone.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return model
 
 
 def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:

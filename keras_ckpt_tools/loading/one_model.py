@@ -15,14 +15,13 @@ import numpy as np
 from keras_ckpt_tools.errors import ArtefactKindError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
-from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
+from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3, weights_of_keras_2
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 
-__all__ = ["LEGACY", "build_config", "build_optimizers", "build_parts", "weights_in"]
+__all__ = ["LEGACY", "build_config", "build_parts", "built_on_in", "weights_in"]
 
 LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
 
@@ -39,6 +38,8 @@ def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSo
         return legacy_weights(source, model, by_name=by_name)
     if is_keras_2(source.metadata.get("keras_version")):
         return in_places_of_keras_3(source, model)
+    if (moved := weights_of_keras_2(source, model)) is not None:
+        return moved
     name = _model_name(source)
     if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
         return source
@@ -120,20 +121,7 @@ def build_parts(source: Source) -> dict[str, Any]:
     return dict(tracked.parts) if tracked else {}
 
 
-def build_optimizers(target: Any, source: Source) -> None:
-    """Build the optimizers in attributes of a model on what a record says that they update."""
-    compiled = getattr(target, "optimizer", None)
-    if all(one.built or one is compiled for one in optimizers_of(target)):
-        return
-    captured = state.capture(target)
-    variables = captured.with_raw().values
-    for group, optimizer in state.optimizers_by_group(captured, target).items():
-        known = _built_on(source, group)
-        if not optimizer.built and known and all(path in variables for path in known):
-            optimizer.build([variables[path] for path in known])
-
-
-def _built_on(source: Source, group: str) -> list[str]:
+def built_on_in(source: Source, group: str) -> list[str]:
     """Return the paths, in the one model, of what an optimizer in it was built on."""
     if source.record is None:
         return []

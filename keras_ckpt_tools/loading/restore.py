@@ -28,12 +28,11 @@ from keras_ckpt_tools.formats.tf_run import list_prefixes
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
-from keras_ckpt_tools.loading.build import with_fresh_optimizer
+from keras_ckpt_tools.loading.build import build_optimizers_as_saved, with_fresh_optimizer
 from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
 from keras_ckpt_tools.loading.one_model import (
     LEGACY,
     build_config,
-    build_optimizers,
     build_parts,
     weights_in,
 )
@@ -256,7 +255,7 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
             state.build_like(target, build_config(source) if wanted.build else None, "model", parts)
         optimizer = getattr(target, "optimizer", None)
         if wanted.build:
-            build_optimizers(target, source)
+            _build_optimizers(target, source)
         if wanted.build and optimizer is not None and _has_optimizer(source):
             state.build_optimizer(optimizer, target.trainable_variables)
         weights = weights_in(source, target, by_name=wanted.by_name)
@@ -265,6 +264,14 @@ def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
         if source.kind not in LEGACY:  # Those are matched with what the classes have now.
             weights = as_they_are_now(weights, source.record, {"": target})
         yield Opened(with_fresh_optimizer(weights, target), source, migrated=weights)
+
+
+def _build_optimizers(target: Any, source: Source) -> None:
+    """Build the optimizers in attributes of a model on what a record says that they update."""
+    compiled = getattr(target, "optimizer", None)
+    if all(one.built or one is compiled for one in optimizers_of(target)):
+        return
+    build_optimizers_as_saved(target, source)
 
 
 @contextmanager

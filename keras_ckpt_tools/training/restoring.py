@@ -92,7 +92,7 @@ def restore_all(
             differences=differences,
         )
     arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
-    read = compared.read()
+    _, read = compared.read()
     if not accept_nan and (paths := spoiled_in(file, record)):
         raise NotFinite(paths)
     _tell_of_raw(report)
@@ -311,6 +311,7 @@ def _compare(
         Needed(expected, names, built_on(optimizers, variables)),
         Relabelled(source, tracked),
         optimizer_may_differ=False,
+        exact=True,
     )
 
 
