@@ -397,6 +397,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             on_untracked=self.on_untracked,
             announcer=self._announcer,
             changes=self._changes,
+            door=FIT,
         )
         if self.resume == "never":
             self._checkpoints.kept.expect_another_run()

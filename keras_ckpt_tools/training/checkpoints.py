@@ -98,6 +98,7 @@ class Checkpoints:
         announcer: Tells people of saves.
         format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
         changes: What of the program is meant to differ from what was saved.
+        door: Which of `DOORS` saves; see `KeptCheckpoints`.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class Checkpoints:
         announcer: Announcer | None = None,
         format: Format = "h5",
         changes: Changes | None = None,
+        door: str = "",
     ):
         self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
-        self.kept = KeptCheckpoints(self.directory, policy, monitor, mode)
+        self.kept = KeptCheckpoints(self.directory, policy, monitor, mode, door)
         self._given = dict(objects)
         self.objects = with_optimizer(objects)
         self._format = format

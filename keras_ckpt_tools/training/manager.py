@@ -171,6 +171,7 @@ class CheckpointManager(TrainingLoop):
             self._announcer,
             check_format(format),
             self._changes,
+            LOOP,
         )
         if resume == "never":
             self._checkpoints.kept.expect_another_run()

@@ -20,6 +20,7 @@ from keras_ckpt_tools.formats import userblock
 from keras_ckpt_tools.training.callback_rules import looks_like_path
 from keras_ckpt_tools.training.callback_states import CallbackStates
 from keras_ckpt_tools.training.known_callbacks import no_state_in, schema_of
+from keras_ckpt_tools.training.phases import forget_phases
 
 EVIL = "elsewhere/evil.keras"
 
@@ -314,6 +315,7 @@ def test_an_edited_checkpoint_writes_nowhere_else(tmp_path: Path, monkeypatch: A
             keras.callbacks.ModelCheckpoint("a.keras", "loss", save_best_only=True),
             keras.callbacks.EarlyStopping("loss", patience=50),
         ]
+        forget_phases()
         backup = kct.BackupAndRestore(backup_dir, callbacks=carried, delete_checkpoint=False)
         x, y = small_data(2)
         model = small_model()
@@ -366,6 +368,7 @@ def test_states_that_no_save_writes_are_left_out(tree: Any, tmp_path: Path) -> N
 
     def run(epochs: int) -> list[int]:
         stopping = keras.callbacks.EarlyStopping("loss", patience=50)
+        forget_phases()
         backup = kct.BackupAndRestore(tmp_path, callbacks=[stopping], delete_checkpoint=False)
         x, y = small_data(2)
         fit = small_model().fit
