@@ -22,6 +22,7 @@ from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.targets import Target, is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.tf_run import list_prefixes
