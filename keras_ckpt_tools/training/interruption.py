@@ -123,7 +123,12 @@ class SignalWatch:
 
     def __getstate__(self) -> dict[str, Any]:
         # Where training runs is known in this process only.
-        return {**vars(self), "_received": False, "_training": None}
+        at_once = self._at_once and self._at_once()
+        return {**vars(self), "_received": False, "_training": None, "_at_once": at_once}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        at_once = state["_at_once"]
+        vars(self).update(state, _at_once=at_once and weakref.WeakMethod(at_once))
 
     @property
     def received(self) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
+from keras_ckpt_tools.training.phases import forget_phases
 
 
 def _model() -> Any:
@@ -312,13 +313,22 @@ def test_a_second_signal_in_the_same_validation_is_answered_too(tmp_path: Path) 
     assert int(model.optimizer.iterations) == 6
 
 
+def _before_the_end(directory: Path) -> Any:
+    """Return where the last save was but that of the end of training."""
+    return kct.training_progress(sorted(directory.glob("ckpt-*"))[0])
+
+
 def test_a_handler_of_the_program_lets_the_validation_go_on(tmp_path: Path) -> None:
     """And the next signal is saved for as well."""
     calls: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: calls.append(number))
     try:
         backup = kct.BackupAndRestore(
-            tmp_path, save_on_signal=signal.SIGUSR1, delete_checkpoint=False, save_freq=10**6
+            tmp_path,
+            save_on_signal=signal.SIGUSR1,
+            delete_checkpoint=False,
+            double_checkpoint=True,
+            save_freq=10**6,
         )
         signals = [InValidation(0, signal.SIGUSR1), InValidation(1, signal.SIGUSR1)]
         _noisy_model().fit(
@@ -331,7 +341,7 @@ def test_a_handler_of_the_program_lets_the_validation_go_on(tmp_path: Path) -> N
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert calls == [signal.SIGUSR1] * 2
-    assert kct.training_progress(tmp_path).epochs_completed == 1
+    assert _before_the_end(tmp_path).epochs_completed == 1
 
 
 def test_a_signal_in_the_validation_saves_the_model_at_once(tmp_path: Path) -> None:
@@ -372,7 +382,11 @@ def test_the_signals_are_a_choice(save_on_signal: Any, tmp_path: Path) -> None:
 
     try:
         backup = kct.BackupAndRestore(
-            tmp_path, save_on_signal=save_on_signal, save_freq=10**6, delete_checkpoint=False
+            tmp_path,
+            save_on_signal=save_on_signal,
+            save_freq=10**6,
+            delete_checkpoint=False,
+            double_checkpoint=True,
         )
         _eager().fit(
             X,
@@ -384,7 +398,7 @@ def test_the_signals_are_a_choice(save_on_signal: Any, tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert seen == [True]
-    assert kct.training_progress(tmp_path).batches_completed == 2
+    assert _before_the_end(tmp_path).batches_completed == 2
 
 
 def test_a_loop_has_the_choice_too(tmp_path: Path) -> None:
@@ -515,6 +529,7 @@ def test_a_callback_that_has_trained_can_be_copied(
         "pickle": lambda it: pickle.loads(pickle.dumps(it)),
     }
     other = copies[copied](callback)
+    forget_phases()
     history = _eager().fit(X, Y, epochs=2, verbose=0, callbacks=[other])
     assert history.epoch == [0, 1]
 

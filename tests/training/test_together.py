@@ -61,7 +61,7 @@ def test_two_callbacks_that_watch_for_signals_both_save(tmp_path: Path) -> None:
 
 
 def test_a_signal_during_validation_is_saved_for(tmp_path: Path) -> None:
-    """At the end of the epoch, and it is not swallowed."""
+    """At once, and it is not swallowed; a restart with other data trains no batch of the epoch."""
     backup = kct.BackupAndRestore(tmp_path, save_freq=100, save_on_signal=True)
     with pytest.raises(KeyboardInterrupt):
         _model().fit(
@@ -69,9 +69,21 @@ def test_a_signal_during_validation_is_saved_for(tmp_path: Path) -> None:
             Y,
             validation_data=(X, Y),
             verbose=0,
+            shuffle=False,
             callbacks=[At(_interrupt, test=0), backup],
         )
-    assert kct.training_progress(tmp_path).epochs_completed == 1
+    progress = kct.training_progress(tmp_path)
+    assert (progress.epochs_completed, progress.batches_completed) == (0, 1)
+    model, more = _model(), {"verbose": 0, "shuffle": False, "validation_data": (X, Y)}
+    with pytest.warns(UserWarning, match="other data from this epoch on"):
+        history = model.fit(
+            np.tile(X, (9, 1)),
+            np.tile(Y, (9, 1)),
+            callbacks=[kct.BackupAndRestore(tmp_path)],
+            **more,
+        )
+    assert (history.epoch, int(model.optimizer.iterations)) == ([0], 1)
+    assert "val_loss" in history.history
 
 
 def test_a_signal_before_a_break_is_not_swallowed(tmp_path: Path) -> None:
