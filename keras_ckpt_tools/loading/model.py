@@ -322,8 +322,8 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
         try:
             timed = dataclasses.replace(plan, clock=clock)
             return _build_in_its_format(source, timed, wish.compiled)
-        except CkptError:
-            raise
+        except (CkptError, Warning):
+            raise  # Where a program lets warnings be errors, they stay what they are.
         except Exception as error:
             if _is_from(error, plan.objects.values()):
                 raise  # The user's own code says best what is wrong with it.
