@@ -224,7 +224,7 @@ def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False
         if not optimizer.built:
             optimizer.build(wanted)
         elif optimizer is compiled and not _is_built_on(optimizer, wanted):
-            anew = type(compiled).from_config(compiled.get_config())  # type: ignore[union-attr]
+            anew = type(compiled).from_config(compiled.get_config())
             anew.build(wanted)
             model.optimizer = anew
 
