@@ -108,7 +108,7 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
         RestoreError: the model and the tensors do not fit.
         DamagedArtefactError: tensors have changed.
     """
-    optimizers_of(source)  # Now: Keras takes inner optimizers out of the config that it builds from.
+    optimizers_of(source)  # Now: Keras takes inner optimizers out of the config as it builds.
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan, left is not None)
     if left is not None and plan.config.get("compile_config") and _compiles_itself(model):

@@ -28,7 +28,7 @@ import kinds  # noqa: E402
 
 WRITERS = sorted(FOLDER.glob("*.zip"))
 IN_BETWEEN = ("keras-3.3.3", "keras-3.6.0", "keras-3.8.0", "keras-3.10.0")
-OFTEN = ("trained", "subclassed", "quantized", "dropped")
+OFTEN = ("trained", "subclassed", "quantized", "dropped", "normalized")
 
 # What stands around the weights does not fit: it starts afresh, with one warning.
 STARTS_AFRESH = {
@@ -71,7 +71,9 @@ def _files(suffixes: tuple[str, ...]) -> list[str]:
         for name in names:
             kind, _, suffix = name.partition(".")
             special = any(name in table for table in (STARTS_AFRESH, REFUSED))
-            left_out = archive.stem.startswith(IN_BETWEEN) and not (special or kind in OFTEN)
+            other = archive.stem.endswith(("jax", "torch")) and suffix != "keras"
+            in_between = archive.stem.startswith(IN_BETWEEN) or other
+            left_out = in_between and not (special or kind in OFTEN)
             if f".{suffix}" in suffixes and (not left_out or os.environ.get("KCT_TORTURE")):
                 found.append(f"{archive.stem}/{name}")
     return found
