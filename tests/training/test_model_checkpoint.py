@@ -207,7 +207,9 @@ def test_what_is_saved_is_said(
     path = callback.filepath
     for epoch, loss in enumerate((0.5, 0.25, 0.3)):
         end_epoch(callback, epoch, loss=loss)
-    end_epoch(checkpoint("a.keras", monitor="loss", save_best_only=True, verbose=1), 3, loss=0.3)
+    again = checkpoint("a.keras", monitor="loss", save_best_only=True, verbose=1)
+    again.set_model(callback.model)
+    end_epoch(again, 3, loss=0.3)
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [
         f"Epoch 1: loss improved from None to 0.50000, saving model to {path}",
         f"Epoch 1: finished saving model to {path}",
@@ -429,8 +431,8 @@ def test_overrides_of_a_backup_count(tmp_path: Path) -> None:
     model = small_model()
     backup = Backup(tmp_path, save_freq=100, delete_checkpoint=False)
     model.fit(*small_data(), batch_size=4, verbose=0, callbacks=[backup])
-    assert calls == [1]
-    assert kct.training_progress(tmp_path).batches_completed == 2
+    assert calls == [1, 1]  # After the batch, and at the end of a run whose checkpoints stay.
+    assert kct.training_progress(tmp_path).epochs_completed == 1
 
 
 def test_an_override_that_is_never_called_is_refused() -> None:
@@ -462,10 +464,16 @@ def test_a_run_of_fewer_epochs_says_so(end_epoch: End, checkpoint: Make, tmp_pat
 
 
 def test_a_backup_has_every_n_epochs_too(tmp_path: Path) -> None:
-    """The other callback."""
+    """The other callback: a run that is interrupted in its fourth epoch has two of them."""
+
+    def interrupt(epoch: int, logs: object) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
     backup = kct.BackupAndRestore(tmp_path, every_n_epochs=2, delete_checkpoint=False)
-    model = small_model()
-    model.fit(*small_data(), epochs=3, verbose=0, callbacks=[backup])
+    callbacks = [backup, keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)]
+    with pytest.raises(KeyboardInterrupt):
+        small_model().fit(*small_data(), epochs=5, verbose=0, callbacks=callbacks)
     assert kct.training_progress(tmp_path).epochs_completed == 2
 
 
