@@ -140,7 +140,15 @@ _NO_STATE: tuple[tuple[type, tuple[str, ...]], ...] = (
         ModelCheckpoint,
         # Recalled from its files and from the run; of it only the cadence goes on from here.
         (
-            *("best", "_best_epoch", "_candidate", "_current_epoch", "_exceptions", "_files"),
+            *(
+                "best",
+                "_best_epoch",
+                "_candidate",
+                "_current_epoch",
+                "_exceptions",
+                "_files",
+                "_first_epoch",
+            ),
             *("_last", "_missed", "_outcomes", "_recalled", "_signals", "_warned", "_writer"),
             *("_announcer", "_untracked"),
         ),

@@ -192,6 +192,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self.save_freq = save_freq
         self.on_missing_metric = on_missing_metric
         self._current_epoch = 0
+        self._first_epoch: int | None = None
         self._best_epoch: int | None = None
         self.every_n_epochs = every_n_epochs
         self.last = None if last is None else last_path(path, last, self._format)
@@ -227,6 +228,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         run = self._run()
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.filepath), self)
+        self._first_epoch = None
         call_in_turn(self)
         if self.save_on_signal:
             self._signals.begin()
@@ -235,8 +237,13 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Note the epoch."""
-        self._current_epoch = epoch
+        self._note_epoch(epoch)
         self._run().epoch_begins(epoch)
+
+    def _note_epoch(self, epoch: int) -> None:
+        self._current_epoch = epoch
+        if self._first_epoch is None:
+            self._first_epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Note the batch."""
@@ -259,7 +266,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
-        self._current_epoch = epoch
+        self._note_epoch(epoch)
         run = self._run()
         left = was_left(self, run.progress().batches_completed)
         run.epoch_ends(epoch, plain_logs(logs), left=left)
@@ -457,7 +464,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         run_id = self._run().progress().run_id
         for path, record in self._files.written():
             other = record.progress.run_id
-            if other != run_id and _trained.get(other, self._this_model)() is not self.model:
+            # A run that starts at a later epoch continues what was trained before.
+            starts_over = other != run_id and not self._first_epoch
+            if starts_over and _trained.get(other, self._this_model)() is not self.model:
                 self._warn_once(
                     f"{path!r} holds another model that this process has trained: the best "
                     f"{self.monitor} starts over, and this run replaces it. To keep one for each "

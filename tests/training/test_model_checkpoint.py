@@ -207,9 +207,7 @@ def test_what_is_saved_is_said(
     path = callback.filepath
     for epoch, loss in enumerate((0.5, 0.25, 0.3)):
         end_epoch(callback, epoch, loss=loss)
-    again = checkpoint("a.keras", monitor="loss", save_best_only=True, verbose=1)
-    again.set_model(callback.model)
-    end_epoch(again, 3, loss=0.3)
+    end_epoch(checkpoint("a.keras", monitor="loss", save_best_only=True, verbose=1), 3, loss=0.3)
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [
         f"Epoch 1: loss improved from None to 0.50000, saving model to {path}",
         f"Epoch 1: finished saving model to {path}",
