@@ -65,9 +65,12 @@ def _is_address(name: str) -> bool:
 def _remote(name: str, argument: str) -> ArgumentError:
     remedy = (
         "Pass a local or mounted directory, and copy what is in it to the other place, for example "
-        "with `gcloud storage rsync`, `aws s3 sync` or `hf upload`; to read a file, download it "
-        "first. A later version will take such addresses."
+        "with `gcloud storage rsync`, `aws s3 sync` or `hf upload`."
     )
+    if argument == "path":
+        remedy = (
+            f"Download the file first, and pass its path. To save: {remedy[0].lower()}{remedy[1:]}"
+        )
     if re.match(r"file:/+", name):
         remedy = f"Pass the path itself: {re.sub(r'^file:/+', '/', name)!r}."
     return ArgumentError(

@@ -260,6 +260,7 @@ class Row:
     unexpected: tuple[str, ...] = ()
     shape: tuple[str, ...] = ()
     dtype: tuple[str, ...] = ()
+    cast: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     misnamed: tuple[tuple[str, str], ...] = ()
     optimizer: str = "none"
@@ -376,7 +377,7 @@ ROWS = [
         "ours",
         sequential("4 a"),
         sequential("4 a", dtype="float16"),
-        dtype=(D,),
+        cast=(D,),
     ),
     Row(
         "another class",
@@ -589,7 +590,8 @@ def test_saved_so_restored_so(row: Row, tmp_path: Path) -> None:
     after = values(target)
     for name in after:
         if name in report.matched:
-            assert np.array_equal(after[name], held[theirs.get(name, name)]), name
+            there = held[theirs.get(name, name)]
+            assert np.array_equal(after[name], there.astype(after[name].dtype)), name
         elif name in before:
             assert np.array_equal(after[name], before[name]), name
 
@@ -602,6 +604,7 @@ def check(report: kct.RestoreReport, row: Row) -> None:
     assert groups(m.path for m in report.shape_mismatch) <= {*row.shape, "optimizer"}
     assert groups(m.path for m in report.shape_mismatch) >= set(row.shape)
     assert groups(m.path for m in report.dtype_mismatch) == set(row.dtype)
+    assert groups(m.path for m in report.cast) == set(row.cast)
     assert {(layer(a), layer(b)) for a, b in report.renamed} == set(row.renamed)
     assert {(m.name_in_file, m.name_in_model) for m in report.misnamed} == set(row.misnamed)
     assert row.suggests.items() <= report.suggestions.items()

@@ -41,8 +41,10 @@ def test_a_loop_started_again_goes_on(manager: Make) -> None:
     """With the next epoch; and where all are done, with none."""
     list(manager().epochs(2))
     assert list(manager().epochs(5)) == [2, 3, 4]
-    assert list(manager().epochs(5)) == []
-    assert list(manager().epochs(3)) == []
+    with pytest.warns(UserWarning, match="Nothing is left to train"):
+        assert list(manager().epochs(5)) == []
+    with pytest.warns(UserWarning, match="Nothing is left to train"):
+        assert list(manager().epochs(3)) == []
 
 
 @pytest.mark.parametrize("how", ["break", "exception"])
@@ -149,7 +151,8 @@ def test_a_loop_without_epochs_goes_on(manager: Make) -> None:
     seen = list(it.steps(36))
     assert (seen[0], seen[-1]) == (20, 35)
     assert kct.training_progress(it.latest_checkpoint).step == 36
-    assert list(manager().steps(36)) == []
+    with pytest.warns(UserWarning, match="Nothing is left to train"):
+        assert list(manager().steps(36)) == []
 
 
 def test_logs_and_history_are_kept(manager: Make) -> None:
