@@ -264,7 +264,7 @@ def test_files_of_others_are_neither_read_nor_deleted(tmp_path: Path) -> None:
     for _ in range(3):
         path = engine.save(TrainingProgress(1))
     assert path.endswith("ckpt-00000010.weights.h5")
-    engine.delete_all()
+    engine.delete_all(TrainingProgress(1).run_id)
     assert len(list(tmp_path.iterdir())) == 3
 
 
