@@ -176,7 +176,8 @@ def fail_to_write(directory: str, kind: str, cause: str) -> dict[str, Any]:
         "manager": manager.save,
         "backup": lambda: backup.on_epoch_end(0),
         "checkpoint": lambda: checkpoint.on_epoch_end(0),
-        "new manager": lambda: kct.CheckpointManager(directory, model=model),
+        # Its directory may be one to read from, until a loop begins.
+        "new manager": lambda: next(kct.CheckpointManager(directory, model=model).epochs(9)),
         "new backup": lambda: kct.BackupAndRestore(directory),
         "new checkpoint": lambda: kct.ModelCheckpoint(os.path.join(directory, "a.keras")),
     }

@@ -132,7 +132,8 @@ def test_the_next_fit_begins_at_its_beginning(ours: bool, tmp_path: Path) -> Non
     directory = tmp_path / "backup"
     fit(small_model(), 2, backup(ours, directory, delete_checkpoint=False))
     model = small_model()
-    assert fit(model, 3, backup(ours, directory)) == [2]
+    again = {"resume": "must"} if ours else {}
+    assert fit(model, 3, backup(ours, directory, **again)) == [2]
     judge(ours, fit(model, 3) != [0, 1, 2])
 
 

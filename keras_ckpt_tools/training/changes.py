@@ -141,7 +141,8 @@ class Changes:
         self._kept = dict(begun)
         if begun.get("optimizer") and here.get("optimizer"):
             self._compare_optimizers(begun, here)
-        if "seed" in begun and begun["seed"] != here["seed"] and not self.may("seed"):
+        seeds = (begun.get("seed"), here["seed"])
+        if None not in seeds and seeds[0] != seeds[1] and not self.may("seed"):
             self.said.append(
                 f"the global seed was {begun['seed']} when the run began, and is {here['seed']} "
                 "now: the random generators of the checkpoint count. To draw from the program's, "

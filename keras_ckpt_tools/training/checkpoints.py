@@ -497,11 +497,11 @@ class Standstill:
         kinds = {name: one.kind for name, one in record.tracked.items()}
         if self._told or "optimizer" not in kinds.values():
             return  # Nothing says that anything is to be trained.
-        # Counters and learning rates are set by programs that train elsewhere, too.
+        # A learning rate is set by programs that train elsewhere, too.
         values = {
             info.path: info.digest
             for info in record.tensors
-            if info.shape and kinds.get(info.path.partition("/")[0], "state") in _TRAINED
+            if (info.shape or "int" in info.dtype) and kinds.get(info.path.partition("/")[0], "state") in _TRAINED
         }
         before, self._last = self._last, (batches, values)
         if before is not None and before[1] == values:

@@ -205,7 +205,7 @@ def test_code_of_the_users_own_finds_what_is_keras_own_or_vouched_for(build, nam
 def test_what_the_users_code_finds_in_kerass_registry_needs_trust(build, planted):
     """The advice in the error works."""
     objects = {"my>Outer": outer(lambda config: keras.layers.deserialize(dict(MARKED)))}
-    with pytest.raises(ObjectsNotFoundError, match=r"Allow it with `trusted=\['marked>Marked'\]`"):
+    with pytest.raises(ObjectsNotFoundError, match=r'Allow it with `trusted=\["marked>Marked"\]`'):
         build(OUTER, objects)
     assert type(build(OUTER, objects, trusted=["marked>Marked"]).inner) is Marked
 

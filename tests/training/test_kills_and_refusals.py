@@ -83,6 +83,7 @@ def test_there_is_a_whole_checkpoint_after_a_kill_at_any_instant(tmp_path: Path)
         assert len(list(directory.iterdir())) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Nothing is left to train")
 def test_what_was_resumed_from_goes_when_the_run_ends(tmp_path: Path) -> None:
     """An uninterrupted run does not have it either; with one save after the restart, and none."""
     directory = tmp_path / "run"
