@@ -105,7 +105,7 @@ def test_a_real_run_that_was_killed_twice_tells_so(tmp_path):
     (by_path,) = stories_of(tmp_path / "run")
     (by_manager,) = stories_of(manager)
     assert by_path.saves == by_manager.saves
-    assert [save.place.step for save in by_path.saves] == [2, 4, 6, 8, 10, 12, 12]
-    assert [tuple(place) for place in by_path.restarts] == [(1, 3, 6)]
-    assert [save.state for save in by_path.saves] == ["deleted"] * 6 + ["kept"]
+    assert [save.place.step for save in by_path.saves] == [2, 4, 6, 8, 10, 12]
+    assert [tuple(place) for place in by_path.restarts] == [(2, 0, 6)]
+    assert [save.state for save in by_path.saves] == ["deleted"] * 5 + ["kept"]
     assert stories_of(manager)[0].progress.history["loss"] == (0.0, 1.0, 2.0, 3.0)
