@@ -501,7 +501,8 @@ class Standstill:
         values = {
             info.path: info.digest
             for info in record.tensors
-            if (info.shape or "int" in info.dtype) and kinds.get(info.path.partition("/")[0], "state") in _TRAINED
+            if (info.shape or "int" in info.dtype)
+            and kinds.get(info.path.partition("/")[0], "state") in _TRAINED
         }
         before, self._last = self._last, (batches, values)
         if before is not None and before[1] == values:

@@ -175,8 +175,8 @@ def _constant(random_: random.Random) -> dict[str, Any]:
 
 def _put(random_: random.Random, config: dict[str, Any], what: Any) -> None:
     """Put something into a config: in the place of a value, or under a key of its own."""
-    places = list(_places(config))
-    parent, key = random_.choice(places)
+    found = list(places(config))
+    parent, key = random_.choice(found)
     how = random_.randrange(5)
     if how <= 1 or not isinstance(parent, dict):
         parent[key] = what
@@ -188,7 +188,8 @@ def _put(random_: random.Random, config: dict[str, Any], what: Any) -> None:
         parent[key] = [parent[key], what]
 
 
-def _places(tree: Any) -> Any:
+def places(tree: Any) -> Any:
+    """Yield each place of a tree: what holds it, and its key."""
     todo = [tree]
     while todo:
         value = todo.pop()

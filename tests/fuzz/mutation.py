@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from fuzz.grammar import grammar
+from fuzz.grammar import grammar, places
 from hostile.parts import (
     METADATA,
     compiled,
@@ -79,34 +79,23 @@ def tree_of(random_: random.Random, tree: Any) -> Any:
     """Return a JSON tree with a few of its values changed."""
     tree = copy.deepcopy(tree)
     for _ in range(random_.choice((1, 1, 1, 2, 3))):
-        places = list(_places(tree))
-        if not places:
+        found = list(places(tree))
+        if not found:
             return _value(random_, tree)
-        parent, key = random_.choice(places)
+        parent, key = random_.choice(found)
         what = random_.randrange(8)
         if what <= 3:
             parent[key] = _value(random_, parent[key])
         elif what == 4:
             del parent[key]
         elif what == 5:
-            other, its_key = random_.choice(places)
+            other, its_key = random_.choice(found)
             parent[key] = copy.deepcopy(other[its_key])
         elif what == 6 and isinstance(parent, dict):
             parent[random_.choice(_NAMES)] = parent.pop(key)
         else:
             parent[key] = [parent[key]] if random_.random() < 0.5 else {"config": parent[key]}
     return tree
-
-
-def _places(tree: Any) -> Any:
-    todo = [tree]
-    while todo:
-        value = todo.pop()
-        keys = list(value) if isinstance(value, dict) else range(len(value))
-        for key in keys:
-            yield value, key
-            if isinstance(value[key], (dict, list)):
-                todo.append(value[key])
 
 
 def _value(random_: random.Random, old: Any) -> Any:
