@@ -89,7 +89,7 @@ class FitState:
 
         Args:
             model: What is trained.
-            in_epoch: Whether an epoch is under way: then its metrics are part of it.
+            in_epoch: Whether an epoch is under way.
             over: Whether all batches of that epoch are done.
         """
         states = self._callbacks.get_state()
@@ -109,8 +109,8 @@ class FitState:
         }
         if self._callbacks.names:
             taken[CALLBACKS] = states
-        if in_epoch:
-            taken[METRICS] = _metrics_of(model)
+        # At the end of an epoch they are of use only where no epoch follows.
+        taken[METRICS] = _metrics_of(model)
         return taken
 
     def _stopped_by(self, states: Mapping[str, Any]) -> list[str]:
@@ -294,6 +294,9 @@ class FitState:
         if self._restored is not None and not self._begun:
             self._callbacks.begin()
             self._put_back(self._restored.progress.epochs_completed, 0)
+            shapes = [np.shape(value) for value in self._restored.beside.get(METRICS, ())]
+            if shapes == [tuple(one.shape) for one in _metrics_of(self._model)]:
+                self._put_back_metrics()
 
     def forget(self) -> None:
         """Let go of the model and its data, after the last save."""
