@@ -195,6 +195,7 @@ def test_checkpoint_describes_what_is_tracked_and_links_the_model(build_cnn, dig
         "optimizer": "optimizer",
         "_random": "run",
         "_fit": "run",
+        "_metrics": "run",
         "_cadence": "run",
     }
     assert tracked["model"]["build_config"] == {"input_shape": [None, 8, 8, 1]}
