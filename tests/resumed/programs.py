@@ -130,7 +130,7 @@ def _fitted(
     )
     return {
         "weights": digest(model.weights),
-        "optimizer": digest(model.optimizer.variables),
+        "optimizer": digest(getattr(model.optimizer, "variables", ())),
         "metrics": digest(model.metrics_variables),
         "history": history.history,
         "epochs": history.epoch,
@@ -210,6 +210,105 @@ def repeated(stage: Stage) -> dict[str, Any]:
         validation_data=stage.rest,
         validation_freq=2,
     )
+
+
+def adapters(stage: Stage) -> dict[str, Any]:
+    """Fine-tune low-rank adapters (LoRA) of a frozen layer."""
+    model = classifier()
+    model.layers[1].enable_lora(2)
+    data = kct.data.ArrayDataset(*stage.train, batch_size=BATCH_SIZE, shuffle=True, seed=5)
+    return _fitted(stage, compiled(model, keras.optimizers.Adam(0.03)), data)
+
+
+class Autoencoder(keras.Model):
+    """A variational autoencoder with a `train_step` of its own, and no `call`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = keras.Sequential(
+            [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(8)]
+        )
+        self.decoder = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64)])
+        self.noise = keras.random.SeedGenerator(4)
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Metrics that `fit()` resets."""
+        return [self.loss_tracker]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Train on one batch."""
+        images = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            mean, spread = tf.split(self.encoder(images), 2, axis=-1)
+            drawn = mean + tf.exp(spread) * keras.random.normal(tf.shape(mean), seed=self.noise)
+            wrong = self.decoder(drawn) - tf.reshape(images, (-1, 64))
+            kept = tf.exp(2 * spread) + mean**2 - 2 * spread - 1
+            loss = tf.reduce_mean(wrong**2) + 0.01 * tf.reduce_mean(kept)
+        self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+        self.loss_tracker.update_state(loss)
+        return {"loss": self.loss_tracker.result()}
+
+
+def autoencoder(stage: Stage) -> dict[str, Any]:
+    """Train a model without `call`, whose noise is drawn from a generator of its own."""
+    keras.utils.set_random_seed(11)
+    model = Autoencoder()
+    model.compile(keras.optimizers.Adam(0.01))
+    data = kct.data.ArrayDataset(*stage.train, batch_size=BATCH_SIZE, shuffle=True, seed=5)
+    return {**_fitted(stage, model, data), "noise": digest([model.noise.state])}
+
+
+class Adversaries(keras.Model):
+    """A GAN as keras.io writes it: two optimizers that are handed to its own `compile`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64)])
+        self.discriminator = keras.Sequential([keras.Input((64,)), keras.layers.Dense(1)])
+        self.noise = keras.random.SeedGenerator(4)
+        self.d_loss = keras.metrics.Mean(name="d_loss")
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Metrics that `fit()` resets."""
+        return [self.d_loss]
+
+    def compile(self, d_optimizer: Any, g_optimizer: Any, loss_fn: Any) -> None:
+        """Take an optimizer for each of the two."""
+        super().compile()
+        self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Train both on one batch."""
+        images = tf.reshape(data[0] if isinstance(data, tuple) else data, (-1, 64))
+        size = tf.shape(images)[0]
+        drawn = keras.random.normal((size, 4), seed=self.noise)
+        labels = tf.concat([tf.ones((size, 1)), tf.zeros((size, 1))], axis=0)
+        with tf.GradientTape() as tape:
+            both = tf.concat([self.generator(drawn), images], axis=0)
+            loss = self.loss_fn(labels, self.discriminator(both))
+        weights = self.discriminator.trainable_weights
+        self.d_optimizer.apply(tape.gradient(loss, weights), weights)
+        with tf.GradientTape() as tape:
+            fooled = self.loss_fn(tf.zeros((size, 1)), self.discriminator(self.generator(drawn)))
+        weights = self.generator.trainable_weights
+        self.g_optimizer.apply(tape.gradient(fooled, weights), weights)
+        self.d_loss.update_state(loss)
+        return {"d_loss": self.d_loss.result()}
+
+
+def adversaries(stage: Stage) -> dict[str, Any]:
+    """Train two models in one `fit()`, each with an optimizer of its own."""
+    keras.utils.set_random_seed(11)
+    model = Adversaries()
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), keras.optimizers.RMSprop(0.01), loss)
+    data = kct.data.ArrayDataset(*stage.train, batch_size=BATCH_SIZE, shuffle=True, seed=5)
+    left = _fitted(stage, model, data)
+    both = (model.d_optimizer, model.g_optimizer)
+    return {**left, "optimizers": [digest(one.variables) for one in both]}
 
 
 def phases(stage: Stage) -> dict[str, Any]:
