@@ -86,3 +86,13 @@ def test_unzipped_directory_and_linked_file_open(tmp_path):
     saved(model, tmp_path / "model.keras").rename(tmp_path / "blob")
     (tmp_path / "model.keras").symlink_to(tmp_path / "blob")
     check(model, tmp_path / "model.keras", inputs, objects)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50V2"])
+def test_model_of_keras_applications_is_never_refused(name: str, tmp_path: Path) -> None:
+    """Graphs of hundreds of layers, trained by others, are what most people load."""
+    keras.utils.set_random_seed(0)
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(32, 32, 3), classes=3)
+    images = np.random.default_rng(0).random((1, 32, 32, 3), dtype="float32")
+    check(model, saved(model, tmp_path / "net.keras"), images, {})
