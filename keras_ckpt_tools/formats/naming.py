@@ -82,22 +82,24 @@ def _names_below(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, 
         yield from _names_below(layer, f"{group}/")
 
 
-def with_public_optimizers(config: Any) -> Any:
-    """Return a config in which the optimizers of a backend have their public module.
+def with_public_optimizers(config: dict[str, Any]) -> dict[str, Any]:
+    """Give the optimizers of a backend in a config their public module; return the config.
 
     >>> module = "keras.src.backend.torch.optimizers.torch_adam"
     >>> with_public_optimizers({"module": module, "class_name": "Adam", "config": {}})["module"]
     'keras.optimizers'
     """
-    if isinstance(config, list):
-        return [with_public_optimizers(item) for item in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: with_public_optimizers(value) for key, value in config.items()}
-    module, name = config.get("module"), config.get("class_name")
-    own = config.get("registered_name") in (None, name)
-    if own and isinstance(module, str) and _OF_A_BACKEND.fullmatch(module):
-        config |= {"module": "keras.optimizers", "registered_name": None}
+    todo: list[Any] = [config]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            module = value.get("module")
+            if isinstance(module, str) and _OF_A_BACKEND.fullmatch(module):
+                if value.get("registered_name") in (None, value.get("class_name")):
+                    value |= {"module": "keras.optimizers", "registered_name": None}
+            todo += [inner for inner in value.values() if isinstance(inner, (dict, list))]
+        elif isinstance(value, list):
+            todo += [inner for inner in value if isinstance(inner, (dict, list))]
     return config
 
 

@@ -36,6 +36,7 @@ from keras_ckpt_tools.formats.handles import (
 )
 from keras_ckpt_tools.formats.kinds import Artefact, Kind
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.naming import with_public_optimizers
 from keras_ckpt_tools.formats.record_check import check_record
 from keras_ckpt_tools.formats.strict_json import parse_object
 from keras_ckpt_tools.formats.userblock import decode
@@ -176,7 +177,11 @@ class Opened:
             raise self._damaged(f"its weights end after {end:,} bytes, and unpack to {size:,}")
 
     def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
-        return parse_object(text, name, self.path, self.limits)
+        data = parse_object(text, name, self.path, self.limits)
+        # Few files name a backend, and a config has tens of thousands of values.
+        place: Any = "keras.src.backend"
+        named = (place.encode() if isinstance(text, bytes) else place) in text
+        return with_public_optimizers(data) if named else data
 
     def _weights_place(self) -> Place:
         if self._archive is None or self._end > self._base:

@@ -36,7 +36,6 @@ from keras_ckpt_tools.formats.naming import (
     names_from_config,
     optimizers_from_config,
     optimizers_from_record,
-    with_public_optimizers,
 )
 from keras_ckpt_tools.formats.opened import Opened, ReplacedError
 from keras_ckpt_tools.formats.quarantine import Survey
@@ -103,9 +102,7 @@ class Source(Opened):
                 self.metadata[name] = value
 
     def _translate(self) -> None:
-        """Put what Keras 2, or one backend of Keras 3, wrote into Keras 3's public words."""
-        self.config = with_public_optimizers(self.config)
-        self.training_config = with_public_optimizers(self.training_config)
+        """Put what Keras 2 wrote into Keras 3's words."""
         if not is_keras_2(self.metadata.get("keras_version")):
             return
         for name, part in (("config", "model"), ("training_config", "compile")):

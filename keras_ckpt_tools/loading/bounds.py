@@ -22,7 +22,6 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 from keras_ckpt_tools.formats.limits import over_budget
-from keras_ckpt_tools.loading.estimate import mappings
 
 __all__ = ["LONGEST_NAME", "check_bounds", "nodes_without_inputs", "pattern_steps"]
 
@@ -86,7 +85,8 @@ def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
             kind, config = _called_by(config)
         name = config.get("name")
         longest = max(longest, len(name) if isinstance(name, str) else 0)
-        for key, most in (*_TEXTS, *_NUMBERS.get(kind, {}).items()):
+        numbers = _NUMBERS.get(kind)
+        for key, most in (*_TEXTS, *numbers.items()) if numbers else _TEXTS:
             if key in config and (size := _size(config[key])) > most:
                 unit = "characters" if isinstance(config[key], str) else "steps"
                 what = f"its {kind[:100]} has, as its `{key}`,"
@@ -204,10 +204,19 @@ def nodes_without_inputs(found: Iterable[Mapping[str, Any]]) -> str:
     for value in found:
         nodes = value.get("inbound_nodes")
         for node in nodes if isinstance(nodes, list) else ():
-            if isinstance(node, dict) and node and not any(map(_is_tensor, mappings(node))):
+            if isinstance(node, dict) and node and not _has_tensor(node):
                 return str(value.get("name") or value.get("class_name"))[:100]
     return ""
 
 
-def _is_tensor(value: Mapping[str, Any]) -> bool:
-    return value.get("class_name") == "__keras_tensor__"
+def _has_tensor(node: Mapping[str, Any]) -> bool:
+    todo: list[Any] = [node]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            if value.get("class_name") == "__keras_tensor__":
+                return True
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+    return False

@@ -266,7 +266,9 @@ class _Walker:
         judged: frozenset[str] = frozenset(),
     ) -> None:
         for key, item in value.items():
-            if key not in judged and isinstance(item, (str, list, dict)):
+            if key in judged:
+                continue
+            if isinstance(item, (list, dict)) or (isinstance(item, str) and _may_name(key, item)):
                 self.value(item, _below(where, f".{key}"), part, around, key)
 
     def object(self, node: dict[str, Any], where: str, part: Part) -> None:
@@ -351,6 +353,11 @@ class _Walker:
                 self.compiled(item, _below(where, f".{key}"), around)
         else:
             self.value(value, where, "compile", around)
+
+
+def _may_name(key: str, value: str) -> bool:
+    """Return whether a string may stand for an object or a file; most do not, and need no place."""
+    return ">" in value or key in _PATHS or key == "fn" or key.endswith(_NAMED_BY_STRING)
 
 
 def _is_object(node: Mapping[str, Any]) -> bool:
