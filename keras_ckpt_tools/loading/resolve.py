@@ -221,9 +221,26 @@ class Resolver:
             owner = objects.get(need.owner.name) if need.owner is not None else None
             return self._judge_path(need) if _opens(owner, need.class_name) else None
         judged = self._look_up(need) if self._has(need.name) else None
-        if judged is None and ">" in need.name and _in_keras_registry(need.name)[1] is not None:
+        if (
+            judged is None
+            and ">" in need.name
+            and _in_keras_registry(need.name, self._qualified)[1] is not None
+        ):
             judged = self._judge_unknown(need)
         return None if judged is None or judged.verdict == "missing" else judged
+
+    @functools.cached_property
+    def _qualified(self) -> dict[str, list[str]]:
+        """The qualified names in Keras' global registry, by the bare name at their end."""
+        found: dict[str, list[str]] = {}
+        if "keras" in sys.modules:
+            from keras_ckpt_tools import _keras_internals as internals
+
+            for name in internals.GLOBAL_CUSTOM_OBJECTS:
+                _, mark, bare = name.rpartition(">")
+                if mark:
+                    found.setdefault(bare, []).append(name)
+        return found
 
     def _has(self, name: str) -> bool:
         """Return whether a name may be one of ours: a file can have a million words."""
@@ -282,7 +299,7 @@ class Resolver:
         return _Judgement("built-in", "as Keras 2 computed it", obj)
 
     def _judge_unknown(self, need: Need) -> _Judgement:
-        name, obj = _in_keras_registry(need.name)
+        name, obj = _in_keras_registry(need.name, self._qualified)
         if obj is not None and self._trust.allows(need.name, name):
             return _Judgement("trusted", "found in Keras' global registry", obj)
         if obj is not None:
@@ -343,7 +360,7 @@ def _use(need: Need, judged: _Judgement, written: CustomObject | None) -> Object
     )
 
 
-def _in_keras_registry(name: str) -> tuple[str, Any]:
+def _in_keras_registry(name: str, qualified: Mapping[str, list[str]]) -> tuple[str, Any]:
     """Return an object of Keras' global registry by its qualified or bare name."""
     if "keras" not in sys.modules:
         return name, None
@@ -354,6 +371,6 @@ def _in_keras_registry(name: str) -> tuple[str, Any]:
         return name, everything[name]
     bare = name.rpartition(">")[2]
     if bare == name:
-        matches = [key for key in everything if key.endswith(f">{name}")]
+        matches = [key for key in qualified.get(name, ()) if key in everything]
         return (matches[0], everything[matches[0]]) if len(matches) == 1 else (name, None)
     return bare, everything.get(bare)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import sys
 import tracemalloc
 
@@ -165,6 +166,13 @@ def peak_of(function):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_process_of_its_own():
+    """Calls are counted, and what other tests have loaded counts too; see `test_fresh_process`."""
+    if not os.environ.get("KCT_FRESH"):
+        pytest.skip("runs in a process of its own")
 
 
 @pytest.fixture
