@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from itertools import zip_longest
@@ -23,6 +24,10 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# In the background of a shell Ctrl-C is ignored; some tests send it to themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that is busy with something else is no reason to fail.
 settings.register_profile("patient", deadline=None)

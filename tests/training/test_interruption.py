@@ -38,7 +38,7 @@ class Interrupt(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.seen += 1
         if self.seen == self.at:
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)
 
 
 def test_ctrl_c_saves_the_state_and_then_interrupts(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_manual_loop_saves_on_a_signal_too(tmp_path: Path) -> None:
             for number in manager.batches(range(5)):
                 total.assign_add(number)
                 if number == 2:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    signal.raise_signal(signal.SIGINT)
     assert int(total) == 3
     other = tf.Variable(0)
     manager = kct.CheckpointManager(tmp_path, total=other)
@@ -416,7 +416,7 @@ def test_a_loop_has_the_choice_too(tmp_path: Path) -> None:
             for number in manager.batches(range(5)):
                 places.append(len(manager.checkpoints))
                 if number == 2:
-                    os.kill(os.getpid(), signal.SIGUSR1)
+                    signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert places == [0, 0, 0, 1, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import signal
 import time
 from pathlib import Path
@@ -43,7 +42,7 @@ class At(keras.callbacks.Callback):
 
 
 def _interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_two_callbacks_that_watch_for_signals_both_save(tmp_path: Path) -> None:
