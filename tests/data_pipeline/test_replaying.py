@@ -150,8 +150,8 @@ def test_arrays_without_shuffle_are_taken_in_their_order():
     assert fitted_on_arrays(None, shuffle=False) == [[[0, 1, 2, 3], [4, 5, 6, 7]]]
 
 
-def test_a_generator_goes_on_where_it_was_and_has_been_read_ahead():
-    """What is drawn from it, it will not give again."""
+def test_a_generator_continues_where_it_was():
+    """What is drawn from it, it will not give again; how far Keras reads ahead is a race."""
     drawn = []
 
     def generate():
@@ -163,4 +163,4 @@ def test_a_generator_goes_on_where_it_was_and_has_been_read_ahead():
         [[0, 1], [10, 11]],
         [[20, 21], [30, 31]],
     ]
-    assert len(drawn) > 4
+    assert len(drawn) >= 4

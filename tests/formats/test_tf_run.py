@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from processes import run_killed
 from tf_programs import commit_number, save_next
 
 from keras_ckpt_tools.errors import CommitError, DamagedArtefactError, NewerFormatError
@@ -33,16 +33,6 @@ def value_of(prefix: str) -> float:
     return float(values[0])
 
 
-def _killed(directory: str, call: int) -> None:
-    """Save in a process that is killed before its n-th file operation."""
-    child = os.fork()
-    if not child:
-        save_next(directory, call)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
-
-
 def _read_checked(prefix: str) -> None:
     """Read the one tensor, having seen that the whole is reported as damaged."""
     with open_run(prefix) as source:
@@ -50,8 +40,6 @@ def _read_checked(prefix: str) -> None:
         source.read_all(["x/vars/0"])
 
 
-# The child does nothing but write files.
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_kill_at_any_file_operation_leaves_one_that_is_whole(tmp_path: Path) -> None:
     """For us and for `tf.train.latest_checkpoint`; the next save clears up, and nobody else's."""
     for name in STRANGERS:
@@ -61,7 +49,7 @@ def test_a_kill_at_any_file_operation_leaves_one_that_is_whole(tmp_path: Path) -
     assert calls > 20
     newest = 2
     for call in range(1, calls + 1, 1 if os.environ.get("KCT_TORTURE") else 2):
-        _killed(str(tmp_path), call)
+        run_killed(save_next, str(tmp_path), call)
         saved, damaged = list_checkpoints(tmp_path)
         assert not damaged
         assert saved[-1].number in (newest, newest + 1), call
