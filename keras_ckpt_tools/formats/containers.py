@@ -171,10 +171,11 @@ def _tell_shards(data: dict[str, Any], path: str, limits: Limits) -> Finding:
         return Finding("SHARDED_WEIGHTS", damage)
     except CkptError as error:
         return Finding("SHARDED_WEIGHTS", refusal=error)
+    folder = os.path.dirname(path) or "."
     size, lacking = 0, []
-    for name in index.shards:
+    for name in (*index.shards, *index.unnamed(os.listdir(folder))):
         try:
-            size += os.stat(os.path.join(os.path.dirname(path), name)).st_size
+            size += os.stat(os.path.join(folder, name)).st_size
         except OSError:
             lacking.append(name)
     if not lacking:

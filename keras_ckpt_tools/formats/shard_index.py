@@ -42,10 +42,12 @@ class ShardIndex:
     Attributes:
         groups: The names of the shards of each group of variables.
         total_bytes: What all tensors take together by Keras' count, or `None`.
+        complete: Whether it is known to name all shards, as it has lists of them.
     """
 
     groups: Mapping[str, tuple[str, ...]]
     total_bytes: float | None = None
+    complete: bool = False
 
     @classmethod
     def of(cls, data: Mapping[str, Any], path: str, limits: Limits) -> ShardIndex:
@@ -62,7 +64,8 @@ class ShardIndex:
             if not shards or not all(isinstance(name, str) and name for name in shards):
                 raise _damaged(path, f"its index does not name files for {group[:100]!r}")
             groups[group.strip("/")] = shards
-        index = cls(groups, _total(data))
+        complete = any(isinstance(named, list) for named in data[_MAP].values())
+        index = cls(groups, _total(data), complete)
         _require_plain(index.shards, path)
         if len(index.shards) > limits.members:
             raise over_budget(path, "it has", "members", len(index.shards), limits.members)
@@ -77,7 +80,7 @@ class ShardIndex:
         """Return which of the files of a folder Keras may have written as shards as well."""
         named = set(self.shards)
         bases = {match[1] for name in named if (match := _SHARD.fullmatch(name))}
-        if len(bases) != 1:
+        if self.complete or len(bases) != 1:
             return []
         found = {
             int(match[2]): name for name in there if (match := _SHARD.fullmatch(name))
@@ -130,14 +133,8 @@ def shards_named_by(folder: str, names: Iterable[str]) -> frozenset[str]:
             continue
         index = read_index(os.path.join(folder, name))
         if index is not None:
-            found |= {*index.shards, *_going_on(index, names)}
+            found |= {*index.shards, *index.unnamed(names)}
     return frozenset(found)
-
-
-def _going_on(index: ShardIndex, names: Iterable[str]) -> list[str]:
-    # An index that names several shards of one group is by a Keras that names them all.
-    complete = any(len(shards) > 1 for shards in index.groups.values())
-    return [] if complete else index.unnamed(names)
 
 
 def index_beside(path: str) -> str | None:
@@ -150,7 +147,7 @@ def index_beside(path: str) -> str | None:
     index = read_index(place) if os.path.isfile(place) else None
     if index is None:
         return None
-    return place if name in (*index.shards, *_going_on(index, os.listdir(folder or "."))) else None
+    return place if name in (*index.shards, *index.unnamed(os.listdir(folder or "."))) else None
 
 
 def _total(data: Mapping[str, Any]) -> float | None:
