@@ -153,8 +153,9 @@ def index_beside(path: str) -> str | None:
 def _total(data: Mapping[str, Any]) -> float | None:
     noted = data.get("metadata")
     total = noted.get("total_size") if isinstance(noted, dict) else None
-    number = isinstance(total, (int, float)) and not isinstance(total, bool)
-    return float(total) if number and 0 < total < 1 << 62 else None
+    if isinstance(total, bool) or not isinstance(total, (int, float)):
+        return None
+    return float(total) if 0 < total < 1 << 62 else None
 
 
 def _require_plain(names: Iterable[str], path: str) -> None:
