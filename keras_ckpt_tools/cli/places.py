@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator
 
 from keras_ckpt_tools.formats.handles import is_alias, refuse_link
 from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD, is_prefix
 
 __all__ = ["artefacts_at", "one_of_folder", "refuse_found_link"]
 
-_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
 
 
@@ -94,7 +95,9 @@ def _below(folder: str) -> Iterator[str]:
         if "saved_model.pb" in names and "variables" in folders:
             folders.remove("variables")  # It is a part of one model.
         folders.sort()
-        for name in sorted(names):
+        # They are told of with their index, as one artefact.
+        shards = shards_named_by(place, names)
+        for name in sorted(set(names) - shards):
             if is_alias(os.path.join(place, name)):
                 continue  # It is there under its own name.
             if name.endswith(_SUFFIXES) and not name.startswith("."):

@@ -10,20 +10,24 @@ which finds a truncated download without libhdf5; what is in it, a process of it
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.archive import open_archive
 from keras_ckpt_tools.formats.container_seal import BAD_ZIP
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.quarantine import Survey, survey
+from keras_ckpt_tools.formats.shard_index import ShardIndex, is_index
+from keras_ckpt_tools.formats.strict_json import parse_object
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _SCAN = 1 << 20
+_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,14 @@ class Finding:
         damage: What is visibly wrong, or `None`.
         refusal: The error for what must not be opened, or `None`.
         survey: What is in an HDF5 file, where it was looked through.
+        beside: Bytes of other files that belong to it.
     """
 
     kind: str
     damage: str | None = None
     refusal: CkptError | None = None
     survey: Survey | None = None
+    beside: int = 0
 
 
 def tell_zip(file: BinaryIO, size: int, path: str, limits: Limits) -> Finding:
@@ -137,6 +143,50 @@ def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -
     return Finding(_kind_of_hdf5(found), survey=found)
 
 
+def tell_json(file: BinaryIO, path: str, limits: Limits) -> Finding:
+    """Tell what a JSON object is about: the shards of weights, a model, or something else."""
+    file.seek(0)
+    text = file.read(limits.json_bytes + 1)
+    try:
+        data = parse_object(text, "JSON", path, limits)
+    except CkptError as error:
+        # What is left of an index still names its shards.
+        if b'"weight_map"' not in text[:_SCAN] or b".weights.h5" not in text[:_SCAN]:
+            return Finding("UNKNOWN")
+        if isinstance(error, DamagedArtefactError):
+            damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
+            return Finding("SHARDED_WEIGHTS", damage)
+        return Finding("SHARDED_WEIGHTS", refusal=error)
+    if is_index(data):
+        return _tell_shards(data, path, limits)
+    described = isinstance(data.get("class_name"), str) and isinstance(data.get("config"), dict)
+    return Finding("MODEL_CONFIG" if described else "JSON")
+
+
+def _tell_shards(data: dict[str, Any], path: str, limits: Limits) -> Finding:
+    try:
+        index = ShardIndex.of(data, path, limits)
+    except DamagedArtefactError as error:
+        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
+        return Finding("SHARDED_WEIGHTS", damage)
+    except CkptError as error:
+        return Finding("SHARDED_WEIGHTS", refusal=error)
+    folder = os.path.dirname(path) or "."
+    size, lacking = 0, []
+    for name in (*index.shards, *index.unnamed(os.listdir(folder))):
+        try:
+            size += os.stat(os.path.join(folder, name)).st_size
+        except OSError:
+            lacking.append(name)
+    if not lacking:
+        return Finding("SHARDED_WEIGHTS", beside=size)
+    more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
+    number = f"{len(lacking)} of its {len(index.shards)} shards"
+    verb = "is" if len(lacking) == 1 else "are"
+    damage = f"{number} {verb} not beside it: {', '.join(lacking[:_LISTED])}{more}"
+    return Finding("SHARDED_WEIGHTS", damage, beside=size)
+
+
 def end_of_hdf5(file: BinaryIO, base: int) -> int | None:
     """Return where an HDF5 file says that it ends, or `None` where it does not say."""
     file.seek(base)
@@ -166,7 +216,8 @@ def _kind_of_hdf5(found: Survey) -> str:
         return "H5_WEIGHTS_LEGACY"
     if members & {"vars", "layers", "_layer_checkpoint_dependencies", "optimizer"}:
         return "H5_WEIGHTS"
-    return "H5_WEIGHTS" if members & found.with_vars else "UNKNOWN"
+    # One of several shards may begin anywhere in the model.
+    return "H5_WEIGHTS" if found.with_vars else "UNKNOWN"
 
 
 def _guess_hdf5(file: BinaryIO) -> str:

@@ -33,10 +33,11 @@ from keras_ckpt_tools.formats.handles import Identity, identity_of, open_regular
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.nearby import not_found
 from keras_ckpt_tools.formats.quarantine import Survey
+from keras_ckpt_tools.formats.shard_index import INDEX_MEMBER
 from keras_ckpt_tools.formats.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
 
-__all__ = ["Artefact", "Kind", "plain_path", "tell"]
+__all__ = ["Artefact", "Kind", "plain_path", "tell", "tell_open"]
 
 _HEAD = 4096
 # In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
@@ -53,6 +54,7 @@ class Kind(enum.StrEnum):
     H5_MODEL = "whole-model HDF5"
     H5_WEIGHTS = "weights HDF5"
     H5_WEIGHTS_LEGACY = "weights HDF5, Keras 2 layout"
+    SHARDED_WEIGHTS = "sharded weights HDF5"
     CHECKPOINT = "checkpoint"
     CHECKPOINT_DIR = "directory of checkpoints"
     TF_CHECKPOINT = "TensorFlow checkpoint"
@@ -61,12 +63,20 @@ class Kind(enum.StrEnum):
     ORBAX = "Orbax checkpoint"
     SAFETENSORS = "safetensors"
     NPZ = "NumPy arrays"
+    MODEL_CONFIG = "model config"
+    JSON = "JSON"
     GIT_LFS = "Git LFS pointer"
     HTML = "web page"
     EMPTY = "empty file"
     DIRECTORY = "directory"
     SPECIAL = "special file"
     UNKNOWN = "unknown"
+
+    @property
+    def is_hdf5(self) -> bool:
+        """Whether it is one HDF5 file."""
+        legacy = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
+        return self in (Kind.H5_WEIGHTS, Kind.CHECKPOINT, *legacy)
 
 
 @dataclass(frozen=True)
@@ -158,14 +168,15 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
         if descriptor is None:
             return Artefact(name, Kind.SPECIAL, 0)
         with open(descriptor, "rb") as file:
-            return _tell_file(name, file, limits or Limits.of())
+            return tell_open(name, file, limits or Limits.of())
     except OSError as error:
         if isinstance(error, CkptError):
             raise
         raise _unreadable(name, error) from error
 
 
-def _tell_file(path: str, file: BinaryIO, limits: Limits) -> Artefact:
+def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
+    """Tell what an open file is, by its content. See `tell`."""
     identity = identity_of(file.fileno())
     size = identity.size
     if size == 0:
@@ -179,8 +190,12 @@ def _tell_file(path: str, file: BinaryIO, limits: Limits) -> Artefact:
         base = containers.superblock_at(file, size)
         if base is None:
             kind = _tell_by_head(path, file, head, size)
-            return Artefact(path, kind, size, identity=identity)
-        found = containers.tell_hdf5(file, base, size, path, limits)
+            if kind is not Kind.UNKNOWN or not head.lstrip().startswith(b"{"):
+                return Artefact(path, kind, size, identity=identity)
+            found = containers.tell_json(file, path, limits)
+        else:
+            found = containers.tell_hdf5(file, base, size, path, limits)
+    size += found.beside
     return Artefact(
         path, Kind[found.kind], size, found.damage, found.refusal, identity, found.survey
     )
@@ -247,8 +262,9 @@ def _tell_directory(path: str) -> Artefact:
     )
     if names & {"saved_model.pb", "saved_model.pbtxt"}:
         return Artefact(path, Kind.SAVED_MODEL, size)
-    if "config.json" in names and names & {"metadata.json", "model.weights.h5"}:
-        lacks = None if "model.weights.h5" in names else "model.weights.h5 is not in it"
+    if "config.json" in names and names & {"metadata.json", "model.weights.h5", INDEX_MEMBER}:
+        weights = names & {"model.weights.h5", INDEX_MEMBER}
+        lacks = None if weights else "model.weights.h5 is not in it"
         return Artefact(path, Kind.KERAS_DIR, size, lacks)
     if _holds_checkpoints(path, names):
         return Artefact(path, Kind.CHECKPOINT_DIR, size)

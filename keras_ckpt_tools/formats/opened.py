@@ -38,11 +38,13 @@ from keras_ckpt_tools.formats.kinds import Artefact, Kind
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.naming import with_public_optimizers
 from keras_ckpt_tools.formats.record_check import check_record
+from keras_ckpt_tools.formats.shard_index import INDEX_MEMBER, ShardIndex, is_index
 from keras_ckpt_tools.formats.strict_json import parse_object
 from keras_ckpt_tools.formats.userblock import decode
 from keras_ckpt_tools.metadata import Record
 
 _HEAD = 4096
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Opened:
@@ -55,6 +57,7 @@ class Opened:
         record: What it says about itself, where we wrote it.
         config: The model's config, or `None` where there is none.
         metadata: What else the writer noted: `keras_version`, `date_saved`.
+        index: The files that its weights are in, where that are several.
     """
 
     def __init__(self, artefact: Artefact, limits: Limits):
@@ -64,6 +67,7 @@ class Opened:
         self.record: Record | None = None
         self.config: dict[str, Any] | None = None
         self.metadata: dict[str, Any] = {}
+        self.index: ShardIndex | None = None
         self._stack = ExitStack()
         self._fd, self._base, self._end, self._block = -1, 0, 0, 0
         self._folder: int | None = None
@@ -88,6 +92,10 @@ class Opened:
         file = self._open_directory() if self.kind is Kind.KERAS_DIR else self._open_file(artefact)
         if file is None:
             return
+        if self.kind is Kind.SHARDED_WEIGHTS:
+            folder = self._folder = os.open(os.path.dirname(self.path) or ".", _DIRECTORY)
+            self._stack.callback(os.close, folder)
+            self._read_index(file)
         self._file = file
         self._fd = file.fileno()
         self._identity = identity_of(self._fd)
@@ -114,14 +122,25 @@ class Opened:
         return self._stack.enter_context(open(descriptor, "rb"))
 
     def _open_directory(self) -> BinaryIO | None:
-        folder = self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = self._folder = os.open(self.path, _DIRECTORY)
         self._stack.callback(os.close, folder)
         regular_members(folder, self.path)
         self._read_documents(self._document_of_directory)
         descriptor = open_member(folder, WEIGHTS_MEMBER, self.path)
+        if descriptor is not None:
+            return self._stack.enter_context(open(descriptor, "rb"))
+        descriptor = open_member(folder, INDEX_MEMBER, self.path)
         if descriptor is None:
             return None
-        return self._stack.enter_context(open(descriptor, "rb"))
+        file = self._stack.enter_context(open(descriptor, "rb"))
+        self._read_index(file)
+        return file
+
+    def _read_index(self, file: BinaryIO) -> None:
+        data = parse_object(file.read(self.limits.json_bytes + 1), "index", self.path, self.limits)
+        if not is_index(data):
+            raise self._damaged(f"its {INDEX_MEMBER} names no shards")
+        self.index = ShardIndex.of(data, self.path, self.limits)
 
     def _read_record(self) -> None:
         length = self._end - self._base
@@ -208,7 +227,7 @@ class Opened:
     @property
     def has_assets(self) -> bool:
         """Whether there are files that layers saved (vocabularies)."""
-        if self._folder is not None:
+        if self.kind is Kind.KERAS_DIR and self._folder is not None:
             return "assets" in os.listdir(self._folder)
         names = self._archive.namelist() if self._archive is not None else []
         return any(name.startswith("assets/") for name in names)
@@ -224,7 +243,7 @@ class Opened:
             The folder with the assets, or `None` where the artefact has none.
         """
         folder = os.path.join(directory, "assets")
-        if self._folder is not None:
+        if self.kind is Kind.KERAS_DIR and self._folder is not None:
             if not os.path.isdir(folder):
                 copy_tree(self._folder, "assets", directory, self.path, self.limits)
         elif self._archive is not None:

@@ -39,6 +39,8 @@ from keras_ckpt_tools.formats.naming import (
 )
 from keras_ckpt_tools.formats.opened import Opened, ReplacedError
 from keras_ckpt_tools.formats.quarantine import Survey
+from keras_ckpt_tools.formats.shard_index import INDEX_MEMBER
+from keras_ckpt_tools.formats.sharded_hdf5 import ShardedHdf5
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ READABLE = frozenset(
         Kind.H5_MODEL,
         Kind.H5_WEIGHTS,
         Kind.H5_WEIGHTS_LEGACY,
+        Kind.SHARDED_WEIGHTS,
         Kind.CHECKPOINT,
         Kind.SAFETENSORS,
     }
@@ -81,14 +84,22 @@ class Source(Opened):
         super().__init__(artefact, limits)
 
     def _open(self, artefact: Artefact) -> None:
-        self._foreign = ForeignHdf5(
+        self._foreign: ForeignHdf5 | ShardedHdf5 = ForeignHdf5(
             self._weights_place, self.path, self.limits, self._stack, artefact.survey
         )
         super()._open(artefact)
+        if self.index is not None and self._folder is not None:
+            self._foreign = ShardedHdf5(
+                self.index, self._folder, self._path_of_index(), self.limits, self._stack
+            )
         if self.kind is Kind.H5_MODEL:
             self.check()  # libhdf5 gets to see what is as it was written.
             self._read_attributes()
         self._translate()
+
+    def _path_of_index(self) -> str:
+        inside = self.kind is Kind.KERAS_DIR
+        return os.path.join(self.path, INDEX_MEMBER) if inside else self.path
 
     def _read_attributes(self) -> None:
         attributes = self.survey.attributes
@@ -284,6 +295,8 @@ class Source(Opened):
             try:
                 if self.foreign_weights:
                     self._foreign.require_survey()  # It reads every byte.
+                if isinstance(self._foreign, ShardedHdf5):
+                    problems += self._foreign.problems()
             except ArtefactError as error:
                 problems.append(error.what)
         return tuple(problems)
@@ -292,8 +305,14 @@ class Source(Opened):
     def hdf5(self) -> h5py.File:
         """The HDF5 file behind it, for readers of Keras that ask for one."""
         self.check_unchanged()
+        assert isinstance(self._foreign, ForeignHdf5)  # Keras writes no old layout in shards.
         with self._told_by_libhdf5():
             return self._foreign.file
+
+    def check_unchanged(self) -> None:
+        super().check_unchanged()
+        if self.index is not None and isinstance(self._foreign, ShardedHdf5):
+            self._foreign.check_unchanged()
 
 
 def _not_finite_in(found: Mapping[str, np.ndarray[Any, Any] | None]) -> list[str]:
@@ -362,7 +381,7 @@ def _require_readable(artefact: Artefact) -> None:
         raise ArtefactKindError(
             f"This is a {artefact.kind}; it holds no Keras model or weights that could be read.",
             received=f"path={artefact.path!r}",
-            remedy="Pass a `.keras`, `.weights.h5`, `.h5` or `.safetensors` file.",
+            remedy="Pass a `.keras`, `.weights.h5`, `.weights.json`, `.h5` or `.safetensors` file.",
             path=artefact.path,
             kind=str(artefact.kind),
         )

@@ -154,7 +154,8 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
         # It is among the reasons that come in one warning.
         warnings.filterwarnings("ignore", message=r"`compile\(\)` was not called as part of")
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
-    if not isinstance(model, keras.Model):
+    # The preprocessing that `FeatureSpace.save()` writes is in the same format.
+    if not isinstance(model, (keras.Model, keras.utils.FeatureSpace)):
         raise ArtefactKindError(
             f"The file holds a {type(model).__name__}, not a model.",
             received=f"path={source.path!r}",

@@ -1,25 +1,52 @@
 """Say what would fit, and touch nothing: source + model -> *report*.
 
 The same comparison that a restore makes before it changes anything.
+
+Of two files, one stands for the model. Where they lay their tensors out alike, paths are enough.
+Where they do not (an `.h5` and a `.weights.h5`, say), only a model can tell which tensors belong
+together; then it is built from whichever file has its config, as `kct.safe_load_model` does it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from keras_ckpt_tools.errors import DamagedArtefactError
+import numpy as np
+
+from keras_ckpt_tools.errors import (
+    ArgumentError,
+    ArtefactKindError,
+    DamagedArtefactError,
+    ObjectsNotFoundError,
+)
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.comparison import Needed, compare_source
-from keras_ckpt_tools.formats.kinds import Artefact, tell
+from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, plain_path, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.loading.model import safe_load_model
+from keras_ckpt_tools.loading.opening import Opened, open_artefact
 from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
+from keras_ckpt_tools.loading.selection import places_of_object
+from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["compare"]
+
+_KERAS_3 = "Keras 3"
+_KERAS_2 = "Keras 2"
+_OWN_LAYOUT = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY, Kind.ORBAX)
+_DESCRIBED = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_MODEL, Kind.ORBAX)
+# Groups that only Keras 2 has, in a `.weights.h5` that does not say who wrote it.
+_OF_KERAS_2 = re.compile(r"(.*/)?(_layer_checkpoint_dependencies|_(query|key|value|output)_dense)/")
 
 
 def compare(
@@ -34,8 +61,8 @@ def compare(
     """Compare a model, or a file, with the tensors in a file. Nothing is changed.
 
     Args:
-        target_or_path: A built Keras model, or what else `kct.load_weights` takes; or a second file
-            in its place.
+        target_or_path: A built Keras model, or what else `kct.load_weights` takes; or a path of
+            any kind that `kct.load_weights` opens, which stands for its model.
         path: As for `kct.load_weights`.
         rename: Likewise.
         include: Likewise.
@@ -48,6 +75,8 @@ def compare(
 
     Raises:
         NotBuiltError: the model has no variables yet.
+        ObjectsNotFoundError: two files have their tensors laid out differently, and the model that
+            would tell what belongs together cannot be built.
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it holds no weights that could be read.
         DamagedArtefactError: it is visibly damaged; in a directory, all that are there are.
@@ -65,20 +94,34 @@ def compare(
     0 matched, 2 of another shape
     """
     selection = Selection.of(rename, include, exclude)
-    if isinstance(target_or_path, (str, bytes, os.PathLike)):
-        with open_source(target_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]
-            return compare_source(Needed.by(first), second, selection).report
-    require_target(target_or_path)
     wanted = Wanted(Limits.of(), build=False, by_name=by_name)
+    if isinstance(target_or_path, (str, bytes, os.PathLike)):
+        first = plain_path(target_or_path)  # type: ignore[arg-type]
+        return _of_first_whole(
+            first,
+            lambda one: _of_first_whole(
+                path, lambda other: _compare_files(one, other, wanted, selection)
+            ),
+        )
+    require_target(target_or_path)
+    return _of_first_whole(
+        path, lambda artefact: _compare(target_or_path, artefact, wanted, selection)
+    )
+
+
+def _of_first_whole(
+    path: str | os.PathLike[str], compared: Callable[[Artefact], RestoreReport]
+) -> RestoreReport:
+    """Return the report on what is at a path: of a directory, on its newest intact checkpoint."""
     damage: DamagedArtefactError | None = None
     for artefact in weights_at(path, []):
         try:
-            return _compare(target_or_path, artefact, wanted, selection)
+            return compared(artefact)
         except DamagedArtefactError as error:
             damage = damage or error
     if damage is not None:
         raise damage
-    return _compare(target_or_path, tell(path), wanted, selection)
+    return compared(tell(path))
 
 
 def _compare(
@@ -100,3 +143,117 @@ def _needed(model: Any) -> Needed:
     group = comparison.OPTIMIZER_GROUP
     own = {p: info for p, info in needed.tensors.items() if not p.startswith(group)}
     return Needed(own, needed.names, needed.optimizers)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file in a comparison of two.
+
+    Attributes:
+        layout: Files of one layout have the same paths for the same tensors.
+        weights: The tensors of its one model, at the root.
+        described: Whether the model can be built from it.
+    """
+
+    layout: str
+    weights: TensorSource
+    described: bool
+
+
+def _compare_files(
+    first: Artefact, second: Artefact, wanted: Wanted, selection: Selection
+) -> RestoreReport:
+    with _opened(first, wanted.limits) as one, _opened(second, wanted.limits) as other:
+        if one.layout == other.layout:
+            return _compare_weights(one.weights, other.weights, selection)
+        described = first if one.described else second if other.described else None
+    if described is None:
+        raise ArtefactKindError(
+            f"The two files have their tensors under different paths (layout of {one.layout}, of "
+            f"{other.layout}), and neither has the config of the model, which tells where they "
+            "belong.",
+            received=f"target_or_path={first.path!r}, path={second.path!r}",
+            remedy="Build the model, and compare each file with it: "
+            f"`kct.compare(model, {first.path!r})`, `kct.compare(model, {second.path!r})`.",
+            path=first.path,
+            kind=str(first.kind),
+        )
+    model = _model_of(described)
+    with (
+        tensors_for(model, first, wanted) as ours,
+        tensors_for(model, second, wanted) as theirs,
+    ):
+        return theirs.told(_compare_weights(ours.tensors, theirs.tensors, selection))
+
+
+def _compare_weights(
+    first: TensorSource, second: TensorSource, selection: Selection
+) -> RestoreReport:
+    seeds = comparison.RANDOM_GROUP
+    if not any(path.startswith(seeds) for path in first.tensors):
+        # A file without them was written by Keras; that is no difference between the models.
+        places = {path: path for path in second.tensors if not path.startswith(seeds)}
+        second = Relabelled(second, places) if len(places) < len(second.tensors) else second
+    return compare_source(Needed.by(first), second, selection).report
+
+
+def _model_of(artefact: Artefact) -> Any:
+    try:
+        return safe_load_model(artefact.path)
+    except ObjectsNotFoundError as error:
+        remedy = (
+            "The two files have different layouts, so the model is needed to tell which tensors "
+            "belong together. Load it, and compare the other file with it: `kct.compare(model, "
+            f"path)`. {error.remedy}"
+        )
+        raise ObjectsNotFoundError(
+            error.what, received=error.received, remedy=remedy, **error.facts
+        ) from error
+
+
+@contextmanager
+def _opened(artefact: Artefact, limits: Limits) -> Iterator[_File]:
+    if artefact.kind is Kind.ORBAX:
+        with OrbaxCheckpoint(artefact.path, limits) as step:
+            yield _File(step.kind, _Paths(step.path, step.tensors), step.config is not None)
+        return
+    with open_artefact(artefact, limits) as opened:
+        described = opened.source is not None and opened.source.config is not None
+        yield _File(
+            _layout_of(opened), _weights_in(opened), described and opened.kind in _DESCRIBED
+        )
+
+
+def _layout_of(opened: Opened) -> str:
+    if opened.kind in _OWN_LAYOUT or (opened.kind is Kind.TF_CHECKPOINT and not opened.record):
+        return str(opened.kind)
+    if opened.source is not None and is_keras_2(opened.source.metadata.get("keras_version")):
+        return _KERAS_2
+    foreign = opened.kind is Kind.H5_WEIGHTS and not opened.record
+    if foreign and any(map(_OF_KERAS_2.match, opened.weights.tensors)):
+        return _KERAS_2
+    return _KERAS_3
+
+
+def _weights_in(opened: Opened) -> TensorSource:
+    """Return the tensors of the one model in a file; of several, all but the state of the run."""
+    record, tensors = opened.record, opened.weights.tensors
+    if record is None or not record.objects_tracked:
+        return opened.weights
+    try:
+        places = places_of_object(record, tensors, None, opened.path)
+    except ArgumentError:
+        groups = tuple(f"{name}/" for name in record.objects_tracked)
+        places = {path: path for path in tensors if path.startswith(groups)}
+    return Relabelled(opened.weights, places)
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Tensors by path, without the names of layers. Comparing reads none."""
+
+    path: str
+    tensors: Mapping[str, TensorInfo]
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        raise KeyError(*paths)

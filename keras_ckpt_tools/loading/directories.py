@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, is_alias
 from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.shard_index import shards_named_by
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.metadata import TrainingProgress
 
@@ -61,7 +62,9 @@ def look_into(directory: str, kinds: Iterable[Kind] = READABLE) -> list[Found]:
     """
     wanted = frozenset(kinds)
     found = []
-    for name in sorted(os.listdir(directory)):
+    names = os.listdir(directory)
+    # One shard is no file of weights; its index is.
+    for name in sorted(set(names) - shards_named_by(directory, names)):
         path = os.path.join(directory, name)
         if os.path.islink(path):
             if name.endswith(_SUFFIXES) and not name.startswith(".") and not is_alias(path):

@@ -20,6 +20,7 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.shard_index import index_beside
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories, estimate
@@ -140,7 +141,7 @@ def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
     resolved = resolver.resolve(examine(source), source.record)
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
-    problems += _untranslated(source)
+    problems += _untranslated(source) + _one_of_shards(artefact)
     tensors: tuple[TensorInfo, ...] = ()
     estimated = 0
     try:
@@ -190,6 +191,14 @@ def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> In
         return with_step(artefact, "latest", limits, look)
     except ArtefactError as error:
         return _with_problem(artefact, error)
+
+
+def _one_of_shards(artefact: Artefact) -> list[Problem]:
+    index = index_beside(artefact.path) if artefact.kind is Kind.H5_WEIGHTS else None
+    if index is None:
+        return []
+    what = "This is one of the files of sharded weights: it holds a part of a model."
+    return [Problem("warning", what, f"Pass their index, {index!r}.")]
 
 
 def _untranslated(source: Source) -> list[Problem]:

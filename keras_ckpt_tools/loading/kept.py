@@ -14,9 +14,11 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse, glimpse_of_run
 from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, Identity
-from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
@@ -127,7 +129,7 @@ def is_listed(name: str) -> bool:
     """Return whether a file of that name is one of a run."""
     if name.startswith("."):
         return (target_of_staged(name) or "").endswith(_SUFFIXES)
-    return name.endswith((*_SUFFIXES, INDEX)) or _RECORD.fullmatch(name) is not None
+    return name.endswith((*_SUFFIXES, ENDING, INDEX)) or _RECORD.fullmatch(name) is not None
 
 
 def look_at_all(
@@ -142,12 +144,14 @@ def look_at_all(
         any_name: Whether files are looked at that are not called like checkpoints.
     """
     there = set(names)
+    # Sharded weights are one thing: they are listed by their index.
+    shards = frozenset() if any_name else shards_named_by(folder, names)
     data: dict[str, list[str]] = {}
     for name in names:
         if (begin := name.rpartition(".data-")[0]) and not name.startswith("."):
             data.setdefault(begin, []).append(name)
     for name in names:
-        if not any_name and not is_listed(name):
+        if name in shards or (not any_name and not is_listed(name)):
             continue
         path = os.path.join(folder, name)
         one: KeptCheckpoint | None
@@ -160,6 +164,8 @@ def look_at_all(
             one = _tensorflow(os.path.join(folder, prefix), data.get(prefix, []))
         elif not any_name and os.path.islink(path):
             one = _link(path)
+        elif name.endswith(ENDING):
+            one = _sharded(path)
         else:
             one = _look_at(path, before.get(name))
         if one is not None:
@@ -194,6 +200,20 @@ def _look_at(path: str, before: KeptCheckpoint | None) -> KeptCheckpoint | None:
         return KeptCheckpoint(path, Kind.UNKNOWN, State.DAMAGED, note=reason)
     finally:
         os.close(descriptor)
+
+
+def _sharded(path: str) -> KeptCheckpoint | None:
+    try:
+        artefact = tell(path)
+        modified = os.stat(path).st_mtime
+    except (OSError, CkptError):
+        return None
+    if artefact.kind is not Kind.SHARDED_WEIGHTS:
+        return None
+    bad = artefact.damage or (artefact.refusal.what if artefact.refusal else "")
+    state = State.DAMAGED if bad else State.FOREIGN
+    note = bad or "no record of ours"
+    return KeptCheckpoint(path, artefact.kind, state, artefact.size, modified, note=note)
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -123,7 +123,8 @@ def safe_load_model(
             not count.
 
     Returns:
-        The model, whole: with all weights, and with its optimizer's state if it is compiled.
+        The model, whole: with all weights, and with its optimizer's state if it is compiled. Of a
+        file that `FeatureSpace.save()` wrote, the `keras.utils.FeatureSpace`.
 
     Raises:
         ObjectsNotFoundError: names are missing or not trusted; all are listed, each with the line

@@ -1,4 +1,4 @@
-"""Open whatever has tensors: path -> *opened* -> diff, export.
+"""Open whatever has tensors: path -> *opened* -> diff, export, compare.
 
 One shape for files of Keras', of ours, of safetensors and of TensorFlow, and for the folders of a
 run, which stand for one of their files. TensorFlow is imported for its own checkpoints and for
@@ -28,7 +28,7 @@ from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Opened", "chosen", "open_tensors"]
+__all__ = ["Opened", "chosen", "open_artefact", "open_tensors"]
 
 _FOLDERS = (Kind.CHECKPOINT_DIR, Kind.DIRECTORY)
 
@@ -112,7 +112,13 @@ def open_tensors(
         ArtefactError: there is nothing, or nothing that could be read; says what it is.
     """
     limits = limits or Limits.of()
-    artefact = chosen(path, which, limits)
+    with open_artefact(chosen(path, which, limits), limits) as opened:
+        yield opened
+
+
+@contextmanager
+def open_artefact(artefact: Artefact, limits: Limits) -> Iterator[Opened]:
+    """Open what has tensors; it is one file or one prefix. See `open_tensors`."""
     if artefact.kind is Kind.TF_CHECKPOINT:
         if is_prefix(prefix := prefix_of(artefact.path)):
             with open_run(prefix, limits) as run:

@@ -11,7 +11,8 @@ import os
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArtefactError
-from keras_ckpt_tools.formats.kinds import Artefact, Kind
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.shard_index import index_beside
 from keras_ckpt_tools.loading import directories
 
 __all__ = ["damaged", "only_one_model", "wrong_kind"]
@@ -48,8 +49,8 @@ def damaged(artefact: Artefact) -> DamagedArtefactError:
 
 def _explain(artefact: Artefact) -> tuple[str, str]:
     path, kind = artefact.path, artefact.kind
-    if kind in (Kind.H5_WEIGHTS, Kind.H5_WEIGHTS_LEGACY, Kind.H5_MODEL):
-        return _explain_hdf5(path)
+    if kind in (Kind.H5_WEIGHTS, Kind.H5_WEIGHTS_LEGACY, Kind.H5_MODEL, Kind.SHARDED_WEIGHTS):
+        return _explain_hdf5(path, kind)
     if kind in (Kind.CHECKPOINT, Kind.CHECKPOINT_DIR):
         return _explain_checkpoint(path, kind)
     if kind is Kind.DIRECTORY:
@@ -58,14 +59,17 @@ def _explain(artefact: Artefact) -> tuple[str, str]:
         Kind.TF_CHECKPOINT: _explain_tensorflow,
         Kind.SAVED_MODEL: _explain_saved_model,
         Kind.ORBAX: _explain_orbax,
+        Kind.MODEL_CONFIG: _explain_config,
     }.get(kind, _explain_foreign)(path, kind)
 
 
-def _explain_hdf5(path: str) -> tuple[str, str]:
-    return (
-        "This file holds weights only: it does not say what model they belong to.",
-        f"Build the model and call `kct.load_weights(model, {path!r})`.",
-    )
+def _explain_hdf5(path: str, kind: Kind) -> tuple[str, str]:
+    if kind is Kind.SHARDED_WEIGHTS:
+        what = "These are sharded weights: they do not say what model they belong to."
+    else:
+        what = "This file holds weights only: it does not say what model they belong to."
+        path = index_beside(path) or path  # One shard is only a part of them.
+    return what, f"Build the model and call `kct.load_weights(model, {path!r})`."
 
 
 def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
@@ -87,6 +91,12 @@ def _explain_directory(path: str) -> tuple[str, str]:
             "This is a directory of models that keras_ckpt_tools did not write, so nothing says "
             "which of them is meant.",
             f"Pass one of its files: {names}.",
+        )
+    weights = directories.look_into(path, {Kind.SHARDED_WEIGHTS})
+    if weights:
+        return (
+            "This is a directory of sharded weights; what they belong together by is their index.",
+            f"Build the model and call `kct.load_weights(model, {weights[0].path!r})`.",
         )
     names = ", ".join(repr(name) for name in sorted(os.listdir(path))[:_LISTED])
     return (
@@ -122,6 +132,20 @@ def _explain_orbax(path: str, kind: Kind) -> tuple[str, str]:
     )
 
 
+def _explain_config(path: str, kind: Kind) -> tuple[str, str]:
+    folder = os.path.dirname(path) or "."
+    if os.path.basename(path) == "config.json" and tell(folder).kind is Kind.KERAS_DIR:
+        return (
+            "This is one file of an unzipped Keras model, the config.",
+            f"Pass the directory: `kct.safe_load_model({folder!r})`.",
+        )
+    return (
+        "This is what `model.to_json()` returns: it describes a model, and holds no weights.",
+        f"Build the model with `model = keras.models.model_from_json(open({path!r}).read())`, if "
+        "you trust the file, and load its weights with `kct.load_weights(model, path)`.",
+    )
+
+
 def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
     explained = {
         Kind.PICKLE: (
@@ -146,6 +170,12 @@ def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
         Kind.HTML: (
             "This is a web page, not a model: a download that failed, most likely.",
             "Open it in a browser to see what the server said, and download the file again.",
+        ),
+        Kind.JSON: (
+            "This is JSON that keras_ckpt_tools does not read: neither the index of sharded "
+            "weights nor the config of a model.",
+            "Pass the `.weights.json` that `model.save_weights(path, max_shard_size=...)` wrote, "
+            "or a `.keras`, `.weights.h5`, `.h5` or `.safetensors` file.",
         ),
         Kind.SPECIAL: (
             "This is a pipe, a socket or a device; it is not opened.",

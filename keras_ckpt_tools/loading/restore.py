@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError, RestoreError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
@@ -21,6 +21,7 @@ from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
+from keras_ckpt_tools.formats.shard_index import index_beside
 from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.targets import Target, is_several
@@ -49,6 +50,7 @@ _WEIGHTS = (
     Kind.KERAS,
     Kind.KERAS_DIR,
     Kind.H5_WEIGHTS,
+    Kind.SHARDED_WEIGHTS,
     Kind.CHECKPOINT,
     Kind.SAFETENSORS,
     Kind.H5_MODEL,
@@ -83,9 +85,10 @@ def load_weights(
             optimizer, a `tf.Module`, a variable, or a list or dict of such:
             `{"model": model, "optimizer": optimizer, "step": step}`, by the names that they were
             saved under.
-        path: A `.weights.h5`, a `.keras` archive or directory, an `.h5` or `.hdf5` of a whole model
-            or of weights, as Keras 1 and 2 laid them out, a checkpoint of a
-            `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
+        path: A `.weights.h5`, the `.weights.json` of sharded weights, a `.keras` archive or
+            directory, an `.h5` or `.hdf5` of a whole model or of weights, as Keras 1 and 2 laid
+            them out, a checkpoint of a `kct.CheckpointManager`, or its directory (the newest whole
+            checkpoint is taken). A
             TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
             `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory. What
             `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest whole step is taken) or
@@ -147,6 +150,8 @@ def load_weights(
         try:
             with bar_for_file("Loading", artefact.path):
                 report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
+        except RestoreError as error:
+            raise _of_one_shard(error, artefact) from error.__cause__
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise
@@ -165,6 +170,15 @@ def load_weights(
         remedy="Restore one from a copy, or train anew.",
         path=str(path),
     )
+
+
+def _of_one_shard(error: RestoreError, artefact: Artefact) -> RestoreError:
+    """Return the error, with the advice to pass the index if the file is one of several shards."""
+    index = index_beside(artefact.path) if artefact.kind is Kind.H5_WEIGHTS else None
+    if index is None:
+        return error
+    remedy = f"The file is one of several shards: pass their index, {index!r}. {error.remedy}"
+    return RestoreError(error.what, received=error.received, remedy=remedy, **error.facts)
 
 
 def _load(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, is_alias
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.source import READABLE, open_source
 from keras_ckpt_tools.loading.remedies import wrong_kind
 from keras_ckpt_tools.showing.bars import bar_for_file
@@ -22,7 +23,7 @@ from keras_ckpt_tools.showing.tables import as_html, as_text
 __all__ = ["FileCheck", "VerifyReport", "verify"]
 
 # In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
-_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors")
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
     """Read every byte of a file, or of each file in a directory, and check it.
 
     Args:
-        path: A `.keras`, `.weights.h5` or `.h5` file, an unzipped Keras directory, the prefix of a
-            TensorFlow checkpoint, or a directory of such.
+        path: A `.keras`, `.weights.h5` or `.h5` file, the `.weights.json` of sharded weights, an
+            unzipped Keras directory, the prefix of a TensorFlow checkpoint, or a directory of such.
 
     Returns:
         The report; it is true if nothing is wrong. It prints as a table.
@@ -131,12 +132,15 @@ def _verify(path: str | os.PathLike[str]) -> VerifyReport:
         return VerifyReport(artefact.path, tuple(_check_tensorflow(artefact)))
     if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
         return VerifyReport(artefact.path, (_check(artefact),))
+    names = os.listdir(artefact.path)
+    # They are checked with their index.
+    shards = shards_named_by(artefact.path, names)
     checks = tuple(
         _check(inner)
-        for name in sorted(os.listdir(artefact.path))
+        for name in sorted(set(names) - shards)
         if (inner := _tell_member(os.path.join(artefact.path, name))) is not None
     )
-    if any(name.endswith((".index", ".record")) for name in os.listdir(artefact.path)):
+    if any(name.endswith((".index", ".record")) for name in names):
         checks += tuple(_check_tensorflow(artefact))
     if not checks:
         raise wrong_kind(artefact, "model")

@@ -54,7 +54,8 @@ def bar_for_file(title: str, path: object) -> AbstractContextManager[None]:
     if not isinstance(path, (str, os.PathLike)) or not _is_wanted():
         return contextlib.nullcontext()  # Who reads it will say what is wrong with the path.
     name = os.path.basename(os.path.abspath(os.fspath(path)))
-    return bar(f"{title} {name}", _size_at(path))
+    # The bytes of sharded weights are not in their index.
+    return bar(f"{title} {name}", None if name.endswith(".json") else _size_at(path))
 
 
 class _Drawn:

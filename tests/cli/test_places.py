@@ -70,3 +70,18 @@ def test_prefixes_are_found_beside_files_and_parts_of_a_saved_model_are_not(tmp_
     written(tmp_path / "run" / "ckpt-00000001.record", MAGIC)
     lost = str(tmp_path / "run" / "ckpt-00000001.record")
     assert _places(tmp_path / "run") == [lost, str(tmp_path / "run" / "cp")]
+
+
+def test_sharded_weights_are_one_artefact(tmp_path):
+    """Their index stands for all files that it names; one that it does not name is itself."""
+    import json
+
+    for name in ("w_00000.weights.h5", "w_00001.weights.h5", "other_00000.weights.h5"):
+        written(tmp_path / name, b"x")
+    shards = ["w_00000.weights.h5", "w_00001.weights.h5"]
+    index = json.dumps({"weight_map": {"/layers/dense/vars": shards}})
+    written(tmp_path / "w.weights.json", index.encode())
+    found = [os.path.relpath(place, tmp_path) for place in _places(tmp_path)]
+    assert found == ["other_00000.weights.h5", "w.weights.json"]
+    written(tmp_path / "w.weights.json", b"{")
+    assert len(_places(tmp_path)) == 4

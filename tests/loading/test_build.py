@@ -214,3 +214,23 @@ def test_config_of_a_layer_is_no_model(forge, layer, names):
     """What comes out is a model, or an error."""
     with pytest.raises(ArtefactKindError, match="holds a Dense, not a model"):
         kct.safe_load_model(forge(layer("Dense", units=1)), registry=names)
+
+
+@pytest.mark.parametrize("adapted", ["numbers and text", "text alone"])
+def test_feature_space_is_loaded(adapted, names, tmp_path):
+    """`FeatureSpace.save()` writes the format of models; what it has learned is in it."""
+    import tensorflow as tf
+
+    space = keras.utils.FeatureSpace
+    features = {"city": space.string_categorical(num_oov_indices=0)}
+    data = {"city": ["x", "y", "z", "x"]}
+    if adapted != "text alone":
+        features |= {"age": space.float_normalized(), "id": space.integer_hashed(num_bins=4)}
+        data |= {"age": [1.0, 2.0, 3.0, 5.0], "id": [1, 2, 3, 4]}
+    fitted = keras.utils.FeatureSpace(features, output_mode="concat")
+    fitted.adapt(tf.data.Dataset.from_tensor_slices(data).batch(2))
+    fitted.save(str(tmp_path / "features.keras"))
+    assert kct.inspect(tmp_path / "features.keras", registry=names)
+    loaded = kct.safe_load_model(tmp_path / "features.keras", registry=names)
+    batch = {name: tf.constant(values) for name, values in data.items()}
+    assert np.array_equal(loaded(batch), fitted(batch))

@@ -150,3 +150,48 @@ def test_archive_that_lacks_its_config_is_damage(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         archive.writestr("model.weights.h5", b"")
     assert "config.json missing" in refusal(tmp_path / "a.keras", DamagedArtefactError)
+
+
+def test_the_json_of_a_model_names_the_calls(tmp_path):
+    """`model.to_json()` has no weights; the calls in the answer build the model and fill it."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.save_weights(tmp_path / "w.weights.h5")
+    path = tmp_path / "model.json"
+    path.write_text(model.to_json())
+    text = refusal(path)
+    assert "what `model.to_json()` returns" in text
+    assert f"keras.models.model_from_json(open({str(path)!r}).read())" in text
+    with pytest.raises(ArtefactKindError, match="model_from_json"):
+        kct.load_weights(model, path)
+    assert "model_from_json" in str(kct.inspect(path))
+    with open(path) as file:
+        built = keras.models.model_from_json(file.read())
+    assert kct.load_weights(built, tmp_path / "w.weights.h5")
+
+
+def test_the_config_of_an_unzipped_model_names_its_folder(tmp_path):
+    """It is one file of several."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.save(tmp_path / "m.keras")
+    folder = tmp_path / "m"
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        archive.extractall(folder)
+    assert f"`kct.safe_load_model({str(folder)!r})`" in refusal(folder / "config.json")
+    assert kct.safe_load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"metadata": {}, "weight_map": {"dense.weight": "model-00001-of-00002.safetensors"}}',
+        '{"format": "layers-model", "modelTopology": {}, "weightsManifest": []}',
+        "{}",
+    ],
+)
+def test_other_json_is_said_to_be_that(text, tmp_path):
+    """Neither damaged, nor Keras' own."""
+    path = tmp_path / "model.json"
+    path.write_text(text)
+    said = refusal(path)
+    assert said.startswith("This is JSON that keras_ckpt_tools does not read")
+    assert "`.weights.json`" in said
