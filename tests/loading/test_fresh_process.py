@@ -68,8 +68,10 @@ SAVE = """
 """
 
 LOAD = """
+    import time
     import numpy as np
     import keras_ckpt_tools as kct
+    from keras_ckpt_tools.loading.deadline import Clock, OutOfTime
     from keras_ckpt_tools.registry import Registry
 
     def attempt(path, custom_objects=None, registry=None):
@@ -103,6 +105,22 @@ LOAD = """
             kct.register("vision")(focal)
             kct.register("vision")(Spread)
             found["registered"] = attempt(path)
+
+    def is_profiled():
+        events = []
+        sys.setprofile(lambda frame, event, argument: events.append(event))
+        (lambda: None)()
+        sys.setprofile(None)
+        return "call" in events
+
+    results["profiled"] = [is_profiled()]
+    clock = Clock(0.0, counts_waiting=True)
+    try:
+        with clock.running():
+            while True:
+                time.sleep(0.01)
+    except OutOfTime:
+        results["profiled"].append(is_profiled())
     print(json.dumps(results))
 """
 
@@ -155,6 +173,11 @@ def test_without_them_one_error_lists_all(path):
     ):
         assert line in refused["text"]
     assert ("saved from vision_parts" in refused["text"]) == (path == "cnn.keras")
+
+
+def test_a_profiler_works_after_a_load_and_after_one_that_was_stopped():
+    """An exception that is taken back from a thread leaves Python 3.11 in a loop under a profiler."""
+    assert story()[1]["profiled"] == [True, True]
 
 
 def test_the_cost_of_configs_is_counted_in_a_process_of_its_own():
