@@ -175,5 +175,5 @@ def test_without_them_one_error_lists_all(path):
 
 
 def test_a_profiler_works_after_a_load_and_after_one_that_was_stopped():
-    """An exception that is taken back from a thread leaves Python 3.11 in a loop under a profiler."""
+    """Python 3.11 loops forever under a profiler if an exception was taken back from a thread."""
     assert story()[1]["profiled"] == [True, True]
