@@ -154,9 +154,10 @@ def with_new_variables(source: TensorSource, model: Any) -> TensorSource | None:
     optimizer = getattr(model, "optimizer", None)
     if said is None or not said.built_on or optimizer is None or not optimizer.built:
         return None
-    captured = state.capture(model)
-    live = {id(value): path for path, value in captured.values.items()}
-    trained = captured.optimizers.get(group, ("", []))[1]
+    trained = state.trained_by(optimizer)
+    if len(trained) <= len(said.built_on):
+        return None
+    live = {id(value): path for path, value in state.capture(model).values.items()}
     new = frozenset(live.get(id(v), "") for v in trained) - {*said.built_on}
     if not new or "" in new or len(new) + len(said.built_on) != len(trained):
         return None

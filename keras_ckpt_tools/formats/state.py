@@ -51,6 +51,7 @@ from keras_ckpt_tools.formats.walk import load_state, save_state
 
 # Variables are looked for in lists and dicts that are not nested deeper.
 _LEVELS = 4
+_MAY_HOLD = (keras.Variable, keras.random.SeedGenerator, list, tuple, dict)
 
 
 def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
@@ -71,7 +72,7 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         save_state(saveable, weights_store=store, assets_store=probe, visited_saveables=visited)
     groups = visited.groups
     store.captured.optimizers.update(
-        (groups[id(one)], (type(one).__name__, _trained_by(one)))
+        (groups[id(one)], (type(one).__name__, trained_by(one)))
         for one in optimizers
         if id(one) in groups
     )
@@ -143,7 +144,8 @@ def _own_variables(layer: Any) -> Iterator[Any]:
     yield from layer._trainable_variables
     yield from layer._non_trainable_variables
     for name, value in list(vars(layer).items()):
-        if not name.startswith("_self_"):  # TensorFlow's second names for the same objects.
+        # TensorFlow's second names for the same objects begin so.
+        if isinstance(value, _MAY_HOLD) and not name.startswith("_self_"):
             yield from _variables_in(value, 0)
 
 
@@ -196,7 +198,8 @@ def _has_no_weights_yet(layer: Any) -> bool:
     return looks_up and not hasattr(layer, "idf_weights_const")
 
 
-def _trained_by(optimizer: Any) -> list[Any]:
+def trained_by(optimizer: Any) -> list[Any]:
+    """Return the variables that an optimizer was built on and has state of, in its order."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     trained = getattr(inner, "_trainable_variables", ())
     # Scales of float8 are overwritten, not updated: an optimizer has no state of them, and where
@@ -240,6 +243,7 @@ def fill(
     selection: Selection = ALL,
     left: dict[str, str] | None = None,
     exactly: bool = False,
+    captured: Captured | None = None,
 ) -> RestoreReport:
     """Restore the state of a Keras object from named tensors.
 
@@ -253,6 +257,7 @@ def fill(
         left: Where it is given, what is not a weight need not fit; it takes why the state of an
             optimizer, a metric or a generator is left as it is, by its group.
         exactly: Whether floats that are cast may not be rounded.
+        captured: What `capture` returns of the object, where it has been called.
 
     Returns:
         The report.
@@ -261,7 +266,7 @@ def fill(
         RestoreError: something does not fit and `strict`, or a layer refused its state. Nothing
             was changed.
     """
-    captured = capture(saveable)
+    captured = capture(saveable) if captured is None else captured
     if any(map(is_raw, source.tensors)):
         captured = captured.with_raw()
     unknown = tuple(captured.unknown)

@@ -13,7 +13,10 @@ from typing import Any
 from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 
-__all__ = ["depth_of", "loads", "parse_object"]
+__all__ = ["LEAVES", "depth_of", "loads", "parse_object"]
+
+LEAVES = frozenset({bool, float, int, str, type(None)})
+"""The types of what JSON has that is neither an object nor a list."""
 
 
 def loads(text: str | bytes) -> Any:
@@ -83,17 +86,16 @@ def depth_of(value: Any) -> int:
     >>> depth_of(1), depth_of({"a": [1]})
     (0, 2)
     """
-    depth, level = 0, [value]
-    while True:
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        if not inner and not any(isinstance(item, (dict, list)) for item in level):
-            return depth
-        depth, level = depth + 1, inner
+    depth, level = 0, [] if type(value) in LEAVES else [value]
+    while level:
+        depth += 1
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if type(inner) not in LEAVES
+        ]
+    return depth
 
 
 def _damaged(path: str, how: str) -> DamagedArtefactError:

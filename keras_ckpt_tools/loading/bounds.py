@@ -57,7 +57,8 @@ _NUMBERS: dict[str, dict[str, int]] = {
 _FUNCTIONS = {kind.lower(): kind for kind in ("Diff", "Dsplit", "Hsplit", "Split", "Unstack")}
 _FUNCTIONS |= {"array_split": "ArraySplit", "vsplit": "Vsplit"}
 # Texts that are part of others (the path of each variable), or that Keras parses.
-_TEXTS = tuple((key, LONGEST_NAME) for key in ("name", "equation", "pattern", "subscripts"))
+_TEXTS = dict.fromkeys(("name", "equation", "pattern", "subscripts"), LONGEST_NAME)
+_BOUNDS = {kind: _TEXTS | numbers for kind, numbers in _NUMBERS.items()}
 # The mappings whose keys, and the lists whose items, are patterns.
 _PATTERNS = {
     "DTypePolicyMap": "policy_map",
@@ -79,20 +80,21 @@ def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
     patterns: list[tuple[str, str]] = []
     for node in found:
         config, kind = node.get("config"), node.get("class_name")
-        if not isinstance(config, dict) or not isinstance(kind, str) or not _of_keras(node):
+        if not isinstance(config, dict) or not isinstance(kind, str):
             continue
-        if kind == "Lambda":
-            kind, config = _called_by(config)
-        name = config.get("name")
-        longest = max(longest, len(name) if isinstance(name, str) else 0)
-        numbers = _NUMBERS.get(kind)
-        for key, most in (*_TEXTS, *numbers.items()) if numbers else _TEXTS:
-            if key in config and (size := _size(config[key])) > most:
-                unit = "characters" if isinstance(config[key], str) else "steps"
-                what = f"its {kind[:100]} has, as its `{key}`,"
-                raise over_budget(path, what, unit, size, most)
-        if kind in _PATTERNS and isinstance(config.get(_PATTERNS[kind]), (dict, list)):
-            texts = config[_PATTERNS[kind]]
+        called, arguments = _called_by(config) if kind == "Lambda" else (kind, config)
+        if isinstance(name := config.get("name"), str) and len(name) > longest:
+            longest = len(name)
+        bounds = _BOUNDS.get(called, _TEXTS)
+        for key in bounds:
+            if key not in arguments or (size := _size(arguments[key])) <= bounds[key]:
+                continue
+            if _of_keras(node):
+                unit = "characters" if isinstance(arguments[key], str) else "steps"
+                what = f"its {called[:100]} has, as its `{key}`,"
+                raise over_budget(path, what, unit, size, bounds[key])
+        texts = config.get(_PATTERNS[kind]) if kind in _PATTERNS else None
+        if isinstance(texts, (dict, list)) and _of_keras(node):
             patterns += [(kind, text) for text in texts if isinstance(text, str)]
     # Keras matches patterns with the paths of layers and variables.
     for kind, pattern in patterns:
@@ -116,7 +118,9 @@ def _called_by(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _size(value: Any) -> int:
     """Return how long a text is, how large a number, or of a list the largest and how many."""
-    if isinstance(value, (str, list)):
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list):
         return max([len(value), *(n for n in value if isinstance(n, int))])
     return value if isinstance(value, int) else 0
 

@@ -36,6 +36,7 @@ from keras_ckpt_tools.formats.migrated import with_new_variables
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.formats.structure import has_state
 from keras_ckpt_tools.formats.tensor_source import (
     ModelSource,
@@ -110,7 +111,7 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     """
     optimizers_of(source)  # Now: Keras takes inner optimizers out of the config as it builds.
     with random_numbers_put_off() as put_off:
-        model = _model_of(source, plan, left is not None)
+        model, captured = _model_of(source, plan, left is not None)
     if left is not None and plan.config.get("compile_config") and _compiles_itself(model):
         left["compile"] = (
             f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`; "
@@ -135,6 +136,7 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
             optimizer_may_differ=optimizer is None,
             left=left,
             exactly=True,
+            captured=captured,
         )
     put_off.draw()
     return model
@@ -149,7 +151,8 @@ def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
     return as_they_are_now(weights, source.record, {"": model}, plan.registry)
 
 
-def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
+def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Captured | None]:
+    """Return the model, with all of its variables, and what was captured of it if it is known."""
     with plan.room(source.path), warnings.catch_warnings():
         # It is among the reasons that come in one warning.
         warnings.filterwarnings("ignore", message=r"`compile\(\)` was not called as part of")
@@ -174,11 +177,12 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
             name=name,
         )
     _wrap_optimizer_as_saved(model, source)
-    build_optimizers_as_saved(model, source, covering=covering)
+    captured = build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
+    if optimizer is not None and not optimizer.built:
         state.build_optimizer(optimizer, model.trainable_variables)
-    return model
+        captured = None
+    return model, captured
 
 
 def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
@@ -200,7 +204,9 @@ def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
         model.optimizer = optimizer.inner_optimizer
 
 
-def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False) -> None:
+def build_optimizers_as_saved(
+    model: Any, source: Any, *, covering: bool = False
+) -> Captured | None:
     """Build optimizers on the variables that they were built on when they were saved.
 
     Args:
@@ -208,12 +214,16 @@ def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False
         source: The file; its record has these variables.
         covering: Whether the compiled optimizer is built on all that is trained now as well, so
             that training goes on. One that Keras has built otherwise is made anew.
+
+    Returns:
+        What was captured of the model; `None` where nothing was, or an optimizer was built since.
     """
     compiled = getattr(model, "optimizer", None)
     if source.record is None or not source.record.optimizers:
-        return
+        return None
     captured = state.capture(model)
     variables = captured.with_raw().values
+    changed = False
     for group, optimizer in state.optimizers_by_group(captured, model).items():
         known = built_on_in(source, group)
         if not known or not all(path in variables for path in known):
@@ -224,10 +234,13 @@ def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False
             wanted += [v for v in model.trainable_variables if id(v) not in own]
         if not optimizer.built:
             optimizer.build(wanted)
+            changed = True
         elif optimizer is compiled and not _is_built_on(optimizer, wanted):
             anew = type(compiled).from_config(compiled.get_config())
             anew.build(wanted)
             model.optimizer = anew
+            changed = True
+    return None if changed else captured
 
 
 def _is_built_on(optimizer: Any, variables: Sequence[Any]) -> bool:

@@ -24,7 +24,7 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from keras_ckpt_tools.loading.builtin_names import (
     CLASSES,
@@ -67,7 +67,9 @@ _NO_OBJECTS = _VALUES | {"function", "__lambda__", "__typespec__"}
 _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
 # Names in a node that are judged with it, once it is certain that they are names.
 _NAMES = frozenset({"class_name", "module", "registered_name"})
+_JUDGED_WITH_OBJECTS, _JUDGED_WITH_FUNCTIONS = _NAMES | {"compile_config"}, _NAMES | {"config"}
 # Of numbers: an element that is an object, a string or a record takes any amount of memory.
+_SCALARS = frozenset({bool, float, int, type(None)})
 _DTYPE = re.compile(r"bool|string|complex\d+|u?int\d+|b?float\d+(_e\dm\d\w*)?")
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
@@ -200,8 +202,7 @@ def strings_of(*configs: Any) -> set[str]:
     return found
 
 
-@dataclass(frozen=True)
-class _Around:
+class _Around(NamedTuple):
     """What stands around a value: the nearest object, and whether it is one of Keras' own."""
 
     label: str
@@ -244,7 +245,7 @@ class _Walker:
         judged = _NAMES
         if class_name == "function":
             self.function(value, where, part, around)
-            judged = _NAMES | {"config"}
+            judged = _JUDGED_WITH_FUNCTIONS
         elif class_name == "__lambda__":
             if not around.code_reported:
                 self.code(value, "__lambda__", where, part, around.label)
@@ -266,10 +267,15 @@ class _Walker:
         judged: frozenset[str] = frozenset(),
     ) -> None:
         for key, item in value.items():
-            if key in judged:
+            # Most values name nothing, and need no place.
+            if type(item) in _SCALARS or key in judged or not item:
                 continue
-            if isinstance(item, (list, dict)) or (isinstance(item, str) and _may_name(key, item)):
+            if isinstance(item, dict):
+                self.mapping(item, _below(where, f".{key}"), part, around)
+            elif not isinstance(item, str):
                 self.value(item, _below(where, f".{key}"), part, around, key)
+            elif ">" in item or key == "fn" or key in _PATHS or key.endswith(_NAMED_BY_STRING):
+                self.string(key, item, _below(where, f".{key}"), part, around)
 
     def object(self, node: dict[str, Any], where: str, part: Part) -> None:
         class_name, config = node["class_name"], node["config"]
@@ -285,7 +291,7 @@ class _Walker:
         if class_name == "Lambda" and need.of_keras and not code:
             place = _below(where, ".config.function")
             self.lambda_function(config["function"], place, part, around)
-        self.members(node, where, part, around, _NAMES | {"compile_config"})
+        self.members(node, where, part, around, _JUDGED_WITH_OBJECTS)
         if "compile_config" in node:
             self.compile_config(node["compile_config"], _below(where, ".compile_config"), around)
 
@@ -355,11 +361,6 @@ class _Walker:
             self.value(value, where, "compile", around)
 
 
-def _may_name(key: str, value: str) -> bool:
-    """Return whether a string may stand for an object or a file; most do not, and need no place."""
-    return ">" in value or key in _PATHS or key == "fn" or key.endswith(_NAMED_BY_STRING)
-
-
 def _is_object(node: Mapping[str, Any]) -> bool:
     """Return whether Keras makes an object of a mapping, and compiles it if the mapping says so."""
     if "class_name" not in node or "config" not in node:
@@ -382,7 +383,7 @@ def _require_names(node: dict[str, Any], where: str) -> None:
     if not isinstance(node["class_name"], str):
         raise MalformedConfigError(f"the class at {where} has no name")
     for key in ("module", "registered_name"):
-        if not isinstance(node.get(key), str | None):
+        if not isinstance(name := node.get(key), str) and name is not None:
             raise MalformedConfigError(f"the {key} at {where} is no name")
 
 

@@ -96,8 +96,8 @@ class Clock:
 
     def stop(self) -> None:
         """Stop the clock; nothing is interrupted after this. Twice is as good as once."""
-        # An exception that is on its way is let in here. To take it back would leave CPython looking
-        # for one forever: each later call is slower, and under a profiler the next one never ends.
+        # An exception that is on its way is let in here. If it was taken back instead, CPython
+        # would look for one at each later call, and under a profiler the next would never end.
         while self._watcher is not None:
             try:
                 self._stopped.set()

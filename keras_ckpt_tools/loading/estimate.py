@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from keras_ckpt_tools.formats.strict_json import LEAVES
+
 __all__ = [
     "MOST_LAYERS",
     "MOST_REPEATS",
@@ -84,14 +86,16 @@ def mappings(*configs: Any) -> list[dict[str, Any]]:
     >>> mappings({"layers": [{"config": {}}]})
     [{'layers': [{'config': {}}]}, {'config': {}}, {}]
     """
-    found, todo = [], list(configs)
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            found.append(value)
-            todo += [inner for inner in value.values() if isinstance(inner, (dict, list))]
-        elif isinstance(value, list):
-            todo += [inner for inner in value if isinstance(inner, (dict, list))]
+    found: list[dict[str, Any]] = []
+    level = [value for value in configs if type(value) not in LEAVES]
+    while level:
+        found += [value for value in level if isinstance(value, dict)]
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if type(inner) not in LEAVES
+        ]
     return found
 
 
@@ -109,9 +113,11 @@ def repeats(found: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
     """Return where a config asks for the most repetitions that happen one by one, and how many."""
     worst, where = 1, ""
     for value in found:
-        if "class_name" in value and (count := _repeats_of(value)) > worst:
-            label = str(value["config"].get("name", ""))[:100]
-            worst, where = count, f"{value['class_name']} {label}".strip()
+        config, name = value.get("config"), value.get("class_name")
+        if not isinstance(config, dict) or not isinstance(name, str):
+            continue
+        if (name in _LOOPS or "unroll" in config) and (count := _repeats_of(value)) > worst:
+            worst, where = count, f"{name} {str(config.get('name', ''))[:100]}".strip()
     return where, worst
 
 
@@ -141,9 +147,10 @@ def steps(config: Any, found: Iterable[Mapping[str, Any]] | None = None) -> int:
     """
     found = mappings(config) if found is None else found
     layers = _layers_of(config)
-    if layers is not None and sum(map(_repeats, found)) == 1:
+    lists = sum("layers" in value for value in found)
+    if layers is not None and lists == 1 and repeats(found)[1] == 1:
         # As most models are: nothing within their layers is called more often than the layer.
-        return 2 * sum(max(_nodes_of(layer), 1) for layer in layers) + _within(config, layers)
+        return 2 * sum(max(len(_nodes_of(layer)), 1) for layer in layers) + _within(config, layers)
     built, called = _steps(config)
     return built + called
 
@@ -171,19 +178,15 @@ def _steps(node: Any) -> tuple[int, int]:
     called = 0
     for layer in layers:
         made, each = _steps(layer)
-        times = _nodes_of(layer)
+        times = len(_nodes_of(layer))
         built = min(built + made, _LARGEST)
         called = min(called + each * max(times, 1), _LARGEST)
     return min(built + called + _within(node, layers), _LARGEST), called
 
 
-def _repeats(node: Mapping[str, Any]) -> bool:
-    return "layers" in node or ("class_name" in node and _repeats_of(node) > 1)
-
-
 def _within(node: Mapping[str, Any], layers: list[Any]) -> int:
     """Return what Keras does for a list of layers beside calling them, in steps."""
-    pairs = sum(_nodes_of(layer) ** 2 for layer in layers)
+    pairs = sum(len(_nodes_of(layer)) ** 2 for layer in layers)
     again = _read_again(layers) if _is_graph(node["config"]) else 0
     return pairs // _PAIRS_PER_STEP + again
 
@@ -194,9 +197,9 @@ def _layers_of(node: Any) -> list[Any] | None:
     return layers if isinstance(layers, list) else None
 
 
-def _nodes_of(layer: Any) -> int:
-    nodes = layer.get("inbound_nodes") if isinstance(layer, Mapping) else None
-    return len(nodes) if isinstance(nodes, list) else 0
+def _nodes_of(layer: Any) -> list[Any]:
+    nodes = layer.get("inbound_nodes") if isinstance(layer, dict) else None
+    return nodes if isinstance(nodes, list) else []
 
 
 def _read_again(layers: list[Any]) -> int:
@@ -210,26 +213,29 @@ def _read_again(layers: list[Any]) -> int:
         for place, layer in enumerate(layers)
         if isinstance(layer, Mapping) and isinstance(name := layer.get("name"), str)
     }
+    inputs = {
+        (place, number): _inputs_of(node)
+        for place, layer in enumerate(layers)
+        for number, node in enumerate(_nodes_of(layer))
+    }
+    if all(places.get(name, -1) < at for (at, _), (got, _) in inputs.items() for name, _ in got):
+        return 0  # As Keras writes graphs: each layer after its inputs.
     waiting: dict[tuple[int, int], list[tuple[int, int]]] = {}
     missing: dict[tuple[int, int], int] = {}
-    sizes: dict[tuple[int, int], int] = {}
     rounds: dict[tuple[int, int], int] = {}
-    for place, layer in enumerate(layers):
-        for number in range(_nodes_of(layer)):
-            node = (place, number)
-            inputs, sizes[node] = _inputs_of([layer["inbound_nodes"][number]])
-            # In a model within the model, the first node is the one that it was made with.
-            needed = {
-                (places[name], index - (_layers_of(layers[places[name]]) is not None))
-                for name, index in inputs
-                if name in places
-            }
-            if number:
-                needed.add((place, number - 1))
-            needed = {one for one in needed if 0 <= one[1] < _nodes_of(layers[one[0]])}
-            missing[node], rounds[node] = len(needed), 1
-            for one in needed:
-                waiting.setdefault(one, []).append(node)
+    for node, (got, _) in inputs.items():
+        # In a model within the model, the first node is the one that it was made with.
+        needed = {
+            (places[name], index - (_layers_of(layers[places[name]]) is not None))
+            for name, index in got
+            if name in places
+        }
+        if node[1]:
+            needed.add((node[0], node[1] - 1))
+        needed = {one for one in needed if one in inputs}
+        missing[node], rounds[node] = len(needed), 1
+        for one in needed:
+            waiting.setdefault(one, []).append(node)
     ready = deque(node for node, count in missing.items() if not count)
     last = 1
     while ready:
@@ -242,7 +248,7 @@ def _read_again(layers: list[Any]) -> int:
             if not missing[follower]:
                 ready.append(follower)
     in_vain = last * len(layers) if last > 2 else 0
-    for node, size in sizes.items():
+    for node, (_, size) in inputs.items():
         before = rounds[node[0], node[1] - 1] if node[1] else 1
         until = rounds[node] if not missing[node] else last + 1
         in_vain = min(in_vain + max(until - before, 0) * size, _LARGEST)
@@ -252,19 +258,18 @@ def _read_again(layers: list[Any]) -> int:
 def _inputs_of(node: Any) -> tuple[list[tuple[str, int]], int]:
     """Return the layers and nodes whose outputs a node gets, and how many values it has."""
     found: list[tuple[str, int]] = []
-    size, todo = 1, [node]
+    size, todo = 2, [] if type(node) in LEAVES else [node]
     while todo:
         value = todo.pop()
         size += len(value)
         if isinstance(value, list):
-            inner: Any = value
             if len(value) >= 3 and isinstance(value[0], str):
                 number = value[1]
                 if isinstance(number, int) and abs(number) < _LARGEST:
                     found.append((value[0], number))
         else:
-            inner = value.values()
-        todo += [one for one in inner if isinstance(one, (dict, list))]
+            value = value.values()
+        todo += [one for one in value if type(one) not in LEAVES]
     return found, size
 
 
@@ -338,7 +343,7 @@ def _inbound(layer: Mapping[str, Any]) -> list[str]:
     todo = deque([first])
     while todo and len(names) < 1000:
         value = todo.popleft()
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             history = value.get("keras_history")
             if isinstance(history, list) and history:
                 names.append(str(history[0]))
