@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
 
 __all__ = ["compare"]
@@ -71,7 +72,7 @@ def compare(
     require_target(target_or_path)
     wanted = Wanted(Limits.of(), build=False, by_name=by_name)
     damage: DamagedArtefactError | None = None
-    for artefact in weights_at(path, []):
+    for artefact in weights_at(path, [], several=is_several(target_or_path)):
         try:
             return _compare(target_or_path, artefact, wanted, selection)
         except DamagedArtefactError as error:

@@ -17,6 +17,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     MissingPackageError,
 )
+from keras_ckpt_tools.formats.kept import KeptCheckpoint, progress_with_history
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
@@ -105,19 +106,23 @@ def inspect(
     resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted))
     limits = Limits.of(max_bytes)
     artefact = tell(path, limits)
-    if artefact.kind is Kind.CHECKPOINT_DIR or artefact.kind is Kind.DIRECTORY:
-        return _inspect_directory(artefact)
+    entries = directories.entries_of(artefact)
+    newest = next((one for one in entries if one.ours), None)
+    is_tensorflow = artefact.kind is Kind.TF_CHECKPOINT
+    is_run = newest is not None and newest.kind is not artefact.kind
+    if is_run or artefact.kind in (Kind.CHECKPOINT_DIR, Kind.DIRECTORY):
+        return _inspect_directory(artefact, entries)
     if artefact.kind is Kind.ORBAX:
         return _inspect_orbax(artefact, resolver, limits)
     if artefact.refusal is not None:
         return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
         return _with_problem(artefact, damaged(artefact))
-    if artefact.kind is Kind.TF_CHECKPOINT:
+    if is_tensorflow:
         # Only where one is met: looking at a file of ours is to be quick.
         from keras_ckpt_tools.loading.tensorflow_files import inspect_tensorflow
 
-        return inspect_tensorflow(artefact, limits)
+        return inspect_tensorflow(artefact, limits, newest.path if newest else None)
     if artefact.kind not in READABLE:
         return _with_problem(artefact, wrong_kind(artefact, "model"))
     try:
@@ -218,18 +223,17 @@ def not_finite(paths: Iterable[str]) -> list[Problem]:
     ]
 
 
-def _inspect_directory(artefact: Artefact) -> Inspection:
-    found = directories.look_into(artefact.path)
-    newest = directories.latest_first(found)
+def _inspect_directory(artefact: Artefact, entries: Iterable[KeptCheckpoint]) -> Inspection:
+    newest = next((one for one in entries if one.ours), None)
     problems = [
         Problem(
             "warning" if newest else "error",
-            f"{one.name} is damaged: {one.damage}.",
+            f"{one.name} is damaged: {one.problem}.",
             "Take another one; `kct.verify(directory)` tells which are whole.",
             "" if newest else "DamagedArtefactError",
         )
-        for one in found
-        if one.damage
+        for one in sorted(entries, key=lambda one: one.name)
+        if one.problem
     ]
     if not newest:
         problems.append(Problem.of(wrong_kind(artefact, "model")))
@@ -237,8 +241,8 @@ def _inspect_directory(artefact: Artefact) -> Inspection:
         path=artefact.path,
         kind=artefact.kind,
         size=artefact.size,
-        versions=newest[0].versions if newest else {},
-        progress=newest[0].progress if newest else TrainingProgress(),
+        versions=newest.versions if newest else {},
+        progress=progress_with_history(newest) if newest else TrainingProgress(),
         problems=tuple(problems),
     )
 

@@ -24,6 +24,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
@@ -110,8 +111,9 @@ def safe_load_model(
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
             `"path:/data/words.txt"` for a file that a layer of Keras' own opens.
         registry: Where to look names up. Default: the registry of `@kct.register`.
-        which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
-            a zero-based epoch. A damaged file is passed over, with a warning, except where an
+        which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"` by
+            the time of the save, or a zero-based epoch. One file has to be of the epoch that is
+            asked for. A damaged file is passed over, with a warning, except where an
             epoch was asked for. Of an Orbax checkpoint: the newest step (it notes no metric; with
             `save_best_only` the newest is the best), or the number of a step.
         max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
@@ -157,6 +159,7 @@ def safe_load_model(
             received=f"compile={compile!r}",
             remedy='Pass True, False or "auto".',
         )
+    directories.check_which(which)
     used = default_registry if registry is None else registry
     resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
     check_seconds(max_seconds)
@@ -164,12 +167,13 @@ def safe_load_model(
     artefact = tell(path, limits)
     wish = _Wish(resolver, compile, max_seconds)
     with bar_for_file("Loading", path):
-        if artefact.kind in _FOLDERS:
-            return _load_from_directory(artefact, wish, which, limits)
+        entries = directories.entries_of(artefact)
+        if any(one.kind in directories.MODELS for one in entries) or artefact.kind in _FOLDERS:
+            return _load_from_directory(artefact, entries, wish, which, limits)
         if artefact.kind is Kind.ORBAX:
             load = functools.partial(_load_open, wish=wish)
             return with_step(artefact, which, limits, load)
-        return _load(artefact, wish, limits)
+        return _load(artefact, wish, limits, which)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +185,7 @@ class _Wish:
     max_seconds: float | None
 
 
-def _load(artefact: Artefact, wish: _Wish, limits: Limits) -> Any:
+def _load(artefact: Artefact, wish: _Wish, limits: Limits, which: str | int = "latest") -> Any:
     if artefact.refusal is not None:
         raise artefact.refusal
     if artefact.kind not in _MODELS:
@@ -189,6 +193,8 @@ def _load(artefact: Artefact, wish: _Wish, limits: Limits) -> Any:
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
+        record = source.record
+        directories.require_epoch(which, record and record.progress, artefact.path)
         return _load_open(source, wish)
 
 
@@ -374,10 +380,16 @@ def _not_buildable(source: ModelSource, error: Exception) -> DamagedArtefactErro
     )
 
 
-def _load_from_directory(folder: Artefact, wish: _Wish, which: str | int, limits: Limits) -> Any:
-    found = directories.look_into(folder.path, directories.MODELS)
-    chosen = directories.choose(found, which, folder.path)
-    bad = [f"{one.name}: {one.damage}" for one in found if one.damage]
+def _load_from_directory(
+    folder: Artefact,
+    entries: Iterable[KeptCheckpoint],
+    wish: _Wish,
+    which: str | int,
+    limits: Limits,
+) -> Any:
+    models = [one for one in entries if one.kind in directories.MODELS or one.kind is Kind.UNKNOWN]
+    chosen = directories.choose(models, which, folder.path)
+    bad = directories.problems_of(models)
     exact = isinstance(which, int)
     for one in chosen:
         try:

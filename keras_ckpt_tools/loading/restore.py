@@ -25,7 +25,6 @@ from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.targets import Target, is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.formats.tf_run import list_prefixes
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
@@ -54,6 +53,8 @@ _WEIGHTS = (
     Kind.H5_MODEL,
     Kind.H5_WEIGHTS_LEGACY,
 )
+
+_OF_RUN = (Kind.CHECKPOINT, Kind.TF_CHECKPOINT)
 
 
 def load_weights(
@@ -143,7 +144,7 @@ def load_weights(
     selection = Selection.of(rename, include, exclude)
     bad: list[str] = []
     limits = Limits.of(max_bytes)
-    for artefact in weights_at(path, bad, limits):
+    for artefact in weights_at(path, bad, limits, several=is_several(target)):
         try:
             with bar_for_file("Loading", artefact.path):
                 report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
@@ -311,35 +312,32 @@ def _has_optimizer(weights: TensorSource) -> bool:
 
 
 def weights_at(
-    path: str | os.PathLike[str], bad: list[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    bad: list[str],
+    limits: Limits | None = None,
+    *,
+    several: bool = False,
 ) -> Iterator[Artefact]:
-    """Yield what is at a path, or the checkpoints of a directory, the newest first.
+    """Yield what is at a path, or the files of the directory of a run, the newest first.
 
     Args:
         path: Where to look.
         bad: Takes what is visibly damaged, as sentences.
         limits: What it may take.
+        several: Whether only those are meant that may hold several objects.
     """
     artefact = tell(path, limits)
-    if artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
+    entries = directories.entries_of(artefact)
+    if not entries and artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
         for step in reversed(steps):
             yield tell(os.path.join(artefact.path, str(step)), limits)
         return
-    kinds = (Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT)
-    if artefact.kind not in kinds or not os.path.isdir(artefact.path):
+    candidates = [one for one in entries if one.ours and (one.kind in _OF_RUN or not several)]
+    bad.extend(directories.problems_of(entries))
+    if not candidates and not bad:
         yield artefact
-        return
-    found = directories.look_into(artefact.path, {Kind.CHECKPOINT})
-    runs, damaged_runs = list_prefixes(artefact.path)
-    if artefact.kind is Kind.TF_CHECKPOINT and not runs:
-        yield artefact
-        return
-    bad.extend(f"{one.name}: {one.damage}" for one in found if one.damage)
-    bad.extend(f"{os.path.basename(prefix)}: it is not whole" for prefix in damaged_runs)
-    whole = [(one.progress.saved_at, one.path) for one in directories.latest_first(found)]
-    whole += [(one.progress.saved_at, one.path) for one in reversed(runs)]
-    for _, place in sorted(whole, key=lambda pair: pair[0], reverse=True):
-        yield tell(place, limits)
+    for one in candidates:
+        yield tell(one.path, limits)
 
 
 @contextmanager

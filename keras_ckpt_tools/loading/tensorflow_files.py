@@ -20,7 +20,7 @@ from keras_ckpt_tools.metadata import TrainingProgress
 __all__ = ["inspect_tensorflow", "prefixes_to_verify", "problems_of_prefix"]
 
 
-def inspect_tensorflow(artefact: Artefact, limits: Limits) -> Inspection:
+def inspect_tensorflow(artefact: Artefact, limits: Limits, newest: str | None = None) -> Inspection:
     """Say what a TensorFlow checkpoint holds: its tensors, and where training was.
 
     Tensors of a run's checkpoint have the paths of our other files; those of others have the paths
@@ -29,12 +29,13 @@ def inspect_tensorflow(artefact: Artefact, limits: Limits) -> Inspection:
     Args:
         artefact: A prefix, one of its files, or a directory.
         limits: What it may take.
+        newest: Of a directory, the prefix that is meant. Default: the one that TensorFlow names.
     """
     found = Inspection(artefact.path, artefact.kind, artefact.size)
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            prefix = prefix_of(artefact.path)
+            prefix = newest or prefix_of(artefact.path)
         notes = tuple(
             Problem("warning", str(one.message), "Pass the prefix that is meant.") for one in told
         )
