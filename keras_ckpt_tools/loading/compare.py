@@ -100,4 +100,4 @@ def _needed(model: Any) -> Needed:
         return needed
     group = comparison.OPTIMIZER_GROUP
     own = {p: info for p, info in needed.tensors.items() if not p.startswith(group)}
-    return Needed(own, needed.names, needed.optimizers)
+    return Needed(own, needed.names, needed.optimizers, needed.variables)

@@ -20,6 +20,7 @@ from keras_ckpt_tools.errors import (
 from keras_ckpt_tools.formats.kept import KeptCheckpoint, progress_with_history
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.naming import shown_as, variable_names
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
@@ -33,7 +34,7 @@ from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
 from keras_ckpt_tools.loading.trust import Trust
-from keras_ckpt_tools.loading.versions import newer_than_here
+from keras_ckpt_tools.loading.versions import newer_than_here, passed_over
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
@@ -147,18 +148,22 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source)
     tensors: tuple[TensorInfo, ...] = ()
+    called: dict[str, str] = {}
     estimated = 0
     try:
         if source.record is None:
             source.check()  # A zip of others has checksums; a load looks at them too.
         tensors = tuple(source.tensors.values())
-        problems += not_finite(source.survey.not_finite) if source.foreign_weights else []
+        called = variable_names(source.tensors, source.names)
+        spoiled = source.survey.not_finite if source.foreign_weights else ()
+        problems += not_finite(spoiled, called)
         estimated = check_size(source)
     except ArtefactError as error:
         # What the config needs is worth knowing even where the weights cannot be read.
         problems.append(Problem.of(error))
     versions = versions_of(source)
     problems += newer_than_here(versions)
+    problems += passed_over(source)
     return Inspection(
         path=artefact.path,
         kind=artefact.kind,
@@ -169,6 +174,7 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
         tensors=tensors,
         problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
         estimated_bytes=estimated,
+        variables=called,
     )
 
 
@@ -206,9 +212,14 @@ def _untranslated(source: Source) -> list[Problem]:
     return [problem] if problem else []
 
 
-def not_finite(paths: Iterable[str]) -> list[Problem]:
-    """Return the warning for tensors with NaN or infinity; nothing where there are none."""
-    paths = list(paths)
+def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]:
+    """Return the warning for tensors with NaN or infinity; nothing where there are none.
+
+    Args:
+        paths: Where they stand in the file.
+        called: What Keras calls their variables, by path.
+    """
+    paths = [shown_as(path, called) for path in paths]
     if not paths:
         return []
     more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""

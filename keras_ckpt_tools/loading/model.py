@@ -27,9 +27,10 @@ from keras_ckpt_tools.formats.attached import attach_progress
 from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.naming import variable_names
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
@@ -57,7 +58,7 @@ from keras_ckpt_tools.loading.refusals import (
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
 from keras_ckpt_tools.loading.trust import Trust
-from keras_ckpt_tools.loading.versions import writer
+from keras_ckpt_tools.loading.versions import warn_of_passed_over, writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.showing.bars import bar_for_file
@@ -212,7 +213,10 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
     check_size(source)
     model = _build(source, plan, wish)
     source.check_unchanged()
-    for problem in not_finite(source.not_finite):
+    warn_of_passed_over(source, stacklevel=5)
+    spoiled = source.not_finite
+    called = variable_names(source.tensors, names_of(source)) if spoiled else {}
+    for problem in not_finite(spoiled, called):
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
     if source.record is not None:
         attach_progress(model, source.record.progress)

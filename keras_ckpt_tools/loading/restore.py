@@ -39,6 +39,7 @@ from keras_ckpt_tools.loading.one_model import (
 from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kind
 from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
+from keras_ckpt_tools.loading.versions import warn_of_passed_over
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
@@ -182,6 +183,7 @@ def _load(
         if source is None:
             return report
         source.check_unchanged()
+        warn_of_passed_over(source, stacklevel=4)
         if parts is None and report and selection.is_all:
             if isinstance(source, OrbaxCheckpoint):
                 attach_progress(target, source.progress)

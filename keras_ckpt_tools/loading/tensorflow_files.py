@@ -12,6 +12,7 @@ import warnings
 from keras_ckpt_tools.errors import ArtefactError
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.naming import variable_names
 from keras_ckpt_tools.formats.tf_names import prefix_of, prefixes_in, state_of_directory
 from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix, list_prefixes
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
@@ -48,6 +49,7 @@ def inspect_tensorflow(artefact: Artefact, limits: Limits, newest: str | None = 
                     versions=dict(source.record.versions),
                     progress=source.record.progress,
                     tensors=tuple(source.tensors.values()),
+                    variables=variable_names(source.tensors, source.record.names),
                     problems=notes,
                 )
         from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint
