@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.kept import KeptCheckpoint, State, entries_in
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.retention import best_first, newest_first
 
 __all__ = [
@@ -80,22 +80,22 @@ def check_which(which: object) -> None:
         )
 
 
-def require_epoch(which: str | int, progress: TrainingProgress | None, path: str) -> None:
+def require_epoch(which: str | int, record: Record | None, path: str) -> None:
     """Refuse a single file where another epoch was asked for than the one it was saved at.
 
     Args:
         which: `"best"`, `"latest"`, which one file always is, or a zero-based epoch.
-        progress: Where training was when it was saved, or `None` where it does not say.
+        record: What the file says about itself, or `None`.
         path: The file, for messages.
 
     Raises:
         ArgumentError: the file is of another epoch, or does not say of which.
     """
-    if isinstance(which, str) or (progress and progress.epochs_completed == which + 1):
+    reached = record.progress.epochs_completed if record is not None else None
+    if isinstance(which, str) or reached == which + 1:
         return
     at = "the file does not say at which epoch it was saved"
-    if progress is not None:
-        reached = progress.epochs_completed
+    if reached is not None:
         at = f"it was saved at the end of epoch {reached - 1}" if reached else "no epoch had ended"
     raise ArgumentError(
         f"One file was passed, and it is not known to be of epoch {which} (zero-based): {at}.",

@@ -194,8 +194,7 @@ def _load(artefact: Artefact, wish: _Wish, limits: Limits, which: str | int = "l
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
-        record = source.record
-        directories.require_epoch(which, record and record.progress, artefact.path)
+        directories.require_epoch(which, source.record, artefact.path)
         return _load_open(source, wish)
 
 

@@ -129,7 +129,7 @@ def open_tensors(
 
 
 def _of_epoch(which: str | int, opened: Opened) -> Opened:
-    directories.require_epoch(which, opened.record and opened.record.progress, opened.path)
+    directories.require_epoch(which, opened.record, opened.path)
     return opened
 
 

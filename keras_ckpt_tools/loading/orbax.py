@@ -44,8 +44,8 @@ def with_step(
     check_which(which)
     exact = which if isinstance(which, int) else None
     alone = os.path.basename(os.path.abspath(artefact.path))
-    there = steps or ([int(alone)] if alone.isdecimal() else [exact])
-    if exact is not None and exact not in there:
+    there = steps or ([int(alone)] if alone.isdecimal() else [])
+    if exact is not None and there and exact not in there:
         raise ArgumentError(
             f"There is no step {which} in the directory.",
             received=f"which={which!r}, path={artefact.path!r}",

@@ -1,7 +1,7 @@
 """Fill weights into a model that is there: source -> compare -> *fill*.
 
 All or nothing when strict. From a run's checkpoint, which may hold several objects, the model is
-taken by its name; a directory of checkpoints stands for its newest whole one.
+taken by its name; the directory of a run stands for the file that was saved last and is complete.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def load_weights(
             saved under.
         path: A `.weights.h5`, a `.keras` archive or directory, an `.h5` or `.hdf5` of a whole model
             or of weights, as Keras 1 and 2 laid them out, a checkpoint of a
-            `kct.CheckpointManager`, or its directory (the newest whole checkpoint is taken). A
-            TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
-            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory. What
-            `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest whole step is taken) or
-            one step.
+            `kct.CheckpointManager`, or the directory of a run (the file that was saved last and is
+            complete is taken). A TensorFlow checkpoint, as `tf.train.Checkpoint`,
+            `tf.train.CheckpointManager` and `save_weights("cp.ckpt")` of Keras 2 write: its prefix
+            or its directory. What `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest
+            whole step is taken) or one step.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where

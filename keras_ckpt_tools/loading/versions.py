@@ -1,4 +1,4 @@
-"""Who wrote a file, and what that means here: versions -> *report*.
+"""Who wrote a file, and what a load passes over in it: source -> *report*.
 
 A file of a later Keras may name what this one does not have yet, and one of Keras 2 what Keras 3
 has no longer. Whoever reads that a class is missing should hear of it in the same report.
