@@ -30,6 +30,8 @@ __all__ = [
 
 _GROUP_OF_VARIABLES = re.compile(r"(?:(.+)/)?vars/\d+")
 _NUMBER = re.compile(r"_\d+$")
+# Names come from the file: what is longer, or nested deeper, is no name that helps.
+_LONGEST, _DEEPEST = 500, 60
 # What the layers of Keras save, in this order. Where arguments leave variables out, the shorter one
 # holds; where their number does not say which are left out, there is none.
 _KERNEL = (("kernel", "bias"), ("kernel",))
@@ -124,14 +126,13 @@ def variable_names(paths: Iterable[str], names: Mapping[str, str]) -> dict[str, 
     groups: dict[str, list[str]] = {}
     for path in paths:
         found = _GROUP_OF_VARIABLES.fullmatch(path)
-        if found is not None and found[1]:
+        if found is not None and found[1] and found[1].count("/") <= _DEEPEST:
             groups.setdefault(found[1], []).append(path)
     called: dict[str, str] = {}
     for group, own in groups.items():
         for kind in _kinds_of(group, names):
             variables = next((one for one in _VARIABLES.get(kind, ()) if len(one) == len(own)), ())
-            if variables:
-                layer = _layer_at(group, names)
+            if variables and (layer := _layer_at(group, names)):
                 called |= {f"{group}/vars/{n}": f"{layer}/{v}" for n, v in enumerate(variables)}
                 break
     return {path: called[path] for own in groups.values() for path in own if path in called}
@@ -157,11 +158,13 @@ def _kinds_of(group: str, names: Mapping[str, str]) -> Iterator[str]:
 
 
 def _layer_at(group: str, names: Mapping[str, str]) -> str:
+    """Return the names of a layer and of those that it is in; empty where they are too long."""
     parts = group.split("/")
     places = ["/".join(parts[:n]) for n in range(1, len(parts))]
     above = [names.get(place, "" if names else place.rpartition("/")[2]) for place in places]
-    above = [name for name in above if name not in ("", "layers")]
-    return "/".join([*above, names.get(group, parts[-1])])
+    found = [name for name in above if name not in ("", "layers")]
+    found.append(names.get(group, parts[-1]))
+    return "/".join(found) if sum(map(len, found)) <= _LONGEST else ""
 
 
 def with_public_optimizers(config: dict[str, Any]) -> dict[str, Any]:

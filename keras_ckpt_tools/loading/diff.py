@@ -206,14 +206,8 @@ def _compared(
     changes = []
     for name in dict.fromkeys((*ours, *theirs)):
         first, second = ours.get(name), theirs.get(name)
-        variable = next(
-            (
-                them[info.path]
-                for them, info in zip(called, (first, second), strict=True)
-                if info is not None and info.path in them
-            ),
-            "",
-        )
+        variable = called[1].get(second.path, "") if second else ""
+        variable = called[0].get(first.path, variable) if first else variable
         if first is None or second is None:
             verdict: Verdict = "new" if first is None else "gone"
             maybe = near.get(name, "")

@@ -22,6 +22,7 @@ __all__ = [
     "check_which",
     "choose",
     "entries_of",
+    "is_model",
     "problems_of",
     "require_epoch",
     "stock_models",
@@ -62,6 +63,12 @@ def stock_models(directory: str) -> list[str]:
         if one.state is State.FOREIGN and not one.problem and not os.path.islink(one.path)
         if tell(one.path).kind in MODELS
     ]
+
+
+def is_model(one: KeptCheckpoint) -> bool:
+    """Return whether a file is a model, or may have been one before it was damaged."""
+    untold = one.kind in (Kind.UNKNOWN, Kind.EMPTY) and not one.name.endswith(".weights.h5")
+    return one.kind in MODELS or (untold and bool(one.problem))
 
 
 def check_which(which: object) -> None:

@@ -390,7 +390,7 @@ def _load_from_directory(
     which: str | int,
     limits: Limits,
 ) -> Any:
-    models = [one for one in entries if one.kind in directories.MODELS or one.kind is Kind.UNKNOWN]
+    models = [one for one in entries if directories.is_model(one)]
     chosen = directories.choose(models, which, folder.path)
     bad = directories.problems_of(models)
     exact = isinstance(which, int)

@@ -157,6 +157,15 @@ def test_a_damaged_newest_is_passed_over_by_all(
     assert foresee(str(tmp_path)).progress.epochs_completed == 2
 
 
+def test_an_empty_model_is_passed_over_and_named(tmp_path: Path) -> None:
+    """As a full disk leaves it."""
+    fit(tmp_path, "{epoch}.keras", 2)
+    (tmp_path / "2.keras").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"passed over damaged files: 2\.keras: empty"):
+        model = kct.safe_load_model(tmp_path, which="latest")
+    assert kct.training_progress(model) == kct.training_progress(tmp_path)
+
+
 def best_by_all(folder: Path) -> set[str]:
     """Ask each reader for the best file."""
     run = read_run(folder)
