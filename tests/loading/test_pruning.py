@@ -85,8 +85,6 @@ def test_nothing_is_read_where_nothing_goes(tmp_path):
 def test_what_the_run_did_not_write_stays(tmp_path):
     """Others' files, damaged ones, another run's, copies under other names, links."""
     manager_run(tmp_path, range(1, 8))
-    manager_run(tmp_path, [0], run_id="earlier")
-    os.utime(tmp_path / _named(0)[0])
     older = weights(**{**progress_of(1, "earlier"), "saved_at": 1.0})
     written(tmp_path / _named(0)[0], older)
     written(tmp_path / "stock.keras", zipped(members()))
