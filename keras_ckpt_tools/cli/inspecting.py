@@ -92,8 +92,5 @@ def _facts(report: Inspection) -> dict[str, Any]:
             }
             for use in report.objects
         ],
-        "tensors": [
-            {"path": t.path, "shape": list(t.shape), "dtype": t.dtype, "nbytes": t.nbytes}
-            for t in report.tensors
-        ],
+        "tensors": report.tensors_to_json(),
     }

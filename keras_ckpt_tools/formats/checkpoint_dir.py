@@ -28,7 +28,7 @@ from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefi
 from keras_ckpt_tools.formats.userblock import decode, digest_of
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
-from keras_ckpt_tools.storage.retention import Saved
+from keras_ckpt_tools.storage.retention import Saved, newest_first
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # What tells who wrote a checkpoint, among the names of what it holds beside tracked objects: each
@@ -91,8 +91,7 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
             )
         elif record is not None or not _is_plain_hdf5(path):
             damaged.append(path)
-    saved.sort(key=lambda item: item.number)
-    return saved, damaged
+    return newest_first(saved)[::-1], damaged
 
 
 def state_in(path: str) -> str:

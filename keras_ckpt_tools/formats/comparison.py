@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_ckpt_tools.errors import RestoreError
 from keras_ckpt_tools.formats.dtypes import cast, may_be_cast
+from keras_ckpt_tools.formats.naming import shown_as, variable_names
 from keras_ckpt_tools.formats.optimizer_kinds import why_not
 from keras_ckpt_tools.formats.pairing import Pairing, given_name, pair
 from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
@@ -72,16 +73,20 @@ class Needed:
         tensors: Its tensors, by path.
         names: What its layers and optimizers are called, by the path of their group.
         optimizers: Its optimizers, by the path of their group.
+        variables: What Keras calls its variables, by path.
     """
 
     tensors: Mapping[str, TensorInfo]
     names: Mapping[str, str] = field(default_factory=dict)
     optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def by(cls, source: TensorSource) -> Needed:
         """Return what another checkpoint has, to stand for an object."""
-        return cls(source.tensors, names_of(source), optimizers_of(source))
+        names = names_of(source)
+        variables = variable_names(source.tensors, names)
+        return cls(source.tensors, names, optimizers_of(source), variables)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,8 @@ class Comparison:
             unlike = [one for one in lost if one.path.startswith(prefix)]
             if unlike and not any(path.startswith(prefix) for path in skipped):
                 kind = f"{unlike[0].in_file} to {unlike[0].in_model}"
-                differs[group] = f"casting {unlike[0].path} from {kind} loses values"
+                which = shown_as(unlike[0].path, self.report.variables)
+                differs[group] = f"casting {which} from {kind} loses values"
                 skipped += [path for path in self.report.matched if path.startswith(prefix)]
         gone = {*skipped, *(one.path for one in lost)}
         if self.may_leave:
@@ -251,6 +257,7 @@ def compare_source(
         )
 
     matched = set(sorted_out.matched)
+    theirs = variable_names(found, names) if sorted_out.unexpected else {}
     report = RestoreReport(
         path=source.path,
         matched=tuple(sorted_out.matched),
@@ -281,6 +288,8 @@ def compare_source(
             _given(needed.names, {p: p for p in sorted_out.missing}),
             _given(names, {p: there(p) for p in sorted_out.unexpected}),
         ),
+        variables=needed.variables,
+        variables_in_file={there(p): theirs[p] for p in sorted_out.unexpected if p in theirs},
     )
     whole = {OPTIMIZER_GROUP.rstrip("/"), *needed.optimizers}
     if may_leave:
@@ -355,6 +364,7 @@ def _other_optimizers(
             names.get(group),
             pairing.paths,
             moved,
+            lambda path: shown_as(path, needed.variables),
         )
         if why is not None:
             differs[group] = why

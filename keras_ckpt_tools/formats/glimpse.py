@@ -23,7 +23,19 @@ from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.record_head import Head, read_head
 from keras_ckpt_tools.formats.userblock import MAGIC, ReadAt
 
-__all__ = ["Glimpse", "glimpse", "glimpse_of_run", "reader_of"]
+__all__ = [
+    "NO_RECORD",
+    "WITHOUT_RECORD",
+    "Glimpse",
+    "glimpse",
+    "glimpse_of_run",
+    "reader_of",
+]
+
+NO_RECORD = "no record of ours"
+_NO_MODEL = "no model that its first bytes tell"
+# What is noted of files that say nothing about a run.
+WITHOUT_RECORD = (NO_RECORD, _NO_MODEL)
 
 _FIRST = 1 << 13
 _KINDS = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS, "checkpoint": Kind.CHECKPOINT}
@@ -64,10 +76,10 @@ def glimpse(descriptor: int, path: str) -> Glimpse:
     if first.startswith(b"PK\x03\x04"):
         return _archive(descriptor, size, path)
     if first.startswith(HDF5_MAGIC):
-        return Glimpse(Kind.H5_WEIGHTS, damage=_cut_off(first, size), note="no record of ours")
+        return Glimpse(Kind.H5_WEIGHTS, damage=_cut_off(first, size), note=NO_RECORD)
     read = _windowed(descriptor, 0, size, first)
     found = _ours(read, size, path)
-    return found or Glimpse(Kind.UNKNOWN, note="no model that its first bytes tell")
+    return found or Glimpse(Kind.UNKNOWN, note=_NO_MODEL)
 
 
 def glimpse_of_run(descriptor: int, path: str, data_size: int) -> Glimpse | None:
@@ -139,7 +151,7 @@ def _archive(descriptor: int, size: int, path: str) -> Glimpse:
     if damage:
         return Glimpse(Kind.KERAS, damage=damage)
     if not sealed:
-        return Glimpse(Kind.KERAS, note="no record of ours")
+        return Glimpse(Kind.KERAS, note=NO_RECORD)
     if span is None:
         return Glimpse(Kind.KERAS, damage="its weights are not where they were")
     start, length = span

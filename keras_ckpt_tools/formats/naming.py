@@ -1,8 +1,12 @@
-"""What a file says its layers and optimizers are called: source -> *names* -> pair.
+"""What a file says its layers and optimizers are called: source -> *names* -> pair, report.
 
 Our record says it. Stock Keras notes the name of each object in an attribute of its group, since
 3.5 or so; before that only a `.keras` knows, by its config, in which the layers of functional and
 sequential models stand in the order that Keras counts them in.
+
+A file has numbers for the variables of a layer (`layers/dense/vars/0`). Each variable of a live
+model knows what Keras calls it (`dense/kernel`). For a file alone, `variable_names` says so of the
+layers of Keras, whose variables have a known order.
 """
 
 from __future__ import annotations
@@ -19,8 +23,34 @@ __all__ = [
     "names_from_config",
     "optimizers_from_config",
     "optimizers_from_record",
+    "shown_as",
+    "variable_names",
     "with_public_optimizers",
 ]
+
+_GROUP_OF_VARIABLES = re.compile(r"(?:(.+)/)?vars/\d+")
+_NUMBER = re.compile(r"_\d+$")
+# Names come from the file: what is longer, or nested deeper, is no name that helps.
+_LONGEST, _DEEPEST = 500, 60
+# What the layers of Keras save, in this order. Where arguments leave variables out, the shorter one
+# holds; where their number does not say which are left out, there is none.
+_KERNEL = (("kernel", "bias"), ("kernel",))
+_TWO, _BOTH = ("depthwise_kernel", "pointwise_kernel"), ("kernel", "recurrent_kernel")
+_SEPARABLE, _RECURRENT = ((*_TWO, "bias"), _TWO), ((*_BOTH, "bias"), _BOTH)
+_MOVING = ("moving_mean", "moving_variance")
+_VARIABLES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys(("dense", "einsum_dense"), _KERNEL),
+    **dict.fromkeys((f"conv{n}d{end}" for n in (1, 2, 3) for end in ("", "_transpose")), _KERNEL),
+    **dict.fromkeys((f"depthwise_conv{n}d" for n in (1, 2)), _KERNEL),
+    **dict.fromkeys((f"separable_conv{n}d" for n in (1, 2)), _SEPARABLE),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "simple_rnn_cell", "conv_lstm_cell"), _RECURRENT),
+    "embedding": (("embeddings",),),
+    "batch_normalization": (("gamma", "beta", *_MOVING), _MOVING),
+    **dict.fromkeys(("layer_normalization", "group_normalization"), (("gamma", "beta"),)),
+    "rms_normalization": (("scale",),),
+    "normalization": (("mean", "variance", "count"),),
+    "p_re_lu": (("alpha",),),
+}
 
 # Keras on PyTorch writes the class that it makes for that backend into a config.
 _OF_A_BACKEND = re.compile(r"keras\.src\.backend\.\w+\.optimizers\.\w+")
@@ -80,6 +110,61 @@ def _names_below(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, 
         if isinstance(arguments.get("name"), str):
             yield group, arguments["name"]
         yield from _names_below(layer, f"{group}/")
+
+
+def variable_names(paths: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return what Keras calls the variables at the paths of a file, as far as that is known.
+
+    Args:
+        paths: All paths of the file: how many variables a layer has says which they are.
+        names: What its layers were called, by group.
+
+    >>> paths = ["layers/dense/vars/0", "layers/dense/vars/1", "scale/vars/0"]
+    >>> variable_names(paths, {"": "net", "layers/dense": "head", "scale": "scale"})
+    {'layers/dense/vars/0': 'head/kernel', 'layers/dense/vars/1': 'head/bias'}
+    """
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        found = _GROUP_OF_VARIABLES.fullmatch(path)
+        if found is not None and found[1] and found[1].count("/") <= _DEEPEST:
+            groups.setdefault(found[1], []).append(path)
+    called: dict[str, str] = {}
+    for group, own in groups.items():
+        for kind in _kinds_of(group, names):
+            variables = next((one for one in _VARIABLES.get(kind, ()) if len(one) == len(own)), ())
+            if variables and (layer := _layer_at(group, names)):
+                called |= {f"{group}/vars/{n}": f"{layer}/{v}" for n, v in enumerate(variables)}
+                break
+    return {path: called[path] for own in groups.values() for path in own if path in called}
+
+
+def shown_as(path: str, variables: Mapping[str, str]) -> str:
+    """Return a path for people: what Keras calls the variable, where that is known, and the path.
+
+    >>> shown_as("layers/dense/vars/0", {"layers/dense/vars/0": "head/kernel"})
+    'head/kernel (layers/dense/vars/0)'
+    """
+    name = variables.get(path)
+    return f"{name} ({path})" if name and name != path else path
+
+
+def _kinds_of(group: str, names: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the class of a layer may be: its name has it, or the place in a list of layers."""
+    above, _, last = group.rpartition("/")
+    if above not in names:  # An object calls its parts as its attributes.
+        yield _NUMBER.sub("", last)
+    if group in names:
+        yield _NUMBER.sub("", names[group])
+
+
+def _layer_at(group: str, names: Mapping[str, str]) -> str:
+    """Return the names of a layer and of those that it is in; empty where they are too long."""
+    parts = group.split("/")
+    places = ["/".join(parts[:n]) for n in range(1, len(parts))]
+    above = [names.get(place, "" if names else place.rpartition("/")[2]) for place in places]
+    found = [name for name in above if name not in ("", "layers")]
+    found.append(names.get(group, parts[-1]))
+    return "/".join(found) if sum(map(len, found)) <= _LONGEST else ""
 
 
 def with_public_optimizers(config: dict[str, Any]) -> dict[str, Any]:

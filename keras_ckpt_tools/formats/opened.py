@@ -58,6 +58,7 @@ class Opened:
         config: The model's config, or `None` where there is none.
         metadata: What else the writer noted: `keras_version`, `date_saved`.
         index: The files that its weights are in, where that are several.
+        lacks_metadata: Whether an archive or a directory has no file for that.
     """
 
     def __init__(self, artefact: Artefact, limits: Limits):
@@ -68,6 +69,8 @@ class Opened:
         self.config: dict[str, Any] | None = None
         self.metadata: dict[str, Any] = {}
         self.index: ShardIndex | None = None
+        self.lacks_metadata = False
+        self._asked: set[str] = set()
         self._stack = ExitStack()
         self._fd, self._base, self._end, self._block = -1, 0, 0, 0
         self._folder: int | None = None
@@ -187,6 +190,7 @@ class Opened:
     def _read_documents(self, read: Callable[[str], bytes | None]) -> None:
         config, metadata = read(CONFIG_MEMBER), read(METADATA_MEMBER)
         self.config = None if config is None else self._parse(CONFIG_MEMBER, config)
+        self.lacks_metadata = metadata is None
         self.metadata = {} if metadata is None else self._parse(METADATA_MEMBER, metadata)
 
     def _hold_weights(self, head: bytes, size: int) -> None:
@@ -225,6 +229,25 @@ class Opened:
             raise self._damaged("it was written to while it was being read")
 
     @property
+    def passed_over(self) -> list[str]:
+        """Members of an archive or a directory that are no part of a model, by name.
+
+        Of assets, once a model was built: those that none of its layers has asked for.
+        """
+        known = (CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, "assets")
+        if self._folder is not None:
+            return sorted(name for name in os.listdir(self._folder) if name not in known)
+        names = self._archive.namelist() if self._archive is not None else []
+        found = [n for n in names if n not in known and not n.endswith("/")]
+        asked = tuple(f"{inside}/" if inside else "" for inside in self._asked)
+        return sorted(
+            name
+            for name in found
+            if not name.startswith("assets/")
+            or (asked and not name.removeprefix("assets/").startswith(asked))
+        )
+
+    @property
     def has_assets(self) -> bool:
         """Whether there are files that layers saved (vocabularies)."""
         if self.kind is Kind.KERAS_DIR and self._folder is not None:
@@ -242,6 +265,7 @@ class Opened:
         Returns:
             The folder with the assets, or `None` where the artefact has none.
         """
+        self._asked.add(inside)
         folder = os.path.join(directory, "assets")
         if self.kind is Kind.KERAS_DIR and self._folder is not None:
             if not os.path.isdir(folder):

@@ -11,7 +11,7 @@ was: then the number and the shapes of its arrays are all there is, and that is 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from keras_ckpt_tools.metadata import OptimizerState
 
@@ -51,6 +51,7 @@ def why_not(
     name_there: str | None,
     pairs: Mapping[str, str],
     moved: frozenset[str],
+    shown: Callable[[str], str] = str,
 ) -> str | None:
     """Return why the state of one optimizer does not belong to another; `None` where it may.
 
@@ -61,6 +62,7 @@ def why_not(
         name_there: What that one was called.
         pairs: The path in the checkpoint of each tensor of the model that has a pair.
         moved: Paths in the model that were paired by the names of layers, at another place.
+        shown: Returns what people are shown for a path in the model.
 
     >>> why_not(OptimizerState("SGD"), OptimizerState("Adam"), None, None, {}, frozenset())
     'it is of Adam, and the model has SGD'
@@ -73,12 +75,13 @@ def why_not(
     if not here.built_on:
         return None
     if there.built_on:
-        return _other_variables(here.built_on, there.built_on, pairs)
+        return _other_variables(here.built_on, there.built_on, pairs, shown)
     doubtful = [p for p in here.built_on if p and (p in moved or p not in pairs)]
     if not doubtful:
         return None
     what = "stands in another place" if doubtful[0] in moved else "is not in it"
-    return f"the checkpoint does not say which variables it was built on, and {doubtful[0]} {what}"
+    which = shown(doubtful[0])
+    return f"the checkpoint does not say which variables it was built on, and {which} {what}"
 
 
 def _kind_by_name(here: str | None, there: str | None) -> str | None:
@@ -92,7 +95,7 @@ def _plain(name: str | None) -> str:
 
 
 def _other_variables(
-    here: Sequence[str], there: Sequence[str], pairs: Mapping[str, str]
+    here: Sequence[str], there: Sequence[str], pairs: Mapping[str, str], shown: Callable[[str], str]
 ) -> str | None:
     wanted = [pairs.get(path) if path else path for path in here]
     if wanted == list(there):
@@ -103,5 +106,5 @@ def _other_variables(
     order = "in another order" if set(wanted) == set(there) else "others"
     return (
         f"the variables it was built on are {order}: number {number} was "
-        f"{there[number]}, and here it is {here[number]}"
+        f"{there[number]}, and here it is {shown(here[number])}"
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_ckpt_tools.formats.naming import shown_as
 from keras_ckpt_tools.formats.suggestions import as_rename
 from keras_ckpt_tools.showing.tables import printable
 
@@ -96,6 +97,8 @@ class RestoreReport:
         left_out: Paths that `include=`, `exclude=` or `rename=` leave out. They do not count.
         names: For missing and unexpected paths, what users called their layers, where they did and
             the side says so.
+        variables: What Keras calls the variables of the model (`dense/kernel`), by path.
+        variables_in_file: Likewise for unexpected paths, as far as it is known.
 
     `bool(report)` is "everything matched".
 
@@ -123,6 +126,9 @@ class RestoreReport:
     left_out: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     cast: tuple[Mismatch, ...] = ()
+    # Keras numbers the layers of a process: the same model has other names in the next cell.
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False)
+    variables_in_file: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __bool__(self) -> bool:
         return not (
@@ -166,43 +172,55 @@ class RestoreReport:
         return "of an optimizer that does not fit as a whole"
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Return `(what, path in the checkpoint, path in the model, note)`, without what matched.
+        """Return `(what, place in the checkpoint, place in the model, note)`, without what matched.
 
-        What matched is there where it has another path or dtype.
+        What matched is there where it has another path or dtype. A place is a path, behind the name
+        that Keras has for the variable, where that is known: `dense/kernel (layers/dense/vars/0)`.
         """
-        rows = [("renamed", theirs, ours, "") for theirs, ours in self.renamed]
+
+        def here(path: str) -> str:
+            return shown_as(path, self.variables)
+
+        renamed = dict(self.renamed)
+        rows = [("renamed", theirs, here(ours), "") for theirs, ours in self.renamed]
         rows += [
-            ("cast", m.path_in_file, m.path, f"from {m.in_file} to {m.in_model}") for m in self.cast
+            ("cast", m.path_in_file, here(m.path), f"from {m.in_file} to {m.in_model}")
+            for m in self.cast
         ]
         rows += [("misnamed", m.in_file, m.in_model, str(m)) for m in self.misnamed]
-        rows += [
-            ("missing", "", path, _may_be(self.nearest[path], path))
-            if path in self.nearest
-            else ("missing", "", path, f"{self._whose(path)}in the model, not in the checkpoint")
-            for path in self.missing
-        ]
-        rows += [
-            ("unexpected", path, "", f"{self._whose(path)}in the checkpoint, not in the model")
-            for path in self.unexpected
-        ]
+        for path in self.missing:
+            note = f"{self._whose(path)}in the model, not in the checkpoint"
+            if path in self.nearest:
+                note = _may_be(self.nearest[path], path)
+            rows.append(("missing", "", here(path), note))
+        for path in self.unexpected:
+            note = f"{self._whose(path)}in the checkpoint, not in the model"
+            rows.append(("unexpected", shown_as(path, self.variables_in_file), "", note))
         for what, found in (("shape", self.shape_mismatch), ("dtype", self.dtype_mismatch)):
             rows += [
                 (
                     what,
                     m.path_in_file,
-                    m.path,
+                    here(m.path),
                     f"in the checkpoint {m.in_file}, in the model {m.in_model}",
                 )
                 for m in found
             ]
         rows += [("optimizer", "", "", sentence) for sentence in self.optimizer_differs]
-        rows += [("skipped", path, path, self._about_skipped()) for path in self.skipped_optimizer]
-        rows += [("not finite", path, "", "NaN or infinity is in it") for path in self.not_finite]
+        rows += [
+            ("skipped", path, here(path), self._about_skipped()) for path in self.skipped_optimizer
+        ]
+        for path in self.not_finite:
+            ours = renamed.get(path, path)
+            ours = here(ours) if ours in self.variables else ""
+            rows.append(("not finite", path, ours, "NaN or infinity is in it"))
         # The paths are somebody else's text; in a terminal it could move the cursor.
         return [(what, printable(a), printable(b), printable(c)) for what, a, b, c in rows]
 
     def _whose(self, path: str) -> str:
-        return f"of {self.names[path]!r}, " if path in self.names else ""
+        if path not in self.names or path in {**self.variables, **self.variables_in_file}:
+            return ""
+        return f"of {self.names[path]!r}, "
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it.

@@ -70,7 +70,8 @@ class Captured:
 
     def needed(self) -> Needed:
         """Return what the object needs, to be compared with what a checkpoint has."""
-        return Needed(self.infos(), self.named(), built_on(self.optimizers, self.values))
+        optimizers = built_on(self.optimizers, self.values)
+        return Needed(self.infos(), self.named(), optimizers, variable_paths(self.values))
 
     def named(self) -> dict[str, str]:
         """Return `called`, and empty names of what has none, so that it is not taken for a list."""
@@ -83,6 +84,12 @@ class Captured:
     def infos(self) -> dict[str, TensorInfo]:
         """Return the shape and dtype of each tensor."""
         return {path: _info(path, value) for path, value in self.values.items()}
+
+
+def variable_paths(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return what Keras calls the variables among some values, by the path of each."""
+    called = {path: getattr(value, "path", None) for path, value in values.items()}
+    return {path: name for path, name in called.items() if isinstance(name, str)}
 
 
 def built_on(

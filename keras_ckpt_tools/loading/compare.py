@@ -32,6 +32,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
+from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.loading.model import safe_load_model
 from keras_ckpt_tools.loading.opening import Opened, open_artefact
@@ -114,7 +115,7 @@ def _of_first_whole(
 ) -> RestoreReport:
     """Return the report on what is at a path: of a directory, on its newest intact checkpoint."""
     damage: DamagedArtefactError | None = None
-    for artefact in weights_at(path, []):
+    for artefact in weights_at(path, [], several=is_several(target_or_path)):
         try:
             return compared(artefact)
         except DamagedArtefactError as error:
@@ -142,7 +143,7 @@ def _needed(model: Any) -> Needed:
         return needed
     group = comparison.OPTIMIZER_GROUP
     own = {p: info for p, info in needed.tensors.items() if not p.startswith(group)}
-    return Needed(own, needed.names, needed.optimizers)
+    return Needed(own, needed.names, needed.optimizers, needed.variables)
 
 
 @dataclass(frozen=True)

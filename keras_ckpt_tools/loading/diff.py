@@ -20,8 +20,9 @@ import numpy as np
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.chunks import TOGETHER, in_batches, nbytes_of, pieces
 from keras_ckpt_tools.formats.distance import Distance, Meter
+from keras_ckpt_tools.formats.naming import variable_names
 from keras_ckpt_tools.formats.suggestions import nearest
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import TensorSource, names_of
 from keras_ckpt_tools.loading.config_changes import ConfigChange, config_changes
 from keras_ckpt_tools.loading.difference import (
     Difference,
@@ -201,19 +202,23 @@ def _compared(
         zip([pair[0] for pair in pairs], judge(one.weights, other.weights, pairs), strict=True)
     )
     near = _nearest(ours, theirs)
+    called = [variable_names(side.weights.tensors, names_of(side.weights)) for side in (one, other)]
     changes = []
     for name in dict.fromkeys((*ours, *theirs)):
         first, second = ours.get(name), theirs.get(name)
+        variable = called[1].get(second.path, "") if second else ""
+        variable = called[0].get(first.path, variable) if first else variable
         if first is None or second is None:
             verdict: Verdict = "new" if first is None else "gone"
-            changes.append(TensorChange(name, verdict, first, second, nearest=near.get(name, "")))
+            maybe = near.get(name, "")
+            changes.append(TensorChange(name, verdict, first, second, None, maybe, variable))
         elif name not in judged:
-            changes.append(TensorChange(name, "shape", first, second))
+            changes.append(TensorChange(name, "shape", first, second, variable=variable))
         else:
             verdict, distance = judged[name]
             if first.dtype != second.dtype:
                 verdict = "dtype"
-            changes.append(TensorChange(name, verdict, first, second, distance))
+            changes.append(TensorChange(name, verdict, first, second, distance, "", variable))
     return changes
 
 

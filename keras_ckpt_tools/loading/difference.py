@@ -64,6 +64,7 @@ class TensorChange:
         distance: How far its values have moved, where they were compared.
         nearest: Of a tensor that only one side has, the other side's that it may have been
             renamed from or to; else empty.
+        variable: What Keras calls the variable (`dense/kernel`), where that is known; else empty.
     """
 
     name: str
@@ -72,6 +73,7 @@ class TensorChange:
     second: TensorInfo | None = None
     distance: Distance | None = None
     nearest: str = ""
+    variable: str = ""
 
     @property
     def moved(self) -> float:
@@ -99,6 +101,7 @@ class TensorChange:
                 "elements": self.distance.elements,
                 "not_finite": self.distance.not_finite,
             }
+        told |= {"variable": self.variable} if self.variable else {}
         return {**told, "nearest": self.nearest} if self.nearest else told
 
 
@@ -226,12 +229,12 @@ def _differs(change: TensorChange) -> bool:
 def _row(change: TensorChange) -> Row:
     first, second = change.first, change.second
     far = f"renamed? {change.nearest}" if change.nearest else _how_far(change.distance)
-    paths = {info.path for info in (first, second) if info is not None}
-    path = " -> ".join(info.path for info in (first, second) if info) if len(paths) > 1 else None
+    path = " -> ".join(dict.fromkeys(info.path for info in (first, second) if info))
+    where = f"{change.variable} ({path})" if change.variable else path
     one, other = _shown(first), _shown(second)
     if one == other:  # Said once; and a terminal is not wide.
         other, far = far, ""
-    return change.verdict, path or next(iter(paths)), one, other, far
+    return change.verdict, where, one, other, far
 
 
 def _shown(info: TensorInfo | None) -> str:

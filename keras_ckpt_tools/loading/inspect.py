@@ -17,8 +17,10 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     MissingPackageError,
 )
+from keras_ckpt_tools.formats.kept import KeptCheckpoint, progress_with_history
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
+from keras_ckpt_tools.formats.naming import shown_as, variable_names
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.shard_index import index_beside
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
@@ -33,7 +35,7 @@ from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
 from keras_ckpt_tools.loading.trust import Trust
-from keras_ckpt_tools.loading.versions import newer_than_here
+from keras_ckpt_tools.loading.versions import newer_than_here, passed_over
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
@@ -106,19 +108,23 @@ def inspect(
     resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted))
     limits = Limits.of(max_bytes)
     artefact = tell(path, limits)
-    if artefact.kind is Kind.CHECKPOINT_DIR or artefact.kind is Kind.DIRECTORY:
-        return _inspect_directory(artefact)
+    entries = directories.entries_of(artefact)
+    newest = next((one for one in entries if one.ours), None)
+    is_tensorflow = artefact.kind is Kind.TF_CHECKPOINT
+    is_run = newest is not None and newest.kind is not artefact.kind
+    if is_run or artefact.kind in (Kind.CHECKPOINT_DIR, Kind.DIRECTORY):
+        return _inspect_directory(artefact, entries)
     if artefact.kind is Kind.ORBAX:
         return _inspect_orbax(artefact, resolver, limits)
     if artefact.refusal is not None:
         return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
         return _with_problem(artefact, damaged(artefact))
-    if artefact.kind is Kind.TF_CHECKPOINT:
+    if is_tensorflow:
         # Only where one is met: looking at a file of ours is to be quick.
         from keras_ckpt_tools.loading.tensorflow_files import inspect_tensorflow
 
-        return inspect_tensorflow(artefact, limits)
+        return inspect_tensorflow(artefact, limits, newest.path if newest else None)
     if artefact.kind not in READABLE:
         return _with_problem(artefact, wrong_kind(artefact, "model"))
     try:
@@ -143,18 +149,22 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source) + _one_of_shards(artefact)
     tensors: tuple[TensorInfo, ...] = ()
+    called: dict[str, str] = {}
     estimated = 0
     try:
         if source.record is None:
             source.check()  # A zip of others has checksums; a load looks at them too.
         tensors = tuple(source.tensors.values())
-        problems += not_finite(source.survey.not_finite) if source.foreign_weights else []
+        called = variable_names(source.tensors, source.names)
+        spoiled = source.survey.not_finite if source.foreign_weights else ()
+        problems += not_finite(spoiled, called)
         estimated = check_size(source)
     except ArtefactError as error:
         # What the config needs is worth knowing even where the weights cannot be read.
         problems.append(Problem.of(error))
     versions = versions_of(source)
     problems += newer_than_here(versions)
+    problems += passed_over(source)
     return Inspection(
         path=artefact.path,
         kind=artefact.kind,
@@ -165,6 +175,7 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
         tensors=tensors,
         problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
         estimated_bytes=estimated,
+        variables=called,
     )
 
 
@@ -210,9 +221,14 @@ def _untranslated(source: Source) -> list[Problem]:
     return [problem] if problem else []
 
 
-def not_finite(paths: Iterable[str]) -> list[Problem]:
-    """Return the warning for tensors with NaN or infinity; nothing where there are none."""
-    paths = list(paths)
+def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]:
+    """Return the warning for tensors with NaN or infinity; nothing where there are none.
+
+    Args:
+        paths: Where they stand in the file.
+        called: What Keras calls their variables, by path.
+    """
+    paths = [shown_as(path, called) for path in paths]
     if not paths:
         return []
     more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
@@ -227,18 +243,17 @@ def not_finite(paths: Iterable[str]) -> list[Problem]:
     ]
 
 
-def _inspect_directory(artefact: Artefact) -> Inspection:
-    found = directories.look_into(artefact.path)
-    newest = directories.latest_first(found)
+def _inspect_directory(artefact: Artefact, entries: Iterable[KeptCheckpoint]) -> Inspection:
+    newest = next((one for one in entries if one.ours), None)
     problems = [
         Problem(
             "warning" if newest else "error",
-            f"{one.name} is damaged: {one.damage}.",
+            f"{one.name} is damaged: {one.problem}.",
             "Take another one; `kct.verify(directory)` tells which are whole.",
             "" if newest else "DamagedArtefactError",
         )
-        for one in found
-        if one.damage
+        for one in sorted(entries, key=lambda one: one.name)
+        if one.problem
     ]
     if not newest:
         problems.append(Problem.of(wrong_kind(artefact, "model")))
@@ -246,8 +261,8 @@ def _inspect_directory(artefact: Artefact) -> Inspection:
         path=artefact.path,
         kind=artefact.kind,
         size=artefact.size,
-        versions=newest[0].versions if newest else {},
-        progress=newest[0].progress if newest else TrainingProgress(),
+        versions=newest.versions if newest else {},
+        progress=progress_with_history(newest) if newest else TrainingProgress(),
         problems=tuple(problems),
     )
 

@@ -70,6 +70,8 @@ class Inspection:
             file of ours are intact is for `verify`, which reads every byte.
         estimated_bytes: What the variables of its model take at least, by its config; 0 where
             there is none.
+        variables: What Keras calls the variables in the file (`dense/kernel`), by the path of the
+            tensor, as far as that is known.
     """
 
     path: str
@@ -81,6 +83,7 @@ class Inspection:
     tensors: tuple[TensorInfo, ...] = ()
     problems: tuple[Problem, ...] = ()
     estimated_bytes: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return not self.errors and all(use.usable for use in self.objects)
@@ -143,16 +146,21 @@ class Inspection:
                 }
                 for use in self.objects
             ],
-            "tensors": [
-                {"path": t.path, "shape": list(t.shape), "dtype": t.dtype, "nbytes": t.nbytes}
-                for t in self.tensors
-            ],
+            "tensors": self.tensors_to_json(),
             "estimated_bytes": self.estimated_bytes,
             "problems": [
                 {"severity": p.severity, "what": p.what, "remedy": p.remedy, "error": p.kind}
                 for p in self.problems
             ],
         }
+
+    def tensors_to_json(self) -> list[dict[str, Any]]:
+        """Return the tensors as JSON has them; `variable` is there where it is known."""
+        return [
+            {"path": t.path, "shape": list(t.shape), "dtype": t.dtype, "nbytes": t.nbytes}
+            | ({"variable": self.variables[t.path]} if t.path in self.variables else {})
+            for t in self.tensors
+        ]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return `(verdict, name, where, note)` for what is not Keras' own, then the problems."""

@@ -24,11 +24,13 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.naming import variable_names
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
 from keras_ckpt_tools.loading.build import Plan, build_model
@@ -56,7 +58,7 @@ from keras_ckpt_tools.loading.refusals import (
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
 from keras_ckpt_tools.loading.trust import Trust
-from keras_ckpt_tools.loading.versions import writer
+from keras_ckpt_tools.loading.versions import warn_of_passed_over, writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.showing.bars import bar_for_file
@@ -110,8 +112,9 @@ def safe_load_model(
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
             `"path:/data/words.txt"` for a file that a layer of Keras' own opens.
         registry: Where to look names up. Default: the registry of `@kct.register`.
-        which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
-            a zero-based epoch. A damaged file is passed over, with a warning, except where an
+        which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"` by
+            the time of the save, or a zero-based epoch. One file has to be of the epoch that is
+            asked for. A damaged file is passed over, with a warning, except where an
             epoch was asked for. Of an Orbax checkpoint: the newest step (it notes no metric; with
             `save_best_only` the newest is the best), or the number of a step.
         max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
@@ -158,6 +161,7 @@ def safe_load_model(
             received=f"compile={compile!r}",
             remedy='Pass True, False or "auto".',
         )
+    directories.check_which(which)
     used = default_registry if registry is None else registry
     resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
     check_seconds(max_seconds)
@@ -165,12 +169,13 @@ def safe_load_model(
     artefact = tell(path, limits)
     wish = _Wish(resolver, compile, max_seconds)
     with bar_for_file("Loading", path):
-        if artefact.kind in _FOLDERS:
-            return _load_from_directory(artefact, wish, which, limits)
+        entries = directories.entries_of(artefact)
+        if any(one.kind in directories.MODELS for one in entries) or artefact.kind in _FOLDERS:
+            return _load_from_directory(artefact, entries, wish, which, limits)
         if artefact.kind is Kind.ORBAX:
             load = functools.partial(_load_open, wish=wish)
             return with_step(artefact, which, limits, load)
-        return _load(artefact, wish, limits)
+        return _load(artefact, wish, limits, which)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +187,7 @@ class _Wish:
     max_seconds: float | None
 
 
-def _load(artefact: Artefact, wish: _Wish, limits: Limits) -> Any:
+def _load(artefact: Artefact, wish: _Wish, limits: Limits, which: str | int = "latest") -> Any:
     if artefact.refusal is not None:
         raise artefact.refusal
     if artefact.kind not in _MODELS:
@@ -190,6 +195,7 @@ def _load(artefact: Artefact, wish: _Wish, limits: Limits) -> Any:
     if artefact.damage:
         raise damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
+        directories.require_epoch(which, source.record, artefact.path)
         return _load_open(source, wish)
 
 
@@ -207,7 +213,10 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
     check_size(source)
     model = _build(source, plan, wish)
     source.check_unchanged()
-    for problem in not_finite(source.not_finite):
+    warn_of_passed_over(source, stacklevel=5)
+    spoiled = source.not_finite
+    called = variable_names(source.tensors, names_of(source)) if spoiled else {}
+    for problem in not_finite(spoiled, called):
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
     if source.record is not None:
         attach_progress(model, source.record.progress)
@@ -375,10 +384,16 @@ def _not_buildable(source: ModelSource, error: Exception) -> DamagedArtefactErro
     )
 
 
-def _load_from_directory(folder: Artefact, wish: _Wish, which: str | int, limits: Limits) -> Any:
-    found = directories.look_into(folder.path, directories.MODELS)
-    chosen = directories.choose(found, which, folder.path)
-    bad = [f"{one.name}: {one.damage}" for one in found if one.damage]
+def _load_from_directory(
+    folder: Artefact,
+    entries: Iterable[KeptCheckpoint],
+    wish: _Wish,
+    which: str | int,
+    limits: Limits,
+) -> Any:
+    models = [one for one in entries if directories.is_model(one)]
+    chosen = directories.choose(models, which, folder.path)
+    bad = directories.problems_of(models)
     exact = isinstance(which, int)
     for one in chosen:
         try:

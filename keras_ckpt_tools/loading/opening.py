@@ -18,7 +18,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.tf_names import prefix_of
-from keras_ckpt_tools.formats.tf_run import is_prefix, list_prefixes
+from keras_ckpt_tools.formats.tf_run import is_prefix
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.inspect import versions_of
@@ -75,7 +75,8 @@ def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Ar
 
     Args:
         path: A file, a folder, or the prefix of a TensorFlow checkpoint.
-        which: Of a folder: `"latest"`, `"best"` or a zero-based epoch.
+        which: Of a folder: `"latest"`, `"best"` or a zero-based epoch. One file has to be of the
+            epoch that is asked for.
         limits: What reading it may take.
 
     Raises:
@@ -84,16 +85,15 @@ def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Ar
         DamagedArtefactError: a folder in which all are damaged.
         ArgumentError: no file of the folder answers to `which`.
     """
+    directories.check_which(which)
     artefact = tell(path, limits)
-    runs = list_prefixes(artefact.path)[0] if os.path.isdir(artefact.path) else []
-    if artefact.kind not in _FOLDERS and not runs:
+    entries = directories.entries_of(artefact)
+    if not entries and artefact.kind not in _FOLDERS:
         return artefact
-    found = directories.look_into(artefact.path)
-    found += [directories.Found(r.path, Kind.TF_CHECKPOINT, r.progress, ours=True) for r in runs]
-    candidates = directories.choose(found, which, artefact.path)
+    candidates = directories.choose(entries, which, artefact.path)
     if not candidates:
-        broken = [one for one in found if one.damage]
-        raise damaged(tell(broken[0].path, limits)) if broken else wrong_kind(artefact, "weights")
+        broken = [one.path for one in entries if one.problem and not os.path.islink(one.path)]
+        raise damaged(tell(broken[0], limits)) if broken else wrong_kind(artefact, "weights")
     return tell(candidates[0].path, limits)
 
 
@@ -122,15 +122,21 @@ def open_artefact(artefact: Artefact, limits: Limits) -> Iterator[Opened]:
     if artefact.kind is Kind.TF_CHECKPOINT:
         if is_prefix(prefix := prefix_of(artefact.path)):
             with open_run(prefix, limits) as run:
-                yield Opened(run.path, artefact.kind, artefact.size, run, None)
+                yield _of_epoch(which, Opened(run.path, artefact.kind, artefact.size, run, None))
             return
-        checkpoint = _PlainNames(prefix, limits)
-        yield Opened(checkpoint.path, artefact.kind, artefact.size, checkpoint, None)
+        plain = _PlainNames(prefix, limits)
+        yield _of_epoch(which, Opened(plain.path, artefact.kind, artefact.size, plain, None))
         return
     if artefact.refusal is None and not artefact.damage and artefact.kind not in READABLE:
         raise wrong_kind(artefact, "weights")
     with open_source(artefact.path, artefact, limits) as source:
-        yield Opened(artefact.path, artefact.kind, artefact.size, source, source)
+        opened = Opened(artefact.path, artefact.kind, artefact.size, source, source)
+        yield _of_epoch(which, opened)
+
+
+def _of_epoch(which: str | int, opened: Opened) -> Opened:
+    directories.require_epoch(which, opened.record, opened.path)
+    return opened
 
 
 class _PlainNames:

@@ -14,6 +14,7 @@ from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
+from keras_ckpt_tools.loading.directories import check_which
 from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["with_step"]
@@ -40,18 +41,15 @@ def with_step(
         DamagedArtefactError: none is whole.
     """
     steps = steps_in(artefact.path)
-    exact = which if isinstance(which, int) and not isinstance(which, bool) else None
-    if exact is None and which not in ("best", "latest"):
-        raise ArgumentError(
-            "`which` is not one of its values.",
-            received=f"which={which!r}",
-            remedy='Pass "latest" or the number of a step.',
-        )
-    if exact is not None and exact not in (steps or [exact]):
+    check_which(which)
+    exact = which if isinstance(which, int) else None
+    alone = os.path.basename(os.path.abspath(artefact.path))
+    there = steps or ([int(alone)] if alone.isdecimal() else [])
+    if exact is not None and there and exact not in there:
         raise ArgumentError(
             f"There is no step {which} in the directory.",
             received=f"which={which!r}, path={artefact.path!r}",
-            remedy=f"Steps that are there: {', '.join(map(str, steps))}.",
+            remedy=f"Steps that are there: {', '.join(map(str, there))}.",
         )
     chosen = [exact] if exact is not None and steps else sorted(steps, reverse=True)
     paths = [os.path.join(artefact.path, str(step)) for step in chosen] or [artefact.path]

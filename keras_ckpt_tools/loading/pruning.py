@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from keras_ckpt_tools.formats.checkpoint_dir import DOORS
 from keras_ckpt_tools.loading.runs import KeptCheckpoint, Run, State
 from keras_ckpt_tools.loading.verify import verify
-from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.storage.retention import Policy, Saved, best_of, newest_first, to_delete
 
 __all__ = ["Plan", "Verdict", "plan_pruning"]
 
@@ -164,7 +164,7 @@ def _judge(
     check: Callable[[str], Sequence[str]],
 ) -> dict[str, str]:
     """Decide about the files of one door; return those found damaged on the way."""
-    ordered = sorted(group, key=lambda one: (one.number or 0, one.saved_at))
+    ordered = newest_first(group)[::-1]
     saved = [
         Saved(one.path, n, one.progress, one.holds, one.finite) for n, one in enumerate(ordered, 1)
     ]
@@ -185,7 +185,7 @@ def _judge(
     finite = next((item for item in reversed(saved) if item.finite), saved[-1])
     if finite is not saved[-1]:
         reasons[finite.path].append("newest without NaN")
-    best = _best_of(saved)
+    best = best_of(saved)
     if best is not None:
         reasons[best.path].append("best")
     for name, policy in policies:
@@ -200,7 +200,7 @@ def _may_go(
     union: Policy = _Nothing()
     for _, policy in policies:
         union |= policy
-    best = _best_of(saved)
+    best = best_of(saved)
     return to_delete(saved, union, best=best.path if best else None, pinned=pinned)
 
 
@@ -210,12 +210,6 @@ class _Nothing(Policy):
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
         return set()
-
-
-def _best_of(saved: Sequence[Saved]) -> Saved | None:
-    """Return the best by the metric that the run itself monitored."""
-    monitored = next((item.progress.best for item in reversed(saved) if item.progress.best), None)
-    return best_of(saved, monitored.monitor, monitored.mode) if monitored else None
 
 
 def _problems_of(path: str) -> Sequence[str]:

@@ -84,9 +84,9 @@ def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
 
 
 def _explain_directory(path: str) -> tuple[str, str]:
-    models = directories.look_into(path, directories.MODELS)
+    models = directories.stock_models(path)
     if models:
-        names = ", ".join(repr(one.name) for one in models[:_LISTED])
+        names = ", ".join(map(repr, models[:_LISTED]))
         return (
             "This is a directory of models that keras_ckpt_tools did not write, so nothing says "
             "which of them is meant.",

@@ -1,7 +1,7 @@
 """Fill weights into a model that is there: source -> compare -> *fill*.
 
 All or nothing when strict. From a run's checkpoint, which may hold several objects, the model is
-taken by its name; a directory of checkpoints stands for its newest whole one.
+taken by its name; the directory of a run stands for the file that was saved last and is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.structure import optimizers_of
 from keras_ckpt_tools.formats.targets import Target, is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.formats.tf_run import list_prefixes
 from keras_ckpt_tools.formats.tf_run_source import open_run
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
@@ -41,6 +40,7 @@ from keras_ckpt_tools.loading.one_model import (
 from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kind
 from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
 from keras_ckpt_tools.loading.tracked_objects import open_tracked
+from keras_ckpt_tools.loading.versions import warn_of_passed_over
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
@@ -56,6 +56,8 @@ _WEIGHTS = (
     Kind.H5_MODEL,
     Kind.H5_WEIGHTS_LEGACY,
 )
+
+_OF_RUN = (Kind.CHECKPOINT, Kind.TF_CHECKPOINT)
 
 
 def load_weights(
@@ -87,12 +89,11 @@ def load_weights(
             saved under.
         path: A `.weights.h5`, the `.weights.json` of sharded weights, a `.keras` archive or
             directory, an `.h5` or `.hdf5` of a whole model or of weights, as Keras 1 and 2 laid
-            them out, a checkpoint of a `kct.CheckpointManager`, or its directory (the newest whole
-            checkpoint is taken). A
-            TensorFlow checkpoint, as `tf.train.Checkpoint`, `tf.train.CheckpointManager` and
-            `save_weights("cp.ckpt")` of Keras 2 write: its prefix or its directory. What
-            `keras.callbacks.OrbaxCheckpoint` wrote: all of it (the newest whole step is taken) or
-            one step.
+            them out, a checkpoint of a `kct.CheckpointManager`, or the directory of a run (the file
+            that was saved last and is complete is taken). A TensorFlow checkpoint, as
+            `tf.train.Checkpoint`, `tf.train.CheckpointManager` and `save_weights("cp.ckpt")` of
+            Keras 2 write: its prefix or its directory. What `keras.callbacks.OrbaxCheckpoint`
+            wrote: all of it (the newest whole step is taken) or one step.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
@@ -146,7 +147,7 @@ def load_weights(
     selection = Selection.of(rename, include, exclude)
     bad: list[str] = []
     limits = Limits.of(max_bytes)
-    for artefact in weights_at(path, bad, limits):
+    for artefact in weights_at(path, bad, limits, several=is_several(target)):
         try:
             with bar_for_file("Loading", artefact.path):
                 report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
@@ -195,6 +196,7 @@ def _load(
         if source is None:
             return report
         source.check_unchanged()
+        warn_of_passed_over(source, stacklevel=4)
         if parts is None and report and selection.is_all:
             if isinstance(source, OrbaxCheckpoint):
                 attach_progress(target, source.progress)
@@ -325,35 +327,32 @@ def _has_optimizer(weights: TensorSource) -> bool:
 
 
 def weights_at(
-    path: str | os.PathLike[str], bad: list[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    bad: list[str],
+    limits: Limits | None = None,
+    *,
+    several: bool = False,
 ) -> Iterator[Artefact]:
-    """Yield what is at a path, or the checkpoints of a directory, the newest first.
+    """Yield what is at a path, or the files of the directory of a run, the newest first.
 
     Args:
         path: Where to look.
         bad: Takes what is visibly damaged, as sentences.
         limits: What it may take.
+        several: Whether only those are meant that may hold several objects.
     """
     artefact = tell(path, limits)
-    if artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
+    entries = directories.entries_of(artefact)
+    if not entries and artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
         for step in reversed(steps):
             yield tell(os.path.join(artefact.path, str(step)), limits)
         return
-    kinds = (Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT)
-    if artefact.kind not in kinds or not os.path.isdir(artefact.path):
+    candidates = [one for one in entries if one.ours and (one.kind in _OF_RUN or not several)]
+    bad.extend(directories.problems_of(entries))
+    if not candidates and not bad:
         yield artefact
-        return
-    found = directories.look_into(artefact.path, {Kind.CHECKPOINT})
-    runs, damaged_runs = list_prefixes(artefact.path)
-    if artefact.kind is Kind.TF_CHECKPOINT and not runs:
-        yield artefact
-        return
-    bad.extend(f"{one.name}: {one.damage}" for one in found if one.damage)
-    bad.extend(f"{os.path.basename(prefix)}: it is not whole" for prefix in damaged_runs)
-    whole = [(one.progress.saved_at, one.path) for one in directories.latest_first(found)]
-    whole += [(one.progress.saved_at, one.path) for one in reversed(runs)]
-    for _, place in sorted(whole, key=lambda pair: pair[0], reverse=True):
-        yield tell(place, limits)
+    for one in candidates:
+        yield tell(one.path, limits)
 
 
 @contextmanager

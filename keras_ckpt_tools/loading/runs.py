@@ -10,20 +10,23 @@ changed is what `verify` finds out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from keras_ckpt_tools.errors import ArtefactError, CkptError
-from keras_ckpt_tools.formats.glimpse import reader_of
-from keras_ckpt_tools.formats.kinds import Kind, plain_path
+from keras_ckpt_tools.errors import ArtefactError
+from keras_ckpt_tools.formats.kept import (
+    KeptCheckpoint,
+    State,
+    is_listed,
+    look_at_all,
+    progress_with_history,
+)
+from keras_ckpt_tools.formats.kinds import plain_path
 from keras_ckpt_tools.formats.nearby import not_found
 from keras_ckpt_tools.formats.tf_names import files_of
-from keras_ckpt_tools.formats.tf_run import RECORD
-from keras_ckpt_tools.formats.userblock import decode
-from keras_ckpt_tools.loading.directories import Found, best_first
-from keras_ckpt_tools.loading.kept import OPENING, KeptCheckpoint, State, is_listed, look_at_all
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.storage.retention import best_of, newest_first
 
 __all__ = ["KeptCheckpoint", "Restart", "Run", "State", "find_runs", "read_run"]
 
@@ -160,18 +163,17 @@ def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
             remedy="Give the user of this process the right to read it.",
             path=place,
         ) from error
-    found = list(look_at_all(folder, names, before, any_name=single))
-    # By time, and by number where a clock has gone back; names settle the rest.
-    found.sort(key=lambda one: (one.saved_at, one.number or 0, one.name))
-    newest = next((one for one in reversed(found) if one.state is State.WHOLE), None)
-    best = _best_of(found)
+    found = newest_first(look_at_all(folder, names, before, any_name=single))
+    best = best_of(one for one in found if one.ours)
     checkpoints = tuple(
-        one if one.best == (one.path == best) else replace(one, best=not one.best) for one in found
+        one if one.best == (one is best) else replace(one, best=not one.best)
+        for one in reversed(found)
     )
-    newest = next((one for one in checkpoints if newest and one.path == newest.path), None)
+    newest = next((one for one in reversed(checkpoints) if one.ours), None)
     if known and newest and known.newest and newest.identity == known.newest.identity:
         return Run(place, checkpoints, known.progress, newest)
-    return Run(place, checkpoints, _progress_of(newest), newest)
+    progress = progress_with_history(newest) if newest else TrainingProgress()
+    return Run(place, checkpoints, progress, newest)
 
 
 def find_runs(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -193,32 +195,3 @@ def find_runs(path: str | os.PathLike[str]) -> Iterator[str]:
             folders[:] = []  # It is one model; its parts are no run.
         elif any(is_listed(name) for name in names):
             yield folder
-
-
-def _best_of(found: Iterable[KeptCheckpoint]) -> str | None:
-    ours = [
-        Found(one.path, one.kind, one.progress, ours=True)
-        for one in found
-        if one.state is State.WHOLE
-    ]
-    best = best_first(ours)
-    return best[0].path if best else None
-
-
-def _progress_of(newest: KeptCheckpoint | None) -> TrainingProgress:
-    """Return what the newest checkpoint says, this time with the logs of all epochs."""
-    if newest is None:
-        return TrainingProgress()
-    try:
-        ending = RECORD if newest.kind is Kind.TF_CHECKPOINT else ""
-        descriptor = os.open(f"{newest.path}{ending}", OPENING)
-    except OSError:
-        return newest.progress
-    try:
-        read = reader_of(descriptor, newest.path)
-        found = decode(read, newest.path) if read else None
-    except (CkptError, OSError):
-        found = None
-    finally:
-        os.close(descriptor)
-    return found[0].progress if found else newest.progress

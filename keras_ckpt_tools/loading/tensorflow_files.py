@@ -12,6 +12,7 @@ import warnings
 from keras_ckpt_tools.errors import ArtefactError
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.naming import variable_names
 from keras_ckpt_tools.formats.tf_names import prefix_of, prefixes_in, state_of_directory
 from keras_ckpt_tools.formats.tf_run import RECORD, is_prefix, list_prefixes
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
@@ -20,7 +21,7 @@ from keras_ckpt_tools.metadata import TrainingProgress
 __all__ = ["inspect_tensorflow", "prefixes_to_verify", "problems_of_prefix"]
 
 
-def inspect_tensorflow(artefact: Artefact, limits: Limits) -> Inspection:
+def inspect_tensorflow(artefact: Artefact, limits: Limits, newest: str | None = None) -> Inspection:
     """Say what a TensorFlow checkpoint holds: its tensors, and where training was.
 
     Tensors of a run's checkpoint have the paths of our other files; those of others have the paths
@@ -29,12 +30,13 @@ def inspect_tensorflow(artefact: Artefact, limits: Limits) -> Inspection:
     Args:
         artefact: A prefix, one of its files, or a directory.
         limits: What it may take.
+        newest: Of a directory, the prefix that is meant. Default: the one that TensorFlow names.
     """
     found = Inspection(artefact.path, artefact.kind, artefact.size)
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            prefix = prefix_of(artefact.path)
+            prefix = newest or prefix_of(artefact.path)
         notes = tuple(
             Problem("warning", str(one.message), "Pass the prefix that is meant.") for one in told
         )
@@ -47,6 +49,7 @@ def inspect_tensorflow(artefact: Artefact, limits: Limits) -> Inspection:
                     versions=dict(source.record.versions),
                     progress=source.record.progress,
                     tensors=tuple(source.tensors.values()),
+                    variables=variable_names(source.tensors, source.record.names),
                     problems=notes,
                 )
         from keras_ckpt_tools.formats.tf_checkpoint import TfCheckpoint

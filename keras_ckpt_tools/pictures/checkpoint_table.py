@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from keras_ckpt_tools.loading.kept import KeptCheckpoint
+from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.pictures.curves import Curves, Panel, number
 from keras_ckpt_tools.pictures.run_facts import moment, size_of
 from keras_ckpt_tools.pictures.story import Save, Story

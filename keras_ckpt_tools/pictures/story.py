@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactError
-from keras_ckpt_tools.loading.kept import KeptCheckpoint
+from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.loading.runs import Run, read_run
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.storage.trail import Place, place_of, places

@@ -2,6 +2,8 @@
 
 Saving and keeping are apart: a policy sees the metadata of what is there and names what stays. It
 touches no file, so it can be tested by tables and tried on a directory without deleting anything.
+Which checkpoint is the newest and which the best is decided here too, by `newest_first` and
+`best_first`, for everything that lists, loads, resumes or deletes.
 Policies combine with `|`: what any of them keeps, stays. Whatever they say, the newest checkpoint,
 the best one and the one being resumed from are never deleted; see `to_delete`.
 """
@@ -9,15 +11,25 @@ the best one and the one being resumed from are never deleted; see `to_delete`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.tables import as_html
 
-__all__ = ["KeepBest", "KeepEvery", "KeepLast", "Policy", "Saved", "best_of", "to_delete"]
+__all__ = [
+    "KeepBest",
+    "KeepEvery",
+    "KeepLast",
+    "Policy",
+    "Saved",
+    "best_first",
+    "best_of",
+    "newest_first",
+    "to_delete",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,27 @@ class Saved:
     finite: bool = True
     state: Callable[[], str] = field(default=lambda: "", compare=False, repr=False)
     phase: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def saved_at(self) -> float:
+        """When it was saved, in seconds since 1970; 0 where its record does not say."""
+        return self.progress.saved_at
+
+
+class Entry(Protocol):
+    """A checkpoint in a directory, as far as its place among the others depends on it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def number(self) -> int | None: ...
+    @property
+    def progress(self) -> TrainingProgress: ...
+    @property
+    def saved_at(self) -> float: ...
+
+
+_E = TypeVar("_E", bound=Entry)
 
 
 class Policy:
@@ -167,7 +200,7 @@ class KeepBest(Policy):
             )
 
     def keeps(self, saved: Sequence[Saved]) -> set[str]:
-        ranked = _ranked(_distinct(saved), self.monitor, self.mode)
+        ranked = best_first(_distinct(saved), self.monitor, self.mode)
         stays = {item.path for item in ranked[: self.n]}
         if len(ranked) < self.n:
             # Nothing better is known than those without a value; nor may the name be misspelled.
@@ -340,16 +373,71 @@ def to_delete(
     return [item for item in saved if item.path not in stays]
 
 
-def best_of(saved: Sequence[Saved], monitor: str, mode: str) -> Saved | None:
-    """Return the checkpoint with the best value of a metric; the earliest of equals."""
-    ranked = _ranked(saved, monitor, mode)
-    return ranked[0] if ranked else None
+def newest_first(entries: Iterable[_E]) -> list[_E]:
+    """Return checkpoints in the order of their saves, the newest first.
+
+    The time of the save decides, as the record has it: file names are up to the user, a copied file
+    has another modification time, and another run in the directory counts its epochs from 0 again.
+    Numbered checkpoints are in the order of their numbers, also where the clock was set back.
+
+    >>> runs = [Saved(f"{n}.weights.h5", n, TrainingProgress(e, saved_at=60.0 * n))
+    ...         for n, e in ((1, 5), (2, 1))]
+    >>> [item.path for item in newest_first(runs)]
+    ['2.weights.h5', '1.weights.h5']
+    """
+    entries = list(entries)
+    times: dict[str, float] = {}
+    latest = -math.inf
+    for one in sorted(entries, key=lambda one: one.number or 0):
+        if one.number is not None:
+            times[one.path] = latest = max(latest, one.saved_at)
+
+    def place(one: _E) -> tuple[object, ...]:
+        here = one.progress
+        reached = here.epochs_completed, here.batches_completed, here.step
+        return times.get(one.path, one.saved_at), one.number or 0, reached, one.path
+
+    return sorted(entries, key=place, reverse=True)
 
 
-def _ranked(saved: Sequence[Saved], monitor: str, mode: str) -> list[Saved]:
+def best_first(
+    entries: Iterable[_E], monitor: str | None = None, mode: str | None = None
+) -> list[_E]:
+    """Return the checkpoints that have a finite value of a metric, the best first.
+
+    Of equals the earliest comes first, as `save_best_only` keeps it.
+
+    Args:
+        entries: The checkpoints, in any order.
+        monitor: Name of the metric. Default: the one that the newest of them monitored.
+        mode: `"min"` or `"max"`.
+    """
+    newest = newest_first(entries)
+    if monitor is None:
+        monitored = next((one.progress.best for one in newest if one.progress.best), None)
+        if monitored is None:
+            return []
+        monitor, mode = monitored.monitor, monitored.mode
     sign = -1.0 if mode == "max" else 1.0
-    finite = [s for s in saved if math.isfinite(s.progress.logs.get(monitor, math.nan))]
-    return sorted(finite, key=lambda s: (sign * s.progress.logs[monitor], s.number))
+    values = [(_value_of(one.progress, monitor), one) for one in reversed(newest)]
+    finite = [(sign * value, one) for value, one in values if math.isfinite(value)]
+    return [one for _, one in sorted(finite, key=lambda pair: pair[0])]
+
+
+def best_of(
+    entries: Iterable[_E], monitor: str | None = None, mode: str | None = None
+) -> _E | None:
+    """Return the first of `best_first`, or `None` where none has a value."""
+    return next(iter(best_first(entries, monitor, mode)), None)
+
+
+def _value_of(progress: TrainingProgress, monitor: str) -> float:
+    value, best = progress.logs.get(monitor), progress.best
+    if value is None and best is not None and best.monitor == monitor:
+        # The best epoch is the one that has just ended.
+        at_its_end = not progress.batches_completed and best.epoch == progress.epochs_completed - 1
+        value = best.value if at_its_end else None
+    return math.nan if value is None else value
 
 
 def _distinct(saved: Sequence[Saved]) -> list[Saved]:

@@ -10,11 +10,9 @@ import dataclasses
 import os
 from typing import Any
 
-from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats.attached import attached_progress
-from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
-from keras_ckpt_tools.formats.glimpse import glimpse
-from keras_ckpt_tools.formats.handles import open_regular
+from keras_ckpt_tools.formats.kept import entries_in, progress_with_history
 from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
@@ -31,8 +29,9 @@ def training_progress(source: Any) -> TrainingProgress:
     go on with.
 
     Args:
-        source: A Keras model; the path of a file or of a directory of checkpoints (the newest
-            counts), of Keras' own backups or of its `OrbaxCheckpoint`; or a `CheckpointManager`.
+        source: A Keras model; the path of a file, of a directory of checkpoints (the last that was
+            saved counts), of Keras' own backups or of its `OrbaxCheckpoint`; or a
+            `CheckpointManager`.
 
     Returns:
         The record. For a model that was never trained, and for a file that says nothing about its
@@ -67,12 +66,9 @@ def training_progress(source: Any) -> TrainingProgress:
 
 def _of_path(path: str) -> TrainingProgress:
     if os.path.isdir(path):
-        saved, _ = list_checkpoints(path)
-        if saved:
-            return saved[-1].progress
-        in_newest = _newest_of(path)
-        if in_newest is not None:
-            return in_newest
+        newest = next((one for one in entries_in(path) if one.ours), None)
+        if newest is not None:
+            return progress_with_history(newest)
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
@@ -80,26 +76,22 @@ def _of_path(path: str) -> TrainingProgress:
         return record_of(path)[0].progress
     artefact = tell(path)
     if artefact.kind is Kind.ORBAX:
-        steps = steps_in(path)
-        newest = os.path.join(path, str(steps[-1])) if steps else path
-        with OrbaxCheckpoint(newest, Limits.of()) as step:
-            return step.progress
+        return _of_orbax(path)
     with open_source(path, artefact) as opened:
         return opened.record.progress if opened.record else TrainingProgress()
 
 
-def _newest_of(directory: str) -> TrainingProgress | None:
-    """Return what the newest file of ours says in a directory of a `ModelCheckpoint`."""
-    found = []
-    for entry in os.scandir(directory):
-        descriptor = open_regular(entry.path) if entry.is_file(follow_symlinks=False) else None
-        if descriptor is None:
-            continue
-        with open(descriptor, "rb") as file:
-            seen = glimpse(file.fileno(), entry.path)
-        if seen.head is not None and not seen.damage:
-            found.append((seen.head.progress.saved_at, entry.path))
-    return _of_path(max(found)[1]) if found else None
+def _of_orbax(path: str) -> TrainingProgress:
+    """Return what the newest step says that is not visibly damaged."""
+    damage: DamagedArtefactError | None = None
+    for place in [os.path.join(path, str(step)) for step in reversed(steps_in(path))] or [path]:
+        try:
+            with OrbaxCheckpoint(place, Limits.of()) as step:
+                return step.progress
+        except DamagedArtefactError as error:
+            damage = damage or error
+    assert damage is not None  # There was one step at least.
+    raise damage
 
 
 def _of_model(model: Any) -> TrainingProgress:

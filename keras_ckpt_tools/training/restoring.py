@@ -23,7 +23,7 @@ from keras_ckpt_tools.formats.finite import spoiled_in
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.sorting import RAW, is_raw
 from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.formats.stores import built_on
+from keras_ckpt_tools.formats.stores import built_on, variable_paths
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.messages import warn
@@ -308,7 +308,7 @@ def _compare(
     elsewhere = tuple(f"{a.name}/{group}" for a in adapters for group in a.elsewhere)
     tracked = {p: p for p in source.tensors if not is_beside(p) and not p.startswith(elsewhere)}
     return compare_source(
-        Needed(expected, names, built_on(optimizers, variables)),
+        Needed(expected, names, built_on(optimizers, variables), variable_paths(variables)),
         Relabelled(source, tracked),
         optimizer_may_differ=False,
         exact=True,

@@ -229,7 +229,10 @@ def test_run_is_compared_with_a_file_of_its_model(tmp_path):
     assert earlier.counts == {"equal": 1, "changed": 7} | earlier.counts
     assert not earlier
     assert ("progress", "epochs completed", "1", "2", "") in earlier.rows()
-    assert any(" -> " not in row[1] and row[1].startswith("model/") for row in earlier.rows())
+    assert any(
+        " -> " not in row[1] and "/kernel (model/layers/dense/vars/0)" in row[1]
+        for row in earlier.rows()
+    )
 
 
 def test_many_rows_are_cut_and_can_be_asked_for(keras_ckpt, tmp_path):
@@ -240,8 +243,8 @@ def test_many_rows_are_cut_and_can_be_asked_for(keras_ckpt, tmp_path):
     shown = keras_ckpt("diff", one, other).stdout
     assert shown.count("  changed  ") == 40
     assert "10 more tensors" in shown
-    paths = [line.split()[1] for line in shown.splitlines() if "changed  " in line]
-    assert paths[0] == "layers/dense_00/vars/0"
+    places = [line.split()[1:3] for line in shown.splitlines() if "changed  " in line]
+    assert places[0] == ["dense_00/kernel", "(layers/dense_00/vars/0)"]
     whole = keras_ckpt("diff", "--all", "--sort", "path", one, other).stdout
     assert whole.count("  changed  ") == 50
 

@@ -132,6 +132,7 @@ def test_json_has_objects_tensors_and_verdicts(keras_ckpt, good, custom):
     assert (first["status"], second["status"]) == ("good", "problems")
     assert first["tensors"][0] == {
         "path": "layers/dense/vars/0", "shape": [4, 2], "dtype": "float32", "nbytes": 32,
+        "variable": "dense/kernel",
     }  # fmt: skip
     assert first["versions"] == {"keras": "3.10.0"}
     assert first["problems"] == []

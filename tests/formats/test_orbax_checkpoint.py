@@ -190,6 +190,23 @@ def test_a_damaged_step_is_passed_over(copy):
         kct.load_weights(model, folder / "1")
 
 
+def test_the_newest_step_is_the_same_for_all(copy):
+    """A damaged one is passed over; one step that is passed has to be the one that is asked for."""
+    _, tint = program().build()
+    run = copy(WHOLE)
+    (run / "1" / "_CHECKPOINT_METADATA").write_text("{")
+    for path in (run / "1").glob("**/_METADATA"):
+        path.write_text("{")
+    assert kct.training_progress(run) == kct.training_progress(run / "0")
+    with pytest.warns(UserWarning, match="passed over damaged"):
+        assert kct.inspect(run).progress == kct.training_progress(run)
+    with pytest.raises(ArgumentError, match=r"Steps that are there: 0\."):
+        kct.safe_load_model(run / "0", {"paints>Tint": tint}, which=1)
+    with pytest.raises(ArgumentError, match="`which` is not one of its values"):
+        kct.safe_load_model(run, {"paints>Tint": tint}, which="newest")  # type: ignore[arg-type]
+    assert kct.safe_load_model(run / "0", {"paints>Tint": tint}, which=0)
+
+
 def rewritten(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """Change a document of JSON."""
     document = json.loads(path.read_text())

@@ -12,7 +12,7 @@ import pytest
 from runs_on_disk import manager_run
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.loading.kept import State
+from keras_ckpt_tools.formats.kept import State
 from keras_ckpt_tools.loading.runs import read_run
 
 SAVED = "ckpt-00000001.weights.h5"

@@ -56,7 +56,7 @@ def test_time_in_which_a_run_stood_still_is_a_restart(tmp_path):
     later = {**progress_of(3), "saved_at": BEGAN + 3 * 60 + 500}
     written(tmp_path / "ckpt-00000003.weights.h5", weights(**later))
     other = {**progress_of(1, "other"), "saved_at": BEGAN + 61}
-    written(tmp_path / "ckpt-00000099.weights.h5", weights(**other))
+    written(tmp_path / "other.weights.h5", weights(**other))
     run = read_run(tmp_path)
     assert run.run_ids == ("one", "other")
     (restart,) = run.restarts

@@ -1,4 +1,7 @@
-"""One file of a run, as a light record: file -> *record* -> run.
+"""The files in the directory of a run, as light records: directory -> *records* -> choice, lists.
+
+The one listing of a directory, for everything that shows or takes one of its files. Which of them
+is the newest and which the best, `storage.retention` decides.
 
 Four states are told apart by what shows: whole, damaged, not finished, somebody else's. Whatever
 happens to a file between the listing of its directory and here (deleted, replaced, no longer to be
@@ -15,17 +18,33 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.glimpse import Glimpse, glimpse, glimpse_of_run
-from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, Identity
+from keras_ckpt_tools.formats.glimpse import (
+    NO_RECORD,
+    WITHOUT_RECORD,
+    Glimpse,
+    glimpse,
+    glimpse_of_run,
+    reader_of,
+)
+from keras_ckpt_tools.formats.handles import NOT_FOLLOWED, Identity, is_alias
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.tf_run import DATA, INDEX, RECORD
+from keras_ckpt_tools.formats.userblock import decode
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
+from keras_ckpt_tools.storage.retention import newest_first
 
-__all__ = ["OPENING", "KeptCheckpoint", "State", "is_listed", "look_at_all"]
+__all__ = [
+    "KeptCheckpoint",
+    "State",
+    "entries_in",
+    "is_listed",
+    "look_at_all",
+    "progress_with_history",
+]
 
-OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 _NUMBER = re.compile(r"ckpt-(\d{8,})(\.weights\.h5)?")  # Without an ending: a prefix.
 _RECORD = re.compile(rf"ckpt-\d{{8,}}{re.escape(RECORD)}")
@@ -90,6 +109,20 @@ class KeptCheckpoint:
         return self.state is State.WHOLE
 
     @property
+    def problem(self) -> str:
+        """Why it is passed over although it is called like a checkpoint; empty where it is not.
+
+        Third-party files have no record, and a link to a file beside it is that file.
+        """
+        if self.state is State.DAMAGED:
+            return self.note
+        if self.state is not State.FOREIGN or self.note in WITHOUT_RECORD:
+            return ""
+        if self.note == NOT_FOLLOWED:
+            return "" if is_alias(self.path) else f"it is {self.note}"
+        return self.note.rstrip(".")
+
+    @property
     def epoch(self) -> int:
         """Epochs that have ended, which is the zero-based epoch to go on with."""
         return self.progress.epochs_completed
@@ -132,6 +165,35 @@ def is_listed(name: str) -> bool:
     return name.endswith((*_SUFFIXES, ENDING, INDEX)) or _RECORD.fullmatch(name) is not None
 
 
+def entries_in(directory: str) -> list[KeptCheckpoint]:
+    """Return what shows of the files of a directory, the newest first.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    return newest_first(look_at_all(directory, os.listdir(directory), {}, any_name=False))
+
+
+def progress_with_history(one: KeptCheckpoint) -> TrainingProgress:
+    """Return where training was at a checkpoint, with the logs of all epochs.
+
+    Without these, where the file has been replaced or deleted since the directory was listed.
+    """
+    ending = RECORD if one.kind is Kind.TF_CHECKPOINT else ""
+    try:
+        descriptor = os.open(f"{one.path}{ending}", _OPENING)
+    except OSError:
+        return one.progress
+    try:
+        read = reader_of(descriptor, one.path)
+        found = decode(read, one.path) if read else None
+    except (CkptError, OSError):
+        found = None
+    finally:
+        os.close(descriptor)
+    return found[0].progress if found else one.progress
+
+
 def look_at_all(
     folder: str, names: list[str], before: Mapping[str, KeptCheckpoint], *, any_name: bool
 ) -> Iterator[KeptCheckpoint]:
@@ -141,7 +203,8 @@ def look_at_all(
         folder: The directory.
         names: The names in it.
         before: What was seen before, by name: files that have not changed are not read again.
-        any_name: Whether files are looked at that are not called like checkpoints.
+        any_name: Whether files that are not called like checkpoints are listed, whoever wrote them.
+            If not, only those with a record are.
     """
     there = set(names)
     # Sharded weights are one thing: they are listed by their index.
@@ -151,7 +214,8 @@ def look_at_all(
         if (begin := name.rpartition(".data-")[0]) and not name.startswith("."):
             data.setdefault(begin, []).append(name)
     for name in names:
-        if name in shards or (not any_name and not is_listed(name)):
+        listed = any_name or is_listed(name)
+        if name in shards or not (listed or _may_be_renamed(name)):
             continue
         path = os.path.join(folder, name)
         one: KeptCheckpoint | None
@@ -163,13 +227,18 @@ def look_at_all(
                 continue
             one = _tensorflow(os.path.join(folder, prefix), data.get(prefix, []))
         elif not any_name and os.path.islink(path):
-            one = _link(path)
+            one = _link(path) if listed else None
         elif name.endswith(ENDING):
             one = _sharded(path)
         else:
             one = _look_at(path, before.get(name))
-        if one is not None:
+        if one is not None and (listed or one.ours):
             yield one
+
+
+def _may_be_renamed(name: str) -> bool:
+    """Return whether a file may be a checkpoint of ours that a user has given another name."""
+    return not name.startswith(".") and not name.endswith(RECORD) and ".data-" not in name
 
 
 def _link(path: str) -> KeptCheckpoint | None:
@@ -184,7 +253,7 @@ def _look_at(path: str, before: KeptCheckpoint | None) -> KeptCheckpoint | None:
     try:
         if before is not None and before.identity == _identity(os.stat(path)):
             return before
-        descriptor = os.open(path, OPENING)
+        descriptor = os.open(path, _OPENING)
     except FileNotFoundError:
         return None  # A policy has deleted it since the directory was listed.
     except OSError as error:
@@ -291,7 +360,7 @@ def _tensorflow(prefix: str, data: list[str]) -> KeptCheckpoint | None:
         State.DAMAGED if damage else State.FOREIGN,
         size,
         index.st_mtime,
-        note=damage or "no record of ours",
+        note=damage or NO_RECORD,
         identity=_identity(index),
     )
 
@@ -299,7 +368,7 @@ def _tensorflow(prefix: str, data: list[str]) -> KeptCheckpoint | None:
 def _of_run(prefix: str, data_size: int) -> KeptCheckpoint | None:
     """Return a TensorFlow checkpoint of a run, with the size of its record alone."""
     try:
-        descriptor = os.open(f"{prefix}{RECORD}", OPENING)
+        descriptor = os.open(f"{prefix}{RECORD}", _OPENING)
     except OSError:
         return None
     try:

@@ -1,0 +1,241 @@
+"""Whoever asks a directory for its newest or its best file gets the same one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from runs_on_disk import archive, file_run, manager_run, progress_of, sealed, weights
+
+import keras_ckpt_tools as kct
+from keras_ckpt_tools.cli import main
+from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
+from keras_ckpt_tools.loading.export import export
+from keras_ckpt_tools.loading.exported import Wish
+from keras_ckpt_tools.loading.opening import open_tensors
+from keras_ckpt_tools.loading.runs import read_run
+from keras_ckpt_tools.training.foresight import foresee
+
+Answers = dict[str, Any]
+
+
+def small(value: float = 0.0) -> Any:
+    """Return a compiled model of one layer, with a value in its bias."""
+    keras.utils.clear_session(free_memory=False)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.layers[0].bias.assign([value])
+    return model
+
+
+def manage(folder: Path, epochs: int, value: float, **arguments: Any) -> kct.CheckpointManager:
+    """Train a run in a directory, with what it loads as: `value`, plus the epoch."""
+    model = small()
+    manager = kct.CheckpointManager(folder, model=model, **arguments)
+    for epoch in manager.epochs(epochs):
+        model.layers[0].bias.assign([value + epoch])
+        manager.log(loss=1.0 / (1 + epoch))
+    return manager
+
+
+def fit(folder: Path, pattern: str, epochs: int) -> None:
+    """Train a run whose model is saved after each epoch."""
+    saver = kct.ModelCheckpoint(folder / pattern, monitor="loss")
+    x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    small().fit(x, y, epochs=epochs, verbose=0, callbacks=[saver])
+
+
+def newest_by_all(folder: Path) -> Answers:
+    """Ask each reader that takes any file how many epochs the newest has."""
+    run = read_run(folder)
+    assert run.newest is not None
+    with open_tensors(folder, "latest") as opened:
+        chosen = opened.path
+        opened_at = opened.progress.epochs_completed
+    listed = json.loads(CliRunner().invoke(main, ["ls", "--json", str(folder)]).output)
+    model = small()
+    kct.load_weights(model, folder)
+    with open_tensors(chosen) as opened:
+        path = next(p for p in opened.weights.tensors if p.endswith("layers/dense/vars/1"))
+        assert opened.weights.read_all([path])[path] == np.asarray(model.layers[0].bias)
+    assert run.newest.path == chosen == listed["runs"][0]["newest"]
+    return {
+        "training_progress": kct.training_progress(folder).epochs_completed,
+        "inspect": kct.inspect(folder).progress.epochs_completed,
+        "history": len(kct.inspect(folder).progress.history.get("loss", ())),
+        "export, diff": opened_at,
+        "ls": run.progress.epochs_completed,
+        "load_weights": kct.training_progress(model).epochs_completed,
+    }
+
+
+@pytest.mark.parametrize("format", ["h5", "tf"])
+def test_a_newer_run_with_fewer_epochs_is_the_newest(format: str, tmp_path: Path) -> None:
+    """Also for a restart, and for the manager itself."""
+    manage(tmp_path, 4, 1.0, format=format)
+    manager = manage(tmp_path, 2, 100.0, resume="never", format=format)
+    answers = newest_by_all(tmp_path)
+    answers["resume-info"] = foresee(str(tmp_path)).progress.epochs_completed
+    assert set(answers.values()) == {2}
+    assert (
+        foresee(str(tmp_path)).chosen == manager.latest_checkpoint == read_run(tmp_path).newest.path
+    )  # type: ignore[union-attr]
+
+
+def test_two_runs_of_models_have_one_newest(tmp_path: Path) -> None:
+    """By the time of the save, which a copy does not change."""
+    fit(tmp_path, "b-{epoch:02d}.keras", 3)
+    fit(tmp_path, "a-{epoch:02d}.keras", 2)
+    os.utime(tmp_path / "b-01.keras")
+    assert set(newest_by_all(tmp_path).values()) == {2}
+    model = kct.safe_load_model(tmp_path, which="latest")
+    assert kct.training_progress(model).epochs_completed == 2
+    report = json.loads(CliRunner().invoke(main, ["resume-info", "--json", str(tmp_path)]).output)
+    assert (report["epoch"], report["from"]) == (2, str(tmp_path / "a-02.keras"))
+
+
+def test_a_directory_of_all_kinds_has_one_newest(tmp_path: Path) -> None:
+    """A manager's checkpoints of both formats, a model and weights; in any order of their saves."""
+    manage(tmp_path, 3, 1.0)
+    manage(tmp_path, 4, 10.0, format="tf", resume="never")
+    assert set(newest_by_all(tmp_path).values()) == {4}
+    fit(tmp_path, "model-{epoch}.keras", 1)
+    assert set(newest_by_all(tmp_path).values()) == {1}
+    shutil.move(tmp_path / "model-1.keras", tmp_path / "mine")
+    assert set(newest_by_all(tmp_path).values()) == {1}  # Files are known by what is in them.
+    manage(tmp_path, 2, 20.0, resume="never")
+    assert set(newest_by_all(tmp_path).values()) == {2}
+
+
+def test_several_objects_come_from_a_file_that_has_several(tmp_path: Path) -> None:
+    """A newer model has no place for the others."""
+    manage(tmp_path, 2, 1.0)
+    fit(tmp_path, "model-{epoch}.keras", 1)
+    model = small()
+    both = {"model": model, "optimizer": model.optimizer}
+    kct.load_weights(both, tmp_path)
+    assert float(model.layers[0].bias[0]) == 2
+    assert kct.compare(both, tmp_path)
+
+
+def test_numbers_count_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    """As for a restart, which goes by them."""
+    manager_run(tmp_path, [1, 2, 3])
+    behind = {**progress_of(1, "other"), "saved_at": 7.0}
+    (tmp_path / "ckpt-00000004.weights.h5").write_bytes(weights(**behind))
+    sealed(tmp_path / "b.keras", archive("b.keras", **{**progress_of(2), "saved_at": 100.0}))
+    saved, _ = list_checkpoints(tmp_path)
+    assert [item.number for item in saved] == [1, 2, 3, 4]
+    newest = read_run(tmp_path).newest
+    assert newest is not None
+    assert newest.path == saved[-1].path
+    for progress in (kct.training_progress(tmp_path), kct.inspect(tmp_path).progress):
+        assert progress.run_id == "other"
+    with open_tensors(tmp_path) as opened:
+        assert opened.path == newest.path
+
+
+@pytest.mark.parametrize("spoil", [lambda p: os.truncate(p, 9000), lambda p: p.write_bytes(b"")])
+def test_a_damaged_newest_is_passed_over_by_all(
+    spoil: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """They take the one before it."""
+    manage(tmp_path, 3, 1.0)
+    spoil(tmp_path / "ckpt-00000003.weights.h5")
+    with pytest.warns(UserWarning, match=r"passed over damaged checkpoints: ckpt-00000003"):
+        answers = newest_by_all(tmp_path)
+    assert set(answers.values()) == {2}
+    assert foresee(str(tmp_path)).progress.epochs_completed == 2
+
+
+def test_an_empty_model_is_passed_over_and_named(tmp_path: Path) -> None:
+    """As a full disk leaves it."""
+    fit(tmp_path, "{epoch}.keras", 2)
+    (tmp_path / "2.keras").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"passed over damaged files: 2\.keras: empty"):
+        model = kct.safe_load_model(tmp_path, which="latest")
+    assert kct.training_progress(model) == kct.training_progress(tmp_path)
+
+
+def best_by_all(folder: Path) -> set[str]:
+    """Ask each reader for the best file."""
+    run = read_run(folder)
+    assert run.best is not None
+    with open_tensors(folder, "best") as opened:
+        return {run.best.path, opened.path}
+
+
+def test_best_is_one_file_too(tmp_path: Path) -> None:
+    """By the metric that the newest run monitored, whichever run it is of; the first of equals."""
+    manager = manage(tmp_path, 4, 1.0, monitor="loss", mode="min")
+    assert best_by_all(tmp_path) == {manager.best_checkpoint}
+    again = manage(tmp_path, 4, 5.0, monitor="loss", mode="min", resume="never")
+    assert again.best_checkpoint == manager.best_checkpoint
+    assert best_by_all(tmp_path) == {manager.best_checkpoint}
+    other = manage(tmp_path, 2, 9.0, monitor="loss", mode="max", resume="never")
+    assert best_by_all(tmp_path) == {other.best_checkpoint}
+    assert "ckpt-00000001" in str(other.best_checkpoint)
+
+
+def test_best_goes_by_one_metric(tmp_path: Path) -> None:
+    """The best value of another metric, which an older run noted, says nothing about it."""
+    from keras_ckpt_tools.metadata import Best
+
+    def save(name: str, at: float, best: Best, **logs: float) -> None:
+        progress = {**progress_of(2), "saved_at": at, "logs": logs, "best": best}
+        sealed(tmp_path / name, archive(name, **progress))
+
+    save("old.keras", 1.0, Best("accuracy", "max", 0.01, 1), accuracy=0.01)
+    save("new.keras", 2.0, Best("val_loss", "min", 0.5, 1), val_loss=0.5)
+    assert best_by_all(tmp_path) == {str(tmp_path / "new.keras")}
+
+
+@pytest.mark.parametrize("which", ["newest", "", None, -1, True, 1.5])
+def test_which_is_checked_for_one_file(which: Any, tmp_path: Path) -> None:
+    """A slip of the pen is no reason to load something else."""
+    path = tmp_path / "a.keras"
+    small().save(path)
+    for call in (
+        lambda: kct.safe_load_model(path, which=which),
+        lambda: export(path, tmp_path / "b.safetensors", Wish(which=which)),
+    ):
+        with pytest.raises(ArgumentError, match=r'Pass "best", "latest" or a zero-based epoch'):
+            call()
+
+
+def test_one_file_has_to_be_of_the_epoch_that_is_asked_for(tmp_path: Path) -> None:
+    """It is itself the best and the latest."""
+    fit(tmp_path, "{epoch}.keras", 2)
+    path = tmp_path / "2.keras"
+    for which in ("best", "latest", 1):
+        model = kct.safe_load_model(path, which=which)  # type: ignore[arg-type]
+        assert kct.training_progress(model).epochs_completed == 2
+    target = tmp_path / "b.safetensors"
+    for call in (
+        lambda: kct.safe_load_model(path, which=2),
+        lambda: export(path, target, Wish(which=2)),
+    ):
+        with pytest.raises(ArgumentError, match="it was saved at the end of epoch 1"):
+            call()
+    small().save(tmp_path / "stock.keras")
+    with pytest.raises(ArgumentError, match="does not say at which epoch it was saved"):
+        kct.safe_load_model(tmp_path / "stock.keras", which=1)
+    export(path, target, Wish(which=1))
+
+
+def test_an_epoch_is_answered_by_its_end(tmp_path: Path) -> None:
+    """Not by a file that was saved later, inside the epoch after it."""
+    file_run(tmp_path, "{epoch}.keras", [1, 2])
+    inside = {**progress_of(2), "batches_completed": 3, "saved_at": 9e9}
+    sealed(tmp_path / "inside.keras", archive("inside.keras", **inside))
+    with open_tensors(tmp_path, 1) as opened:
+        assert os.path.basename(opened.path) == "2.keras"
