@@ -33,10 +33,10 @@ from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.migrated import with_new_variables
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_checkpoint import METRICS, OPTIMIZER, OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
 from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.structure import has_state
+from keras_ckpt_tools.formats.structure import has_state, is_whole
 from keras_ckpt_tools.formats.tensor_source import (
     ModelSource,
     TensorSource,
@@ -54,6 +54,9 @@ from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
 __all__ = ["Plan", "build_model", "build_optimizers_as_saved", "with_fresh_optimizer"]
+
+# Groups that hold no weight of a model.
+_AROUND = (comparison.OPTIMIZER_GROUP, comparison.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
             path=source.path,
             kind=type(model).__name__,
         )
-    if not has_state(model) and source.tensors:
+    if not has_state(model) and _has_weights(source):
         name = type(model).__name__
         raise NotBuiltError(
             f"The file does not say which shape the {name} was built for, so it has no variables "
@@ -175,9 +178,20 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
     _wrap_optimizer_as_saved(model, source)
     build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
+    # Of a model that was saved before it was built, the optimizer waits for the other variables.
+    if optimizer is not None and (is_whole(model) or _has_slots(source)):
         state.build_optimizer(optimizer, model.trainable_variables)
     return model
+
+
+def _has_weights(source: ModelSource) -> bool:
+    """Return whether a source has more than the state of an optimizer, metrics and generators."""
+    return any(not path.startswith(_AROUND) for path in source.tensors)
+
+
+def _has_slots(source: ModelSource) -> bool:
+    state_of = [path for path in source.tensors if path.startswith(comparison.OPTIMIZER_GROUP)]
+    return len(state_of) > comparison.OF_NO_VARIABLE
 
 
 def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:

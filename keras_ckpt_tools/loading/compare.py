@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
 
 __all__ = ["compare"]
@@ -88,12 +89,14 @@ def _compare(
         if opened.parts is not None:
             report = opened.parts.compare(opened.tensors, selection).report
         else:
-            report = compare_source(_needed(target), opened.tensors, selection).report
+            captured = state.capture(target)
+            tensors = state.at_other_paths(opened.tensors, target, captured, selection)
+            report = compare_source(_needed(target, captured), tensors, selection).report
         return opened.told(report)
 
 
-def _needed(model: Any) -> Needed:
-    needed = state.capture(model).needed()
+def _needed(model: Any, captured: Captured) -> Needed:
+    needed = captured.needed()
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or optimizer.built:
         return needed

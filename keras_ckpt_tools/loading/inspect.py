@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from keras_ckpt_tools.errors import (
@@ -24,7 +24,7 @@ from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories, estimate
 from keras_ckpt_tools.loading.bounds import check_bounds, nodes_without_inputs
-from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, walk
+from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, spell_out, walk
 from keras_ckpt_tools.loading.estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.orbax import with_step
@@ -138,7 +138,7 @@ def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
 
 
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
-    resolved = resolver.resolve(examine(source), source.record)
+    resolved = resolver.resolve(examine(source, resolver.replaced), source.record)
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source)
     tensors: tuple[TensorInfo, ...] = ()
@@ -173,7 +173,7 @@ def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> In
             path=artefact.path,
             kind=artefact.kind,
             size=step.size,
-            objects=resolver.resolve(examine(step)).uses,
+            objects=resolver.resolve(examine(step, resolver.replaced)).uses,
         )
         try:
             tensors = tuple(step.tensors.values())
@@ -251,13 +251,19 @@ def versions_of(source: ModelSource) -> dict[str, str]:
     return {"keras": str(version)} if version else {}
 
 
-def examine(source: ModelSource) -> list[Need]:
+def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
     """Return what the config of a source needs.
+
+    Args:
+        source: What is looked at.
+        replaced: Names of Keras' own for which the caller has an object in their place.
 
     Raises:
         DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
             never writes.
     """
+    if source.training_config is None and source.kind is not Kind.H5_MODEL:
+        spell_out(source.config, replaced)  # Keras' reader of `.h5` looks strings up by itself.
     return needs_of(source.path, source.config, source.training_config)
 
 

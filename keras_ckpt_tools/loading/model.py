@@ -28,6 +28,7 @@ from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.structure import optimizers_of, parts_of
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
@@ -208,6 +209,15 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
     source.check_unchanged()
     for problem in not_finite(source.not_finite):
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
+    parts = (*parts_of(model), *optimizers_of(model), getattr(model, "loss", None))
+    if unused := wish.resolver.unused(plan.allowed.asked, parts):
+        warn(
+            f"Nothing in {source.path!r} uses these names in `custom_objects`: "
+            f"{', '.join(map(repr, unused))}. `kct.inspect({source.path!r})` lists the names that "
+            "the file needs.",
+            UserWarning,
+            stacklevel=4,
+        )
     if source.record is not None:
         attach_progress(model, source.record.progress)
     if isinstance(source, OrbaxCheckpoint):
@@ -218,6 +228,7 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
 def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
+    names = strings_of(config, training_config)
     left = source.untranslated
     if left and (compiled is True or any(one.part == "model" for one in left)):
         raise untranslatable(source.path, left)
@@ -245,7 +256,13 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
         # The legacy dialect writes functions as bare strings, anywhere.
         objects |= resolver.named_in(strings_of(config, training_config))
     allowed = Allowed(
-        objects, resolved.runs_code, resolved.code, resolver.vouches_for, resolver.trusts
+        objects,
+        resolved.runs_code,
+        resolved.code,
+        resolver.vouches_for,
+        resolver.trusts,
+        resolved.instead,
+        names,
     )
     return Plan(config, training_config, allowed, resolved.renamed, resolver.registry)
 
@@ -268,7 +285,7 @@ def _say_exactly(needs: Iterable[Need]) -> None:
 def _gate(
     source: ModelSource, resolver: Resolver, compiled: Compile
 ) -> tuple[list[Need], Resolved]:
-    needs = examine(source)
+    needs = examine(source, resolver.replaced)
     if compiled is False:
         needs = _model_part(needs)
     resolved = resolver.resolve(needs, source.record)
