@@ -28,6 +28,7 @@ import numpy as np
 from keras_ckpt_tools.errors import (
     ArtefactKindError,
     NotBuiltError,
+    RestoreError,
 )
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
@@ -35,6 +36,7 @@ from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.migrated import with_new_variables
 from keras_ckpt_tools.formats.orbax_checkpoint import METRICS, OPTIMIZER, OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
+from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.structure import has_state, is_whole
 from keras_ckpt_tools.formats.tensor_source import (
@@ -114,11 +116,12 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     optimizers_of(source)  # Now: Keras takes inner optimizers out of the config as it builds.
     with random_numbers_put_off() as put_off:
         model = _model_of(source, plan, left is not None)
-    if left is not None and plan.config.get("compile_config") and _compiles_itself(model):
-        left["compile"] = (
-            f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`; "
-            "call `model.compile(...)` before you train it"
-        )
+    if plan.config.get("compile_config") and _compiles_itself(model):
+        why = f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`"
+        if left is None:
+            raise _not_compiled(source, why)
+        left["compile"] = f"{why}; call `model.compile(...)` before you train it"
+        model.compiled = False  # Keras says that it is.
     optimizer = getattr(model, "optimizer", None)
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
@@ -246,6 +249,18 @@ def build_optimizers_as_saved(model: Any, source: Any, *, covering: bool = False
 def _is_built_on(optimizer: Any, variables: Sequence[Any]) -> bool:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return [id(v) for v in getattr(inner, "_trainable_variables", ())] == [id(v) for v in variables]
+
+
+def _not_compiled(source: ModelSource, why: str) -> RestoreError:
+    return RestoreError(
+        f"The file cannot compile its model: {why}. Nothing was loaded.",
+        received=f"path={source.path!r}",
+        remedy="Load it with `compile=False` and call `model.compile(...)`; or write "
+        "`compile_from_config(self, config)` in the class, which calls `self.compile`, and "
+        "`get_compile_config(self)`, which returns that config.",
+        path=source.path,
+        report=RestoreReport(source.path),
+    )
 
 
 def _compiles_itself(model: Any) -> bool:

@@ -5,6 +5,7 @@ The same comparison that a restore makes before it changes anything.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from keras_ckpt_tools.errors import DamagedArtefactError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.comparison import Needed, compare_source
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.kinds import Artefact, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.report import RestoreReport
@@ -25,7 +27,7 @@ __all__ = ["compare"]
 
 def compare(
     target_or_path: Any,
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     *,
     rename: Rename | None = None,
     include: str | Iterable[str] | None = None,
@@ -65,6 +67,11 @@ def compare(
     >>> print(kct.compare(wider, path).summary)
     0 matched, 2 of another shape
     """
+    with on_disk(path) as place:
+        if place is not path:
+            chosen: Any = {"rename": rename, "include": include, "exclude": exclude}
+            report = compare(target_or_path, place, by_name=by_name, **chosen)
+            return dataclasses.replace(report, path=repr(place))
     selection = Selection.of(rename, include, exclude)
     if isinstance(target_or_path, (str, bytes, os.PathLike)):
         with open_source(target_or_path) as first, open_source(path) as second:  # type: ignore[arg-type]

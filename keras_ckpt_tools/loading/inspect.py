@@ -17,6 +17,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     MissingPackageError,
 )
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
@@ -31,7 +32,7 @@ from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.trust import Trust, calling_package
 from keras_ckpt_tools.loading.versions import newer_than_here
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
@@ -60,7 +61,7 @@ _MOST_UNKNOWN = 5_000
 
 
 def inspect(
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     custom_objects: Mapping[str, Any] | None = None,
     *,
     trusted: Iterable[str] = (),
@@ -74,7 +75,7 @@ def inspect(
     gives the verdicts that the load will act on.
 
     Args:
-        path: A file or directory of any kind.
+        path: A file or directory of any kind; an open binary file, or an open `h5py.File`.
         custom_objects: As for `safe_load_model`.
         trusted: As for `safe_load_model`.
         registry: Where to look names up. Default: the registry of `@kct.register`.
@@ -102,8 +103,15 @@ def inspect(
     >>> report.versions, [use.verdict for use in report.objects]
     ({'keras': '3.15.1'}, ['built-in'])
     """
-    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted))
+    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted, calling_package()))
     limits = Limits.of(max_bytes)
+    with on_disk(path) as place:
+        found = _inspect(place, resolver, limits)
+    # Of a copy the path is of no use.
+    return found if place is path else dataclasses.replace(found, path=repr(place))
+
+
+def _inspect(path: str | os.PathLike[str], resolver: Resolver, limits: Limits) -> Inspection:
     artefact = tell(path, limits)
     if artefact.kind is Kind.CHECKPOINT_DIR or artefact.kind is Kind.DIRECTORY:
         return _inspect_directory(artefact)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterable, Mapping
 from traceback import walk_tb
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
@@ -56,7 +56,7 @@ from keras_ckpt_tools.loading.refusals import (
 )
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.trust import Trust, calling_package
 from keras_ckpt_tools.loading.versions import writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
@@ -79,7 +79,7 @@ _OF_THE_USER = 10
 
 
 def safe_load_model(
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     custom_objects: Mapping[str, Any] | None = None,
     compile: Compile = "auto",
     *,
@@ -99,7 +99,8 @@ def safe_load_model(
     Args:
         path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, a directory of
             models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
-            wrote with a config (one step of it, or all).
+            wrote with a config (one step of it, or all). Or an open binary file (`io.BytesIO`), or
+            an open `h5py.File`, with one of the first three.
         custom_objects: Classes and functions by name, qualified or bare. They win over all others.
         compile: `True`: the model is compiled with the saved state of its optimizer, or it is an
             error. `False`: it is not compiled. `"auto"` (default): where the loss, metrics or
@@ -159,12 +160,13 @@ def safe_load_model(
             remedy='Pass True, False or "auto".',
         )
     used = default_registry if registry is None else registry
-    resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
+    trust = Trust.of(trusted, calling_package())
+    resolver = Resolver(used, custom_objects, trust, import_plugins=True)
     check_seconds(max_seconds)
     limits = Limits.of(max_bytes)
-    artefact = tell(path, limits)
     wish = _Wish(resolver, compile, max_seconds)
-    with bar_for_file("Loading", path):
+    with on_disk(path) as place, bar_for_file("Loading", place):
+        artefact = tell(place, limits)
         if artefact.kind in _FOLDERS:
             return _load_from_directory(artefact, wish, which, limits)
         if artefact.kind is Kind.ORBAX:

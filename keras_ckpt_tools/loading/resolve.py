@@ -7,8 +7,8 @@ by that very name: a registered `my_package>Dense` must not take the place of ev
 the file has an object of its own of that name, the caller's is for that one.
 
 Being in Keras' global registry is not being trusted: any imported package can put something there.
-Such an object is usable only where `trusted=` names it. Nothing is imported because a file names
-it; a plug-in that was installed and declared is imported to load, and only named to inspect.
+Such an object is usable only where the program that loads defined it itself, or `trusted=` names
+it. Nothing is imported because a file names it; a plug-in that was installed and declared is imported to load, and only named to inspect.
 
 A string that may as well be text is judged like a name where something goes by it: an object that
 nothing here vouches for stands in Keras' registry under that very name. Where nothing does, it is
@@ -29,7 +29,7 @@ from typing import Any
 from keras_ckpt_tools.errors import RegistryError
 from keras_ckpt_tools.loading.builtin_names import CLASSES, IDENTIFIERS, KERAS_VERSIONS
 from keras_ckpt_tools.loading.configs import Need, Part, Role, strings_of
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.trust import REGISTERED_HERE, Trust
 from keras_ckpt_tools.metadata import CustomObject, Record
 from keras_ckpt_tools.registry import Entry, Registry, plugins
 from keras_ckpt_tools.registry.names import bare, match
@@ -40,6 +40,7 @@ __all__ = ["CODE_LAYERS", "ObjectUse", "Resolved", "Resolver"]
 _REFUSED = ("missing", "untrusted", "refused")
 # A name is compared with all that are known; a file may have thousands that nobody knows.
 _SUGGESTED = 100
+_IF_YOURS = f"; if it is your own, pass trusted={REGISTERED_HERE!r}"
 # Functions of this package that models have which came from Keras 2, and where they are.
 _OWN = {"keras_2_hard_sigmoid": "keras_ckpt_tools.loading.keras_2_activation"}
 
@@ -228,7 +229,8 @@ class Resolver:
             found = self.registry.find(name, self._custom, plugins=False)
         except RegistryError:
             found = None  # Several objects have that bare name.
-        return self._trust.allows(name) or (found is not None and found.obj is obj)
+        known = found is not None and found.obj is obj
+        return known or self._trust.allows(name) or self._trust.is_own(obj)
 
     def trusts(self, name: str) -> bool:
         """Return whether `trusted=` allows a name."""
@@ -255,12 +257,10 @@ class Resolver:
             owner = objects.get(need.owner.name) if need.owner is not None else None
             return self._judge_path(need) if _opens(owner, need.class_name) else None
         judged = self._look_up(need) if self._has(need.name) else None
-        if (
-            judged is None
-            and ">" in need.name
-            and _in_keras_registry(need.name, self._qualified)[1] is not None
-        ):
-            judged = self._judge_unknown(need)
+        if judged is None:
+            obj = _in_keras_registry(need.name, self._qualified)[1]
+            if obj is not None and (">" in need.name or self._trust.is_own(obj)):
+                judged = self._judge_unknown(need)
         return None if judged is None or judged.verdict == "missing" else judged
 
     @functools.cached_property
@@ -337,8 +337,13 @@ class Resolver:
         if obj is not None and self._trust.allows(need.name, name):
             return _Judgement("trusted", "found in Keras' global registry", obj)
         if obj is not None:
-            note = f"only in Keras' global registry, as {name}; nothing here vouches for it"
-            return _Judgement("untrusted", note)
+            module = getattr(obj, "__module__", None)
+            if self._trust.is_own(obj):
+                note = f"registered with Keras by your own code, in {module}"
+                return _Judgement("trusted", note, obj)
+            note = f"registered with Keras as {name} by {module}, but not trusted by this load"
+            own = self._trust.is_own_if_here(obj)
+            return _Judgement("untrusted", f"{note}{_IF_YOURS if own else ''}")
         if need.from_keras:
             return _Judgement("refused", _not_of_models(need))
         note = ""
