@@ -8,7 +8,8 @@ the file has an object of its own of that name, the caller's is for that one.
 
 Being in Keras' global registry is not being trusted: any imported package can put something there.
 Such an object is usable only where the program that loads defined it itself, or `trusted=` names
-it. Nothing is imported because a file names it; a plug-in that was installed and declared is imported to load, and only named to inspect.
+it. Nothing is imported because a file names it; a plug-in that was installed and declared is
+imported to load, and only named to inspect.
 
 A string that may as well be text is judged like a name where something goes by it: an object that
 nothing here vouches for stands in Keras' registry under that very name. Where nothing does, it is
