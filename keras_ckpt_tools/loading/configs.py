@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ __all__ = [
     "Role",
     "is_class_of_keras",
     "is_function_of_keras",
+    "own_names",
     "spell_out",
     "strings_of",
     "uncompiled",
@@ -180,6 +181,15 @@ def uncompiled(config: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list):
             todo.extend(value)
     return config
+
+
+def own_names(needs: Iterable[Need]) -> set[str]:
+    """Return the bare names of what a config names beside Keras' own classes and functions."""
+    return {
+        need.name.rpartition(">")[2]
+        for need in needs
+        if need.role in ("class", "function") and not need.optional and not need.of_keras
+    }
 
 
 def spell_out(config: Any, names: Collection[str]) -> None:

@@ -25,7 +25,7 @@ from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories, estimate
 from keras_ckpt_tools.loading.bounds import check_bounds, nodes_without_inputs
-from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, spell_out, walk
+from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, own_names, spell_out, walk
 from keras_ckpt_tools.loading.estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.orbax import with_step
@@ -270,8 +270,12 @@ def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
         DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
             never writes.
     """
-    if source.training_config is None and source.kind is not Kind.H5_MODEL:
-        spell_out(source.config, replaced)  # Keras' reader of `.h5` looks strings up by itself.
+    needs = needs_of(source.path, source.config, source.training_config)
+    # Keras' reader of `.h5` looks strings up by itself.
+    names = set(replaced) - own_names(needs) if source.kind is not Kind.H5_MODEL else set()
+    if not names:
+        return needs
+    spell_out(source.config, names)
     return needs_of(source.path, source.config, source.training_config)
 
 

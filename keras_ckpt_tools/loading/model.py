@@ -101,7 +101,9 @@ def safe_load_model(
             models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
             wrote with a config (one step of it, or all). Or an open binary file (`io.BytesIO`), or
             an open `h5py.File`, with one of the first three.
-        custom_objects: Classes and functions by name, qualified or bare. They win over all others.
+        custom_objects: Classes and functions by name, qualified or bare. They win over all others,
+            also over Keras' own: `{"Dense": Fast}` makes a `Fast` of each `Dense`, except where the
+            file has an object of its own of that name. A warning names those that nothing uses.
         compile: `True`: the model is compiled with the saved state of its optimizer, or it is an
             error. `False`: it is not compiled. `"auto"` (default): where the loss, metrics or
             optimizer cannot be found, it loads uncompiled; where only saved state of the optimizer,
@@ -110,7 +112,10 @@ def safe_load_model(
         trusted: Names of what may be used beyond `custom_objects` and the registry:
             `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
-            `"path:/data/words.txt"` for a file that a layer of Keras' own opens.
+            `"path:/data/words.txt"` for a file that a layer of Keras' own opens. Objects that
+            `keras.saving.register_keras_serializable` decorates need no name if they are defined in
+            `__main__` or in the package of the caller, and with `"registered-here"` in any module
+            that is not installed.
         registry: Where to look names up. Default: the registry of `@kct.register`.
         which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"`, or
             a zero-based epoch. A damaged file is passed over, with a warning, except where an
@@ -139,7 +144,7 @@ def safe_load_model(
         NewerFormatError: a later version of this package wrote it.
         UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
         RestoreError: the model and the weights in the file do not fit; with `compile=True`, also
-            the state of the optimizer.
+            the state of the optimizer, or a model that compiles itself.
         NotBuiltError: the file does not say what shape to build the model for.
         ArgumentError: an argument cannot work.
 

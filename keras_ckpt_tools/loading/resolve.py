@@ -29,7 +29,7 @@ from typing import Any
 
 from keras_ckpt_tools.errors import RegistryError
 from keras_ckpt_tools.loading.builtin_names import CLASSES, IDENTIFIERS, KERAS_VERSIONS
-from keras_ckpt_tools.loading.configs import Need, Part, Role, strings_of
+from keras_ckpt_tools.loading.configs import Need, Part, Role, own_names, strings_of
 from keras_ckpt_tools.loading.trust import REGISTERED_HERE, Trust
 from keras_ckpt_tools.metadata import CustomObject, Record
 from keras_ckpt_tools.registry import Entry, Registry, plugins
@@ -192,11 +192,7 @@ class Resolver:
         entries: list[tuple[Need, Entry]] = []
         renamed: dict[str, str] = {}
         instead: dict[str, Any] = {}
-        self._claimed = {
-            need.name.rpartition(">")[2]
-            for need in needs
-            if need.role in ("class", "function") and not need.optional and not need.of_keras
-        }
+        self._claimed = own_names(needs)
         runs_code = False
         code: set[str] = set()
         for need in needs:
