@@ -282,19 +282,6 @@ def test_a_name_that_the_file_has_an_object_for_is_for_that_object(tmp_path):
     assert np.array_equal(model(X), loaded(X))
 
 
-def test_a_function_that_the_file_has_of_its_own_leaves_the_built_in_alone(tmp_path):
-    """`relu` by that name alone is Keras', where the file also has the user's `relu`."""
-
-    def relu(x):
-        return 5 * x
-
-    head = keras.layers.Dense(2, activation="relu", kernel_initializer="ones")
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation=relu), head])
-    loaded = kct.safe_load_model(stock(model, tmp_path / "net.keras"), {"relu": relu})
-    assert [layer.activation for layer in loaded.layers] == [relu, keras.activations.relu]
-    assert np.array_equal(model(X), loaded(X))
-
-
 @formats
 def test_a_name_that_nothing_uses_is_mentioned(ending, tmp_path):
     """It may be misspelt; nothing else would say so."""
