@@ -6,11 +6,11 @@
     │   ├── MonitorError                         the metric is missing, or has no direction
     │   └── PathInUseError                       two writers were given one path
     ├── ArtefactError
-    │   ├── ArtefactNotFoundError (FileNotFoundError)  nothing is there
+    │   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  nothing is there
     │   ├── ArtefactKindError     (ValueError)   it is something else than what this call opens
-    │   ├── DamagedArtefactError  (OSError)      empty, truncated, or bytes have changed
+    │   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
-    │   ├── OverBudgetError       (MemoryError)  it would take more than it may
+    │   ├── OverBudgetError       (MemoryError, ValueError)  it would take more than it may
     │   ├── NewerFormatError      (ValueError)   written by a later version of this package
     │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it
     ├── MissingPackageError       (ImportError)  an extra of this package is not installed
@@ -28,8 +28,9 @@
 One message says three things: what happened, what was received, and the call that fixes it. The
 same facts are attributes, because a program that catches an error should not have to parse a
 sentence. Names out of files are escaped in the message, and as they were in the attributes. Each
-error also derives from the built-in that a caller would expect, and travels through pickle: errors
-are raised in worker processes too.
+error also derives from the built-in that a caller would expect; what Keras raises as `ValueError`
+(for a file that is missing, damaged or too large, too) is one here. Errors travel through pickle:
+they are raised in worker processes too.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class ArtefactError(CkptError):
     path: str
 
 
-class ArtefactNotFoundError(ArtefactError, FileNotFoundError):
+class ArtefactNotFoundError(ArtefactError, FileNotFoundError, ValueError):
     """There is nothing at the path. Attributes: `path`, `nearby` (names that are there)."""
 
     nearby: tuple[str, ...]
@@ -159,7 +160,7 @@ class ArtefactKindError(ArtefactError, ValueError):
     kind: str
 
 
-class DamagedArtefactError(ArtefactError, OSError):
+class DamagedArtefactError(ArtefactError, OSError, ValueError):
     """The artefact is empty, truncated, or some of its bytes have changed. Attribute: `path`."""
 
 
@@ -167,7 +168,7 @@ class UnsafeArtefactError(ArtefactError, ValueError):
     """The artefact has what would lead out of it, or what Keras never writes. Attribute: `path`."""
 
 
-class OverBudgetError(ArtefactError, MemoryError):
+class OverBudgetError(ArtefactError, MemoryError, ValueError):
     """Opening the artefact would take more than it may.
 
     Attributes: `path`, `limit` (which one: `"max_bytes"`, `"max_seconds"`, `"members"` ...),

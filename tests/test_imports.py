@@ -37,6 +37,7 @@ FRAMEWORK_FREE = [
     "keras_ckpt_tools.formats.contents",
     "keras_ckpt_tools.formats.distance",
     "keras_ckpt_tools.formats.comparison",
+    "keras_ckpt_tools.formats.file_objects",
     "keras_ckpt_tools.formats.kinds",
     "keras_ckpt_tools.formats.orbax_checkpoint",
     "keras_ckpt_tools.formats.report",

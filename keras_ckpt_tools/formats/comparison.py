@@ -43,6 +43,7 @@ from keras_ckpt_tools.formats.tensor_source import (
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 __all__ = [
+    "OF_NO_VARIABLE",
     "OPTIMIZER_GROUP",
     "RANDOM_GROUP",
     "Comparison",
@@ -57,7 +58,7 @@ __all__ = [
 RANDOM_GROUP = f"{RANDOM}/"
 
 # Every optimizer has its step and its learning rate; more than that is about variables.
-_OF_NO_VARIABLE = 2
+OF_NO_VARIABLE = 2
 
 _REMEDY = (
     "Build the model with the arguments it was saved with, or load what fits with "
@@ -375,7 +376,7 @@ def _of_tensors(
     optimizer: OptimizerState, tensors: Mapping[str, TensorInfo], saved: int
 ) -> OptimizerState:
     """Leave the names of variables away that are not compared: nothing tells which they are."""
-    if saved <= _OF_NO_VARIABLE:
+    if saved <= OF_NO_VARIABLE:
         return OptimizerState(optimizer.class_name)
     known = tuple(path if path in tensors else "" for path in optimizer.built_on)
     return OptimizerState(optimizer.class_name, known)

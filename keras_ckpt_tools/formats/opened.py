@@ -211,6 +211,8 @@ class Opened:
             return self._fd, self._base, self._end
         try:
             return unpacked(self._archive, WEIGHTS_MEMBER, self.path, self._stack)
+        except CkptError:
+            raise
         except BAD_ZIP as error:
             raise self._damaged(f"its member {WEIGHTS_MEMBER} cannot be read ({error})") from error
 

@@ -46,12 +46,14 @@ from keras_ckpt_tools.formats.structure import (
     parts_of,
     variables_of,
 )
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource, left_alone_by
 from keras_ckpt_tools.formats.walk import load_state, save_state
 
 # Variables are looked for in lists and dicts that are not nested deeper.
 _LEVELS = 4
 _MAY_HOLD = (keras.Variable, keras.random.SeedGenerator, list, tuple, dict)
+# By how many paths an object is looked for in a file.
+_PATHS = 4
 
 
 def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
@@ -146,17 +148,21 @@ def _own_variables(layer: Any) -> Iterator[Any]:
     for name, value in list(vars(layer).items()):
         # TensorFlow's second names for the same objects begin so.
         if isinstance(value, _MAY_HOLD) and not name.startswith("_self_"):
-            yield from _variables_in(value, 0)
+            yield from _variables_in(value, ())
 
 
-def _variables_in(value: Any, level: int) -> Iterator[Any]:
+def _variables_in(value: Any, around: tuple[int, ...]) -> Iterator[Any]:
     if isinstance(value, keras.Variable):
         yield value
     elif isinstance(value, keras.random.SeedGenerator):
         yield value.state
-    elif isinstance(value, (list, tuple, dict)) and level < _LEVELS:
+    elif (
+        isinstance(value, (list, tuple, dict))
+        and len(around) < _LEVELS
+        and id(value) not in around  # A list may contain itself.
+    ):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _variables_in(item, level + 1)
+            yield from _variables_in(item, (*around, id(value)))
 
 
 def _holders(saveable: Any, groups: Mapping[int, str], asked: Iterable[str]) -> frozenset[str]:
@@ -196,6 +202,72 @@ def _has_no_weights_yet(layer: Any) -> bool:
     # Of TF-IDF, whose weights come with the vocabulary.
     looks_up = getattr(layer, "output_mode", None) == "tf_idf" and hasattr(layer, "get_vocabulary")
     return looks_up and not hasattr(layer, "idf_weights_const")
+
+
+def at_other_paths(
+    source: TensorSource, saveable: Any, captured: Captured, selection: Selection = ALL
+) -> TensorSource:
+    """Return the source with tensors under the paths by which the walk finds their objects first.
+
+    Keras' walk reads properties too, so an object may have several paths: an attribute, and the
+    property that kept its old name. Keras looks at all of them; a file has one.
+
+    Args:
+        source: The tensors.
+        saveable: A model, layer, optimizer or metric.
+        captured: What `capture` has found in it.
+        selection: Which tensors are meant. Where the user has renamed some, nothing is done.
+    """
+    ours = {path.rpartition("/")[0] for path in captured.values}
+    theirs = {path.rpartition("/")[0] for path in source.tensors}
+    lacking, surplus = ours - theirs, theirs - ours
+    if not lacking or not surplus or selection.rename is not None:
+        return source
+    moved: dict[str, str] = {}
+    for path, others in _paths_of_objects(saveable, captured):
+        if path in lacking and (other := next((p for p in others if p in surplus), None)):
+            moved[other] = path
+            surplus.remove(other)
+    if not moved:
+        return source
+    groups = {path: path.rpartition("/")[0] for path in source.tensors}
+    found = Relabelled(
+        source,
+        {moved.get(group, group) + path[len(group) :]: path for path, group in groups.items()},
+    )
+    found.left_alone = left_alone_by(source)
+    return found
+
+
+class _Counted(set[int]):
+    """The objects that a walk has met, each of which it may meet a few times."""
+
+    def __init__(self, store: CaptureStore):
+        super().__init__()
+        self._store = store
+        self.paths: dict[int, list[str | None]] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return len(self.paths.get(key, ())) >= _PATHS  # type: ignore[call-overload]
+
+    def add(self, key: int) -> None:
+        last, self._store.last = self._store.last, None
+        self.paths.setdefault(key, []).append(None if last is None else _own_of(last))
+
+
+def _own_of(group: str) -> str:
+    return f"{group}/vars" if group else "vars"
+
+
+def _paths_of_objects(saveable: Any, captured: Captured) -> Iterator[tuple[str, list[str]]]:
+    """Yield the path of the state of each object, and the others by which the walk meets it."""
+    store = CaptureStore()
+    met = _Counted(store)
+    optimizers = optimizers_of(saveable)
+    with _silent_until_filled(saveable, store.captured), _by_reference(optimizers):
+        save_state(saveable, weights_store=store, assets_store=None, visited_saveables=met)
+    for key, group in captured.groups.items():
+        yield _own_of(group), [path for path in met.paths.get(key, ()) if path is not None]
 
 
 def trained_by(optimizer: Any) -> list[Any]:
@@ -270,6 +342,7 @@ def fill(
     if any(map(is_raw, source.tensors)):
         captured = captured.with_raw()
     unknown = tuple(captured.unknown)
+    source = at_other_paths(source, saveable, captured, selection)
     taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
     needed = captured.needed()
     needed = dataclasses.replace(needed, tensors={**needed.tensors, **taken_as_they_are})

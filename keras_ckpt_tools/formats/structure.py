@@ -75,11 +75,15 @@ def _marks(layers: Sequence[Any]) -> Iterator[int | str]:
 
 
 def _identities(container: Any) -> Iterator[int]:
-    for item in container.values() if isinstance(container, dict) else container:
-        if isinstance(item, internals.KerasSaveable):
-            yield id(item)
-        elif isinstance(item, _CONTAINERS):
-            yield from _identities(item)
+    todo, met = [container], {id(container)}  # A list may contain itself.
+    while todo:
+        one = todo.pop()
+        for item in one.values() if isinstance(one, dict) else one:
+            if isinstance(item, internals.KerasSaveable):
+                yield id(item)
+            elif isinstance(item, _CONTAINERS) and id(item) not in met:
+                met.add(id(item))
+                todo.append(item)
 
 
 def saves_as_keras(kind: type) -> bool:
@@ -105,14 +109,19 @@ def optimizers_of(saveable: Any) -> list[Any]:
     """
     found: dict[int, Any] = {}
 
-    def look_at(value: Any, level: int = 0) -> None:
+    def look_at(value: Any, around: tuple[int, ...] = ()) -> None:
         if isinstance(value, keras.optimizers.Optimizer):
             if id(value) not in found:
                 found[id(value)] = value
                 look_into(value)
-        elif isinstance(value, _CONTAINERS) and len(value) <= _FEW and level < _LEVELS:
+        elif (
+            isinstance(value, _CONTAINERS)
+            and len(value) <= _FEW
+            and len(around) < _LEVELS
+            and id(value) not in around
+        ):
             for item in value.values() if isinstance(value, dict) else value:
-                look_at(item, level + 1)
+                look_at(item, (*around, id(value)))
 
     def look_into(holder: Any) -> None:
         for name, value in list(vars(holder).items()):

@@ -115,6 +115,7 @@ class Relabelled:
 
     def __init__(self, source: TensorSource, paths: Mapping[str, str]):
         self.path = source.path
+        self.left_alone: frozenset[str] = frozenset()
         self._source = source
         self._paths = paths
         self.tensors: Mapping[str, TensorInfo] = {

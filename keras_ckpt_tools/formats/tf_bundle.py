@@ -23,7 +23,9 @@ import numpy as np
 
 from keras_ckpt_tools.errors import (
     ArtefactKindError,
+    CkptError,
     DamagedArtefactError,
+    OverBudgetError,
 )
 from keras_ckpt_tools.formats.dtypes import numpy_dtype
 from keras_ckpt_tools.formats.extents import aligned_memory
@@ -109,9 +111,9 @@ class Bundle:
             shards, self.entries = _read_index(_whole_index(prefix, self._limits), self._limits)
             self._shards = self._open(shards)
             self._check_extents()
+        except CkptError:
+            raise
         except ValueError as error:
-            if isinstance(error, DamagedArtefactError):
-                raise
             raise damaged(prefix, str(error)) from error
         self.tensors = {
             key: TensorInfo(key, e.shape, DTYPES[e.dtype], e.offset, e.size)
@@ -214,6 +216,8 @@ class Bundle:
         entry = self.entries[key]
         try:
             return self._text(entry)
+        except CkptError:
+            raise
         except ValueError as error:
             raise damaged(self.path, f"{key!r} cannot be read: {error}") from error
 
@@ -246,6 +250,8 @@ class Bundle:
                     self._read(key)
                 elif not entry.shape:
                     self._text(entry)
+            except OverBudgetError:
+                raise
             except (ValueError, OSError) as error:
                 yield str(getattr(error, "what", error))
 

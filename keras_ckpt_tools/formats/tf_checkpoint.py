@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.tf_bundle import Bundle, damaged
 from keras_ckpt_tools.formats.tf_graph import VALUE, Node, parse_graph
@@ -68,6 +69,8 @@ class TfCheckpoint:
             try:
                 shapes = {key: info.shape for key, info in self.tensors.items()}
                 self.root = parse_graph(data, shapes, limits.objects)
+            except CkptError:
+                raise
             except ValueError as error:
                 how = f"its graph of objects cannot be read ({error})"
                 raise damaged(prefix, how) from error

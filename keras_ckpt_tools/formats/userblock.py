@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
+from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.record_check import check_types
 from keras_ckpt_tools.formats.strict_json import loads
 from keras_ckpt_tools.formats.tensor_table import TensorTable
@@ -181,6 +181,8 @@ def parse(body: bytes, path: str, parser: Callable[[bytes], tuple[int, T | None]
     """
     try:
         found, record = parser(body)
+    except CkptError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its record is none ({type(error).__name__}: {error})") from error
     if record is None:

@@ -28,16 +28,18 @@ import numpy as np
 from keras_ckpt_tools.errors import (
     ArtefactKindError,
     NotBuiltError,
+    RestoreError,
 )
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
 from keras_ckpt_tools.formats.migrated import with_new_variables
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.orbax_checkpoint import METRICS, OPTIMIZER, OrbaxCheckpoint
 from keras_ckpt_tools.formats.orbax_match import match_orbax
+from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.stores import Captured
-from keras_ckpt_tools.formats.structure import has_state
+from keras_ckpt_tools.formats.structure import has_state, is_whole
 from keras_ckpt_tools.formats.tensor_source import (
     ModelSource,
     TensorSource,
@@ -55,6 +57,9 @@ from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
 __all__ = ["Plan", "build_model", "build_optimizers_as_saved", "with_fresh_optimizer"]
+
+# Groups that hold no weight of a model.
+_AROUND = (comparison.OPTIMIZER_GROUP, comparison.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,12 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     optimizers_of(source)  # Now: Keras takes inner optimizers out of the config as it builds.
     with random_numbers_put_off() as put_off:
         model, captured = _model_of(source, plan, left is not None)
-    if left is not None and plan.config.get("compile_config") and _compiles_itself(model):
-        left["compile"] = (
-            f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`; "
-            "call `model.compile(...)` before you train it"
-        )
+    if plan.config.get("compile_config") and _compiles_itself(model):
+        why = f"`{type(model).__name__}` has a `compile` of its own, and no `compile_from_config`"
+        if left is None:
+            raise _not_compiled(source, why)
+        left["compile"] = f"{why}; call `model.compile(...)` before you train it"
+        model.compiled = False  # Keras says that it is.
     optimizer = getattr(model, "optimizer", None)
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
@@ -166,7 +172,7 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Cap
             path=source.path,
             kind=type(model).__name__,
         )
-    if not has_state(model) and source.tensors:
+    if not has_state(model) and _has_weights(source):
         name = type(model).__name__
         raise NotBuiltError(
             f"The file does not say which shape the {name} was built for, so it has no variables "
@@ -179,10 +185,22 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Cap
     _wrap_optimizer_as_saved(model, source)
     captured = build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and not optimizer.built:
+    # Of a model that was saved before it was built, the optimizer waits for the other variables.
+    unbuilt = optimizer is not None and not optimizer.built
+    if unbuilt and (is_whole(model) or _has_slots(source)):
         state.build_optimizer(optimizer, model.trainable_variables)
         captured = None
     return model, captured
+
+
+def _has_weights(source: ModelSource) -> bool:
+    """Return whether a source has more than the state of an optimizer, metrics and generators."""
+    return any(not path.startswith(_AROUND) for path in source.tensors)
+
+
+def _has_slots(source: ModelSource) -> bool:
+    state_of = [path for path in source.tensors if path.startswith(comparison.OPTIMIZER_GROUP)]
+    return len(state_of) > comparison.OF_NO_VARIABLE
 
 
 def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
@@ -246,6 +264,18 @@ def build_optimizers_as_saved(
 def _is_built_on(optimizer: Any, variables: Sequence[Any]) -> bool:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return [id(v) for v in getattr(inner, "_trainable_variables", ())] == [id(v) for v in variables]
+
+
+def _not_compiled(source: ModelSource, why: str) -> RestoreError:
+    return RestoreError(
+        f"The file cannot compile its model: {why}. Nothing was loaded.",
+        received=f"path={source.path!r}",
+        remedy="Load it with `compile=False` and call `model.compile(...)`; or write "
+        "`compile_from_config(self, config)` in the class, which calls `self.compile`, and "
+        "`get_compile_config(self)`, which returns that config.",
+        path=source.path,
+        report=RestoreReport(source.path),
+    )
 
 
 def _compiles_itself(model: Any) -> bool:

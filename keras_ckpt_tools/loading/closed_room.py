@@ -25,10 +25,11 @@ registered meanwhile (by a module that a custom class imports) stays registered.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ckpt_tools import _keras_internals as internals
@@ -59,6 +60,8 @@ class Allowed:
         code: The strings of that code.
         vouches_for: Whether an object may be found under a name that the file does not contain.
         trusts: Whether `trusted=` allows a name.
+        instead: The caller's objects that take the place of Keras' own, by the names of those.
+        asked: Takes the names that code of the user's looks up.
     """
 
     objects: Mapping[str, Any]
@@ -66,6 +69,8 @@ class Allowed:
     code: frozenset[str] = frozenset()
     vouches_for: Callable[[str, Any], bool] = lambda name, obj: False
     trusts: Callable[[str], bool] = lambda name: False
+    instead: Mapping[str, Any] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -142,6 +147,8 @@ class _Table(MutableMapping[str, Any]):
         return dict(self._here())
 
     def __getitem__(self, name: str) -> Any:
+        if isinstance(name, str):
+            self._allowed.asked.add(name)
         return self._here()[name]
 
     def __setitem__(self, name: str, obj: Any) -> None:
@@ -223,9 +230,11 @@ class _Lock:
         custom = registered(key, custom_objects=custom_objects)
         arguments = (name, registered_name, module, obj_type, full_config, custom_objects)
         if custom is not None:
-            return original(*arguments)
+            return _with_from_config(original(*arguments))
         stated = None if obj_type == "function" and module == "builtins" else module
         of_keras = self._is_of_keras(str(name), stated, obj_type)
+        if of_keras and name in self._allowed.instead:
+            return _with_from_config(self._allowed.instead[name])
         if module and module != "builtins" and not of_keras:
             raise self._refuse(str(key or name), f"the {obj_type}, of {module},", full_config)
         try:
@@ -236,7 +245,7 @@ class _Lock:
             raise
         if not of_keras and not any(found is own for own in (custom_objects or {}).values()):
             raise self._refuse(str(name), f"the {obj_type}", full_config)
-        return found
+        return _with_from_config(found)
 
     def registered(
         self, original: Any, name: Any, custom_objects: Any = None, module_objects: Any = None
@@ -282,6 +291,29 @@ class _Lock:
             if not self._allowed.trusts(name):
                 raise self._refuse(name, "the file", vocabulary)
         return original(layer, vocabulary, *args, **kwargs)
+
+
+def _with_from_config(found: Any) -> Any:
+    """Return a class that can be made from a config, where Keras demands a method for it.
+
+    `from_config` of Keras' own base classes is `cls(**config)`, and so it is for plain classes.
+    """
+    if not inspect.isclass(found) or hasattr(found, "from_config"):
+        return found
+    return _Plain(found)
+
+
+class _Plain:
+    """A class without `from_config`, as Keras' deserialization asks for one."""
+
+    def __init__(self, cls: type):
+        self._cls = cls
+
+    def from_config(self, config: Mapping[str, Any]) -> Any:
+        return self._cls(**config)
+
+    def __repr__(self) -> str:
+        return repr(self._cls)
 
 
 # Where Keras looks something up by a name, and what looks at it first.

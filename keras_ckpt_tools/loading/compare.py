@@ -9,6 +9,7 @@ together; then it is built from whichever file has its config, as `kct.safe_load
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,12 +27,14 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.comparison import Needed, compare_source
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, plain_path, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.report import RestoreReport
 from keras_ckpt_tools.formats.selection import Rename, Selection
+from keras_ckpt_tools.formats.stores import Captured
 from keras_ckpt_tools.formats.targets import is_several
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.loading.model import safe_load_model
@@ -52,7 +55,7 @@ _OF_KERAS_2 = re.compile(r"(.*/)?(_layer_checkpoint_dependencies|_(query|key|val
 
 def compare(
     target_or_path: Any,
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     *,
     rename: Rename | None = None,
     include: str | Iterable[str] | None = None,
@@ -94,6 +97,11 @@ def compare(
     >>> print(kct.compare(wider, path).summary)
     0 matched, 2 of another shape
     """
+    with on_disk(path) as place:
+        if place is not path:
+            chosen: Any = {"rename": rename, "include": include, "exclude": exclude}
+            report = compare(target_or_path, place, by_name=by_name, **chosen)
+            return dataclasses.replace(report, path=repr(place))
     selection = Selection.of(rename, include, exclude)
     wanted = Wanted(Limits.of(), build=False, by_name=by_name)
     if isinstance(target_or_path, (str, bytes, os.PathLike)):
@@ -106,16 +114,21 @@ def compare(
         )
     require_target(target_or_path)
     return _of_first_whole(
-        path, lambda artefact: _compare(target_or_path, artefact, wanted, selection)
+        path,
+        lambda artefact: _compare(target_or_path, artefact, wanted, selection),
+        several=is_several(target_or_path),
     )
 
 
 def _of_first_whole(
-    path: str | os.PathLike[str], compared: Callable[[Artefact], RestoreReport]
+    path: str | os.PathLike[str],
+    compared: Callable[[Artefact], RestoreReport],
+    *,
+    several: bool = False,
 ) -> RestoreReport:
     """Return the report on what is at a path: of a directory, on its newest intact checkpoint."""
     damage: DamagedArtefactError | None = None
-    for artefact in weights_at(path, [], several=is_several(target_or_path)):
+    for artefact in weights_at(path, [], several=several):
         try:
             return compared(artefact)
         except DamagedArtefactError as error:
@@ -132,12 +145,14 @@ def _compare(
         if opened.parts is not None:
             report = opened.parts.compare(opened.tensors, selection).report
         else:
-            report = compare_source(_needed(target), opened.tensors, selection).report
+            captured = state.capture(target)
+            tensors = state.at_other_paths(opened.tensors, target, captured, selection)
+            report = compare_source(_needed(target, captured), tensors, selection).report
         return opened.told(report)
 
 
-def _needed(model: Any) -> Needed:
-    needed = state.capture(model).needed()
+def _needed(model: Any, captured: Captured) -> Needed:
+    needed = captured.needed()
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or optimizer.built:
         return needed

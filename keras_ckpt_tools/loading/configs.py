@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +40,8 @@ __all__ = [
     "Role",
     "is_class_of_keras",
     "is_function_of_keras",
+    "own_names",
+    "spell_out",
     "strings_of",
     "uncompiled",
     "walk",
@@ -181,6 +183,57 @@ def uncompiled(config: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, list):
             todo.extend(value)
     return config
+
+
+def own_names(needs: Iterable[Need]) -> set[str]:
+    """Return the bare names of what a config names beside Keras' own classes and functions."""
+    return {
+        need.name.rpartition(">")[2]
+        for need in needs
+        if need.role in ("class", "function") and not need.optional and not need.of_keras
+    }
+
+
+def spell_out(config: Any, names: Collection[str]) -> None:
+    """Replace these names by the config of a function, where Keras takes an object by its name.
+
+    Keras looks a bare string up in a table of its own, and only a config among custom objects.
+
+    Args:
+        config: Config of a model, in the dialect of Keras 3. It is changed.
+        names: Which names.
+
+    >>> config = {"class_name": "Dense", "module": "keras.layers", "config": {"activation": "relu"}}
+    >>> spell_out(config, {"relu"})
+    >>> config["config"]["activation"]["config"]
+    'relu'
+    """
+
+    def spelled(value: Any) -> Any:
+        if isinstance(value, str) and value in names:
+            plain = {"class_name": "function", "module": "builtins"}
+            return {**plain, "config": value, "registered_name": value}
+        if isinstance(value, list):
+            return [spelled(item) for item in value]
+        if isinstance(value, dict) and "class_name" not in value:
+            return {key: spelled(item) for key, item in value.items()}
+        return value
+
+    todo: list[Any] = [config] if names else []
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            arguments, compiled = value.get("config"), value.get("compile_config")
+            name, module = value.get("class_name"), value.get("module")
+            if isinstance(arguments, dict) and isinstance(module, str) and isinstance(name, str):
+                for key in arguments if is_class_of_keras(name, module) else ():
+                    if key.endswith(_NAMED_BY_STRING) and isinstance(arguments[key], str):
+                        arguments[key] = spelled(arguments[key])
+            if isinstance(compiled, dict) and _is_object(value):
+                compiled |= {k: spelled(compiled[k]) for k in _COMPILED_BY_STRING if k in compiled}
+            todo.extend(value.values())
+        elif isinstance(value, list):
+            todo.extend(value)
 
 
 def strings_of(*configs: Any) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from keras_ckpt_tools.errors import (
@@ -17,6 +17,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     MissingPackageError,
 )
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.kept import KeptCheckpoint, progress_with_history
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits, over_budget
@@ -27,14 +28,14 @@ from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.loading import directories, estimate
 from keras_ckpt_tools.loading.bounds import check_bounds, nodes_without_inputs
-from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, walk
+from keras_ckpt_tools.loading.configs import MalformedConfigError, Need, own_names, spell_out, walk
 from keras_ckpt_tools.loading.estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.loading.inspection import Inspection, Problem
 from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import untranslatable
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import ObjectUse, Resolver
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.trust import Trust, calling_package
 from keras_ckpt_tools.loading.versions import newer_than_here, passed_over
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
@@ -63,7 +64,7 @@ _MOST_UNKNOWN = 5_000
 
 
 def inspect(
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     custom_objects: Mapping[str, Any] | None = None,
     *,
     trusted: Iterable[str] = (),
@@ -77,7 +78,7 @@ def inspect(
     gives the verdicts that the load will act on.
 
     Args:
-        path: A file or directory of any kind.
+        path: A file or directory of any kind; an open binary file, or an open `h5py.File`.
         custom_objects: As for `safe_load_model`.
         trusted: As for `safe_load_model`.
         registry: Where to look names up. Default: the registry of `@kct.register`.
@@ -105,8 +106,15 @@ def inspect(
     >>> report.versions, [use.verdict for use in report.objects]
     ({'keras': '3.15.1'}, ['built-in'])
     """
-    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted))
+    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted, calling_package()))
     limits = Limits.of(max_bytes)
+    with on_disk(path) as place:
+        found = _inspect(place, resolver, limits)
+    # Of a copy the path is of no use.
+    return found if place is path else dataclasses.replace(found, path=repr(place))
+
+
+def _inspect(path: str | os.PathLike[str], resolver: Resolver, limits: Limits) -> Inspection:
     artefact = tell(path, limits)
     entries = directories.entries_of(artefact)
     newest = next((one for one in entries if one.ours), None)
@@ -145,7 +153,7 @@ def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
 
 
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
-    resolved = resolver.resolve(examine(source), source.record)
+    resolved = resolver.resolve(examine(source, resolver.replaced), source.record)
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source) + _one_of_shards(artefact)
     tensors: tuple[TensorInfo, ...] = ()
@@ -185,7 +193,7 @@ def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> In
             path=artefact.path,
             kind=artefact.kind,
             size=step.size,
-            objects=resolver.resolve(examine(step)).uses,
+            objects=resolver.resolve(examine(step, resolver.replaced)).uses,
         )
         try:
             tensors = tuple(step.tensors.values())
@@ -275,13 +283,23 @@ def versions_of(source: ModelSource) -> dict[str, str]:
     return {"keras": str(version)} if version else {}
 
 
-def examine(source: ModelSource) -> list[Need]:
+def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
     """Return what the config of a source needs.
+
+    Args:
+        source: What is looked at.
+        replaced: Names of Keras' own for which the caller has an object in their place.
 
     Raises:
         DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
             never writes.
     """
+    needs = needs_of(source.path, source.config, source.training_config)
+    # Keras' reader of `.h5` looks strings up by itself.
+    names = set(replaced) - own_names(needs) if source.kind is not Kind.H5_MODEL else set()
+    if not names:
+        return needs
+    spell_out(source.config, names)
     return needs_of(source.path, source.config, source.training_config)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterable, Mapping
 from traceback import walk_tb
 from typing import Any, Literal
@@ -24,12 +23,14 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.naming import variable_names
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.structure import optimizers_of, parts_of
 from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
 from keras_ckpt_tools.loading import directories
 from keras_ckpt_tools.loading.allocation import counted_variables
@@ -57,7 +58,7 @@ from keras_ckpt_tools.loading.refusals import (
 )
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.trust import Trust, calling_package
 from keras_ckpt_tools.loading.versions import warn_of_passed_over, writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
@@ -80,7 +81,7 @@ _OF_THE_USER = 10
 
 
 def safe_load_model(
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     custom_objects: Mapping[str, Any] | None = None,
     compile: Compile = "auto",
     *,
@@ -100,8 +101,11 @@ def safe_load_model(
     Args:
         path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, a directory of
             models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
-            wrote with a config (one step of it, or all).
-        custom_objects: Classes and functions by name, qualified or bare. They win over all others.
+            wrote with a config (one step of it, or all). Or an open binary file (`io.BytesIO`), or
+            an open `h5py.File`, with one of the first three.
+        custom_objects: Classes and functions by name, qualified or bare. They win over all others,
+            also over Keras' own: `{"Dense": Fast}` makes a `Fast` of each `Dense`, except where the
+            file has an object of its own of that name. A warning names those that nothing uses.
         compile: `True`: the model is compiled with the saved state of its optimizer, or it is an
             error. `False`: it is not compiled. `"auto"` (default): where the loss, metrics or
             optimizer cannot be found, it loads uncompiled; where only saved state of the optimizer,
@@ -110,7 +114,10 @@ def safe_load_model(
         trusted: Names of what may be used beyond `custom_objects` and the registry:
             `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
-            `"path:/data/words.txt"` for a file that a layer of Keras' own opens.
+            `"path:/data/words.txt"` for a file that a layer of Keras' own opens. Objects that
+            `keras.saving.register_keras_serializable` decorates need no name if they are defined in
+            `__main__` or in the package of the caller, and with `"registered-here"` in any module
+            that is not installed.
         registry: Where to look names up. Default: the registry of `@kct.register`.
         which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"` by
             the time of the save, or a zero-based epoch. One file has to be of the epoch that is
@@ -141,7 +148,7 @@ def safe_load_model(
         NewerFormatError: a later version of this package wrote it.
         UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
         RestoreError: the model and the weights in the file do not fit; with `compile=True`, also
-            the state of the optimizer.
+            the state of the optimizer, or a model that compiles itself.
         NotBuiltError: the file does not say what shape to build the model for.
         ArgumentError: an argument cannot work.
 
@@ -163,12 +170,13 @@ def safe_load_model(
         )
     directories.check_which(which)
     used = default_registry if registry is None else registry
-    resolver = Resolver(used, custom_objects, Trust.of(trusted), import_plugins=True)
+    trust = Trust.of(trusted, calling_package())
+    resolver = Resolver(used, custom_objects, trust, import_plugins=True)
     check_seconds(max_seconds)
     limits = Limits.of(max_bytes)
-    artefact = tell(path, limits)
     wish = _Wish(resolver, compile, max_seconds)
-    with bar_for_file("Loading", path):
+    with on_disk(path) as place, bar_for_file("Loading", place):
+        artefact = tell(place, limits)
         entries = directories.entries_of(artefact)
         if any(one.kind in directories.MODELS for one in entries) or artefact.kind in _FOLDERS:
             return _load_from_directory(artefact, entries, wish, which, limits)
@@ -218,6 +226,15 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
     called = variable_names(source.tensors, names_of(source)) if spoiled else {}
     for problem in not_finite(spoiled, called):
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
+    parts = (*parts_of(model), *optimizers_of(model), getattr(model, "loss", None))
+    if unused := wish.resolver.unused(plan.allowed.asked, parts):
+        warn(
+            f"Nothing in {source.path!r} uses these names in `custom_objects`: "
+            f"{', '.join(map(repr, unused))}. `kct.inspect({source.path!r})` lists the names that "
+            "the file needs.",
+            UserWarning,
+            stacklevel=4,
+        )
     if source.record is not None:
         attach_progress(model, source.record.progress)
     if isinstance(source, OrbaxCheckpoint):
@@ -228,6 +245,7 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
 def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
+    names = strings_of(config, training_config)
     left = source.untranslated
     if left and (compiled is True or any(one.part == "model" for one in left)):
         raise untranslatable(source.path, left)
@@ -255,7 +273,13 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
         # The legacy dialect writes functions as bare strings, anywhere.
         objects |= resolver.named_in(strings_of(config, training_config))
     allowed = Allowed(
-        objects, resolved.runs_code, resolved.code, resolver.vouches_for, resolver.trusts
+        objects,
+        resolved.runs_code,
+        resolved.code,
+        resolver.vouches_for,
+        resolver.trusts,
+        resolved.instead,
+        names,
     )
     return Plan(config, training_config, allowed, resolved.renamed, resolver.registry)
 
@@ -278,7 +302,7 @@ def _say_exactly(needs: Iterable[Need]) -> None:
 def _gate(
     source: ModelSource, resolver: Resolver, compiled: Compile
 ) -> tuple[list[Need], Resolved]:
-    needs = examine(source)
+    needs = examine(source, resolver.replaced)
     if compiled is False:
         needs = _model_part(needs)
     resolved = resolver.resolve(needs, source.record)

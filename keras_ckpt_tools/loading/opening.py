@@ -113,6 +113,7 @@ def open_tensors(
     """
     limits = limits or Limits.of()
     with open_artefact(chosen(path, which, limits), limits) as opened:
+        directories.require_epoch(which, opened.record, opened.path)
         yield opened
 
 
@@ -122,21 +123,15 @@ def open_artefact(artefact: Artefact, limits: Limits) -> Iterator[Opened]:
     if artefact.kind is Kind.TF_CHECKPOINT:
         if is_prefix(prefix := prefix_of(artefact.path)):
             with open_run(prefix, limits) as run:
-                yield _of_epoch(which, Opened(run.path, artefact.kind, artefact.size, run, None))
+                yield Opened(run.path, artefact.kind, artefact.size, run, None)
             return
         plain = _PlainNames(prefix, limits)
-        yield _of_epoch(which, Opened(plain.path, artefact.kind, artefact.size, plain, None))
+        yield Opened(plain.path, artefact.kind, artefact.size, plain, None)
         return
     if artefact.refusal is None and not artefact.damage and artefact.kind not in READABLE:
         raise wrong_kind(artefact, "weights")
     with open_source(artefact.path, artefact, limits) as source:
-        opened = Opened(artefact.path, artefact.kind, artefact.size, source, source)
-        yield _of_epoch(which, opened)
-
-
-def _of_epoch(which: str | int, opened: Opened) -> Opened:
-    directories.require_epoch(which, opened.record, opened.path)
-    return opened
+        yield Opened(artefact.path, artefact.kind, artefact.size, source, source)
 
 
 class _PlainNames:

@@ -11,6 +11,7 @@ import os
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.formats.kept import entries_in
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.shard_index import index_beside
 from keras_ckpt_tools.loading import directories
@@ -92,7 +93,7 @@ def _explain_directory(path: str) -> tuple[str, str]:
             "which of them is meant.",
             f"Pass one of its files: {names}.",
         )
-    weights = directories.look_into(path, {Kind.SHARDED_WEIGHTS})
+    weights = [one for one in entries_in(path) if one.kind is Kind.SHARDED_WEIGHTS]
     if weights:
         return (
             "This is a directory of sharded weights; what they belong together by is their index.",

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from keras_ckpt_tools.formats.naming import group_name
-from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource, optimizers_of
+from keras_ckpt_tools.metadata import OptimizerState
 
 __all__ = ["with_old_names"]
 
@@ -33,11 +34,18 @@ def with_old_names(
         place = "/".join(_translate(segment, old) for segment in path.split("/"))
         if place in source.tensors and place not in wanted:
             places[path] = place
-    if not places:
-        return source
+    now = {then: now for now, then in renamed.items()}
     moved = set(places.values())
     stayed = {path: path for path in source.tensors if path not in moved}
-    return Relabelled(source, stayed | places)
+    others = any(one.class_name in now for one in optimizers_of(source).values())
+    if not places and not others:
+        return source
+    found = Relabelled(source, stayed | places)
+    found.optimizers = {
+        group: OptimizerState(now.get(one.class_name, one.class_name), one.built_on)
+        for group, one in found.optimizers.items()
+    }
+    return found
 
 
 def _translate(segment: str, old: Mapping[str, str]) -> str:

@@ -3,11 +3,13 @@
 One function decides for `inspect` and for `safe_load_model`, so the report and the gate cannot
 disagree. The order is fixed: `custom_objects=`, open scopes, the registry, declared plug-ins,
 Keras. A class that the file itself calls Keras' own stays Keras' own unless the caller overrides it
-by that very name: a registered `my_package>Dense` must not take the place of every `Dense`.
+by that very name: a registered `my_package>Dense` must not take the place of every `Dense`. Where
+the file has an object of its own of that name, the caller's is for that one.
 
 Being in Keras' global registry is not being trusted: any imported package can put something there.
-Such an object is usable only where `trusted=` names it. Nothing is imported because a file names
-it; a plug-in that was installed and declared is imported to load, and only named to inspect.
+Such an object is usable only where the program that loads defined it itself, or `trusted=` names
+it. Nothing is imported because a file names it; a plug-in that was installed and declared is
+imported to load, and only named to inspect.
 
 A string that may as well be text is judged like a name where something goes by it: an object that
 nothing here vouches for stands in Keras' registry under that very name. Where nothing does, it is
@@ -20,18 +22,18 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from keras_ckpt_tools.errors import RegistryError
-from keras_ckpt_tools.loading.builtin_names import KERAS_VERSIONS
-from keras_ckpt_tools.loading.configs import Need, Part, Role, strings_of
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.loading.builtin_names import CLASSES, IDENTIFIERS, KERAS_VERSIONS
+from keras_ckpt_tools.loading.configs import Need, Part, Role, own_names, strings_of
+from keras_ckpt_tools.loading.trust import REGISTERED_HERE, Trust
 from keras_ckpt_tools.metadata import CustomObject, Record
 from keras_ckpt_tools.registry import Entry, Registry, plugins
-from keras_ckpt_tools.registry.names import match
+from keras_ckpt_tools.registry.names import bare, match
 from keras_ckpt_tools.registry.scopes import checked_objects
 
 __all__ = ["CODE_LAYERS", "ObjectUse", "Resolved", "Resolver"]
@@ -39,6 +41,7 @@ __all__ = ["CODE_LAYERS", "ObjectUse", "Resolved", "Resolver"]
 _REFUSED = ("missing", "untrusted", "refused")
 # A name is compared with all that are known; a file may have thousands that nobody knows.
 _SUGGESTED = 100
+_IF_YOURS = f"; if it is your own, pass trusted={REGISTERED_HERE!r}"
 # Functions of this package that models have which came from Keras 2, and where they are.
 _OWN = {"keras_2_hard_sigmoid": "keras_ckpt_tools.loading.keras_2_activation"}
 
@@ -103,6 +106,7 @@ class Resolved:
         code: The strings of that code: of the configs that hold it.
         renamed: What classes are called in the file, by what they are called here, where the two
             differ.
+        instead: The caller's objects that take the place of Keras' own, by the names of those.
     """
 
     uses: tuple[ObjectUse, ...]
@@ -111,6 +115,7 @@ class Resolved:
     runs_code: bool = False
     code: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, Any] = field(default_factory=dict)
 
     def refused(self, part: Part | None = None) -> tuple[ObjectUse, ...]:
         """Return what cannot be used, of one part or of both."""
@@ -152,8 +157,29 @@ class Resolver:
         self._trust = trust or Trust()
         self._import_plugins = import_plugins
         self._suggested: dict[str, tuple[str, ...]] = {}
+        self._claimed: set[str] = set()
 
-    def resolve(self, needs: Iterable[Need], record: Record | None = None) -> Resolved:
+    @property
+    def replaced(self) -> frozenset[str]:
+        """The names of Keras' own for which the caller has passed an object of that name."""
+        return frozenset(name for name in self._custom if name in CLASSES or name in IDENTIFIERS)
+
+    def unused(self, used: Iterable[str], parts: Iterable[Any]) -> tuple[str, ...]:
+        """Return the names of the caller's own objects that a load made no use of.
+
+        Args:
+            used: Names in the file, and those that code has looked up.
+            parts: Live objects of the model: code makes objects without looking names up.
+        """
+        found = {bare(name) for name in used}
+        kinds = {base for part in parts for base in type(part).__mro__}
+        return tuple(
+            name
+            for name, obj in self._custom.items()
+            if bare(name) not in found and not (inspect.isclass(obj) and obj in kinds)
+        )
+
+    def resolve(self, needs: Collection[Need], record: Record | None = None) -> Resolved:
         """Judge each need.
 
         Args:
@@ -165,6 +191,8 @@ class Resolver:
         objects: dict[str, Any] = {}
         entries: list[tuple[Need, Entry]] = []
         renamed: dict[str, str] = {}
+        instead: dict[str, Any] = {}
+        self._claimed = own_names(needs)
         runs_code = False
         code: set[str] = set()
         for need in needs:
@@ -174,6 +202,8 @@ class Resolver:
             uses.append(_use(need, judged, written.get(need.name)))
             if judged.obj is not None:
                 objects[need.name] = judged.obj
+                if need.of_keras:
+                    instead[need.class_name] = judged.obj
                 called = getattr(judged.obj, "__name__", need.class_name)
                 if need.role == "class" and called != need.class_name:
                     renamed[called] = need.class_name
@@ -182,7 +212,9 @@ class Resolver:
             if judged.verdict == "trusted" and judged.obj is None:
                 runs_code = True
                 code |= strings_of(need.node) if need.role == "lambda" else set()
-        return Resolved(tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed)
+        return Resolved(
+            tuple(uses), objects, tuple(entries), runs_code, frozenset(code), renamed, instead
+        )
 
     def vouches_for(self, name: str, obj: Any) -> bool:
         """Return whether code that is trusted may look this object up under this name.
@@ -194,7 +226,8 @@ class Resolver:
             found = self.registry.find(name, self._custom, plugins=False)
         except RegistryError:
             found = None  # Several objects have that bare name.
-        return self._trust.allows(name) or (found is not None and found.obj is obj)
+        known = found is not None and found.obj is obj
+        return known or self._trust.allows(name) or self._trust.is_own(obj)
 
     def trusts(self, name: str) -> bool:
         """Return whether `trusted=` allows a name."""
@@ -221,12 +254,10 @@ class Resolver:
             owner = objects.get(need.owner.name) if need.owner is not None else None
             return self._judge_path(need) if _opens(owner, need.class_name) else None
         judged = self._look_up(need) if self._has(need.name) else None
-        if (
-            judged is None
-            and ">" in need.name
-            and _in_keras_registry(need.name, self._qualified)[1] is not None
-        ):
-            judged = self._judge_unknown(need)
+        if judged is None:
+            obj = _in_keras_registry(need.name, self._qualified)[1]
+            if obj is not None and (">" in need.name or self._trust.is_own(obj)):
+                judged = self._judge_unknown(need)
         return None if judged is None or judged.verdict == "missing" else judged
 
     @functools.cached_property
@@ -265,7 +296,7 @@ class Resolver:
         return _Judgement("untrusted", f"{what} would run on load")
 
     def _judge_built_in(self, need: Need) -> _Judgement:
-        if need.name in self._custom:
+        if need.name in self._custom and need.name not in self._claimed:
             return _Judgement("custom_objects", "in place of Keras' own", self._custom[need.name])
         if need.class_name in CODE_LAYERS and need.role == "class":
             return self._judge_code(need.name, f"it {CODE_LAYERS[need.class_name]}; that")
@@ -303,8 +334,13 @@ class Resolver:
         if obj is not None and self._trust.allows(need.name, name):
             return _Judgement("trusted", "found in Keras' global registry", obj)
         if obj is not None:
-            note = f"only in Keras' global registry, as {name}; nothing here vouches for it"
-            return _Judgement("untrusted", note)
+            module = getattr(obj, "__module__", None)
+            if self._trust.is_own(obj):
+                note = f"registered with Keras by your own code, in {module}"
+                return _Judgement("trusted", note, obj)
+            note = f"registered with Keras as {name} by {module}, but not trusted by this load"
+            own = self._trust.is_own_if_here(obj)
+            return _Judgement("untrusted", f"{note}{_IF_YOURS if own else ''}")
         if need.from_keras:
             return _Judgement("refused", _not_of_models(need))
         note = ""

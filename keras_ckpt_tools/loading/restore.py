@@ -15,6 +15,7 @@ from typing import Any, cast
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError, RestoreError
 from keras_ckpt_tools.formats import comparison, state
 from keras_ckpt_tools.formats.attached import attach_progress
+from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
@@ -62,7 +63,7 @@ _OF_RUN = (Kind.CHECKPOINT, Kind.TF_CHECKPOINT)
 
 def load_weights(
     target: Any,
-    path: str | os.PathLike[str],
+    path: PathOrFile,
     *,
     strict: bool = True,
     rename: Rename | None = None,
@@ -93,7 +94,8 @@ def load_weights(
             that was saved last and is complete is taken). A TensorFlow checkpoint, as
             `tf.train.Checkpoint`, `tf.train.CheckpointManager` and `save_weights("cp.ckpt")` of
             Keras 2 write: its prefix or its directory. What `keras.callbacks.OrbaxCheckpoint`
-            wrote: all of it (the newest whole step is taken) or one step.
+            wrote: all of it (the newest whole step is taken) or one step. Or an open binary file
+            (`io.BytesIO`), or an open `h5py.File`.
         strict: Whether everything has to match. If not, what matches is loaded, and the report
             says what did not.
         rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
@@ -145,12 +147,25 @@ def load_weights(
                 else "Pass `by_name=True` for files of Keras 1 and 2 that are matched by names.",
             )
     selection = Selection.of(rename, include, exclude)
+    wanted = Wanted(Limits.of(max_bytes), by_name=by_name)
+    with on_disk(path) as place:
+        report = _load_any(target, place, wanted, strict, selection)
+    return report if place is path else dataclasses.replace(report, path=repr(place))
+
+
+def _load_any(
+    target: Any,
+    path: str | os.PathLike[str],
+    wanted: Wanted,
+    strict: bool,
+    selection: Selection,
+) -> RestoreReport:
     bad: list[str] = []
-    limits = Limits.of(max_bytes)
+    limits = wanted.limits
     for artefact in weights_at(path, bad, limits, several=is_several(target)):
         try:
             with bar_for_file("Loading", artefact.path):
-                report = _load(target, artefact, Wanted(limits, by_name=by_name), strict, selection)
+                report = _load(target, artefact, wanted, strict, selection)
         except RestoreError as error:
             raise _of_one_shard(error, artefact) from error.__cause__
         except DamagedArtefactError as error:
@@ -162,7 +177,7 @@ def load_weights(
             warn(
                 f"Loaded {artefact.path!r}; passed over damaged checkpoints: {'; '.join(bad)}.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return report
     raise DamagedArtefactError(

@@ -4,23 +4,46 @@ Trust is a list of names that the user writes down, never a boolean, and never s
 says. A name allows one object; `"keras_hub>*"` allows one package; `"lambda:scale"` allows the code
 in the Lambda layer of that name, because code in a file has no other name, and `"path:words.txt"`
 the one file that a layer would open.
+
+What Keras' own decorator has registered is trusted where the program that loads has defined it
+itself: in `__main__`, or in the package that calls. What else is registered there may come from any
+package that something has imported. `"registered-here"` adds all modules that are not installed.
+Which module defined an object is asked of the object, not of the name that it is registered under.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 
-__all__ = ["Trust"]
+__all__ = ["REGISTERED_HERE", "Trust", "calling_package"]
 
+REGISTERED_HERE = "registered-here"
+
+_SELF = __name__.partition(".")[0]
+# The second is what a spawned worker process calls the script of its parent.
+_SCRIPTS = ("__main__", "__mp_main__")
+_INSTALLED = ("site-packages", "dist-packages")
+_LIBRARIES = ("builtins", "keras", "tensorflow", "tf_keras", _SELF)
 _EXAMPLES = '`trusted=["my_package>Scale", "keras_hub>*", "lambda:scale"]`'
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Names that the user allows.
+    """Names that the user allows, and whose registered objects need no name.
+
+    Attributes:
+        names: Allowed names.
+        packages: Beginnings of allowed names, up to the `>`.
+        caller: The package of the code that loads; what it has registered with Keras is trusted.
+            `None` where nothing is trusted without a name.
+        here: Whether that is also so for all other modules that are not installed.
 
     >>> trust = Trust.of(["my_package>Scale", "keras_hub>*"])
     >>> trust.allows("my_package>Scale"), trust.allows("keras_hub>Bert"), trust.allows("Scale")
@@ -29,10 +52,16 @@ class Trust:
 
     names: frozenset[str] = frozenset()
     packages: tuple[str, ...] = ()
+    caller: str | None = None
+    here: bool = False
 
     @classmethod
-    def of(cls, trusted: Iterable[str]) -> Trust:
+    def of(cls, trusted: Iterable[str], caller: str | None = None) -> Trust:
         """Read a `trusted=` argument.
+
+        Args:
+            trusted: The argument.
+            caller: See `calling_package`.
 
         Raises:
             ArgumentError: it is no list of names, or it would trust everything.
@@ -44,6 +73,8 @@ class Trust:
                 remedy=f"List what the file may use, {_EXAMPLES}; `kct.inspect(path)` shows what "
                 "it needs.",
             )
+        if trusted == REGISTERED_HERE:
+            trusted = [REGISTERED_HERE]
         if isinstance(trusted, str) or not isinstance(trusted, Iterable):
             raise ArgumentError(
                 "`trusted` is a list of names.",
@@ -59,11 +90,77 @@ class Trust:
                 remedy=f"Write each name out, {_EXAMPLES}; the only wildcard is a whole package.",
             )
         packages = tuple(name[:-1] for name in given if name.endswith(">*"))
-        return cls(frozenset(n for n in given if not n.endswith(">*")), packages)
+        names = frozenset(n for n in given if not n.endswith(">*"))
+        return cls(names - {REGISTERED_HERE}, packages, caller, REGISTERED_HERE in names)
 
     def allows(self, *names: str) -> bool:
         """Return whether any of these names is allowed."""
         return any(name in self.names or name.startswith(self.packages) for name in names)
+
+    def is_own(self, obj: Any) -> bool:
+        """Return whether the program that loads has defined an object itself."""
+        name = getattr(obj, "__module__", None)
+        if not isinstance(name, str) or name not in sys.modules:
+            return False
+        if name.partition(".")[0] in _LIBRARIES:
+            return False
+        if self.caller is not None and (
+            name in _SCRIPTS or f"{name}.".startswith(f"{self.caller}.")
+        ):
+            return True
+        return self.here and (name in _SCRIPTS or _is_not_installed(name))
+
+    def is_own_if_here(self, obj: Any) -> bool:
+        """Return whether `"registered-here"` would allow an object."""
+        return Trust(here=True).is_own(obj)
+
+
+def calling_package() -> str:
+    """Return the package of the code that called this package.
+
+    That is its top-level package. Namespace packages (`google`) belong to several owners, so of
+    those it is the first package below that is a folder with an `__init__`, or the module itself.
+    A script that was started with `python -m` belongs to its package.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _module_of(frame.f_globals).partition(".")[0] == _SELF:
+        frame = frame.f_back
+    return _owner(_module_of(frame.f_globals))
+
+
+def _module_of(variables: dict[str, Any]) -> str:
+    name = variables.get("__name__")
+    if name in _SCRIPTS:
+        spec = variables.get("__spec__")
+        name = getattr(spec, "name", None) or name
+    return name if isinstance(name, str) else ""
+
+
+def _owner(module: str) -> str:
+    for name in _and_below(module):
+        if getattr(sys.modules.get(name), "__file__", None) is not None:
+            return name
+    return module
+
+
+def _and_below(module: str) -> Iterator[str]:
+    parts = module.split(".")
+    return (".".join(parts[: count + 1]) for count in range(len(parts)))
+
+
+def _is_not_installed(module: str) -> bool:
+    """Return whether a module's file is neither in Python's library nor among installed packages.
+
+    >>> _is_not_installed("json"), _is_not_installed("numpy")
+    (False, False)
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not isinstance(file, str):
+        return False
+    file = os.path.realpath(file)
+    paths = sysconfig.get_paths()
+    library = tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
+    return not file.startswith(library) and not set(file.split(os.sep)) & set(_INSTALLED)
 
 
 def _is_name(name: object) -> bool:

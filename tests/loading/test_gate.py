@@ -113,8 +113,11 @@ def test_a_class_is_no_function(forge, chain, layer, names):
     assert note == "the file means a function, and 'shop>Tell' is a class"
 
 
-def test_an_object_of_somebody_elses_keras_registry_is_not_reached(forge, chain, layer, names):
+def test_an_object_of_somebody_elses_keras_registry_is_not_reached(
+    forge, chain, layer, names, monkeypatch
+):
     """In any of the places where Keras would look; the line to add is in the error."""
+    monkeypatch.setattr(Tell, "__module__", "other.layers")
     keras.saving.register_keras_serializable("other")(Tell)
     node = {**layer("Tell", "other.layers"), "registered_name": "other>Tell"}
     _, error = refuse(forge(chain(node)), names)
@@ -359,8 +362,11 @@ def test_an_argument_called_compile_config_is_an_argument(compiled, forge, chain
         kct.safe_load_model(forge(chain(node)), compile=compiled, registry=names)
 
 
-def test_a_text_that_is_a_name_in_kerass_registry_is_listed(forge, chain, layer, names):
+def test_a_text_that_is_a_name_in_kerass_registry_is_listed(
+    forge, chain, layer, names, monkeypatch
+):
     """Keras would put the object in its place, wherever it stands."""
+    monkeypatch.setattr(Tell, "__module__", "other.layers")
     keras.saving.register_keras_serializable("other")(Tell)
     history = {"shape": [None, 4], "dtype": "float32", "keras_history": ["in", 0, 0]}
     given = {"class_name": "__keras_tensor__", "config": history}

@@ -6,6 +6,7 @@ and must be an error: a comment that silences an error which is not there is an 
 
 from __future__ import annotations
 
+import io
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -78,6 +79,7 @@ def reading(model: Any) -> None:
     assert_type(kct.verify("runs").problems, tuple[str, ...])
     kct.safe_load_model("runs", compile=False, which="latest", max_seconds=60)
     kct.safe_load_model(Path("runs"), {"Bare": Bare}, "auto", which=3)
+    kct.safe_load_model(io.BytesIO(), trusted="registered-here")
 
 
 def progress(model: Any) -> None:

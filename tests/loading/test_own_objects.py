@@ -1,0 +1,211 @@
+"""What the program that loads has registered with Keras itself is trusted, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ckpt_tools as kct
+from keras_ckpt_tools.errors import ArgumentError, ObjectsNotFoundError
+from keras_ckpt_tools.loading.trust import Trust
+
+X = np.ones((2, 4), "float32")
+LAYER = """
+import keras
+
+@keras.saving.register_keras_serializable({package!r})
+class {name}(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+"""
+APP = """
+import keras_ckpt_tools as kct
+
+def load(path, **arguments):
+    return kct.safe_load_model(path, **arguments)
+
+def inspect(path, **arguments):
+    return kct.inspect(path, **arguments)
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A package with layers and a function that loads, a module beside it, an installed one."""
+    files = {
+        "own_pack/__init__.py": "",
+        "own_pack/app.py": APP,
+        "own_pack/layers.py": LAYER.format(package="Custom", name="Own"),
+        "own_beside.py": LAYER.format(package="Custom", name="Beside"),
+        "site-packages/own_vendor.py": LAYER.format(package="Custom", name="Vendors"),
+        "own_space/ours/__init__.py": "",
+        "own_space/ours/app.py": APP,
+        "own_space/ours/layers.py": LAYER.format(package="Custom", name="Ours"),
+        "own_space/theirs/__init__.py": "",
+        "own_space/theirs/layers.py": LAYER.format(package="Custom", name="Theirs"),
+    }
+    for name, text in files.items():
+        place = tmp_path / "program" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "program" / "site-packages")
+    monkeypatch.syspath_prepend(tmp_path / "program")
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if name.startswith("own_"):
+            del sys.modules[name]
+
+
+def saved(cls, path):
+    """Save a model with one layer of a class."""
+    keras.Sequential([keras.Input((4,)), cls(), keras.layers.Dense(2)]).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_objects_of_the_calling_package_load_without_a_name(program, tmp_path, ending):
+    """Decorated with Keras' decorator, in the package that loads: the commonest custom objects."""
+    path = saved(program("own_pack.layers").Own, tmp_path / f"net.{ending}")
+    app = program("own_pack.app")
+    assert np.array_equal(app.load(path)(X), keras.models.load_model(path)(X))
+    (use,) = [u for u in app.inspect(path).objects if u.verdict != "built-in"]
+    assert use.verdict == "trusted"
+    assert "registered with Keras by your own code, in own_pack.layers" in use.note
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_objects_that_the_caller_defined_load_without_a_name(tmp_path, ending):
+    """A loss, an activation and a layer of the module that calls."""
+
+    @keras.saving.register_keras_serializable()
+    class Mine(keras.layers.Layer):
+        def call(self, x):
+            return 3 * x
+
+    @keras.saving.register_keras_serializable()
+    def mine_too(x):
+        return keras.ops.relu(x)
+
+    @keras.saving.register_keras_serializable()
+    def my_loss(y, z):
+        return keras.ops.mean((y - z) ** 2)
+
+    layers = [keras.Input((4,)), Mine(), keras.layers.Dense(2, activation=mine_too)]
+    model = keras.Sequential(layers)
+    model.compile("sgd", my_loss)
+    model.save(tmp_path / f"net.{ending}")
+    loaded = kct.safe_load_model(tmp_path / f"net.{ending}", compile=True)
+    assert np.array_equal(loaded(X), model(X))
+    assert loaded.loss is my_loss
+
+
+def test_objects_of_the_main_module_are_its_programs(monkeypatch):
+    """A notebook or a script is `__main__`, whichever module makes the call."""
+    mine = type("Mine", (), {"__module__": "__main__"})
+    assert Trust.of((), "own_pack").is_own(mine)
+    assert Trust.of((), "__main__").is_own(mine)
+    assert not Trust().is_own(mine)
+
+
+def test_objects_of_other_modules_need_a_name(program, tmp_path):
+    """Registered under the same package name, by a module that is not the caller's."""
+    app = program("own_pack.app")
+    program("own_pack.layers")
+    for module, name in (("own_beside", "Beside"), ("own_vendor", "Vendors")):
+        path = saved(getattr(program(module), name), tmp_path / "net.keras")
+        assert app.inspect(path).untrusted == (f"Custom>{name}",)
+        with pytest.raises(ObjectsNotFoundError, match=f"registered with Keras .* by {module}"):
+            app.load(path)
+        assert app.load(path, trusted=[f"Custom>{name}"])
+
+
+def test_registered_here_adds_what_is_not_installed(program, tmp_path):
+    """A script and the modules beside it; a package that was installed still needs a name."""
+    app = program("own_pack.app")
+    beside = saved(program("own_beside").Beside, tmp_path / "beside.keras")
+    vendors = saved(program("own_vendor").Vendors, tmp_path / "vendors.keras")
+    with pytest.raises(ObjectsNotFoundError, match="pass trusted='registered-here'"):
+        app.load(beside)
+    assert app.load(beside, trusted="registered-here")
+    assert app.load(beside, trusted=["registered-here", "other>Name"])
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        app.load(vendors, trusted="registered-here")
+    assert caught.value.untrusted == ("Custom>Vendors",)
+    assert "registered-here" not in str(caught.value)
+
+
+def test_a_namespace_package_has_several_owners(program, tmp_path):
+    """`google.one` is not `google.two`: a folder without `__init__` is nobody's package."""
+    app = program("own_space.ours.app")
+    ours = saved(program("own_space.ours.layers").Ours, tmp_path / "ours.keras")
+    theirs = saved(program("own_space.theirs.layers").Theirs, tmp_path / "theirs.keras")
+    assert app.load(ours)
+    with pytest.raises(ObjectsNotFoundError):
+        app.load(theirs)
+
+
+def test_keras_itself_and_this_package_are_nobodys_own():
+    """What is registered by them is on the list of Keras' own, or it is not loaded."""
+    for module in ("keras.src.layers", "tensorflow", "keras_ckpt_tools.registry"):
+        thing = type("Thing", (), {"__module__": module})
+        assert not Trust.of("registered-here", module).is_own(thing)
+
+
+def test_own_code_finds_own_objects_by_name_while_a_model_is_built(program, tmp_path):
+    """The second lock goes by the same rule: an object of another package stays out of reach."""
+    vendors = program("own_vendor").Vendors
+
+    @keras.saving.register_keras_serializable("lookup")
+    class Helper(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    @keras.saving.register_keras_serializable("lookup")
+    class Looker(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = keras.saving.get_registered_object(self.wanted)()
+
+        def build(self, shape):
+            self.inner.build(shape)
+
+        def call(self, x):
+            return self.inner(x)
+
+    Looker.wanted = "lookup>Helper"
+    path = saved(Looker, tmp_path / "net.keras")
+    assert kct.safe_load_model(path)
+    Looker.wanted = keras.saving.get_registered_name(vendors)
+    with pytest.raises(TypeError, match="NoneType"):
+        kct.safe_load_model(path)
+
+
+def test_a_file_cannot_say_that_an_object_is_own(program, tmp_path):
+    """The module that a config states is not asked; the object is."""
+    app = program("own_pack.app")
+    path = saved(program("own_vendor").Vendors, tmp_path / "net.keras")
+    forged = tmp_path / "forged.keras"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(forged, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                config["config"]["layers"][1]["module"] = "own_pack.layers"
+                data = json.dumps(config).encode()
+            new.writestr(name, data)
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        app.load(forged)
+    assert caught.value.untrusted == ("Custom>Vendors",)
+
+
+def test_a_word_that_only_looks_like_it_is_refused():
+    """`trusted` stays a list of names."""
+    with pytest.raises(ArgumentError, match="a list of names"):
+        Trust.of("registered_here")
