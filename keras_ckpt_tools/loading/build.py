@@ -53,7 +53,7 @@ from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
-__all__ = ["Plan", "build_model", "build_optimizers_as_saved", "with_fresh_optimizer"]
+__all__ = ["Plan", "build_model", "build_optimizers_as_saved", "not_built", "with_fresh_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -163,21 +163,30 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> Any:
             kind=type(model).__name__,
         )
     if not has_state(model) and source.tensors:
-        name = type(model).__name__
-        raise NotBuiltError(
-            f"The file does not say which shape the {name} was built for, so it has no variables "
-            "to restore into.",
-            received=f"path={source.path!r}",
-            remedy=f"Make the {name} yourself, {_how_to_build(model)}, and call "
-            f"`kct.load_weights(model, {source.path!r})`.",
-            name=name,
-        )
+        raise not_built(source.path, type(model).__name__, _how_to_build(model))
     _wrap_optimizer_as_saved(model, source)
     build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         state.build_optimizer(optimizer, model.trainable_variables)
     return model
+
+
+def not_built(path: str, name: str, how: str) -> NotBuiltError:
+    """Return the error for a subclassed model whose file does not have the shape of its input.
+
+    Args:
+        path: The file.
+        name: The class of the model.
+        how: How to build it.
+    """
+    return NotBuiltError(
+        f"The file does not say which shape the {name} was built for, so it has no variables "
+        "to restore into.",
+        received=f"path={path!r}",
+        remedy=f"Make the {name} yourself, {how}, and call `kct.load_weights(model, {path!r})`.",
+        name=name,
+    )
 
 
 def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:

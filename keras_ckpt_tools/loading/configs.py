@@ -69,6 +69,12 @@ _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
 _NAMES = frozenset({"class_name", "module", "registered_name"})
 # Of numbers: an element that is an object, a string or a record takes any amount of memory.
 _DTYPE = re.compile(r"bool|string|complex\d+|u?int\d+|b?float\d+(_e\dm\d\w*)?")
+_OPERATIONS = {
+    name: module
+    for module, names in CLASSES_IN.items()
+    if module.startswith("keras.src.ops.")
+    for name in names
+}
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
 
@@ -273,6 +279,9 @@ class _Walker:
 
     def object(self, node: dict[str, Any], where: str, part: Part) -> None:
         class_name, config = node["class_name"], node["config"]
+        if _is_operation(node):
+            # As it is in a `.keras`, which Keras reads in a `.h5`, too.
+            node["module"] = _OPERATIONS[class_name]
         called = config.get("name") if isinstance(config, dict) else None
         label = shortened(called) if isinstance(called, str) else ""
         need = _class_need(node, class_name, where, part, label)
@@ -366,6 +375,22 @@ def _is_object(node: Mapping[str, Any]) -> bool:
         return False
     name = node["class_name"]
     return not (isinstance(name, str) and name in _NO_OBJECTS)
+
+
+def _is_operation(node: Mapping[str, Any]) -> bool:
+    """Return whether a node of a graph is an operation of which a `.h5` does not have the module.
+
+    Keras 3 writes that of layers only; and some have a class of the same name (`x + y` and `Add`).
+    """
+    name, config, calls = node["class_name"], node["config"], node.get("inbound_nodes")
+    return (
+        "module" not in node
+        and name in _OPERATIONS
+        and isinstance(config, dict)
+        and not (name in CLASSES_IN["keras.layers"] and {"trainable", "dtype"} & config.keys())
+        and isinstance(calls, list)
+        and all(isinstance(call, dict) and "args" in call for call in calls)
+    )
 
 
 def _class_need(node: dict[str, Any], class_name: str, where: str, part: Part, label: str) -> Need:
