@@ -29,6 +29,7 @@ from keras_ckpt_tools.loading.build import Plan, not_built
 from keras_ckpt_tools.loading.builtin_names import CLASSES, IDENTIFIERS
 from keras_ckpt_tools.loading.configs import is_class_of_keras
 from keras_ckpt_tools.loading.unbuildable import frames_of
+from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["build_legacy"]
 
@@ -74,6 +75,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
                 compile=False,
                 **_safe_mode(plan),
             )
+            _warn_of_no_vocabulary(source.path, model)
             if plan.training_config is not None:
                 compile_as_saved(model, plan.training_config, plan.objects)
         if plan.training_config is not None and model.optimizer is not None:
@@ -100,6 +102,23 @@ def _is_subclassed(plan: Plan) -> bool:
     """Return whether a config does not have the layers: Keras writes no shapes beside it."""
     inner = plan.config.get("config")
     return not (isinstance(inner, dict) and "layers" in inner)
+
+
+def _warn_of_no_vocabulary(path: str, model: Any) -> None:
+    """Say which lookups are empty: Keras writes what they were given, not what they learnt."""
+    empty = [
+        repr(layer.name)
+        for layer in model._flatten_layers()
+        if isinstance(layer, internals.IndexLookup) and layer.input_vocabulary is None
+    ]
+    if empty:
+        warn(
+            f"{path!r} has no vocabulary for {', '.join(empty)}: Keras does not write what `adapt` "
+            "has learnt to `.h5`. Call `adapt` or `set_vocabulary` of each before you use the "
+            "model; `.keras` files, and `.h5` files that `kct.ModelCheckpoint` writes, have them.",
+            UserWarning,
+            stacklevel=7,
+        )
 
 
 def _safe_mode(plan: Plan) -> dict[str, bool]:
