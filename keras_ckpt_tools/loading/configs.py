@@ -21,6 +21,7 @@ Places are JSONPaths (`$.config.layers[1]`), so that a name can be found in the 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ class Need:
         fault: Why it is refused whoever vouches for it; empty where it is not.
         node: The config itself, for migrations; `None` for a bare string.
         owner: The class whose argument a path is.
+        wrapped: What a function is wrapped into: `"Function"` for a `tf.function`, `"partial"`.
     """
 
     where: str
@@ -109,6 +111,7 @@ class Need:
     fault: str = ""
     node: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     owner: Need | None = field(default=None, compare=False, repr=False)
+    wrapped: str = field(default="", compare=False)
 
     @property
     def of_keras(self) -> bool:
@@ -244,6 +247,12 @@ class _Walker:
             self.members(value, where, part, around)
             return
         _require_names(value, where)
+        if _is_object(value) and isinstance(value["config"], str):
+            # Keras writes a `tf.function` like this, and what else has a `__name__` and no config.
+            kind = class_name
+            value |= {"module": "builtins", "class_name": "function", "registered_name": "function"}
+            self.function(value, where, part, around, kind)
+            return
         if _is_object(value):
             self.object(value, where, part)
             return
@@ -303,7 +312,9 @@ class _Walker:
             self.lambda_functions.add(where)
             self.needs.append(Need(where, "function", function, function, None, part, around.label))
 
-    def function(self, node: dict[str, Any], where: str, part: Part, around: _Around) -> None:
+    def function(
+        self, node: dict[str, Any], where: str, part: Part, around: _Around, wrapped: str = ""
+    ) -> None:
         name = node["config"]
         if not isinstance(name, str):
             raise MalformedConfigError(f"the function at {where} has no name")
@@ -314,7 +325,7 @@ class _Walker:
             fault = f"the file calls it both {name!r} and {stated!r}"
         module = None if module == "builtins" else module
         need = Need(where, "function", name, plain, module, part, around.label, False, fault, node)
-        self.needs.append(need)
+        self.needs.append(dataclasses.replace(need, wrapped=wrapped) if wrapped else need)
 
     def code(self, node: dict[str, Any], class_name: str, where: str, part: Part, of: str) -> None:
         name = f"lambda:{of or class_name}"
