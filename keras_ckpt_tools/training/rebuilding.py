@@ -39,10 +39,10 @@ def warn_of_unbuildable(model: Any, path: str) -> None:
         return
     lines = "".join(f"\n  {fault}" for fault in faults)
     warn(
-        f"The model saved to {path!r} cannot be built again as it is from that file:{lines}\nReturn "
-        "every argument of __init__ from get_config() (`kct.check_serializable` of an object shows "
-        "the method to write). Files that were saved before still have the weights: build the model "
-        "in code, and call `kct.load_weights(model, path)`.",
+        f"The model saved to {path!r} cannot be built again as it is from that file:{lines}\n"
+        "Return every argument of __init__ from get_config() (`kct.check_serializable` of an object "
+        "shows the method to write). Files that were saved before still have the weights: build the "
+        "model in code, and call `kct.load_weights(model, path)`.",
         UserWarning,
         stacklevel=4,
     )
