@@ -40,9 +40,9 @@ def warn_of_unbuildable(model: Any, path: str) -> None:
     lines = "".join(f"\n  {fault}" for fault in faults)
     warn(
         f"The model saved to {path!r} cannot be built again as it is from that file:{lines}\n"
-        "Return every argument of __init__ from get_config() (`kct.check_serializable` of an object "
-        "shows the method to write). Files that were saved before still have the weights: build the "
-        "model in code, and call `kct.load_weights(model, path)`.",
+        "Return every argument of __init__ from get_config(); `kct.check_serializable` of an "
+        "object shows the method to write. Older files still have the weights: build the model "
+        "in code, and call `kct.load_weights(model, path)`.",
         UserWarning,
         stacklevel=4,
     )
