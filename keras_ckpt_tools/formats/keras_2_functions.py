@@ -157,7 +157,8 @@ def _one_hot(given: dict[str, Any]) -> Operation | None:
 
 
 def _split(given: dict[str, Any]) -> Operation | None:
-    parts, axis, number = given.pop("num_or_size_splits", None), given.pop("axis", 0), None
+    parts, axis = given.pop("num_or_size_splits", None), given.pop("axis", 0)
+    number: int | list[int] | None = None
     if isinstance(parts, list) and all(isinstance(n, int) and n >= 0 for n in parts):
         # TensorFlow takes sizes, and Keras takes where to cut.
         number = [sum(parts[: place + 1]) for place in range(len(parts) - 1)]

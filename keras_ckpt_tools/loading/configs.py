@@ -251,7 +251,7 @@ class _Walker:
             # Keras writes a `tf.function` like this, and what else has a `__name__` and no config.
             kind = class_name
             value |= {"module": "builtins", "class_name": "function", "registered_name": "function"}
-            self.function(value, where, part, around, kind)
+            self.function(value, where, part, around, str(kind))
             return
         if _is_object(value):
             self.object(value, where, part)

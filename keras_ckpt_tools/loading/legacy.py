@@ -31,7 +31,7 @@ from keras_ckpt_tools.loading.configs import is_class_of_keras
 from keras_ckpt_tools.loading.unbuildable import frames_of
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["build_legacy"]
+__all__ = ["build_legacy", "is_subclassed"]
 
 _GROUP = "optimizer_weights"
 # Which metric these are depends on the outputs; `compile` decides.
@@ -86,7 +86,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
                     raise
                 left["optimizer"] = f"its tensors do not fit ({error.report.summary})"
     except ValueError as error:
-        if "count mismatch" in str(error) and _is_subclassed(plan):
+        if "count mismatch" in str(error) and is_subclassed(plan):
             name = str(plan.config["class_name"]).rpartition(">")[2]
             raise not_built(source.path, name, "call it on one batch of data") from error
         raise
@@ -98,8 +98,8 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
     return model
 
 
-def _is_subclassed(plan: Plan) -> bool:
-    """Return whether a config does not have the layers: Keras writes no shapes beside it."""
+def is_subclassed(plan: Plan) -> bool:
+    """Return whether a config does not have the layers; Keras writes no shapes beside it."""
     inner = plan.config.get("config")
     return not (isinstance(inner, dict) and "layers" in inner)
 

@@ -44,7 +44,7 @@ from keras_ckpt_tools.loading.inspect import (
     room_for,
     versions_of,
 )
-from keras_ckpt_tools.loading.legacy import build_legacy
+from keras_ckpt_tools.loading.legacy import build_legacy, is_subclassed
 from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import (
     describe_refused,
@@ -358,7 +358,11 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
             if _is_from(error, plan.objects.values()) and not (cause.missing or cause.surplus):
                 raise  # The user's own code says best what is wrong with it.
             version = versions_of(source).get("keras", "")
-            raise not_buildable(source.path, cause, version, compiled=compiled) from error
+            subclassed = source.kind is Kind.H5_MODEL and is_subclassed(plan)
+            only = subclassed and cause.cls is not None and issubclass(cause.cls, keras.Model)
+            raise not_buildable(
+                source.path, cause, version, compiled=compiled, weights_only=only
+            ) from error
 
 
 def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> Any:

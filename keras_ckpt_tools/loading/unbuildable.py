@@ -87,7 +87,8 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def _built_last(error: BaseException) -> tuple[type | None, dict[str, Any]]:
-    cls, config = None, {}
+    cls: type | None = None
+    config: Any = None
     for frame in frames_of(error):
         seen = frame.f_locals
         if frame.f_code.co_name == "from_config" and isinstance(seen.get("cls"), type):
@@ -130,7 +131,9 @@ def _key_error(error: BaseException) -> str | None:
     return None
 
 
-def not_buildable(path: str, cause: Cause, version: str, *, compiled: bool) -> ConfigError:
+def not_buildable(
+    path: str, cause: Cause, version: str, *, compiled: bool, weights_only: bool = False
+) -> ConfigError:
     """Return the error for a model that cannot be built from an intact file.
 
     Args:
@@ -138,12 +141,14 @@ def not_buildable(path: str, cause: Cause, version: str, *, compiled: bool) -> C
         cause: Why.
         version: The Keras that wrote it; empty where that is not known.
         compiled: Whether it came up where the model was to be compiled.
+        weights_only: Whether the file does not have enough to build that class in any case.
     """
     wrote = f"Keras {version} wrote it" if version else "it does not say which Keras wrote it"
     ways = []
     if compiled:
         ways.append("Load it with `compile=False`, and call `model.compile(...)` yourself.")
-    ways += _ways_to_open(path, cause, version, compiled=compiled)
+    open_with = Cause(cause.said) if weights_only else cause
+    ways += _ways_to_open(path, open_with, version, compiled=compiled)
     return ConfigError(
         f"Keras {keras.__version__} cannot build what the file describes: {cause}. The file is "
         f"intact; {wrote}.",

@@ -222,6 +222,32 @@ def test_subclassed_model_in_h5_says_how_its_weights_are_loaded(save, tmp_path):
     assert np.array_equal(again(X), model(X))
 
 
+def test_subclassed_model_in_h5_that_lost_an_argument_is_opened_by_its_weights(save, tmp_path):
+    """A default would not open that file, so it is not advised."""
+
+    class Wide(keras.Model):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.head = keras.layers.Dense(units)
+
+        def call(self, x):
+            return self.head(x)
+
+        def get_config(self):
+            return keras.Model.get_config(self)
+
+    model = Wide(3)
+    model(X)
+    path = save(model, tmp_path / "net.h5")
+    error = refusal(path, {"Wide": Wide})
+    assert error.arguments == ("units",)
+    assert "default" not in error.remedy
+    again = Wide(3)
+    again(X)
+    assert kct.load_weights(again, path)
+    assert np.array_equal(again(X), model(X))
+
+
 @every_format
 def test_lambda_with_a_default_argument_loads(name, save, tmp_path):
     """`lambda t, k=k: ...` is how people bind a variable of a loop; JSON makes a list of it."""
