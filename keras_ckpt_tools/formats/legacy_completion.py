@@ -127,9 +127,12 @@ def require_representable(model: Any) -> None:
     lost = [found for layer in model._flatten_layers() for found in _lost_of(layer)]
     saved = {id(weight) for layer in model.layers for weight in layer.weights}
     saved |= {id(v) for v in (*model._trainable_variables, *model._non_trainable_variables)}
+    # Keras 3.10 does not count a layer beside the graph among those of the model.
+    beside = [part for part in vars(model).values() if isinstance(part, keras.layers.Layer)]
+    everything = {weight.path: weight for part in (model, *beside) for weight in part.weights}
     lost += [
-        (weight.path, "a weight of a layer that no output of the model depends on", "leave it out")
-        for weight in model.weights
+        (path, "a weight of a layer that no output of the model depends on", "leave it out")
+        for path, weight in everything.items()
         if id(weight) not in saved
     ]
     if lost:

@@ -16,6 +16,8 @@ from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.training.writing import save_model
 
 layers, ops = keras.layers, keras.ops
+# Keras 3.10 says so of models with an input that has a name.
+pytestmark = pytest.mark.filterwarnings(r"ignore:[\s\S]*structure of `inputs`:UserWarning")
 X = np.random.default_rng(0).random((4, 4)).astype("float32")
 WORDS = np.array([["dog"], ["cat"], ["dog"], ["bird"]])
 TEXTS = np.array([["the dog"], ["the cat and the dog"], ["a bird"]])

@@ -10,6 +10,8 @@ import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ConfigError, DamagedArtefactError, NotBuiltError
 from keras_ckpt_tools.registry import Registry
 
+# Keras 3.10 says so of models with an input that has a name.
+pytestmark = pytest.mark.filterwarnings(r"ignore:[\s\S]*structure of `inputs`:UserWarning")
 X = np.random.default_rng(0).random((8, 4)).astype("float32")
 FORMATS = ["net.keras", "net.h5"]
 every_format = pytest.mark.parametrize("name", FORMATS)
