@@ -166,12 +166,23 @@ def safe_load_model(
     limits = Limits.of(max_bytes)
     artefact = tell(path, limits)
     wish = _Wish(resolver, compile, max_seconds)
+    why: Cause | None = None
     with bar_for_file("Loading", path):
-        try:
-            return _load_any(artefact, wish, which, limits)
-        except _NotCompilableError as error:
-            why = error.cause
-        model = _load_any(artefact, dataclasses.replace(wish, compiled=False), which, limits)
+        while True:
+            try:
+                if artefact.kind in _FOLDERS:
+                    model = _load_from_directory(artefact, wish, which, limits)
+                elif artefact.kind is Kind.ORBAX:
+                    load = functools.partial(_load_open, wish=wish)
+                    model = with_step(artefact, which, limits, load)
+                else:
+                    model = _load(artefact, wish, limits)
+                break
+            except _NotCompilableError as error:
+                # Once: what is not compiled does not fail at that.
+                why, wish = error.cause, dataclasses.replace(wish, compiled=False)
+    if why is None:
+        return model
     warn(
         f"The model of {artefact.path!r} was loaded uncompiled, because what it was compiled with "
         f"cannot be built again: {why}. Call `model.compile(...)` yourself before you train it; "
@@ -187,15 +198,6 @@ class _NotCompilableError(Exception):
 
     def __init__(self, cause: Cause):
         self.cause = cause
-
-
-def _load_any(artefact: Artefact, wish: _Wish, which: str | int, limits: Limits) -> Any:
-    if artefact.kind in _FOLDERS:
-        return _load_from_directory(artefact, wish, which, limits)
-    if artefact.kind is Kind.ORBAX:
-        load = functools.partial(_load_open, wish=wish)
-        return with_step(artefact, which, limits, load)
-    return _load(artefact, wish, limits)
 
 
 @dataclasses.dataclass(frozen=True)
