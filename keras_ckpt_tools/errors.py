@@ -10,6 +10,7 @@
     │   ├── ArtefactKindError     (ValueError)   it is something else than what this call opens
     │   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
+    │   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built here
     │   ├── OverBudgetError       (MemoryError, ValueError)  it would take more than it may
     │   ├── NewerFormatError      (ValueError)   written by a later version of this package
     │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it
@@ -47,6 +48,7 @@ __all__ = [
     "ArtefactNotFoundError",
     "CkptError",
     "CommitError",
+    "ConfigError",
     "DamagedArtefactError",
     "DuplicateNameError",
     "FilepathKeyError",
@@ -166,6 +168,17 @@ class DamagedArtefactError(ArtefactError, OSError, ValueError):
 
 class UnsafeArtefactError(ArtefactError, ValueError):
     """The artefact has what would lead out of it, or what Keras never writes. Attribute: `path`."""
+
+
+class ConfigError(ArtefactError, ValueError, TypeError):
+    """The file is intact, and its model cannot be built from the config in it.
+
+    Attributes: `path`, `class_name` (of what could not be built; empty where that is not known),
+    `arguments` (those that the config lacks, or that the class does not take).
+    """
+
+    class_name: str
+    arguments: tuple[str, ...]
 
 
 class OverBudgetError(ArtefactError, MemoryError, ValueError):

@@ -16,6 +16,8 @@ TREE = [getattr(errors, name) for name in errors.__all__]
 # A value for every attribute that any error promises.
 FACTS = {
     "available": ("loss", "val_loss"),
+    "arguments": ("units",),
+    "class_name": "Price",
     "errno": 28,
     "existing": "a.py:3",
     "found": 2,
@@ -46,6 +48,7 @@ BUILTINS = {
     "ArtefactKindError": ValueError,
     "ArtefactNotFoundError": FileNotFoundError,
     "CommitError": OSError,
+    "ConfigError": ValueError,
     "DamagedArtefactError": OSError,
     "FilepathKeyError": KeyError,
     "MigrationError": ValueError,

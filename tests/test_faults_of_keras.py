@@ -111,6 +111,35 @@ def test_a_save_leaves_the_compile_config_of_the_model(
     judge(library, "optimizer" not in model.get_compile_config())
 
 
+@on_both
+@pytest.mark.parametrize("what", ["operations", "vocabulary"])
+def test_a_model_that_was_saved_as_h5_opens_whole(
+    library: SimpleNamespace, what: str, tmp_path: Path
+) -> None:
+    """`x + y` between layers cannot be opened again; what a lookup has learnt is lost."""
+    if what == "operations":
+        x = keras.Input((1,))
+        model = keras.Model(x, keras.layers.Dense(1)(keras.ops.relu(x) + x))
+        inputs: Any = np.ones((2, 1), "float32")
+    else:
+        x, inputs = keras.Input((1,), dtype="string"), keras.ops.convert_to_tensor([["b"], ["a"]])
+        lookup = keras.layers.StringLookup()
+        lookup.adapt(inputs)
+        model = keras.Model(x, lookup(x))
+    callback = library.ModelCheckpoint(str(tmp_path / "model.h5"), monitor="loss")
+    callback.set_model(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        callback.on_epoch_begin(0)
+        callback.on_epoch_end(0, {"loss": 1.0})
+        try:
+            opened = keras.models.load_model(tmp_path / "model.h5")
+            faulty = not np.array_equal(opened(inputs), model(inputs))
+        except Exception:  # noqa: BLE001 - of Keras or of TensorFlow; either is the fault
+            faulty = True
+    judge(library, faulty)
+
+
 # Overwriting.
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["SLICES", "Operation", "operation_for", "slices"]
+__all__ = ["ELEMENTWISE", "SLICES", "Operation", "operation_for", "slices"]
 
 SLICES = "__operators__.getitem"
 
@@ -111,18 +111,115 @@ _add("tile=Tile", _NUMPY, made_of={"multiples": "repeats"}, needed=("multiples",
 _add("cast=Cast", "keras.src.ops.core", made_of={"dtype": "dtype"}, needed=("dtype",))
 _add("clip_by_value=Clip", _NUMPY, needed=("clip_value_min", "clip_value_max"),
      made_of={"clip_value_min": "x_min", "clip_value_max": "x_max"})  # fmt: skip
-_add(
-    "linalg.matmul=Matmul matmul=Matmul",
-    _NUMPY,
-    operands=("b",),
-    needed=("b",),
-    idle={
-        **dict.fromkeys(("transpose_a", "transpose_b", "adjoint_a", "adjoint_b"), (False,)),
-        **dict.fromkeys(("a_is_sparse", "b_is_sparse"), (False,)),
-        **dict.fromkeys(("output_type", "grad_a", "grad_b"), (None, False)),
-    },
-)
 _add("where=Where", _NUMPY, operands=("x", "y"), needed=("x", "y"))
+_add("zeros_like=ZerosLike ones_like=OnesLike", _NUMPY, idle={"dtype": (None,)})
+_add("math.cumsum=Cumsum cumsum=Cumsum", _NUMPY, made_of={"axis": "axis"}, defaults={"axis": 0},
+     idle={"exclusive": (False,), "reverse": (False,)})  # fmt: skip
+_add("unstack=Unstack", "keras.src.ops.core", made_of={"num": "num", "axis": "axis"},
+     defaults={"axis": 0})  # fmt: skip
+_add("roll=Roll", _NUMPY, made_of={"shift": "shift", "axis": "axis"}, needed=("shift", "axis"))
+_add("reverse=Flip", _NUMPY, made_of={"axis": "axis"}, needed=("axis",))
+_add("math.reduce_logsumexp=Logsumexp reduce_logsumexp=Logsumexp", "keras.src.ops.math",
+     made_of={"axis": "axis", "keepdims": "keepdims"})  # fmt: skip
+
+
+def _matmul(given: dict[str, Any]) -> Operation | None:
+    idle = {"adjoint_a", "adjoint_b", "a_is_sparse", "b_is_sparse", "output_type", "grad_a",
+            "grad_b"}  # fmt: skip
+    first, second = given.pop("transpose_a", False), given.pop("transpose_b", False)
+    operand = given.pop("b", None)
+    if operand is None or any(key not in idle or value for key, value in given.items()):
+        return None
+    if not (first or second):
+        return Operation(_NUMPY, "Matmul", {}, (operand,))
+    one, other = "...ji" if first else "...ij", "...kj" if second else "...jk"
+    return Operation(_NUMPY, "Einsum", {"subscripts": f"{one},{other}->...ik"}, (operand,))
+
+
+def _pad(given: dict[str, Any]) -> Operation | None:
+    widths, mode = given.pop("paddings", None), str(given.pop("mode", "CONSTANT")).lower()
+    filling = given.pop("constant_values", 0)
+    if given or widths is None or mode not in ("constant", "reflect", "symmetric"):
+        return None
+    # The value to pad with is an argument of the call, which is none where it means nothing.
+    filled = (filling,) if mode == "constant" and filling else ()
+    return Operation(_NUMPY, "Pad", {"pad_width": widths, "mode": mode}, filled)
+
+
+def _one_hot(given: dict[str, Any]) -> Operation | None:
+    depth, axis = given.pop("depth", None), given.pop("axis", -1)
+    dtype = given.pop("dtype", None) or "float32"
+    on, off = given.pop("on_value", None), given.pop("off_value", None)
+    if given or not isinstance(depth, int) or on not in (None, 1) or off not in (None, 0):
+        return None
+    config = {"num_classes": depth, "axis": -1 if axis is None else axis, "dtype": dtype}
+    return Operation(_NN, "OneHot", config, ())
+
+
+def _split(given: dict[str, Any]) -> Operation | None:
+    parts, axis = given.pop("num_or_size_splits", None), given.pop("axis", 0)
+    number: int | list[int] | None = None
+    if isinstance(parts, list) and all(isinstance(n, int) and n >= 0 for n in parts):
+        # TensorFlow takes sizes, and Keras takes where to cut.
+        number = [sum(parts[: place + 1]) for place in range(len(parts) - 1)]
+    elif isinstance(parts, int):
+        number = parts
+    if number is None or any(value is not None for value in given.values()):
+        return None
+    return Operation(_NUMPY, "Split", {"indices_or_sections": number, "axis": axis}, ())
+
+
+def _resize(given: dict[str, Any]) -> Operation | None:
+    size, method = given.pop("size", None), str(given.pop("method", "bilinear")).lower()
+    antialias = given.pop("antialias", False)
+    known = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
+    if any(given.values()) or not _are_numbers(size) or len(size) != 2 or method not in known:
+        return None
+    config = {"size": size, "interpolation": method, "antialias": bool(antialias)}
+    return Operation("keras.src.ops.image", "Resize", {**config, "data_format": "channels_last"},
+                     ())  # fmt: skip
+
+
+def _gather(given: dict[str, Any]) -> Operation | None:
+    indices, axis = given.pop("indices", None), given.pop("axis", 0)
+    if indices is None or any(given.values()):
+        return None
+    return Operation(_NUMPY, "Take", {"axis": axis or 0}, (indices,))
+
+
+def _normalize(given: dict[str, Any]) -> Operation | None:
+    axis, epsilon = given.pop("axis", None), given.pop("epsilon", 1e-12)
+    if given or not isinstance(axis, int) or not isinstance(epsilon, float):
+        return None
+    # TensorFlow bounds the sum of squares, and Keras the root of it.
+    return Operation(_NN, "Normalize", {"axis": axis, "order": 2, "epsilon": epsilon**0.5}, ())
+
+
+# Those that leave the shape of a tensor as it is.
+ELEMENTWISE = frozenset(name for name, known in _FUNCTIONS.items() if not known.made_of) - {
+    "where", "nn.bias_add",
+}  # fmt: skip
+
+# Functions whose arguments decide together what they are.
+_BY_ALL_ARGUMENTS = {
+    "linalg.matmul": _matmul,
+    "matmul": _matmul,
+    "pad": _pad,
+    "compat.v1.pad": _pad,
+    "one_hot": _one_hot,
+    "split": _split,
+    "image.resize": _resize,
+    "gather": _gather,
+    "compat.v1.gather": _gather,
+    "math.l2_normalize": _normalize,
+    "nn.l2_normalize": _normalize,
+}
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) for one in value
+    )
 
 
 def operation_for(function: str, arguments: Mapping[str, Any], is_tensor: Any) -> Operation | None:
@@ -139,8 +236,12 @@ def operation_for(function: str, arguments: Mapping[str, Any], is_tensor: Any) -
     >>> operation_for("nn.leaky_relu", {"alpha": 0.1}, lambda value: False).config
     {'negative_slope': 0.1}
     """
-    known = _FUNCTIONS.get(function)
     given = {name: value for name, value in arguments.items() if name != "name"}
+    if function in _BY_ALL_ARGUMENTS:
+        found = _BY_ALL_ARGUMENTS[function](given)
+        made_of_tensors = found is not None and is_tensor(list(found.config.values()))
+        return None if made_of_tensors else found
+    known = _FUNCTIONS.get(function)
     if known is None or any(given.get(name) is None for name in known.needed):
         return None
     config = dict(known.defaults)

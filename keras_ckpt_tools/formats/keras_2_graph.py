@@ -12,7 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from keras_ckpt_tools.formats.keras_2_functions import SLICES, operation_for, slices
+from keras_ckpt_tools.formats.keras_2_functions import (
+    SLICES,
+    Operation,
+    operation_for,
+    slices,
+)
+from keras_ckpt_tools.formats.keras_2_shapes import resolve_shapes
 
 __all__ = ["translate_graph"]
 
@@ -27,6 +33,7 @@ def translate_graph(model: dict[str, Any], complain: Callable[[str, str, str], N
         model: The inner config, with `layers`, `input_layers` and `output_layers`.
         complain: Takes the name of a layer, what cannot be said about it, and what to do.
     """
+    resolve_shapes(model)
     layers = [layer for layer in model["layers"] if isinstance(layer, dict)]
     graph = _Graph(layers)
     for key in ("input_layers", "output_layers"):
@@ -50,6 +57,7 @@ def translate_graph(model: dict[str, Any], complain: Callable[[str, str, str], N
 class _Graph:
     def __init__(self, layers: list[dict[str, Any]]):
         self.names = {str(layer.get("name")) for layer in layers}
+        self.integers = {str(layer.get("name")) for layer in layers if _is_of_integers(layer)}
         models = [layer for layer in layers if _layers_of(layer) is not None]
         self.nested = {str(layer.get("name")) for layer in models}
         # Keras 3 counts the ends of functional models from one itself.
@@ -141,13 +149,15 @@ def _translate_call(
     translated = [_call(function, node, graph) for node in nodes]
     whole = [one for one in translated if one is not None]
     if len({repr(one[0]) for one in whole}) != 1 or len(whole) != len(nodes):
-        complain(
-            str(layer.get("name")),
-            f"calls `tf.{function}`"
-            + (f" with {_said(nodes)}" if nodes else "")
-            + ", which no operation of Keras 3 is known to compute likewise",
-            "write a layer that calls it, and build the model with that",
-        )
+        if any(isinstance(node, list) and node[:1] == [_CONSTANT] for node in nodes):
+            # Keras 2 wrote the first argument only, which here is no tensor: `einsum("ij->ji", x)`.
+            why = ", and the file does not have the tensors that it is called on"
+        else:
+            why = (f" with {_said(nodes)}" if nodes else "") + (
+                ", which no operation of Keras 3 is known to compute likewise"
+            )
+        cure = "write a layer that calls it, and build the model with that"
+        complain(str(layer.get("name")), f"calls `tf.{function}`{why}", cure)
         return
     operation = dict(whole[0][0])
     name = str(layer.get("name"))
@@ -168,10 +178,31 @@ def _call(function: str, node: Any, graph: _Graph) -> tuple[dict[str, Any], list
         key = slices(arguments.get("slice_spec"), graph.is_tensor)
         return None if key is None else (_class("keras.src.ops.numpy", "GetItem", {}), [first, key])
     found = operation_for(function, arguments, graph.is_tensor)
-    if found is None:
+    if found is None or _rounds(found, node, graph):
         return None
-    operands = [graph.words(operand) for operand in found.operands]
+    operands = [_constant(graph.words(operand)) for operand in found.operands]
     return _class(found.module, found.class_name, dict(found.config)), [first, *operands]
+
+
+def _rounds(found: Operation, node: Any, graph: _Graph) -> bool:
+    """Return whether Keras may make integers of what TensorFlow makes floats of."""
+    resized = found.class_name == "Resize" and found.config["interpolation"] != "nearest"
+    return resized and not (graph.is_reference(node) and node[0] not in graph.integers)
+
+
+def _constant(value: Any) -> Any:
+    """Return an operand with its numbers as an array: Keras' operations take no lists of them."""
+    todo, numbers = [value], []
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list):
+            todo.extend(item)
+        else:
+            numbers.append(item)
+    if not isinstance(value, list) or not all(type(n) in (int, float) for n in numbers):
+        return value
+    dtype = "int32" if all(type(n) is int for n in numbers) else "float32"
+    return {"class_name": "__numpy__", "config": {"value": value, "dtype": dtype}}
 
 
 def _class(module: str, class_name: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -185,6 +216,12 @@ def _said(nodes: list[Any]) -> str:
     return (
         ", ".join(f"{key}={value!r}" for key, value in arguments.items())[:200] or "these tensors"
     )
+
+
+def _is_of_integers(layer: dict[str, Any]) -> bool:
+    if layer.get("class_name") == "InputLayer":
+        return not str(_inner(layer).get("dtype", "float32")).startswith(("float", "bfloat"))
+    return _inner(layer).get("function") in ("cast", "one_hot", "math.argmax", "argmax")
 
 
 def _inner(layer: dict[str, Any]) -> dict[str, Any]:

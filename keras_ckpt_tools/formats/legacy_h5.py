@@ -4,6 +4,8 @@ Keras' own writer lays this format out (its config stands in attributes, in piec
 long), into a staged file with a user block in front. When it is done the file is read once, and the
 record with all digests goes into the user block.
 
+What that writer leaves out is put in, or the model is refused (`legacy_completion`).
+
 Keras' writer takes the optimizer out of the live model's own compile config. A save never changes
 what it saves, so the writer is given a copy of that config, and the model gets its own back.
 """
@@ -21,6 +23,12 @@ import h5py
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.formats.extents import gaps_between
 from keras_ckpt_tools.formats.hdf5_tensors import read_table
+from keras_ckpt_tools.formats.legacy_completion import (
+    complete_config,
+    refusal,
+    require_representable,
+    vocabularies_in_config,
+)
 from keras_ckpt_tools.formats.patient_file import telling
 from keras_ckpt_tools.formats.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo
@@ -39,7 +47,11 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
 
     Returns:
         The record as it stands in the file.
+
+    Raises:
+        UntrackedStateError: it has what such a file cannot hold.
     """
+    require_representable(model)
     tensors = len(model.weights) * 4  # Adam and its kin keep up to three numbers for each weight.
     block = block_size(len(encode_json(record)) + _BYTES_PER_TENSOR * (tensors + 8))
     while True:
@@ -49,8 +61,10 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
             telling(file) as patient,
             h5py.File(patient, "w", userblock_size=block) as hdf5,
             _compile_config_untouched(model),
+            vocabularies_in_config(model),
         ):
-            internals.save_model_to_hdf5(model, hdf5)
+            _write_as_keras(model, hdf5)
+            complete_config(model, hdf5)
             hdf5.flush()
             table = read_table(hdf5)
         file.flush()
@@ -61,6 +75,17 @@ def write_legacy_model(file: BinaryIO, model: Any, record: Record) -> Record:
     file.seek(0)
     file.write(encode(described, block))
     return described
+
+
+def _write_as_keras(model: Any, hdf5: h5py.File) -> None:
+    try:
+        internals.save_model_to_hdf5(model, hdf5)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        # Of two variables of one name, of dtypes that HDF5 has not, of a loss without a name.
+        said = str(error).partition("\n")[0]
+        what = f"Keras' writer of that format fails: {type(error).__name__}: {said}"
+        where = f"model {model.name!r} ({type(model).__name__})"
+        raise refusal([(where, what, "use another format")]) from error
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ from keras_ckpt_tools.loading.renamed import with_old_names
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
-__all__ = ["Plan", "build_model", "build_optimizers_as_saved", "with_fresh_optimizer"]
+__all__ = ["Plan", "build_model", "build_optimizers_as_saved", "not_built", "with_fresh_optimizer"]
 
 # Groups that hold no weight of a model.
 _AROUND = (comparison.OPTIMIZER_GROUP, comparison.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
@@ -173,15 +173,7 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Cap
             kind=type(model).__name__,
         )
     if not has_state(model) and _has_weights(source):
-        name = type(model).__name__
-        raise NotBuiltError(
-            f"The file does not say which shape the {name} was built for, so it has no variables "
-            "to restore into.",
-            received=f"path={source.path!r}",
-            remedy=f"Make the {name} yourself, {_how_to_build(model)}, and call "
-            f"`kct.load_weights(model, {source.path!r})`.",
-            name=name,
-        )
+        raise not_built(source.path, type(model).__name__, _how_to_build(model))
     _wrap_optimizer_as_saved(model, source)
     captured = build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
@@ -201,6 +193,23 @@ def _has_weights(source: ModelSource) -> bool:
 def _has_slots(source: ModelSource) -> bool:
     state_of = [path for path in source.tensors if path.startswith(comparison.OPTIMIZER_GROUP)]
     return len(state_of) > comparison.OF_NO_VARIABLE
+
+
+def not_built(path: str, name: str, how: str) -> NotBuiltError:
+    """Return the error for a subclassed model whose file does not have the shape of its input.
+
+    Args:
+        path: The file.
+        name: The class of the model.
+        how: How to build it.
+    """
+    return NotBuiltError(
+        f"The file does not say which shape the {name} was built for, so it has no variables "
+        "to restore into.",
+        received=f"path={path!r}",
+        remedy=f"Make the {name} yourself, {how}, and call `kct.load_weights(model, {path!r})`.",
+        name=name,
+    )
 
 
 def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:

@@ -343,10 +343,10 @@ CLASSES = frozenset(
     GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D
     GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D
     GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GlorotNormal GlorotUniform
-    GroupNormalization GroupQueryAttention HashedCrossing Hashing HeNormal HeUniform Hinge Huber
-    Identity IdentityInitializer Initializer InputLayer InputSpec Int4DTypePolicy
-    Int4QuantizationConfig Int8QuantizationConfig IntegerLookup InverseTimeDecay IoU JaxLayer
-    KLDivergence L1 L1L2 L2 LSTM LSTMCell Lamb Lambda Layer LayerNormalization LeakyReLU
+    GroupNormalization GroupQueryAttention GroupedQueryAttention HashedCrossing Hashing HeNormal
+    HeUniform Hinge Huber Identity IdentityInitializer Initializer InputLayer InputSpec
+    Int4DTypePolicy Int4QuantizationConfig Int8QuantizationConfig IntegerLookup InverseTimeDecay IoU
+    JaxLayer KLDivergence L1 L1L2 L2 LSTM LSTMCell Lamb Lambda Layer LayerNormalization LeakyReLU
     LearningRateSchedule LecunNormal LecunUniform Lion LogCosh LogCoshError LogitsDistillation Loss
     LossScaleOptimizer Masking MaxNorm MaxNumBoundingBoxes MaxPool1D MaxPool2D MaxPool3D
     MaxPooling1D MaxPooling2D MaxPooling3D Maximum Mean MeanAbsoluteError

@@ -44,6 +44,8 @@ __all__ = ["POINTS", "Allowed", "closed_room"]
 # places of one config share. Keras has public switches for neither.
 _SAFE_MODE = "safe_mode_saving"
 _SHARED = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
+# Values that the reader of `.h5` makes at once where Keras 3 wrote them, and then cannot read.
+_LATER = ("__bytes__", "__ellipsis__")
 # Values that count or collect, and so change with every layer that is made.
 _NO_SETTINGS = (dict, list, set)
 
@@ -275,13 +277,19 @@ class _Lock:
     def decode(self, original: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(obj, dict) and obj.get("class_name") in ("TypeSpec", "CompositeTensor"):
             raise self._refuse(str(obj["class_name"]), "the class", obj)
+        if isinstance(obj, dict) and obj.get("class_name") in _LATER and "config" in obj:
+            return obj
         return original(obj, *args, **kwargs)
 
-    def load_code(self, original: Any, code: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_code(
+        self, original: Any, code: Any, defaults: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         text = code[0] if isinstance(code, (list, tuple)) and code else code
         if text in self._said and text not in self._allowed.code:
             raise self._refuse("lambda", "the bytecode", text)
-        return original(code, *args, **kwargs)
+        # JSON has no tuples, and Python takes no list: `lambda t, k=k: ...`.
+        defaults = tuple(defaults) if isinstance(defaults, list) else defaults
+        return original(code, defaults, *args, **kwargs)
 
     def set_vocabulary(
         self, original: Any, layer: Any, vocabulary: Any, *args: Any, **kwargs: Any

@@ -21,6 +21,7 @@ Places are JSONPaths (`$.config.layers[1]`), so that a name can be found in the 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -73,6 +74,12 @@ _JUDGED_WITH_OBJECTS, _JUDGED_WITH_FUNCTIONS = _NAMES | {"compile_config"}, _NAM
 # Of numbers: an element that is an object, a string or a record takes any amount of memory.
 _SCALARS = frozenset({bool, float, int, type(None)})
 _DTYPE = re.compile(r"bool|string|complex\d+|u?int\d+|b?float\d+(_e\dm\d\w*)?")
+_OPERATIONS = {
+    name: module
+    for module, names in CLASSES_IN.items()
+    if module.startswith("keras.src.ops.")
+    for name in names
+}
 _LAMBDA_CODE = ("function", "output_shape", "mask")
 
 
@@ -94,6 +101,7 @@ class Need:
         fault: Why it is refused whoever vouches for it; empty where it is not.
         node: The config itself, for migrations; `None` for a bare string.
         owner: The class whose argument a path is.
+        wrapped: What a function is wrapped into: `"Function"` for a `tf.function`, `"partial"`.
     """
 
     where: str
@@ -107,6 +115,7 @@ class Need:
     fault: str = ""
     node: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     owner: Need | None = field(default=None, compare=False, repr=False)
+    wrapped: str = field(default="", compare=False)
 
     @property
     def of_keras(self) -> bool:
@@ -292,6 +301,12 @@ class _Walker:
             self.members(value, where, part, around)
             return
         _require_names(value, where)
+        if _is_object(value) and isinstance(value["config"], str):
+            # Keras writes a `tf.function` like this, and what else has a `__name__` and no config.
+            kind = class_name
+            value |= {"module": "builtins", "class_name": "function", "registered_name": "function"}
+            self.function(value, where, part, around, str(kind))
+            return
         if _is_object(value):
             self.object(value, where, part)
             return
@@ -332,6 +347,9 @@ class _Walker:
 
     def object(self, node: dict[str, Any], where: str, part: Part) -> None:
         class_name, config = node["class_name"], node["config"]
+        if _is_operation(node):
+            # As it is in a `.keras`, which Keras reads in a `.h5`, too.
+            node["module"] = _OPERATIONS[class_name]
         called = config.get("name") if isinstance(config, dict) else None
         label = shortened(called) if isinstance(called, str) else ""
         need = _class_need(node, class_name, where, part, label)
@@ -353,7 +371,9 @@ class _Walker:
             self.lambda_functions.add(where)
             self.needs.append(Need(where, "function", function, function, None, part, around.label))
 
-    def function(self, node: dict[str, Any], where: str, part: Part, around: _Around) -> None:
+    def function(
+        self, node: dict[str, Any], where: str, part: Part, around: _Around, wrapped: str = ""
+    ) -> None:
         name = node["config"]
         if not isinstance(name, str):
             raise MalformedConfigError(f"the function at {where} has no name")
@@ -364,7 +384,7 @@ class _Walker:
             fault = f"the file calls it both {name!r} and {stated!r}"
         module = None if module == "builtins" else module
         need = Need(where, "function", name, plain, module, part, around.label, False, fault, node)
-        self.needs.append(need)
+        self.needs.append(dataclasses.replace(need, wrapped=wrapped) if wrapped else need)
 
     def code(self, node: dict[str, Any], class_name: str, where: str, part: Part, of: str) -> None:
         name = f"lambda:{of or class_name}"
@@ -420,6 +440,22 @@ def _is_object(node: Mapping[str, Any]) -> bool:
         return False
     name = node["class_name"]
     return not (isinstance(name, str) and name in _NO_OBJECTS)
+
+
+def _is_operation(node: Mapping[str, Any]) -> bool:
+    """Return whether a node of a graph is an operation of which a `.h5` does not have the module.
+
+    Keras 3 writes that of layers only; and some have a class of the same name (`x + y` and `Add`).
+    """
+    name, config, calls = node["class_name"], node["config"], node.get("inbound_nodes")
+    return (
+        "module" not in node
+        and name in _OPERATIONS
+        and isinstance(config, dict)
+        and not (name in CLASSES_IN["keras.layers"] and {"trainable", "dtype"} & config.keys())
+        and isinstance(calls, list)
+        and all(isinstance(call, dict) and "args" in call for call in calls)
+    )
 
 
 def _class_need(node: dict[str, Any], class_name: str, where: str, part: Part, label: str) -> Need:

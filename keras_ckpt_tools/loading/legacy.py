@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -25,12 +25,17 @@ from keras_ckpt_tools.formats.keras_2 import is_keras_2
 from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.report import Mismatch, RestoreReport
 from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.loading.build import Plan
+from keras_ckpt_tools.loading.build import Plan, not_built
 from keras_ckpt_tools.loading.builtin_names import CLASSES, IDENTIFIERS
+from keras_ckpt_tools.loading.configs import is_class_of_keras
+from keras_ckpt_tools.loading.unbuildable import frames_of
+from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["build_legacy"]
+__all__ = ["build_legacy", "is_subclassed"]
 
 _GROUP = "optimizer_weights"
+# Which metric these are depends on the outputs; `compile` decides.
+_ACCURACIES = ("accuracy", "acc", "crossentropy", "ce")
 
 
 class _Rewritten(h5py.File):  # type: ignore[misc, unused-ignore]
@@ -56,6 +61,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
 
     Raises:
         DamagedArtefactError: it cannot be read, or bytes have changed.
+        NotBuiltError: it is a subclassed model, whose shapes are not in such a file.
         RestoreError: the optimizer and its state do not fit.
     """
     problems = source.verify() if source.record is not None else ()
@@ -69,8 +75,9 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
                 compile=False,
                 **_safe_mode(plan),
             )
+            _warn_of_no_vocabulary(source.path, model)
             if plan.training_config is not None:
-                model.compile(**_compile_arguments(plan.training_config, plan.objects))
+                compile_as_saved(model, plan.training_config, plan.objects)
         if plan.training_config is not None and model.optimizer is not None:
             try:
                 _fill_optimizer(source, model)
@@ -78,9 +85,40 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
                 if left is None:
                     raise
                 left["optimizer"] = f"its tensors do not fit ({error.report.summary})"
+    except ValueError as error:
+        if "count mismatch" in str(error) and is_subclassed(plan):
+            name = str(plan.config["class_name"]).rpartition(">")[2]
+            raise not_built(source.path, name, "call it on one batch of data") from error
+        raise
     except OSError as error:
+        names = (str(frame.f_globals.get("__name__")) for frame in frames_of(error))
+        if not any(name.partition(".")[0] == "h5py" for name in names):
+            raise  # Of the user's own code.
         raise _damaged(source.path, f"libhdf5 cannot read it ({error})") from error
     return model
+
+
+def is_subclassed(plan: Plan) -> bool:
+    """Return whether a config does not have the layers; Keras writes no shapes beside it."""
+    inner = plan.config.get("config")
+    return not (isinstance(inner, dict) and "layers" in inner)
+
+
+def _warn_of_no_vocabulary(path: str, model: Any) -> None:
+    """Say which lookups are empty: Keras writes what they were given, not what they learnt."""
+    empty = [
+        repr(layer.name)
+        for layer in model._flatten_layers()
+        if isinstance(layer, internals.IndexLookup) and layer.input_vocabulary is None
+    ]
+    if empty:
+        warn(
+            f"{path!r} has no vocabulary for {', '.join(empty)}: Keras does not write what `adapt` "
+            "has learnt to `.h5`. Call `adapt` or `set_vocabulary` of each before you use the "
+            "model; `.keras` files, and `.h5` files that `kct.ModelCheckpoint` writes, have them.",
+            UserWarning,
+            stacklevel=7,
+        )
 
 
 def _safe_mode(plan: Plan) -> dict[str, bool]:
@@ -89,33 +127,48 @@ def _safe_mode(plan: Plan) -> dict[str, bool]:
     return {"safe_mode": not plan.allowed.runs_code} if "safe_mode" in known else {}
 
 
-def _compile_arguments(config: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:
-    metrics = keras.metrics.deserialize
-    return {
-        "optimizer": _nested(config.get("optimizer_config"), keras.optimizers.deserialize, objects),
-        "loss": _nested(config.get("loss"), keras.losses.deserialize, objects),
-        "metrics": _nested(config.get("metrics"), metrics, objects),
-        "weighted_metrics": _nested(config.get("weighted_metrics"), metrics, objects),
-        "loss_weights": config.get("loss_weights"),
-    }
+def compile_as_saved(model: Any, config: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+    """Compile a model with what a `training_config` names."""
+
+    def made(key: str, module: Any) -> Any:
+        return _nested(config.get(key), module, objects)
+
+    model.compile(
+        optimizer=made("optimizer_config", keras.optimizers),
+        loss=made("loss", keras.losses),
+        metrics=made("metrics", keras.metrics),
+        weighted_metrics=made("weighted_metrics", keras.metrics),
+        loss_weights=config.get("loss_weights"),
+    )
 
 
-def _nested(value: Any, deserialize: Callable[[Any], Any], objects: Mapping[str, Any]) -> Any:
+def _nested(value: Any, module: Any, objects: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
-        # `compile` knows Keras' own by their identifiers.
-        return objects.get(value, value)
+        return objects.get(value) or _of_keras(value, module)
     if isinstance(value, (list, tuple)):
-        return [_nested(item, deserialize, objects) for item in value]
+        return [_nested(item, module, objects) for item in value]
     if not isinstance(value, dict):
         return value
     if "class_name" not in value:
-        return {key: _nested(item, deserialize, objects) for key, item in value.items()}
-    inner = value.get("config")
+        return {key: _nested(item, module, objects) for key, item in value.items()}
+    inner, name = value.get("config"), value["class_name"]
+    place = f"keras.{module.__name__.rpartition('.')[2]}"
     named = inner.get("fn") or inner.get("name") if isinstance(inner, dict) else inner
-    if value["class_name"] in ("function", "LossFunctionWrapper") and isinstance(named, str):
+    if name in ("function", "LossFunctionWrapper") and isinstance(named, str):
         known = named in CLASSES or named in IDENTIFIERS
-        return objects.get(named, named if known else value)
-    return deserialize(value)
+        return objects.get(named) or (_of_keras(named, module) if known else value)
+    if name not in objects and is_class_of_keras(name, place):
+        # `module.deserialize` has a table that lacks some of them; it returns the name of those.
+        own = {**value, "module": place, "registered_name": None}
+        return keras.saving.deserialize_keras_object(own)
+    return module.deserialize(value)
+
+
+def _of_keras(name: str, module: Any) -> str:
+    """Return a name that `compile` knows; it would find out at the first batch that it does not."""
+    if module is not keras.metrics or name not in _ACCURACIES:
+        module.get(name)
+    return name
 
 
 def _fill_optimizer(source: Source, model: Any) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
-from traceback import walk_tb
 from typing import Any, Literal
 
 # Before any name is judged: what Keras' own tables hold decides between "missing" and "untrusted".
@@ -48,7 +47,7 @@ from keras_ckpt_tools.loading.inspect import (
     room_for,
     versions_of,
 )
-from keras_ckpt_tools.loading.legacy import build_legacy
+from keras_ckpt_tools.loading.legacy import build_legacy, is_subclassed
 from keras_ckpt_tools.loading.orbax import with_step
 from keras_ckpt_tools.loading.refusals import (
     describe_refused,
@@ -59,6 +58,7 @@ from keras_ckpt_tools.loading.refusals import (
 from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
 from keras_ckpt_tools.loading.resolve import Resolved, Resolver
 from keras_ckpt_tools.loading.trust import Trust, calling_package
+from keras_ckpt_tools.loading.unbuildable import Cause, cause_of, frames_of, not_buildable
 from keras_ckpt_tools.loading.versions import warn_of_passed_over, writer
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
@@ -78,6 +78,8 @@ _SECONDS = 120.0
 _SECONDS_A_LAYER = 0.1
 _BYTES_A_SECOND = 10_000_000
 _OF_THE_USER = 10
+# Where a model is compiled from its config, in either format.
+_COMPILING = ("compile_from_config", "compile_as_saved")
 
 
 def safe_load_model(
@@ -108,9 +110,9 @@ def safe_load_model(
             file has an object of its own of that name. A warning names those that nothing uses.
         compile: `True`: the model is compiled with the saved state of its optimizer, or it is an
             error. `False`: it is not compiled. `"auto"` (default): where the loss, metrics or
-            optimizer cannot be found, it loads uncompiled; where only saved state of the optimizer,
-            of metrics or of random generators does not fit, that starts afresh. One warning has the
-            reasons. Weights are always restored completely.
+            optimizer cannot be found or built, it loads uncompiled; where only saved state of the
+            optimizer, of metrics or of random generators does not fit, that starts afresh. One
+            warning has the reasons. Weights are always restored completely.
         trusted: Names of what may be used beyond `custom_objects` and the registry:
             `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
@@ -141,8 +143,9 @@ def safe_load_model(
             to add.
         ArtefactNotFoundError: nothing is at the path.
         ArtefactKindError: it is something else than a model; says which call opens it.
-        DamagedArtefactError: it is empty, truncated, bytes have changed, or it says what Keras
-            cannot build.
+        DamagedArtefactError: it is empty, truncated, or bytes have changed.
+        ConfigError: it is intact, and its config cannot be built with the classes that are here;
+            names the class and the arguments, and says what opens the file.
         UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
         OverBudgetError: it would take more memory than it may, or has taken more time.
         NewerFormatError: a later version of this package wrote it.
@@ -175,15 +178,41 @@ def safe_load_model(
     check_seconds(max_seconds)
     limits = Limits.of(max_bytes)
     wish = _Wish(resolver, compile, max_seconds)
+    why: Cause | None = None
     with on_disk(path) as place, bar_for_file("Loading", place):
         artefact = tell(place, limits)
         entries = directories.entries_of(artefact)
-        if any(one.kind in directories.MODELS for one in entries) or artefact.kind in _FOLDERS:
-            return _load_from_directory(artefact, entries, wish, which, limits)
-        if artefact.kind is Kind.ORBAX:
-            load = functools.partial(_load_open, wish=wish)
-            return with_step(artefact, which, limits, load)
-        return _load(artefact, wish, limits, which)
+        of_run = any(one.kind in directories.MODELS for one in entries)
+        while True:
+            try:
+                if of_run or artefact.kind in _FOLDERS:
+                    model = _load_from_directory(artefact, entries, wish, which, limits)
+                elif artefact.kind is Kind.ORBAX:
+                    load = functools.partial(_load_open, wish=wish)
+                    model = with_step(artefact, which, limits, load)
+                else:
+                    model = _load(artefact, wish, limits, which)
+                break
+            except _NotCompilableError as error:
+                # Once: what is not compiled does not fail at that.
+                why, wish = error.cause, dataclasses.replace(wish, compiled=False)
+    if why is None:
+        return model
+    warn(
+        f"The model of {artefact.path!r} was loaded uncompiled, because what it was compiled with "
+        f"cannot be built again: {why}. Call `model.compile(...)` yourself before you train it; "
+        "`compile=False` says that this is meant.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return model
+
+
+class _NotCompilableError(Exception):
+    """The model could not be compiled as it was, which `compile="auto"` passes over."""
+
+    def __init__(self, cause: Cause):
+        self.cause = cause
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,9 +388,18 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
         except (CkptError, Warning):
             raise  # Where a program lets warnings be errors, they stay what they are.
         except Exception as error:
-            if _is_from(error, plan.objects.values()):
+            cause = cause_of(error)
+            compiled = any(frame.f_code.co_name in _COMPILING for frame in frames_of(error))
+            if compiled and wish.compiled == "auto":
+                raise _NotCompilableError(cause) from error
+            if _is_from(error, plan.objects.values()) and not (cause.missing or cause.surplus):
                 raise  # The user's own code says best what is wrong with it.
-            raise _not_buildable(source, error) from error
+            version = versions_of(source).get("keras", "")
+            subclassed = source.kind is Kind.H5_MODEL and is_subclassed(plan)
+            only = subclassed and cause.cls is not None and issubclass(cause.cls, keras.Model)
+            raise not_buildable(
+                source.path, cause, version, compiled=compiled, weights_only=only
+            ) from error
 
 
 def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> Any:
@@ -386,26 +424,7 @@ def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> 
 def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
     """Return whether an error, or one that led to it, came up in code of one of these objects."""
     modules = {getattr(obj, "__module__", None) for obj in objects}
-    found: BaseException | None = error
-    while found is not None:
-        frames = [frame for frame, _ in walk_tb(found.__traceback__)]
-        if any(frame.f_globals.get("__name__") in modules for frame in frames):
-            return True
-        found = found.__cause__ or found.__context__
-    return False
-
-
-def _not_buildable(source: ModelSource, error: Exception) -> DamagedArtefactError:
-    # Keras puts each error into the text of the next; the first one is what is wrong.
-    said = str(error).rpartition("Exception encountered: ")[2].strip().partition("\n")[0][:500]
-    return DamagedArtefactError(
-        f"Keras {keras.__version__} cannot build what the file describes: "
-        f"{type(error).__name__}: {said}",
-        received=f"path={source.path!r}",
-        remedy=writer(versions_of(source))
-        or "Ask whoever gave it to you for the original; the error above has the details.",
-        path=source.path,
-    )
+    return any(frame.f_globals.get("__name__") in modules for frame in frames_of(error))
 
 
 def _load_from_directory(

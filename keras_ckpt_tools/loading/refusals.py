@@ -17,6 +17,9 @@ from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["describe_refused", "describe_untranslated", "objects_not_found", "untranslatable"]
 
+# What Python calls a function without a name.
+_NO_NAME = "<lambda>"
+
 
 def objects_not_found(
     path: str, refused: Sequence[ObjectUse], writer: str = ""
@@ -99,6 +102,11 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
         ]
     if _is_code(name, use):
         return [f"add: trusted=[{literal(name)}], if you know what the code does"]
+    if name == _NO_NAME:
+        return [
+            'add: custom_objects={"<lambda>": the_function}, with a function that computes the '
+            "same; a lambda has no name, so give it one (`def`) before the next save"
+        ]
     package, _, bare = name.rpartition(">")
     if not package:
         package = (use.module or "").partition(".")[0]
@@ -148,7 +156,7 @@ def _call(path: str, groups: dict[str, list[ObjectUse]]) -> str:
 def _key(name: str, bare: list[str]) -> str:
     # A bare key answers for a qualified name; two packages' objects of one name need it whole.
     short = name.rpartition(">")[2]
-    return short if bare.count(short) == 1 else name
+    return short if short and bare.count(short) == 1 else name
 
 
 def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableError:
@@ -163,8 +171,9 @@ def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableEr
     remedy = (
         "Load it with `compile=False`."
         if compiled
-        else "Do that where the model was made, or open it with `tf_keras.models.load_model` "
-        "(`pip install tf_keras`) and save it anew."
+        else "The weights are all there: build the model in code, with layers in place of these, "
+        f"and call `kct.load_weights(model, {path!r})`. To use the model as it is, open it with "
+        "Keras 2: `tf_keras.models.load_model` (`pip install tf_keras`)."
     )
     return UntranslatableError(
         f"Keras 2 wrote the file, and {things} in it cannot be said in Keras 3.\n"

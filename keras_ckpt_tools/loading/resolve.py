@@ -343,7 +343,7 @@ class Resolver:
             return _Judgement("untrusted", f"{note}{_IF_YOURS if own else ''}")
         if need.from_keras:
             return _Judgement("refused", _not_of_models(need))
-        note = ""
+        note = _said_of_wrapped(need)
         if self._trust.allows(need.name):
             note = "trusted, but nothing in this process has that name"
         return _Judgement("missing", note, nearest=self._nearest(need.name))
@@ -375,6 +375,12 @@ def _not_of_models(need: Need) -> str:
         return "saved by Keras 2 in its own `.keras` format, which Keras 3 does not read"
     known = " and ".join(KERAS_VERSIONS)
     return f"{module} has nothing of that name for models (in Keras {known})"
+
+
+def _said_of_wrapped(need: Need) -> str:
+    if need.wrapped == "partial":
+        return "a functools.partial, whose arguments are not in the file: pass the partial itself"
+    return f"it was wrapped ({need.wrapped}); the function itself will do" if need.wrapped else ""
 
 
 def _use(need: Need, judged: _Judgement, written: CustomObject | None) -> ObjectUse:

@@ -32,7 +32,7 @@ from keras_ckpt_tools.registry.rebuildable import (
     require_rebuildable,
 )
 
-__all__ = ["check_serializable"]
+__all__ = ["check_serializable", "try_round_trip"]
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -82,6 +82,20 @@ def check_serializable(obj: Any) -> dict[str, Any]:
         return _Trial(obj).config
 
 
+def try_round_trip(obj: Any, *, rebuild: bool = True) -> None:
+    """Do what `check_serializable` does with an object.
+
+    Args:
+        obj: The object.
+        rebuild: Whether it may be built a second time; otherwise, only its config is looked at.
+
+    Raises:
+        NotSerializableError: it cannot be built again.
+    """
+    with _untouched():
+        _Trial(obj, rebuild=rebuild)
+
+
 def _instance(cls: type) -> Any:
     require_rebuildable(cls, cls.__name__, cls.__module__)
     try:
@@ -97,7 +111,7 @@ def _instance(cls: type) -> Any:
 class _Trial:
     """One round trip; all faults are gathered before anything is raised."""
 
-    def __init__(self, obj: Any):
+    def __init__(self, obj: Any, *, rebuild: bool = True):
         self.obj = obj
         self.cls = type(obj)
         self.faults: list[str] = []
@@ -106,7 +120,7 @@ class _Trial:
         self.config = self._config_of(obj, "get_config()")
         self.lost = self._lost()
         first = self._as_json(self.config)
-        if not self.faults:
+        if rebuild and not self.faults:
             self._rebuild(first)
         if self.faults or self.lost:
             self._raise()

@@ -46,6 +46,7 @@ from keras_ckpt_tools.training.judgement import (
 from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
 from keras_ckpt_tools.training.keras_hooks import overrides
 from keras_ckpt_tools.training.monitoring import direction_of, undecided
+from keras_ckpt_tools.training.rebuilding import warn_of_unbuildable
 from keras_ckpt_tools.training.run import (
     Run,
     last_of_execution,
@@ -117,6 +118,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
         FilepathKeyError: at a save, the pattern names a key that the logs lack.
         CommitError: at a save, the operating system refused. The file that was there is unchanged.
+
+    At its first save of a whole model it tries once whether each custom object in it can be built
+    again from its config, and warns of those that cannot.
 
     A save is visible under its name only when it is whole: it is staged beside the target, synced
     and renamed.
@@ -209,6 +213,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._interrupted_at: Place | None = None
         self._writer = BackgroundWriter() if background else Foreground()
         self._warned: set[str] = set()
+        self._tried = save_weights_only
         self.save_on_exception = save_on_exception
         self.save_on_signal = save_on_signal
         self._signals = SignalWatch(save_on_signal)
@@ -220,6 +225,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if self.model is not None and self.model is not model:
             self.best, self._best_epoch = self._threshold, None
             self._candidate, self._recalled = None, False
+            self._tried = self.save_weights_only
         super().set_model(model)
         self._memory.turn_to(model)
 
@@ -442,7 +448,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self, path: str, progress: TrainingProgress, note: dict[str, Any]
     ) -> Callable[[], Record]:
         watch, memory = self._untracked, self._memory
-        return prepare_model(path, self.model, progress, self._format, note, watch, memory)
+        write = prepare_model(path, self.model, progress, self._format, note, watch, memory)
+        if not self._tried:
+            self._tried = True
+            warn_of_unbuildable(self.model, path)
+        return write
 
     def _settle(self) -> None:
         """Take up what has been committed: only then does a value count as the best."""

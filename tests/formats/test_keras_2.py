@@ -94,13 +94,16 @@ def called(function, arguments, name="op"):
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
-        ("linalg.matmul", {"b": ["x", 0, 0], "transpose_b": True}),
+        ("linalg.matmul", {"b": ["x", 0, 0], "adjoint_b": True}),
         ("nn.silu", {"beta": 2.0}),
         ("squeeze", {"squeeze_dims": [1]}),
         ("where", {"x": None, "y": None}),
         ("reshape", {"shape": [["x", 0, 0], 3]}),
         ("cast", {}),
-        ("image.resize", {"size": [4, 4]}),
+        ("image.resize", {"size": [4, 4], "method": "area"}),
+        ("one_hot", {"depth": 4, "off_value": -1.0}),
+        ("split", {"num_or_size_splits": ["x", 0, 0], "axis": 1}),
+        ("pad", {"paddings": [["x", 0, 0], [0, 0]]}),
         ("__operators__.getitem", {"slice_spec": [{"start": ["x", 0, 0], "stop": 1, "step": 1}]}),
     ],
 )

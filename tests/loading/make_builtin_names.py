@@ -63,6 +63,8 @@ UNEXPORTED = {
     ("keras.src.layers.preprocessing.feature_space", "TFDConcat"),
     ("keras.src.layers.preprocessing.feature_space", "TFDIdentity"),
 }
+# What a legacy config calls a class whose public name is another.
+CALLED_OTHERWISE = {"GroupedQueryAttention"}
 LAYERS_OF_APPLICATIONS = "keras.src.applications."
 BASES = {"Operation", "Function"}
 # They call a function that they are given, or make other objects.
@@ -267,7 +269,7 @@ def render(
 ) -> str:
     """Return the text of the module."""
     bare = {"keras.src.models.functional"} | (set(CLASSES_OF) & set(classes))
-    bare_names = set().union(*(classes[module] for module in bare))
+    bare_names = CALLED_OTHERWISE.union(*(classes[module] for module in bare))
     strings = strings.union(*(functions[m] for m in FUNCTIONS_OF if not m.startswith("keras.ops")))
     numbers = ", ".join(f'"{version}"' for version in sorted(versions, key=_as_numbers))
     return "".join(

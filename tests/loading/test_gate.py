@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.errors import DamagedArtefactError, ObjectsNotFoundError
+from keras_ckpt_tools.errors import ConfigError, DamagedArtefactError, ObjectsNotFoundError
 
 BUILT = []
 
@@ -310,10 +310,10 @@ def test_no_registered_name_imports_nothing(forge, chain, layer, names, tmp_path
     assert type(model.layers[-1]) is Scale
 
 
-def test_an_error_while_building_is_damage_that_names_the_error(forge, chain, layer, names):
+def test_an_error_while_building_names_the_error(forge, chain, layer, names):
     """What Keras raises is anything; what comes out is ours, with Keras' words in it."""
     path = forge(chain(layer("Dense", units="many")))
-    with pytest.raises(DamagedArtefactError, match=r"cannot build .* describes: \w+Error"):
+    with pytest.raises(ConfigError, match=r"cannot build .* describes: \w+Error"):
         kct.safe_load_model(path, registry=names)
 
 

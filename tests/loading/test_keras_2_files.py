@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -146,7 +147,59 @@ def test_what_keras_3_cannot_say_comes_in_one_error(tmp_path):
     assert "'input_1' has ragged=True" in told.value.places[0]
     assert "calls `tf.raw_ops.Bucketize`" in told.value.places[1]
     assert "tf_keras" in told.value.remedy
+    assert "kct.load_weights(model, " in told.value.remedy
     assert [p.kind for p in kct.inspect(path).problems] == ["UntranslatableError"]
+
+
+FUNCTIONS = Path(__file__).parents[1] / "data" / "keras2" / "functions.zip"
+# Keras 3 has no operation that computes the same for certain, or would need several.
+NOT_TRANSLATED = {
+    "addn", "argmax", "band", "bcast", "conv", "d2s", "dot", "einsum", "einsum1", "einsum3",
+    "mm_ta2", "norm_e", "one_hot3", "sdiff", "shape_b", "topk",
+}  # fmt: skip
+with zipfile.ZipFile(FUNCTIONS) as _archive:
+    NAMES = {name.partition(".")[0] for name in _archive.namelist()}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - NOT_TRANSLATED))
+def test_functions_between_layers_compute_what_they_computed(name, tmp_path):
+    """As operations of Keras 3, with sizes that the model computed as numbers."""
+    with zipfile.ZipFile(FUNCTIONS) as archive:
+        archive.extractall(tmp_path, [f"{name}.keras", f"{name}.npz"])
+    known = np.load(tmp_path / f"{name}.npz")
+    found = kct.safe_load_model(tmp_path / f"{name}.keras")(known["x"])
+    outputs = [np.asarray(y) for y in keras.tree.flatten(found)]
+    expected = [known[key] for key in sorted(known) if key != "x"]
+    assert [y.dtype for y in outputs] == [y.dtype for y in expected]
+    for ours, theirs in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(NOT_TRANSLATED))
+def test_functions_without_translation_are_named(name, tmp_path):
+    """A wrong answer would be worse than none."""
+    with zipfile.ZipFile(FUNCTIONS) as archive:
+        archive.extractall(tmp_path, [f"{name}.keras"])
+    (problem,) = kct.inspect(tmp_path / f"{name}.keras").problems
+    assert problem.kind == "UntranslatableError"
+    assert ("does not have the tensors" in problem.what) == name.startswith("einsum")
+
+
+def test_weights_of_what_has_no_translation_load_into_a_model_in_code(tmp_path):
+    """What the error advises works: layers in place of the functions, and the weights."""
+
+    def change(config):
+        layers = {layer["name"]: layer for layer in config["layers"]}
+        layers["tf.__operators__.add"]["config"]["function"] = "raw_ops.Bucketize"
+
+    whole = FOLDER / "zoo" / "residual.h5"
+    path = rewritten(whole, tmp_path / "model.h5", change)
+    model = kct.safe_load_model(whole)
+    before = [np.array(weight) for weight in model.weights]
+    for weight in model.weights:
+        weight.assign(keras.ops.zeros_like(weight))
+    assert kct.load_weights(model, path)
+    assert all(map(np.array_equal, before, [np.array(weight) for weight in model.weights]))
 
 
 @pytest.mark.parametrize("name", ["activations.keras", "activations.h5"])

@@ -163,3 +163,55 @@ def test_missing_layer_is_an_error_that_names_the_loss_too(build_custom, save, n
     with pytest.raises(ObjectsNotFoundError) as caught:
         kct.safe_load_model(path, registry=names)
     assert "soft_loss" in caught.value.missing
+
+
+def far(y_true, y_pred):
+    """A loss."""
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+
+
+def trained(loss):
+    """Return a model that was trained with a loss."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd", loss)
+    model.train_on_batch(X, X[:, :2])
+    return model
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a tf.function")
+@pytest.mark.parametrize("name", FORMATS)
+def test_tf_function_is_asked_for_by_the_name_of_its_function(name, save, tmp_path):
+    """Keras writes its class, `Function`, which nobody has ever defined."""
+    import tensorflow as tf
+
+    path = save(trained(tf.function(far)), tmp_path / name)
+    with pytest.raises(ObjectsNotFoundError, match="above `def far`, or custom_objects") as caught:
+        kct.safe_load_model(path, compile=True, registry=Registry())
+    assert caught.value.missing == ("far",)
+    for function in (far, tf.function(far)):
+        model = kct.safe_load_model(path, {"far": function}, compile=True, registry=Registry())
+        assert np.isfinite(model.evaluate(X, X[:, :2], verbose=0))
+
+
+def test_partial_is_asked_for_as_a_whole(forge, chain, layer):
+    """The arguments that it bound are not in the file."""
+    compiled = {"loss": {"module": "functools", "class_name": "partial", "config": "far",
+                         "registered_name": "partial"}}  # fmt: skip
+    path = forge(chain(layer("Dense", units=2), compile_config=compiled))
+    with pytest.raises(ObjectsNotFoundError, match="pass the partial itself") as caught:
+        kct.safe_load_model(path, compile=True, registry=Registry())
+    assert caught.value.missing == ("far",)
+
+
+def test_lambda_has_no_name_to_register(save, tmp_path):
+    """The line to add is one that Python takes, and works."""
+    path = save(trained(lambda y_true, y_pred: 2 * far(y_true, y_pred)), tmp_path / "net.h5")
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        kct.safe_load_model(path, compile=True, registry=Registry())
+    text = str(caught.value)
+    assert "kct.register" not in text
+    assert 'add: custom_objects={"<lambda>": the_function}' in text
+    assert 'custom_objects={"<lambda>": the_function})`' in text
+    model = kct.safe_load_model(path, {"<lambda>": far}, compile=True, registry=Registry())
+    assert model.compiled
+    assert np.isfinite(model.evaluate(X, X[:, :2], verbose=0))

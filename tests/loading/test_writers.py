@@ -48,8 +48,6 @@ STARTS_AFRESH = {
 REFUSED = {
     # Keras builds no variables of a subclassed model from such a file.
     "subclassed.h5": ("keras-3",),
-    # The classes of operations are in the file without their modules.
-    "operations.h5": ("keras-3",),
     # `RandomRotation` had an argument that it has no more.
     "augmented.keras": ("keras-3.0", "keras-3.3"),
     # The adapters are among the weights, and not in the config.
