@@ -5,8 +5,9 @@ these come down to the few functions that are replaced here, each by the call th
 package writes instead. While one of ours runs, Keras' own are back, because ours builds models and
 lays out `.h5` files with them.
 
-* What is saved without one of our callbacks has arguments that these lack (`max_shard_size=`,
-  `include_optimizer=`, `zipped=False`, a file object, layers to skip): Keras writes it, we read it.
+* Our callbacks write models that are being trained. What they do not write (a model that is not
+  built, sharded weights, a file without the optimizer or without some layers, a directory, a file
+  object), Keras writes, and we read it.
 * `compile=` is `"auto"` unless a test says otherwise, as it is for who calls `safe_load_model`.
 * What a test registers with Keras' decorator is trusted by its name, and `safe_mode=False` trusts
   each Lambda layer of the file by its name.
@@ -140,7 +141,7 @@ class InPlaceOfKeras:
 
     def save_model(self, model: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.saving.save_model`."""
-        if args or kwargs or not isinstance(filepath, str | os.PathLike):
+        if args or kwargs or not (_is_path(filepath) and _is_built(model)):
             self._stock["save_model"](model, filepath, *args, **kwargs)
         else:
             self._saved_by_a_callback(kct.ModelCheckpoint(filepath), model)
@@ -149,7 +150,7 @@ class InPlaceOfKeras:
         self, model: Any, filepath: Any, overwrite: bool = True, include_optimizer: bool = True
     ) -> None:
         """`save_model_to_hdf5`."""
-        if not include_optimizer:
+        if not (include_optimizer and _is_built(model)):
             self._stock["save_h5"](model, filepath, overwrite, include_optimizer)
         else:
             self._saved_by_a_callback(kct.ModelCheckpoint(filepath), model)
@@ -214,6 +215,14 @@ class InPlaceOfKeras:
             for name, value in object_registration.GLOBAL_CUSTOM_OBJECTS.items()
             if getattr(value, "__module__", None) == self.package
         ]
+
+
+def _is_path(path: Any) -> bool:
+    return isinstance(path, str | os.PathLike)
+
+
+def _is_built(model: Any) -> bool:
+    return bool(getattr(model, "built", False))
 
 
 def _as_a_file_has_it(config: Any) -> str:

@@ -34,8 +34,8 @@ ARGUMENTS = json.loads((Path(__file__).parent / "arguments.json").read_text(enco
 # Classes, and sets of arguments: in all of arguments.json.
 COUNTS = {
     "constraints": (4, 7),
-    "initializers": (6, 31),
-    "layers": (118, 457),
+    "initializers": (12, 62),
+    "layers": (119, 463),
     "losses": (22, 112),
     "metrics": (44, 216),
     "optimizers": (15, 180),
