@@ -230,8 +230,10 @@ def write(found: dict[str, Any], left_out: int) -> None:
 def _can_be_made(kind: type, case: dict[str, Any]) -> bool:
     try:
         arguments = keras.saving.deserialize_keras_object(case["arguments"])
-        kind(*arguments.pop("args", ()), **arguments)
-    except Exception:  # noqa: BLE001 - what a class refuses, and what no file could hold
+        made = kind(*arguments.pop("args", ()), **arguments)
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(made)))
+        keras.saving.deserialize_keras_object(config)
+    except Exception:  # noqa: BLE001 - what a class refuses, and what Keras cannot read again
         return False
     return True
 

@@ -37,7 +37,7 @@ COUNTS = {
     "initializers": (12, 62),
     "layers": (119, 463),
     "losses": (22, 112),
-    "metrics": (44, 216),
+    "metrics": (44, 214),
     "optimizers": (15, 180),
     "regularizers": (4, 20),
     "schedules": (6, 29),
