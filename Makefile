@@ -6,6 +6,7 @@
 #   make lint           the first three of these
 #   make test-oldest    all tests on the oldest supported Keras and TensorFlow (in .venv-oldest)
 #   make torture        crashes, kills, full disks and damage, the long form (about 20 minutes)
+#   make upstream       Keras' own tests of saving, and every object of Keras, all of them (10 minutes)
 #   make fuzz           damaged and hostile files, a million mutants of them; KCT_FUZZ=20000 for fewer
 #   make bench          speed and memory beside the peers, into benchmarks/RESULTS.md (an hour);
 #                       make bench BENCH=--quick takes a few minutes
@@ -30,7 +31,7 @@ JOBS ?= 2
 PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint test-oldest torture fuzz bench docs check-install release-check clean
+.PHONY: demo test lint test-oldest torture upstream fuzz bench docs check-install release-check clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -49,6 +50,9 @@ test-oldest: $(OLDEST)/.installed
 
 torture: $(VENV)/.installed
 	@KCT_TORTURE=1 $(BIN)/python -m pytest -q tests/torture tests/training/test_phases.py tests/training/test_changes.py
+
+upstream: $(VENV)/.installed
+	@KCT_UPSTREAM=1 $(BIN)/python -m pytest -q tests/upstream
 
 fuzz: $(VENV)/.installed
 	@KCT_FUZZ=$${KCT_FUZZ:-1000000} KCT_FUZZ_SEED=$${KCT_FUZZ_SEED:-$$(date +%s)} \

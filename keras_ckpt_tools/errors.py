@@ -10,7 +10,7 @@
     │   ├── ArtefactKindError     (ValueError)   it is something else than what this call opens
     │   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
     │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
-    │   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built here
+    │   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built
     │   ├── OverBudgetError       (MemoryError, ValueError)  it would take more than it may
     │   ├── NewerFormatError      (ValueError)   written by a later version of this package
     │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it

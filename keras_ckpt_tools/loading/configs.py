@@ -318,7 +318,9 @@ class _Walker:
             if not around.code_reported:
                 self.code(value, "__lambda__", where, part, around.label)
         elif class_name == "__typespec__":
-            spec = str(value.get("spec_name"))
+            spec = value.get("spec_name")
+            if not isinstance(spec, str):
+                raise MalformedConfigError(f"the type at {where} has no name")
             name = value.get("registered_name") or spec
             module = value.get("module")
             self.needs.append(Need(where, "class", name, spec, module, part, node=value))

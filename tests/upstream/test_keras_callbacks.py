@@ -1,28 +1,22 @@
 """Keras' own tests of `ModelCheckpoint` and `BackupAndRestore`, run against ours.
 
-Drop-in is a claim that only Keras' tests can check. Their source is read from the installed
-package (a release that comes without its tests is skipped), the deliberate differences below are
-applied to it, and its test cases run with our classes in the place of Keras'. Each difference has
-to be found exactly once, so that a Keras release which changes that place makes this fail, and has
-to make stock Keras fail, so that a difference which Keras has overcome does not stay on the list.
+Drop-in is a claim that only Keras' tests can check. The deliberate differences below are applied
+to their source, and its test cases run with our classes in the place of Keras'. Each difference has
+to be found exactly once, and has to make stock Keras fail, so that a difference which Keras has
+overcome does not stay on the list.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import pytest
+from upstream.keras_tests import Edit, cases_in, executed, found_once_in_its_test, is_explained
 
 import keras_ckpt_tools as kct
-
-INSTALLED = Path(keras.__file__).parent / "src" / "callbacks"
-ROWS = Path(__file__).parents[2] / "docs" / "differences.md"
 
 STOCK = SimpleNamespace(**vars(keras.callbacks))
 OURS = SimpleNamespace(
@@ -31,27 +25,16 @@ OURS = SimpleNamespace(
 )
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A place where we do something else than Keras, on purpose."""
-
-    file: str
-    test: str  # the method that the place is in
-    original: str
-    replacement: str
-    row: str  # the row of docs/differences.md that says why
-
-
 DIFFERENCES = (
-    Difference(
-        file="model_checkpoint_test.py",
+    Edit(
+        file="callbacks/model_checkpoint_test.py",
         test="test_model_checkpoint_options",
         original="        self.assertTrue(os.path.exists(filepath))\n\n        # Case 6\n",
         replacement="        self.assertFalse(os.path.exists(filepath))\n\n        # Case 6\n",
         row="missing metric",
     ),
-    Difference(
-        file="backup_and_restore_test.py",
+    Edit(
+        file="callbacks/backup_and_restore_test.py",
         test="test_best_case_step",
         original="            self.assertEqual(int(model.layers[0].counter.value), 17)\n",
         replacement="            self.assertEqual(int(model.layers[0].counter.value), 15)\n",
@@ -61,43 +44,25 @@ DIFFERENCES = (
 
 # Written down, so that a run which collects nothing is not a run that passes.
 CASES = (
-    ("model_checkpoint_test.py", "test_model_checkpoint_loading"),
-    ("model_checkpoint_test.py", "test_model_checkpoint_options"),
-    ("backup_and_restore_test.py", "test_backup_corrupted"),
-    ("backup_and_restore_test.py", "test_backup_dir_empty_error"),
-    ("backup_and_restore_test.py", "test_backup_dir_none_error"),
-    ("backup_and_restore_test.py", "test_best_case_epoch"),
-    ("backup_and_restore_test.py", "test_best_case_step"),
-    ("backup_and_restore_test.py", "test_model_deleted_case_epoch"),
-    ("backup_and_restore_test.py", "test_save_freq_unknown_error"),
+    ("callbacks/model_checkpoint_test.py", "test_model_checkpoint_loading"),
+    ("callbacks/model_checkpoint_test.py", "test_model_checkpoint_options"),
+    ("callbacks/backup_and_restore_test.py", "test_backup_corrupted"),
+    ("callbacks/backup_and_restore_test.py", "test_backup_dir_empty_error"),
+    ("callbacks/backup_and_restore_test.py", "test_backup_dir_none_error"),
+    ("callbacks/backup_and_restore_test.py", "test_best_case_epoch"),
+    ("callbacks/backup_and_restore_test.py", "test_best_case_step"),
+    ("callbacks/backup_and_restore_test.py", "test_model_deleted_case_epoch"),
+    ("callbacks/backup_and_restore_test.py", "test_save_freq_unknown_error"),
 )
 FILES = sorted({file for file, _ in CASES})
-
-
-def source(file: str) -> tuple[Path, str]:
-    """Return where Keras' test file is, and its text."""
-    path = INSTALLED / file
-    if not path.exists():
-        pytest.skip(f"Keras {keras.__version__} was installed without its tests")
-    return path, path.read_text(encoding="utf-8")
 
 
 @functools.cache
 def edited(file: str) -> Any:
     """Execute Keras' test file with our differences; return its one class of test cases."""
-    path, text = source(file)
-    for difference in DIFFERENCES:
-        if difference.file == file:
-            text = text.replace(difference.original, difference.replacement)
-    module = ModuleType(f"keras_{path.stem}")
-    exec(compile(text, str(path), "exec"), vars(module))
-    (cases,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "run")
-        if issubclass(value, keras.src.testing.TestCase)
-    )
-    return cases
+    module = executed(file, DIFFERENCES)
+    (cases,) = {case.cases for case in cases_in(file)}
+    return getattr(module, cases)
 
 
 def run(file: str, test: str, callbacks: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,15 +71,6 @@ def run(file: str, test: str, callbacks: SimpleNamespace, monkeypatch: pytest.Mo
     method = getattr(cases, test)
     monkeypatch.setitem(method.__globals__, "callbacks", callbacks)
     cases(test).debug()  # set-up, method and clean-up; errors come out as they are
-
-
-@pytest.fixture(autouse=True)
-def traceback_filtering_put_back() -> Iterator[None]:
-    """Keras' test cases turn the filter of tracebacks off for the whole process."""
-    was_on = keras.config.is_traceback_filtering_enabled()
-    yield
-    if was_on:
-        keras.config.enable_traceback_filtering()
 
 
 # Keras' tests do not expect the warnings with which ours tell more than Keras does.
@@ -137,13 +93,8 @@ def test_difference_makes_stock_keras_fail(difference, monkeypatch, tmp_path):
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.row)
 def test_difference_is_found_once_and_explained(difference):
     """The place is in Keras' source exactly once, in that test; the reason is in the docs."""
-    _, text = source(difference.file)
-    assert text.count(difference.original) == 1
-    before = text[: text.index(difference.original)]
-    assert before.rpartition("    def test_")[2].startswith(
-        difference.test.removeprefix("test_") + "("
-    )
-    assert f"| **{difference.row}** |" in ROWS.read_text(encoding="utf-8")
+    assert found_once_in_its_test(difference)
+    assert is_explained(difference.row)
 
 
 @pytest.mark.parametrize("file", FILES)
