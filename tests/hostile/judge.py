@@ -167,6 +167,9 @@ def plant_in_the_global_registry() -> None:
     class HijackedDense(Registered):
         pass
 
+    # That package has defined them, not the program that loads.
+    for one in (Registered, registered, HijackedDense):
+        one.__module__ = payload.__name__
     table = keras.saving.get_custom_objects()
     table[f"{payload.__name__}>Registered"] = Registered
     table[f"{payload.__name__}>registered"] = registered
