@@ -26,6 +26,9 @@ sys.path.insert(0, str(FOLDER))
 
 import kinds  # noqa: E402
 
+# All models are given one table of custom objects.
+pytestmark = pytest.mark.filterwarnings("ignore:Nothing in .* uses these names:UserWarning")
+
 WRITERS = sorted(FOLDER.glob("*.zip"))
 IN_BETWEEN = ("keras-3.3.3", "keras-3.6.0", "keras-3.8.0", "keras-3.10.0")
 OFTEN = ("trained", "subclassed", "quantized", "dropped", "normalized")

@@ -31,7 +31,11 @@ from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.training.writing import save_model
 
-pytestmark = pytest.mark.slow
+# All structures are given one table of custom objects.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Nothing in .* uses these names:UserWarning"),
+]
 
 every_structure = pytest.mark.parametrize("saved", BUILDERS, indirect=True, scope="module")
 every_file = pytest.mark.parametrize("file", ["a.keras", "a.weights.h5"])
