@@ -58,25 +58,6 @@ LEFT_OUT = {
     "test_load_model_concurrently": "forks a process in which TensorFlow has threads",
     "test_legacy_load_skips_missing_nested_containers": "its file is not in Keras' wheel",
 }
-# These fail, and should not. One that passes is an error, so that it leaves the list.
-NOT_YET = {
-    "test_compile_overridden_warnings_sequential": "a compiled model saved unbuilt does not open",
-    "test_compile_overridden_warnings_subclassed": "likewise",
-    "test_save_to_fileobj": "file objects are not read",
-    "test_weights_sharding": "sharded weights are not read",
-    "test_load_sharded_weights": "likewise",
-    "test_saving_api_errors": "that nothing is at a path is no `ValueError`",
-    "test_load_unsupported_format": "likewise",
-    "test_load_keras_not_zip": "likewise",
-    "test_load_weights_invalid_extension": "likewise",
-    "test_load_model_rejects_bomb_config": "that a file is damaged is no `ValueError`",
-    "test_load_model_rejects_bomb_weights": "likewise",
-    "test_load_model_rejects_extraction_bomb": "likewise",
-    "test_load_weights_rejects_shape_bomb": "likewise",
-    "test_custom_object_without_from_config": "a class without `from_config` is not made",
-    "test_redefinition_of_trackable": "a property with the former name of an attribute",
-    "test_cyclic_container_saving": "a list that contains itself",
-}
 # These take long; the others stand for them.
 LONG = {"test_weights_sharding"}
 
@@ -286,14 +267,12 @@ def run(case: Case, edits: tuple[Edit, ...], halves: set[str], monkeypatch) -> N
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("halves", HALVES, ids=lambda halves: "+".join(sorted(halves)))
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_keras_own_test_passes_with_ours(case, halves, monkeypatch, tmp_path, request):
+def test_keras_own_test_passes_with_ours(case, halves, monkeypatch, tmp_path):
     """What Keras promises of saving and loading, ours does, but for the differences."""
     if case.test in LEFT_OUT:
         pytest.skip(LEFT_OUT[case.test])
     if case.test in LONG and not ALL:
         pytest.skip("runs with KCT_UPSTREAM=1")
-    if reason := NOT_YET.get(case.test):
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     monkeypatch.chdir(tmp_path)
     run(case, DIFFERENCES, halves, monkeypatch)
 
@@ -313,7 +292,7 @@ def test_difference_makes_stock_keras_fail(difference, monkeypatch, tmp_path):
 def test_difference_is_found_once_and_explained(difference):
     """The place is in Keras' source exactly once, in that test; the reason is in the docs."""
     assert found_once_in_its_test(difference)
-    assert is_explained(difference.row) or difference.test in NOT_YET
+    assert is_explained(difference.row)
 
 
 def test_as_many_tests_are_run_as_keras_has():
