@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from keras_ckpt_tools.formats.userblock import block_size, encode, encode_json
+from keras_ckpt_tools.formats.record.userblock import block_size, encode, encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject, TrainingProgress
 
 _TENSORS = 50

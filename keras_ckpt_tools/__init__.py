@@ -28,16 +28,16 @@ from keras_ckpt_tools._version import __version__
 
 if TYPE_CHECKING:
     from keras_ckpt_tools import data, errors
-    from keras_ckpt_tools.formats.report import RestoreReport
+    from keras_ckpt_tools.inspection.inspect import inspect
+    from keras_ckpt_tools.inspection.verify import verify
     from keras_ckpt_tools.loading.compare import compare
-    from keras_ckpt_tools.loading.inspect import inspect
     from keras_ckpt_tools.loading.model import safe_load_model
     from keras_ckpt_tools.loading.restore import load_weights
-    from keras_ckpt_tools.loading.verify import verify
+    from keras_ckpt_tools.matching.report import RestoreReport
     from keras_ckpt_tools.metadata import TrainingProgress
     from keras_ckpt_tools.pictures.plot import plot
     from keras_ckpt_tools.registry import check_serializable, register, registry, scope
-    from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast, Policy
+    from keras_ckpt_tools.runs.retention import KeepBest, KeepEvery, KeepLast, Policy
     from keras_ckpt_tools.training.backup_and_restore import BackupAndRestore
     from keras_ckpt_tools.training.manager import CheckpointManager
     from keras_ckpt_tools.training.model_checkpoint import ModelCheckpoint
@@ -73,18 +73,18 @@ __all__ = [
 _HOMES: dict[str, str | None] = {
     "BackupAndRestore": "training.backup_and_restore",
     "CheckpointManager": "training.manager",
-    "KeepBest": "storage.retention",
-    "KeepEvery": "storage.retention",
-    "KeepLast": "storage.retention",
+    "KeepBest": "runs.retention",
+    "KeepEvery": "runs.retention",
+    "KeepLast": "runs.retention",
     "ModelCheckpoint": "training.model_checkpoint",
-    "Policy": "storage.retention",
-    "RestoreReport": "formats.report",
+    "Policy": "runs.retention",
+    "RestoreReport": "matching.report",
     "TrainingProgress": "metadata",
     "check_serializable": "registry",
     "compare": "loading.compare",
     "data": None,
     "errors": None,
-    "inspect": "loading.inspect",
+    "inspect": "inspection.inspect",
     "load_weights": "loading.restore",
     "plot": "pictures.plot",
     "register": "registry",
@@ -92,7 +92,7 @@ _HOMES: dict[str, str | None] = {
     "safe_load_model": "loading.model",
     "scope": "registry",
     "training_progress": "training.progress",
-    "verify": "loading.verify",
+    "verify": "inspection.verify",
 }
 
 

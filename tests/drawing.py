@@ -11,7 +11,7 @@ import numpy as np
 import state_files
 import tensorflow as tf
 
-from keras_ckpt_tools.training.random_states import RandomStates
+from keras_ckpt_tools.training.state.random_generators import RandomStates
 
 
 def draw() -> dict[str, list[float]]:

@@ -158,7 +158,7 @@ def manage_twice(directory: str, calls: int | None, first: bool = False) -> int:
 
 def be_killed_in_the_layout(directory: str) -> None:
     """Be killed in the first save, while the file is laid out."""
-    from keras_ckpt_tools.formats import layout
+    from keras_ckpt_tools.formats.hdf5 import layout
 
     layout._create = lambda *_: kill()
     kct.CheckpointManager(directory, model=constant_model(1.0)).save()

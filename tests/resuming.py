@@ -18,7 +18,7 @@ import state_files
 from processes import kill
 from programs import small_data, small_model
 
-from keras_ckpt_tools.training.callback_states import CallbackStates
+from keras_ckpt_tools.training.state.callbacks import CallbackStates
 
 BATCHES = 4
 Place = tuple[int, int]  # The epoch and the batch of it that come next.

@@ -11,8 +11,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from keras_ckpt_tools.formats.container_seal import container_digest, member_range, seal_comment
-from keras_ckpt_tools.formats.userblock import block_size, decode, encode, encode_json, read_at
+from keras_ckpt_tools.formats.keras_zip.seal import container_digest, member_range, seal_comment
+from keras_ckpt_tools.formats.record.userblock import (
+    block_size,
+    decode,
+    encode,
+    encode_json,
+    read_at,
+)
 from keras_ckpt_tools.metadata import Record, TrackedObject
 
 SAVED = Path(__file__).parent / "data" / "0.1.0" / "backup" / "ckpt-00000002.weights.h5"

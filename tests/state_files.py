@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
+from keras_ckpt_tools.live.state import to_numpy
+from keras_ckpt_tools.training.state.trees import give_arrays, take_arrays
 
 
 def to_bytes(state: Any) -> bytes:

@@ -17,7 +17,7 @@ def listed() -> list[str]:
     modules = text.partition("\n## Modules\n")[2].partition("\n## ")[0]
     found = []
     for section in modules.split("\n### ")[1:]:
-        folder = re.match(r"`(\w+/)`", section)
+        folder = re.match(r"`([\w/]+/)`", section)
         prefix = folder[1] if folder else ""
         found += [prefix + name for name in re.findall(r"^\| `(\w+\.py)` \|", section, re.M)]
     return found

@@ -7,69 +7,30 @@ one inside a function that never does. This looks at what is loaded.
 from __future__ import annotations
 
 import json
+import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import keras_ckpt_tools
+
+PACKAGE = Path(keras_ckpt_tools.__file__).parent
+
 FRAMEWORKS = ("jax", "keras", "tensorflow", "torch")
-FRAMEWORK_FREE = [
-    "keras_ckpt_tools",
-    "keras_ckpt_tools.cli",
-    "keras_ckpt_tools.cli.completing",
-    "keras_ckpt_tools.cli.diffing",
-    "keras_ckpt_tools.cli.exporting",
-    "keras_ckpt_tools.cli.inspecting",
-    "keras_ckpt_tools.cli.listing",
-    "keras_ckpt_tools.cli.places",
-    "keras_ckpt_tools.cli.plotting",
-    "keras_ckpt_tools.cli.printing",
-    "keras_ckpt_tools.cli.pruning",
-    "keras_ckpt_tools.cli.reporting",
-    "keras_ckpt_tools.cli.resuming",
-    "keras_ckpt_tools.cli.verifying",
-    "keras_ckpt_tools.data",
-    "keras_ckpt_tools.data.orders",
-    "keras_ckpt_tools.data.parallel",
-    "keras_ckpt_tools.data.positions",
-    "keras_ckpt_tools.errors",
-    "keras_ckpt_tools.formats.chunks",
-    "keras_ckpt_tools.formats.contents",
-    "keras_ckpt_tools.formats.distance",
-    "keras_ckpt_tools.formats.comparison",
-    "keras_ckpt_tools.formats.file_objects",
-    "keras_ckpt_tools.formats.kinds",
-    "keras_ckpt_tools.formats.orbax_checkpoint",
-    "keras_ckpt_tools.formats.report",
-    "keras_ckpt_tools.formats.safetensors_file",
-    "keras_ckpt_tools.formats.safetensors_writer",
-    "keras_ckpt_tools.formats.source",
-    "keras_ckpt_tools.formats.tf_bundle_writer",
-    "keras_ckpt_tools.formats.tf_checkpoint",
-    "keras_ckpt_tools.formats.tf_paths",
-    "keras_ckpt_tools.formats.tf_run",
-    "keras_ckpt_tools.formats.tf_run_source",
-    "keras_ckpt_tools.formats.userblock",
-    "keras_ckpt_tools.loading",
-    "keras_ckpt_tools.loading.diff",
-    "keras_ckpt_tools.loading.export",
-    "keras_ckpt_tools.loading.inspect",
-    "keras_ckpt_tools.loading.orbax",
-    "keras_ckpt_tools.loading.runs",
-    "keras_ckpt_tools.metadata",
-    "keras_ckpt_tools.pictures.plot",
-    "keras_ckpt_tools.pictures.report_page",
-    "keras_ckpt_tools.registry",
-    "keras_ckpt_tools.showing.bars",
-    "keras_ckpt_tools.showing.tables",
-    "keras_ckpt_tools.storage",
-    "keras_ckpt_tools.storage.commit",
-    "keras_ckpt_tools.storage.commit_set",
-    "keras_ckpt_tools.storage.file_systems",
-    "keras_ckpt_tools.storage.local_paths",
-    "keras_ckpt_tools.storage.retention",
-    "keras_ckpt_tools.training",
-]
+FOLDERS = (
+    "cli",
+    "formats",
+    "inspection",
+    "matching",
+    "pictures",
+    "runs",
+    "showing",
+    "storage",
+    "tools",
+)
+SINGLE = ("", ".data.parallel", ".data.positions", ".errors", ".loading", ".metadata", ".registry")
 
 
 def loaded_after(code: str) -> set[str]:
@@ -81,12 +42,35 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", FRAMEWORK_FREE)
-def test_module_is_imported_without_a_framework(module):
-    """Importing the module loads neither Keras nor any of its backends."""
-    loaded = loaded_after(f"import {module}")
-    assert "keras_ckpt_tools" in loaded
-    assert not loaded & set(FRAMEWORKS)
+def first_loading_a_framework(modules: list[str]) -> str | None:
+    """Return the first of these modules that loads a framework, in a fresh interpreter."""
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    found = {{*sys.modules}} & {set(FRAMEWORKS)!r}\n"
+        "    if found: sys.exit(f'{name} imports {found}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.stderr if done.returncode else None
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folder_is_imported_without_a_framework(folder):
+    """Importing each module of the folder loads neither Keras nor any of its backends."""
+    package = f"{keras_ckpt_tools.__name__}.{folder}"
+    names = [info.name for info in pkgutil.walk_packages([str(PACKAGE / folder)], f"{package}.")]
+    # They are started by their own folder, in a process of its own.
+    names = [name for name in names if not name.endswith((".hdf5_child", ".hdf5_survey"))]
+    assert names
+    assert first_loading_a_framework([package, *names]) is None
+
+
+def test_modules_above_them_are_imported_without_a_framework():
+    """The package itself, its lowest layer, and the entry points of the rest."""
+    assert first_loading_a_framework([f"keras_ckpt_tools{name}" for name in SINGLE]) is None
 
 
 def test_inspecting_a_file_of_ours_needs_no_numpy_either():
@@ -107,3 +91,5 @@ def test_names_that_need_no_framework_load_none():
 def test_the_probe_sees_keras_where_it_is_imported():
     """The check above can fail: a callback, which derives from Keras' own, brings Keras in."""
     assert "keras" in loaded_after("import keras_ckpt_tools as kct; kct.ModelCheckpoint")
+    names = ["keras_ckpt_tools", "keras_ckpt_tools.live.state"]
+    assert "live.state imports" in first_loading_a_framework(names)

@@ -105,7 +105,7 @@ IMPORTS_FIRST = [
     "from keras_ckpt_tools.registry import Registry",
     "from keras_ckpt_tools import registry",
     "import importlib; importlib.import_module('keras_ckpt_tools.registry')",
-    "import keras_ckpt_tools.loading.inspect",
+    "import keras_ckpt_tools.inspection.inspect",
 ]
 
 

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from processes import killed_after
 
-from keras_ckpt_tools.formats.checkpoint_dir import clear_leftovers
-from keras_ckpt_tools.formats.protobuf import bytes_field, number_field
-from keras_ckpt_tools.formats.tf_checkpoint import SUFFIX
-from keras_ckpt_tools.formats.tf_run import list_prefixes, prefix_path
-from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
-from keras_ckpt_tools.formats.tf_run_writer import commit_run
+from keras_ckpt_tools.formats.tensorflow.checkpoint import SUFFIX
+from keras_ckpt_tools.formats.tensorflow.protobuf import bytes_field, number_field
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.runs.checkpoints import clear_leftovers
+from keras_ckpt_tools.runs.tensorflow import delete_prefixes, list_prefixes, prefix_path
+from keras_ckpt_tools.runs.tensorflow_writer import commit_run
 
 
 def commit_number(directory: str, number: int) -> None:

@@ -12,9 +12,9 @@ import click
 from keras_ckpt_tools.cli.places import one_of_folder
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer_one
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.loading.diff import diff
-from keras_ckpt_tools.loading.difference import Sort
 from keras_ckpt_tools.showing.bars import bar
+from keras_ckpt_tools.tools.diff import diff
+from keras_ckpt_tools.tools.diff_report import Sort
 
 __all__ = ["command"]
 

@@ -10,9 +10,9 @@ import click
 from keras_ckpt_tools.cli.places import one_of_folder
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer_one
 from keras_ckpt_tools.errors import ArtefactError, CkptError
-from keras_ckpt_tools.loading.export import export
-from keras_ckpt_tools.loading.exported import Format, Wish
 from keras_ckpt_tools.showing.bars import bar
+from keras_ckpt_tools.tools.export import export
+from keras_ckpt_tools.tools.export_report import Format, Wish
 
 __all__ = ["command"]
 

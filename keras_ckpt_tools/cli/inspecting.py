@@ -17,8 +17,8 @@ from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, an
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.source import READABLE
-from keras_ckpt_tools.loading.inspect import Inspection, inspect
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.inspection.inspect import Inspection, inspect
+from keras_ckpt_tools.inspection.trust import Trust
 
 __all__ = ["command"]
 

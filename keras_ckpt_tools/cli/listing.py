@@ -6,7 +6,10 @@ below the table says which command reads every byte.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -16,14 +19,23 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.columns import Column, Row, Table, show
-from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write_json
-from keras_ckpt_tools.cli.units import age, amount, metric
+from keras_ckpt_tools.cli.columns import (
+    Column,
+    Row,
+    Table,
+    age,
+    amount,
+    colours_wanted,
+    lines_of,
+    metric,
+    show,
+)
+from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write, write_json
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.loading.runs import KeptCheckpoint, Run, State, find_runs, read_run
+from keras_ckpt_tools.runs.listing import KeptCheckpoint, Run, State, find_runs, read_run
 from keras_ckpt_tools.showing.tables import plural
 
-__all__ = ["Listing", "command", "facts_of", "list_runs", "table_of"]
+__all__ = ["Listing", "command", "facts_of", "list_runs", "table_of", "watch_runs"]
 
 _MOST_METRICS = 4
 _EVERY_S = 2
@@ -122,8 +134,6 @@ def command(
     """
     choice = Choice(metrics, sort, reverse)
     if watch is not None:
-        from keras_ckpt_tools.cli.watching import watch_runs
-
         watch_runs(paths, choice, every=watch, as_json=as_json)
         return
     listing = list_runs(paths)
@@ -301,3 +311,75 @@ def _facts_of_checkpoint(one: KeptCheckpoint) -> dict[str, Any]:
         "pattern": one.pattern,
         "run_id": one.run_id,
     }
+
+
+def watch_runs(paths: Sequence[str], choice: Choice, *, every: float, as_json: bool) -> None:
+    """Show runs until the user stops it, which is the way it ends.
+
+    Args:
+        paths: Directories, which need not be there yet.
+        choice: What of them is shown.
+        every: Seconds between two looks.
+        as_json: Whether each change is one line of JSON.
+    """
+    live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not as_json
+    try:
+        if live:
+            _draw(paths, choice, every)
+        else:
+            _log(paths, choice, every, as_json=as_json)
+    except KeyboardInterrupt:
+        return
+
+
+def _log(paths: Sequence[str], choice: Choice, every: float, *, as_json: bool) -> None:
+    listing: Listing | None = None
+    while True:
+        found = list_runs(paths, listing)
+        if found != listing:
+            now = dataclasses.replace(choice, now=time.time())
+            if as_json:
+                write_json(found.status, **facts_of(found, now))
+            else:
+                write(time.strftime("%Y-%m-%d %H:%M:%S"))
+                show(_tables(found, now))
+        listing = found
+        time.sleep(every)
+
+
+def _draw(paths: Sequence[str], choice: Choice, every: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(no_color=not colours_wanted())
+    listing: Listing | None = None
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            listing = list_runs(paths, listing)
+            tables = _tables(listing, dataclasses.replace(choice, now=time.time()))
+            text = "\n".join(_fitting(tables))
+            live.update(Text.from_ansi(text, no_wrap=True, overflow="crop"), refresh=True)
+            time.sleep(every)
+
+
+def _tables(listing: Listing, choice: Choice) -> list[Table]:
+    waiting: list[Any] = []
+    if not listing.runs:
+        paths = ", ".join(path for path, _ in listing.errors)
+        return [Table(f"{paths}: no checkpoint yet; waiting (Ctrl-C to stop)")]
+    waiting += error_tables(listing)
+    return [*(table_of(run, choice) for run in listing.runs), *waiting]
+
+
+def _fitting(tables: Sequence[Table]) -> list[str]:
+    """Return tables as lines that fit the terminal, each with its newest rows."""
+    size = shutil.get_terminal_size()
+    # A caption, a header, the line on what is left out, and one between two tables.
+    beside = sum(4 + len(table.notes) for table in tables)
+    each = max((size.lines - 1 - beside) // len(tables), 1)
+    lines: list[str] = []
+    for table in tables:
+        lines += [""] * bool(lines)
+        lines += lines_of(table, size.columns - 1, colours=colours_wanted(), most_rows=each)
+    return lines

@@ -14,21 +14,20 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.columns import Column, Row, Table, show
+from keras_ckpt_tools.cli.columns import Column, Row, Table, amount, metric, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
-from keras_ckpt_tools.cli.units import amount, metric
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
-from keras_ckpt_tools.formats.tf_run import SUFFIXES, is_prefix
-from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
-from keras_ckpt_tools.loading.pruning import Plan, plan_pruning
-from keras_ckpt_tools.loading.runs import Run, State, read_run
+from keras_ckpt_tools.inspection.verify import verify
 from keras_ckpt_tools.metadata import Best
+from keras_ckpt_tools.runs.listing import Run, State, read_run
+from keras_ckpt_tools.runs.pruning import Plan, plan_pruning
+from keras_ckpt_tools.runs.retention import KeepBest, KeepEvery, KeepLast, Policy
+from keras_ckpt_tools.runs.tensorflow import SUFFIXES, delete_prefixes, is_prefix
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import plural
 from keras_ckpt_tools.storage.commit import remove_files
-from keras_ckpt_tools.storage.occupancy import Occupancy, is_occupied
-from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast, Policy
+from keras_ckpt_tools.storage.directory_lock import Occupancy, is_occupied
 
 __all__ = ["command", "policies_of"]
 
@@ -164,7 +163,13 @@ class _Given:
         self._pinned = _pinned_of(run, options["pin"])
 
     def plan(self, run: Run) -> Plan:
-        return plan_pruning(run, self.policies, run_id=self._run_id, pinned=self._pinned)
+        return plan_pruning(
+            run,
+            self.policies,
+            run_id=self._run_id,
+            pinned=self._pinned,
+            check=lambda path: verify(path).problems,
+        )
 
 
 def _run_id_of(run: Run, wanted: str | None) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.columns import Column, Row, Table, show
+from keras_ckpt_tools.cli.columns import Column, Row, Table, age, metric, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write_json
-from keras_ckpt_tools.cli.units import age, metric
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.kinds import plain_path
-from keras_ckpt_tools.loading.runs import Run, State, read_run
+from keras_ckpt_tools.runs.listing import Run, State, read_run
+from keras_ckpt_tools.runs.resume_preview import Difference, Foresight, foresee, foresee_file
 from keras_ckpt_tools.showing.messages import harmless
-from keras_ckpt_tools.training.foresight import Difference, Foresight, foresee, foresee_file
 
 __all__ = ["command"]
 

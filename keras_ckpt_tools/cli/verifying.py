@@ -12,7 +12,7 @@ from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, an
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.source import READABLE
-from keras_ckpt_tools.loading.verify import FileCheck, verify
+from keras_ckpt_tools.inspection.verify import FileCheck, verify
 
 __all__ = ["command"]
 

@@ -14,6 +14,9 @@ import operator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from keras_ckpt_tools.errors import ArgumentError
 
 
@@ -131,3 +134,21 @@ def pass_and_batch(
 def is_whole_number(value: Any) -> bool:
     """Return whether `value` is an integer of Python or NumPy, and not a truth value."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def shuffled(samples: int, seed: int, epoch: int) -> NDArray[np.intp]:
+    """Return the indices of all samples in the order of one epoch.
+
+    Args:
+        samples: How many there are.
+        seed: Non-negative.
+        epoch: Zero-based.
+
+    Example:
+
+    >>> shuffled(8, seed=7, epoch=0)
+    array([0, 5, 2, 3, 4, 7, 6, 1])
+    """
+    # As a list, `[seed, epoch]` would be one number for some pairs of seeds and epochs.
+    stream = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+    return np.argsort(stream.random_raw(samples), kind="stable")

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
-from keras_ckpt_tools.formats.archive import open_archive
-from keras_ckpt_tools.formats.container_seal import BAD_ZIP
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.quarantine import Survey, survey
-from keras_ckpt_tools.formats.shard_index import ShardIndex, is_index
-from keras_ckpt_tools.formats.strict_json import parse_object
+from keras_ckpt_tools.formats.common.bounded_json import parse_object
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.hdf5.scan import Survey, survey
+from keras_ckpt_tools.formats.hdf5.shard_index import ShardIndex, is_index
+from keras_ckpt_tools.formats.keras_zip.reader import open_archive
+from keras_ckpt_tools.formats.keras_zip.seal import BAD_ZIP
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")

@@ -29,12 +29,12 @@ from keras_ckpt_tools.errors import (
     NewerFormatError,
 )
 from keras_ckpt_tools.formats import containers
-from keras_ckpt_tools.formats.handles import Identity, identity_of, open_regular
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.nearby import not_found
-from keras_ckpt_tools.formats.quarantine import Survey
-from keras_ckpt_tools.formats.shard_index import INDEX_MEMBER
-from keras_ckpt_tools.formats.userblock import MAGIC, decode
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.common.path_hints import not_found
+from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_regular
+from keras_ckpt_tools.formats.hdf5.scan import Survey
+from keras_ckpt_tools.formats.hdf5.shard_index import INDEX_MEMBER
+from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
 
 __all__ = ["Artefact", "Kind", "plain_path", "tell", "tell_open"]
@@ -154,7 +154,7 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
         if os.path.isfile(f"{name}.index"):
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
         # Rarely needed, and what only looks at a file of ours is to start at once.
-        from keras_ckpt_tools.formats.tf_names import has_prefixes, missing
+        from keras_ckpt_tools.formats.tensorflow.prefixes import has_prefixes, missing
 
         if not name.endswith(_SUFFIXES) and has_prefixes(os.path.dirname(name)):
             raise missing(name) from error

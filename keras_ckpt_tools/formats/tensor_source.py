@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.limits import Limits
 from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from keras_ckpt_tools.formats.keras_2 import Untranslated
+    from keras_ckpt_tools.formats.keras2.translate import Untranslated
 
 
 class TensorSource(Protocol):

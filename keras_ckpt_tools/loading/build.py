@@ -30,36 +30,45 @@ from keras_ckpt_tools.errors import (
     NotBuiltError,
     RestoreError,
 )
-from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.keras_2 import is_keras_2
-from keras_ckpt_tools.formats.keras_2_weights import in_places_of_keras_3
-from keras_ckpt_tools.formats.migrated import with_new_variables
-from keras_ckpt_tools.formats.orbax_checkpoint import METRICS, OPTIMIZER, OrbaxCheckpoint
-from keras_ckpt_tools.formats.orbax_match import match_orbax
-from keras_ckpt_tools.formats.report import RestoreReport
+from keras_ckpt_tools.formats.keras2.translate import is_keras_2
+from keras_ckpt_tools.formats.layer_names import group_name
+from keras_ckpt_tools.formats.orbax import METRICS, OPTIMIZER, OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.stores import Captured
-from keras_ckpt_tools.formats.structure import has_state, is_whole
 from keras_ckpt_tools.formats.tensor_source import (
     ModelSource,
+    Relabelled,
     TensorSource,
     names_of,
     optimizers_of,
     places_of,
 )
-from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.foreign.keras2_archive import in_places_of_keras_3
+from keras_ckpt_tools.live.foreign.orbax import match_orbax
+from keras_ckpt_tools.live.keras_walk import has_state, is_whole
+from keras_ckpt_tools.live.migration import with_new_variables
+from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.loading.deadline import Clock
-from keras_ckpt_tools.loading.former_weights import as_they_are_now, warn_of_lost_state
-from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
-from keras_ckpt_tools.loading.one_model import built_on_in
-from keras_ckpt_tools.loading.renamed import with_old_names
+from keras_ckpt_tools.loading.isolation import Allowed, closed_room
+from keras_ckpt_tools.loading.lazy_initializers import random_numbers_put_off
+from keras_ckpt_tools.loading.migrations import as_they_are_now, warn_of_lost_state
+from keras_ckpt_tools.loading.run_checkpoint import built_on_in
+from keras_ckpt_tools.matching import compare
+from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
-__all__ = ["Plan", "build_model", "build_optimizers_as_saved", "not_built", "with_fresh_optimizer"]
+__all__ = [
+    "Plan",
+    "build_model",
+    "build_optimizers_as_saved",
+    "not_built",
+    "with_fresh_optimizer",
+    "with_old_names",
+]
 
 # Groups that hold no weight of a model.
-_AROUND = (comparison.OPTIMIZER_GROUP, comparison.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
+_AROUND = (compare.OPTIMIZER_GROUP, compare.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
 
 
 @dataclass(frozen=True)
@@ -191,8 +200,8 @@ def _has_weights(source: ModelSource) -> bool:
 
 
 def _has_slots(source: ModelSource) -> bool:
-    state_of = [path for path in source.tensors if path.startswith(comparison.OPTIMIZER_GROUP)]
-    return len(state_of) > comparison.OF_NO_VARIABLE
+    state_of = [path for path in source.tensors if path.startswith(compare.OPTIMIZER_GROUP)]
+    return len(state_of) > compare.OF_NO_VARIABLE
 
 
 def not_built(path: str, name: str, how: str) -> NotBuiltError:
@@ -219,7 +228,7 @@ def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
     config does not have it.
     """
     optimizer = getattr(model, "optimizer", None)
-    group = comparison.OPTIMIZER_GROUP
+    group = compare.OPTIMIZER_GROUP
     if optimizer is None or not any(path.startswith(group) for path in source.tensors):
         return
     inner = f"{group}inner_optimizer/"
@@ -332,7 +341,7 @@ def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
     step and learning rate only, and that is whole: there is nothing else to restore.
     """
     optimizer = getattr(model, "optimizer", None)
-    group = comparison.OPTIMIZER_GROUP
+    group = compare.OPTIMIZER_GROUP
     saved = {path for path in source.tensors if path.startswith(group)}
     if optimizer is None or not saved or len(saved) >= len(optimizer.variables):
         return source
@@ -345,3 +354,42 @@ def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
         optimizer = unbuilt
     fresh = state.capture(optimizer).values
     return _WithFreshOptimizer(source, {f"{group}{path}": value for path, value in fresh.items()})
+
+
+def with_old_names(
+    source: TensorSource, expected: Iterable[str], renamed: Mapping[str, str]
+) -> TensorSource:
+    """Return the source with the tensors of renamed classes under the paths they have now.
+
+    Args:
+        source: The tensors, under the paths that the file has.
+        expected: The paths that the model has.
+        renamed: What each renamed class was called in the file, by what it is called now.
+    """
+    wanted = set(expected)
+    old = {group_name(now): group_name(then) for now, then in renamed.items()}
+    places: dict[str, str] = {}
+    for path in wanted - set(source.tensors):
+        place = "/".join(_translate(segment, old) for segment in path.split("/"))
+        if place in source.tensors and place not in wanted:
+            places[path] = place
+    now = {then: now for now, then in renamed.items()}
+    moved = set(places.values())
+    stayed = {path: path for path in source.tensors if path not in moved}
+    others = any(one.class_name in now for one in optimizers_of(source).values())
+    if not places and not others:
+        return source
+    found = Relabelled(source, stayed | places)
+    found.optimizers = {
+        group: OptimizerState(now.get(one.class_name, one.class_name), one.built_on)
+        for group, one in found.optimizers.items()
+    }
+    return found
+
+
+def _translate(segment: str, old: Mapping[str, str]) -> str:
+    if segment in old:
+        return old[segment]
+    # The second object of a class in one place is `residual_block_1`.
+    name, _, number = segment.rpartition("_")
+    return f"{old[name]}_{number}" if number.isdigit() and name in old else segment

@@ -25,22 +25,23 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     ObjectsNotFoundError,
 )
-from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.comparison import Needed, compare_source
-from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
-from keras_ckpt_tools.formats.keras_2 import is_keras_2
+from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, plain_path, tell
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
-from keras_ckpt_tools.formats.report import RestoreReport
-from keras_ckpt_tools.formats.selection import Rename, Selection
-from keras_ckpt_tools.formats.stores import Captured
-from keras_ckpt_tools.formats.targets import is_several
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.stores import Captured
+from keras_ckpt_tools.live.target import is_several
 from keras_ckpt_tools.loading.model import safe_load_model
-from keras_ckpt_tools.loading.opening import Opened, open_artefact
+from keras_ckpt_tools.loading.open_tensors import Opened, open_artefact
 from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
-from keras_ckpt_tools.loading.selection import places_of_object
+from keras_ckpt_tools.loading.tensor_selection import places_of_object
+from keras_ckpt_tools.matching import compare as comparison
+from keras_ckpt_tools.matching.compare import Needed, compare_source
+from keras_ckpt_tools.matching.report import RestoreReport
+from keras_ckpt_tools.matching.selection import Rename, Selection
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["compare"]

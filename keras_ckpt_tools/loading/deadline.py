@@ -26,7 +26,7 @@ from typing import Any
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.limits import over_budget
+from keras_ckpt_tools.formats.common.limits import over_budget
 
 __all__ = ["Clock", "check_seconds", "clock_for"]
 

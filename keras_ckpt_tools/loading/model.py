@@ -21,25 +21,15 @@ from keras_ckpt_tools.errors import (
     CkptError,
     DamagedArtefactError,
 )
-from keras_ckpt_tools.formats.attached import attach_progress
-from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
-from keras_ckpt_tools.formats.kept import KeptCheckpoint
+from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
+from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.naming import variable_names
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
+from keras_ckpt_tools.formats.layer_names import variable_names
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.structure import optimizers_of, parts_of
 from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
-from keras_ckpt_tools.loading import directories
-from keras_ckpt_tools.loading.allocation import counted_variables
-from keras_ckpt_tools.loading.build import Plan, build_model
-from keras_ckpt_tools.loading.built_once import sequential_models_built_once
-from keras_ckpt_tools.loading.closed_room import Allowed
-from keras_ckpt_tools.loading.configs import Need, strings_of, uncompiled
-from keras_ckpt_tools.loading.deadline import check_seconds, clock_for
-from keras_ckpt_tools.loading.estimate import layers_in, mappings
-from keras_ckpt_tools.loading.inspect import (
+from keras_ckpt_tools.inspection.configs import Need, strings_of, uncompiled
+from keras_ckpt_tools.inspection.inspect import (
     check_size,
     examine,
     needs_of,
@@ -47,21 +37,31 @@ from keras_ckpt_tools.loading.inspect import (
     room_for,
     versions_of,
 )
-from keras_ckpt_tools.loading.legacy import build_legacy, is_subclassed
-from keras_ckpt_tools.loading.orbax import with_step
-from keras_ckpt_tools.loading.refusals import (
+from keras_ckpt_tools.inspection.missing_objects import (
     describe_refused,
     describe_untranslated,
     objects_not_found,
     untranslatable,
 )
-from keras_ckpt_tools.loading.remedies import damaged, wrong_kind
-from keras_ckpt_tools.loading.resolve import Resolved, Resolver
-from keras_ckpt_tools.loading.trust import Trust, calling_package
+from keras_ckpt_tools.inspection.orbax_steps import with_step
+from keras_ckpt_tools.inspection.report import warn_of_passed_over, writer
+from keras_ckpt_tools.inspection.size_estimate import layers_in, mappings
+from keras_ckpt_tools.inspection.trust import Trust, calling_package
+from keras_ckpt_tools.inspection.verdicts import Resolved, Resolver
+from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.live.attached_progress import attach_progress
+from keras_ckpt_tools.live.keras_walk import optimizers_of, parts_of
+from keras_ckpt_tools.loading.build import Plan, build_model
+from keras_ckpt_tools.loading.built_once import sequential_models_built_once
+from keras_ckpt_tools.loading.deadline import check_seconds, clock_for
+from keras_ckpt_tools.loading.isolation import Allowed
 from keras_ckpt_tools.loading.unbuildable import Cause, cause_of, frames_of, not_buildable
-from keras_ckpt_tools.loading.versions import warn_of_passed_over, writer
+from keras_ckpt_tools.loading.variable_budget import counted_variables
+from keras_ckpt_tools.loading.whole_model_h5 import build_legacy, is_subclassed
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
+from keras_ckpt_tools.runs import choose as directories
+from keras_ckpt_tools.runs.entry import KeptCheckpoint
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 

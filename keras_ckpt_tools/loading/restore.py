@@ -13,35 +13,38 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError, RestoreError
-from keras_ckpt_tools.formats import comparison, state
-from keras_ckpt_tools.formats.attached import attach_progress
-from keras_ckpt_tools.formats.file_objects import PathOrFile, on_disk
+from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
-from keras_ckpt_tools.formats.orbax_match import has_optimizer, match_orbax
-from keras_ckpt_tools.formats.report import RestoreReport
-from keras_ckpt_tools.formats.selection import Rename, Selection
-from keras_ckpt_tools.formats.shard_index import index_beside
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.structure import optimizers_of
-from keras_ckpt_tools.formats.targets import Target, is_several
 from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.formats.tf_run_source import open_run
-from keras_ckpt_tools.loading import directories
-from keras_ckpt_tools.loading.allocation import counted_variables
+from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, prefix_of
+from keras_ckpt_tools.inspection.report import warn_of_passed_over
+from keras_ckpt_tools.inspection.wrong_kind import damaged, only_one_model, wrong_kind
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.attached_progress import attach_progress
+from keras_ckpt_tools.live.foreign.orbax import has_optimizer, match_orbax
+from keras_ckpt_tools.live.foreign.tf_target import match_target
+from keras_ckpt_tools.live.keras_walk import optimizers_of
+from keras_ckpt_tools.live.target import Target, is_several
 from keras_ckpt_tools.loading.build import build_optimizers_as_saved, with_fresh_optimizer
-from keras_ckpt_tools.loading.former_weights import as_they_are_now, with_lost_state
-from keras_ckpt_tools.loading.one_model import (
+from keras_ckpt_tools.loading.migrations import as_they_are_now, with_lost_state
+from keras_ckpt_tools.loading.run_checkpoint import (
     LEGACY,
     build_config,
     build_parts,
+    open_tracked,
     weights_in,
 )
-from keras_ckpt_tools.loading.remedies import damaged, only_one_model, wrong_kind
-from keras_ckpt_tools.loading.tensorflow_objects import open_tensorflow, run_prefix
-from keras_ckpt_tools.loading.tracked_objects import open_tracked
-from keras_ckpt_tools.loading.versions import warn_of_passed_over
+from keras_ckpt_tools.loading.variable_budget import counted_variables
+from keras_ckpt_tools.matching import compare as comparison
+from keras_ckpt_tools.matching.report import RestoreReport
+from keras_ckpt_tools.matching.selection import Rename, Selection
+from keras_ckpt_tools.runs import choose
+from keras_ckpt_tools.runs.tensorflow import is_prefix
+from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
@@ -357,13 +360,13 @@ def weights_at(
         several: Whether only those are meant that may hold several objects.
     """
     artefact = tell(path, limits)
-    entries = directories.entries_of(artefact)
+    entries = choose.entries_of(artefact)
     if not entries and artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
         for step in reversed(steps):
             yield tell(os.path.join(artefact.path, str(step)), limits)
         return
     candidates = [one for one in entries if one.ours and (one.kind in _OF_RUN or not several)]
-    bad.extend(directories.problems_of(entries))
+    bad.extend(choose.problems_of(entries))
     if not candidates and not bad:
         yield artefact
     for one in candidates:
@@ -409,3 +412,38 @@ def require_model(model: Any) -> None:
             received=f"target={model!r}",
             remedy="Call `kct.load_weights(model, path)`.",
         )
+
+
+def run_prefix(artefact: Artefact) -> str | None:
+    """Return the prefix of a TensorFlow checkpoint that one of our runs wrote, `None` of others."""
+    if artefact.kind is not Kind.TF_CHECKPOINT:
+        return None
+    prefix = prefix_of(artefact.path)
+    return prefix if is_prefix(prefix) else None
+
+
+def open_tensorflow(
+    artefact: Artefact, target: Any, limits: Limits, *, build: bool = True
+) -> tuple[Target, TensorSource]:
+    """Match a TensorFlow checkpoint with live objects.
+
+    Args:
+        artefact: A prefix, one of its files, or a directory.
+        target: What it is for: a model, optimizer, module, variable, or a list or dict of these.
+        limits: What it may take.
+        build: Whether optimizers without state are built on what they were built on.
+
+    Returns:
+        The target, and the tensors that belong to it by its paths.
+
+    Raises:
+        NotBuiltError: something has no variables yet.
+        ArgumentError: the target has something that cannot be restored.
+        ArtefactNotFoundError: the checkpoint that is named is not there.
+        ArtefactKindError: there are several objects in it that may be meant.
+        DamagedArtefactError: it cannot be read.
+        OverBudgetError: it takes more than it may.
+    """
+    checkpoint = TfCheckpoint(prefix_of(artefact.path), limits)
+    parts = Target(target)
+    return parts, match_target(checkpoint, parts, build=build)

@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from keras_ckpt_tools.formats.kept import KeptCheckpoint
 from keras_ckpt_tools.pictures.curves import Curves, Panel, number
 from keras_ckpt_tools.pictures.run_facts import moment, size_of
-from keras_ckpt_tools.pictures.story import Save, Story
+from keras_ckpt_tools.pictures.run_summary import Save, Story
 from keras_ckpt_tools.pictures.svg import shown
+from keras_ckpt_tools.runs.entry import KeptCheckpoint
 from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["checkpoint_table"]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.pictures.story import Save, Story, believable
-from keras_ckpt_tools.storage.trail import Place, place_of
+from keras_ckpt_tools.pictures.run_summary import Save, Story, believable
+from keras_ckpt_tools.runs.save_history import Place, place_of
 
 __all__ = ["Axis", "Best", "Curves", "Line", "Panel", "curves_of", "number", "panels_of"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.pictures.curves import By, Curves, Line, Panel, curves_of, panels_of
 from keras_ckpt_tools.pictures.figure import literally, new_figure
-from keras_ckpt_tools.pictures.story import Story, stories_of
+from keras_ckpt_tools.pictures.run_summary import Story, stories_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from typing import Any
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.metadata import CustomObject, Record, TensorInfo
-from keras_ckpt_tools.pictures.story import Story
+from keras_ckpt_tools.pictures.run_summary import Story
 
 __all__ = ["RunFacts", "duration", "facts_of", "moment", "size_of"]
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from keras_ckpt_tools.pictures.curves import By, Curves, Line, Panel
-from keras_ckpt_tools.pictures.story import Save
+from keras_ckpt_tools.pictures.run_summary import Save
 from keras_ckpt_tools.showing.tables import printable
 
 __all__ = ["STAR", "panel_as_svg", "shown", "ticks"]

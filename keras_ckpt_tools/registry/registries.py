@@ -19,17 +19,16 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
 from keras_ckpt_tools.registry.definitions import default_package, place_of, require_nameable
-from keras_ckpt_tools.registry.display import html_table, text_table
-from keras_ckpt_tools.registry.entries import Entry, Found, Migration, WeightsMigration
+from keras_ckpt_tools.registry.entries import Entry, Found, Migration, Options, WeightsMigration
 from keras_ckpt_tools.registry.mirror import files_call
 from keras_ckpt_tools.registry.names import bare, match, nearest
-from keras_ckpt_tools.registry.options import Options
 from keras_ckpt_tools.registry.plugins import declared, load_plugin, plugin_for, serves
 from keras_ckpt_tools.registry.rebuildable import require_rebuildable
 from keras_ckpt_tools.registry.scopes import Scope, ScopePile, checked_objects
 from keras_ckpt_tools.registry.table import EntryTable
+from keras_ckpt_tools.showing.tables import as_html, printable
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "html_table", "kind_of", "text_table"]
 
 _Object = TypeVar("_Object", bound=Callable[..., Any])
 
@@ -307,3 +306,58 @@ def _caller() -> tuple[str, int]:
     """Return file and line of whoever called the function that calls this."""
     frame = sys._getframe(2)
     return frame.f_code.co_filename, frame.f_lineno
+
+
+_HEADINGS = ("name", "kind", "version", "aliases", "defined at")
+_KINDS = {
+    "Model": "model",
+    "Layer": "layer",
+    "Loss": "loss",
+    "Metric": "metric",
+    "LearningRateSchedule": "schedule",
+    "BaseOptimizer": "optimizer",
+    "Initializer": "initializer",
+    "Regularizer": "regularizer",
+    "Constraint": "constraint",
+    "Operation": "operation",
+}
+
+
+def kind_of(obj: object) -> str:
+    """Return what a class or function is, in Keras' words.
+
+    >>> kind_of(kind_of), kind_of(dict)
+    ('function', 'class')
+    """
+    if not isinstance(obj, type):
+        return "function"
+    for base in obj.__mro__:
+        if base.__module__.partition(".")[0] == "keras" and base.__name__ in _KINDS:
+            return _KINDS[base.__name__]
+    return "class"
+
+
+def text_table(entries: Iterable[Entry]) -> str:
+    """Return the table as text, one row a line."""
+    rows = _rows(entries)
+    if not rows:
+        return 'No objects registered. Decorate one with @register("my_package").'
+    table = [_HEADINGS, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(_HEADINGS))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def html_table(entries: Iterable[Entry]) -> str:
+    """Return the table as HTML."""
+    rows = _rows(entries)
+    caption = f"{len(rows)} registered object{'' if len(rows) == 1 else 's'}"
+    return as_html(caption, _HEADINGS, rows)
+
+
+def _rows(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
+    cells = (
+        (e.name, kind_of(e.obj), str(e.version), ", ".join(e.aliases), e.place) for e in entries
+    )
+    return [tuple(map(printable, row)) for row in cells]

@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-from keras_ckpt_tools.storage.pacing import Hurry, paced
+from keras_ckpt_tools.storage.throttle import Hurry, paced
 
 Job = Callable[[], Any]
 

@@ -16,13 +16,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from keras_ckpt_tools.errors import CommitError
 from keras_ckpt_tools.storage.file_systems import is_old, lock, sync_directory, sync_file
@@ -315,3 +317,44 @@ def refused(target: Path, error: OSError, committed: bool = False) -> CommitErro
         path=str(target),
         errno=error.errno,
     )
+
+
+_EVERY = 8 << 20
+_BEGIN_WRITING = 2
+
+
+def synced_early(file: BinaryIO, write: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
+    """Return a `write` that lets the disk begin every few megabytes.
+
+    Args:
+        file: The file that is written.
+        write: What writes to it; `None` for its own `write`.
+    """
+    write = write or file.write
+    pending = 0
+
+    def write_and_begin(data: Any) -> Any:
+        nonlocal pending
+        written = write(data)
+        pending += memoryview(data).nbytes
+        if pending >= _EVERY:
+            pending = 0
+            _begin()(file.fileno())
+        return written
+
+    return write_and_begin
+
+
+@functools.cache
+def _begin() -> Callable[[int], object]:
+    """Return what has the system begin to write a file out, by its descriptor."""
+    if sys.platform != "linux":
+        return lambda descriptor: None
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):
+        return lambda descriptor: None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return lambda descriptor: call(descriptor, 0, 0, _BEGIN_WRITING)

@@ -16,21 +16,17 @@ from typing import Any, Literal
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
-from keras_ckpt_tools.formats.state import build_optimizer
-from keras_ckpt_tools.formats.structure import is_whole
+from keras_ckpt_tools.live.keras_walk import is_whole
+from keras_ckpt_tools.live.state import build_optimizer
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.runs.phases import Choice, Phases, check_phase, phases_of
+from keras_ckpt_tools.runs.retention import KeepLast, Saved
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.storage.retention import KeepLast, Saved
-from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.beside import CADENCE, FIT
-from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
 from keras_ckpt_tools.training.changes import Changes, check_changed
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
-from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
-from keras_ckpt_tools.training.fit_state import FirstOfAll, FitState
 from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.keras_hooks import refuse_hooks
-from keras_ckpt_tools.training.phases import Choice, Phases, check_phase, phases_of
+from keras_ckpt_tools.training.messages import Announcer
 from keras_ckpt_tools.training.run import (
     Run,
     check_resume,
@@ -38,6 +34,10 @@ from keras_ckpt_tools.training.run import (
     plain_logs,
     run_of_callback,
 )
+from keras_ckpt_tools.training.save_schedule import Cadence, SaveFreq
+from keras_ckpt_tools.training.state.fit import FirstOfAll, FitState
+from keras_ckpt_tools.training.state.fit_data import call_in_turn, callback_list_of
+from keras_ckpt_tools.training.state.run_state import CADENCE, FIT
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 

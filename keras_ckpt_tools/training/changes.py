@@ -19,9 +19,9 @@ from typing import Any
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.state import to_numpy
+from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.training import random_states
+from keras_ckpt_tools.training.state import random_generators
 
 CHANGEABLE = ("data", "learning_rate", "optimizer", "metrics", "callbacks", "seed")
 
@@ -48,7 +48,7 @@ def check_changed(changed: Any) -> frozenset[str]:
 
 def begun_with(optimizer: Any) -> dict[str, Any]:
     """Return the values that a program begins a run with, as JSON."""
-    values: dict[str, Any] = {"seed": random_states.program_seed()}
+    values: dict[str, Any] = {"seed": random_generators.program_seed()}
     if optimizer is not None:
         values["optimizer"] = type(_inner(optimizer)).__name__
         values["learning_rate"] = learning_rate_of(optimizer)

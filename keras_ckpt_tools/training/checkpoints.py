@@ -21,30 +21,30 @@ from keras_ckpt_tools.errors import (
     CommitError,
     DamagedArtefactError,
 )
-from keras_ckpt_tools.formats.checkpoint_dir import (
+from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
+from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.runs.checkpoints import (
     checkpoint_path,
     next_number,
 )
-from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
-from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.tf_run import is_prefix, prefix_path
-from keras_ckpt_tools.formats.tf_run_source import open_run
-from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.runs.choose import Choice, choose_newest, other_major
+from keras_ckpt_tools.runs.retention import Policy, Saved
+from keras_ckpt_tools.runs.save_history import Trail
+from keras_ckpt_tools.runs.stock_backups import backup_at, stock_backups
+from keras_ckpt_tools.runs.tensorflow import is_prefix, prefix_path
+from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
-from keras_ckpt_tools.storage.occupancy import Occupancy
-from keras_ckpt_tools.storage.retention import Policy, Saved
-from keras_ckpt_tools.storage.trail import Trail
-from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.beside import Given, read_beside
+from keras_ckpt_tools.storage.directory_lock import Occupancy
 from keras_ckpt_tools.training.changes import Changes
-from keras_ckpt_tools.training.choosing import Choice, choose_newest, other_major
 from keras_ckpt_tools.training.custom_objects import objects_of
-from keras_ckpt_tools.training.kept_checkpoints import KeptCheckpoints
-from keras_ckpt_tools.training.pick_up import pick_up, pick_up_from
+from keras_ckpt_tools.training.kept import KeptCheckpoints
+from keras_ckpt_tools.training.messages import Announcer
 from keras_ckpt_tools.training.restoring import adapters_of, restore_all
-from keras_ckpt_tools.training.stock_backups import backup_at, stock_backups
-from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, build_compiled_optimizer
+from keras_ckpt_tools.training.state.adapters import Adapter, KerasAdapter, build_compiled_optimizer
+from keras_ckpt_tools.training.state.run_state import Given, read_beside
+from keras_ckpt_tools.training.stock_resume import pick_up, pick_up_from
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
 from keras_ckpt_tools.training.writing import check_directory, prepare_checkpoint
 
@@ -254,7 +254,7 @@ class Checkpoints:
         ]
         described, objects = self._describe(adapters, parts), objects_of(kinds)
         if self._format == "tf":
-            from keras_ckpt_tools.training.tf_writing import prepare_tf_checkpoint
+            from keras_ckpt_tools.training.writing import prepare_tf_checkpoint
 
             prepared = prepare_tf_checkpoint(
                 self.objects, self._paths(parts, everything=True), snapshot, described, objects

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.runs.retention import Policy, Saved
 from keras_ckpt_tools.showing.tables import as_html, as_text, facts_as_html
-from keras_ckpt_tools.storage.retention import Policy, Saved
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ckpt_tools.formats.sharing import variable_of
-from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.training.tracked import Adapter, MetricAdapter, VariablesAdapter
+from keras_ckpt_tools.live.state import to_numpy
+from keras_ckpt_tools.live.variables import variable_of
+from keras_ckpt_tools.training.state.adapters import Adapter, MetricAdapter, VariablesAdapter
 
 _COUNTERS = ("dynamic_scale",)
 

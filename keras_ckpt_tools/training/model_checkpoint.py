@@ -21,31 +21,30 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
+from keras_ckpt_tools.runs.retention import Policy, policy_from
+from keras_ckpt_tools.runs.save_history import Place, place_of
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.commit import also_under
-from keras_ckpt_tools.storage.retention import Policy, policy_from
-from keras_ckpt_tools.storage.trail import Place, place_of
-from keras_ckpt_tools.training.announcing import Announcer
-from keras_ckpt_tools.training.cadence import Cadence, SaveFreq
+from keras_ckpt_tools.training.best_metric import (
+    Verdict,
+    direction_of,
+    judge_any,
+    judge_best,
+    judge_missing,
+    shown,
+    undecided,
+)
 from keras_ckpt_tools.training.filepattern import (
     check_pattern,
     fill_pattern,
     interrupted_path,
     last_path,
 )
-from keras_ckpt_tools.training.fit_frames import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.interruption import ExceptionWatch, SaveOnSignal, SignalWatch
-from keras_ckpt_tools.training.judgement import (
-    Verdict,
-    judge_any,
-    judge_best,
-    judge_missing,
-    shown,
-)
-from keras_ckpt_tools.training.kept_files import PATTERN, KeptFiles, is_of
+from keras_ckpt_tools.training.kept import PATTERN, KeptFiles, is_of
 from keras_ckpt_tools.training.keras_hooks import overrides
-from keras_ckpt_tools.training.monitoring import direction_of, undecided
+from keras_ckpt_tools.training.messages import Announcer
 from keras_ckpt_tools.training.rebuilding import warn_of_unbuildable
 from keras_ckpt_tools.training.run import (
     Run,
@@ -54,6 +53,8 @@ from keras_ckpt_tools.training.run import (
     run_of_callback,
     was_left,
 )
+from keras_ckpt_tools.training.save_schedule import Cadence, SaveFreq
+from keras_ckpt_tools.training.state.fit_data import call_in_turn, callback_list_of
 from keras_ckpt_tools.training.untracked import (
     OnUntracked,
     UntrackedWatch,

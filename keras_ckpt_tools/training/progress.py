@@ -11,15 +11,15 @@ import os
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
-from keras_ckpt_tools.formats.attached import attached_progress
-from keras_ckpt_tools.formats.kept import entries_in, progress_with_history
+from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint, steps_in
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.tf_run import is_prefix, record_of
+from keras_ckpt_tools.live.attached_progress import attached_progress
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.training.stock_backups import progress_of_stock
+from keras_ckpt_tools.runs.entry import entries_in, progress_with_history
+from keras_ckpt_tools.runs.stock_backups import progress_of_stock
+from keras_ckpt_tools.runs.tensorflow import is_prefix, record_of
 
 
 def training_progress(source: Any) -> TrainingProgress:

@@ -10,28 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
+
+from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError, RestoreError
-from keras_ckpt_tools.formats import state
-from keras_ckpt_tools.formats.comparison import (
+from keras_ckpt_tools.formats.common.finite import spoiled_in
+from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.migration import begun_anew, classes_in, with_migrated_weights
+from keras_ckpt_tools.live.state import to_numpy
+from keras_ckpt_tools.live.stores import built_on, variable_paths
+from keras_ckpt_tools.matching.compare import (
     OPTIMIZER_GROUP,
+    RAW,
     Comparison,
     Needed,
     compare_source,
+    is_raw,
     misfit,
 )
-from keras_ckpt_tools.formats.finite import spoiled_in
-from keras_ckpt_tools.formats.report import RestoreReport
-from keras_ckpt_tools.formats.sorting import RAW, is_raw
-from keras_ckpt_tools.formats.state import to_numpy
-from keras_ckpt_tools.formats.stores import built_on, variable_paths
-from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
-from keras_ckpt_tools.metadata import Record, TensorInfo
+from keras_ckpt_tools.matching.report import RestoreReport
+from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject
+from keras_ckpt_tools.registry import registry
+from keras_ckpt_tools.registry.older_versions import Former, formers_of
+from keras_ckpt_tools.runs.choose import NotFinite
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.training.beside import is_beside
 from keras_ckpt_tools.training.changes import OPTIMIZER_REMEDY, Changes
-from keras_ckpt_tools.training.choosing import NotFinite
-from keras_ckpt_tools.training.former_weights import as_they_are_now, build_on_changed
-from keras_ckpt_tools.training.tracked import Adapter, KerasAdapter, adapt
+from keras_ckpt_tools.training.state.adapters import Adapter, KerasAdapter, adapt
+from keras_ckpt_tools.training.state.run_state import is_beside
 
 _REMEDY = "To begin another run, pass `resume='never'`, or give it a directory of its own."
 _MODEL_REMEDY = (
@@ -355,3 +361,52 @@ def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
             remedy="Wrap a number in `tf.Variable(...)`; give an object of your own these methods.",
         )
     return adapters
+
+
+def as_they_are_now(
+    source: TensorSource, adapters: Sequence[Adapter], record: Record
+) -> TensorSource:
+    """Return a checkpoint with the weights of changed classes as these have them now.
+
+    Args:
+        source: The checkpoint.
+        adapters: What is tracked, built.
+        record: The checkpoint's record.
+    """
+    formers = _formers(adapters, record)
+    if not formers:
+        return source
+    tracked = {a.name: a.target for a in adapters if isinstance(a, KerasAdapter)}
+    now = with_migrated_weights(source, tracked, formers)
+    if anew := begun_anew(now):
+        warn(
+            f"{source.path!r}: the weights that `migrate_weights` made or changed begin without "
+            f"optimizer state: {', '.join(anew[:10])}{' ...' if len(anew) > 10 else ''}.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return now
+
+
+def _formers(adapters: Sequence[Adapter], record: Record) -> list[Former]:
+    targets = [a.target for a in adapters if isinstance(a.target, internals.KerasSaveable)]
+    return formers_of(registry, classes_in(*targets), record.objects)
+
+
+def build_on_changed(
+    adapter: Adapter, described: TrackedObject, adapters: Sequence[Adapter], record: Record
+) -> None:
+    """Build an optimizer on the model that it was built on, where that has other weights now."""
+    optimizer = adapter.target
+    if not isinstance(optimizer, keras.optimizers.Optimizer) or optimizer.built:
+        return
+    for other in adapters:
+        model, prefix = other.target, f"{other.name}/"
+        if (
+            described.built_on
+            and all(path.startswith(prefix) for path in described.built_on)
+            and isinstance(model, keras.layers.Layer)
+            and any(former.migrate for former in _formers([other], record))
+        ):
+            optimizer.build(model.trainable_variables)
+            return

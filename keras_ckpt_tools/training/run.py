@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.errors import ArgumentError, PathInUseError
-from keras_ckpt_tools.formats.attached import attached_progress
-from keras_ckpt_tools.formats.state import to_numpy
+from keras_ckpt_tools.live.attached_progress import attached_progress
+from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 
 _runs: weakref.WeakKeyDictionary[Any, Run] = weakref.WeakKeyDictionary()

@@ -27,10 +27,9 @@ import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError, UntrackedStateError
-from keras_ckpt_tools.formats.snapshot import Part
-from keras_ckpt_tools.formats.stores import Captured
-from keras_ckpt_tools.formats.structure import optimizers_of
-from keras_ckpt_tools.formats.walk import attributes_of_any
+from keras_ckpt_tools.live.keras_walk import attributes_of_any, optimizers_of
+from keras_ckpt_tools.live.snapshot import Part
+from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["Finding", "OnUntracked", "UntrackedWatch", "check_on_untracked", "find_untracked"]

@@ -34,7 +34,7 @@ def _file(path: Path, **tensors: np.ndarray) -> Path:
 
 
 def _diff(first: Path, second: Path, **options: object):
-    from keras_ckpt_tools.loading.diff import diff
+    from keras_ckpt_tools.tools.diff import diff
 
     return diff(first, second, **options)
 
@@ -136,8 +136,8 @@ def test_structure_shapes_and_dtypes_are_told_apart(tmp_path):
 )
 def test_distance_of_every_kind_of_number(dtype, first, second, l2):
     """Neither overflow, nor rounding of large integers, nor a type that NumPy does not know."""
-    from keras_ckpt_tools.formats.distance import Meter
-    from keras_ckpt_tools.formats.dtypes import numpy_dtype
+    from keras_ckpt_tools.formats.common.dtypes import numpy_dtype
+    from keras_ckpt_tools.tools.distance import Meter
 
     meter = Meter()
     for a, b in zip(first, second, strict=True):  # In pieces, as a large tensor comes.
@@ -151,7 +151,7 @@ def test_distance_of_every_kind_of_number(dtype, first, second, l2):
 
 def test_nan_is_like_nan_and_unlike_a_number():
     """No distance says how far NaN is from 1, so such places are counted and left out."""
-    from keras_ckpt_tools.formats.distance import Meter
+    from keras_ckpt_tools.tools.distance import Meter
 
     meter = Meter()
     inf, nan = np.inf, np.nan
@@ -162,8 +162,7 @@ def test_nan_is_like_nan_and_unlike_a_number():
 
 def test_large_tensors_are_read_in_pieces(tmp_path, monkeypatch):
     """The same answer whatever the size of the pieces, packed and plain, and damage is found."""
-    from keras_ckpt_tools.formats import chunks
-    from keras_ckpt_tools.loading import diff
+    from keras_ckpt_tools.tools import chunks, diff
 
     values = np.arange(5000, dtype="f4")
     moved = values.copy()

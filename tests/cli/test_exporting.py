@@ -23,14 +23,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def _export(source, target, **options):
-    from keras_ckpt_tools.loading.export import export
-    from keras_ckpt_tools.loading.exported import Wish
+    from keras_ckpt_tools.tools.export import export
+    from keras_ckpt_tools.tools.export_report import Wish
 
     return export(source, target, Wish(**options))
 
 
 def _tensors(path) -> dict[str, np.ndarray]:
-    from keras_ckpt_tools.loading.opening import open_tensors
+    from keras_ckpt_tools.loading.open_tensors import open_tensors
 
     with open_tensors(path) as opened:
         return opened.weights.read_all(opened.weights.tensors)
@@ -274,7 +274,7 @@ def test_no_framework_is_imported(tmp_path):
     names = ("a.keras", "b.safetensors", "c.keras", "d.weights.h5")
     paths = [str(tmp_path / name) for name in names]
     code = (
-        "import sys\nfrom keras_ckpt_tools.loading.export import export\n"
+        "import sys\nfrom keras_ckpt_tools.tools.export import export\n"
         f"for one, other in {list(pairwise(paths))!r}:\n    export(one, other)\n"
         "print(sorted({'keras', 'tensorflow'} & set(sys.modules)))"
     )

@@ -235,11 +235,11 @@ def test_watch_draws_over_itself_on_a_terminal(run_dir):
 
 def test_watch_takes_no_path_for_its_number(cli, monkeypatch):
     """`ls --watch run`, `ls --watch 5 run` and `ls run --watch` all mean what they look like."""
-    from keras_ckpt_tools.cli import watching
+    from keras_ckpt_tools.cli import listing
 
     seen = []
     monkeypatch.setattr(
-        watching, "watch_runs", lambda paths, choice, **options: seen.append((paths, options))
+        listing, "watch_runs", lambda paths, choice, **options: seen.append((paths, options))
     )
     for arguments in (["--watch", "run"], ["run", "--watch"], ["--watch", "5", "run"]):
         assert cli("ls", *arguments).exit_code == 0

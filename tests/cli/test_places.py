@@ -54,7 +54,7 @@ def test_file_of_a_folder_is_chosen_with_an_at_sign(tmp_path):
 
 def test_prefixes_are_found_beside_files_and_parts_of_a_saved_model_are_not(tmp_path):
     """A folder of TensorFlow's alone is one artefact; one that has lost its index is told."""
-    from keras_ckpt_tools.formats.userblock import MAGIC
+    from keras_ckpt_tools.formats.record.userblock import MAGIC
 
     for name in ("run/cp", "export/variables/variables"):
         (tmp_path / name).parent.mkdir(parents=True)

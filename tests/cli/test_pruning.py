@@ -13,12 +13,12 @@ import pytest
 from runs_on_disk import manager_run
 
 from keras_ckpt_tools.storage.commit import staged
-from keras_ckpt_tools.storage.occupancy import Occupancy, is_occupied
+from keras_ckpt_tools.storage.directory_lock import Occupancy, is_occupied
 
 ROOT = Path(__file__).parents[2]
 HELD = """
 import sys, time
-from keras_ckpt_tools.storage.occupancy import Occupancy
+from keras_ckpt_tools.storage.directory_lock import Occupancy
 held = Occupancy(sys.argv[1])
 held.take()
 print("held", flush=True)

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError, OverBudgetError, UnsafeArtefactError
-from keras_ckpt_tools.formats.archive import extract, open_archive, read_member
-from keras_ckpt_tools.formats.archive_layout import end_record
-from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.keras_zip.reader import end_record, extract, open_archive, read_member
 
 LIMITS = Limits.of(8 << 20)
 

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from hostile.rawzip import Member, plain, raw_zip
 
-from keras_ckpt_tools.formats.archive_layout import contradictions, end_record
+from keras_ckpt_tools.formats.keras_zip.reader import contradictions, end_record
 
 
 def found_in(path, data):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ckpt_tools.formats.bulk_read import BulkRead
+from keras_ckpt_tools.live.bulk_read import BulkRead
 
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int8", "uint32", "bool")
 

@@ -17,8 +17,7 @@ import tensorflow as tf
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.formats.documents import Describer
-from keras_ckpt_tools.formats.fingerprint import fingerprint
+from keras_ckpt_tools.live.model_config import Describer, fingerprint
 
 
 class Told(keras.layers.Layer):

@@ -14,7 +14,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
-from keras_ckpt_tools.formats.file_objects import on_disk
+from keras_ckpt_tools.formats.common.file_objects import on_disk
 
 X = np.ones((2, 3), "float32")
 

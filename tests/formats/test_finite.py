@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_ckpt_tools.formats.finite import not_finite_in
+from keras_ckpt_tools.formats.common.finite import not_finite_in
 
 
 @pytest.mark.parametrize(

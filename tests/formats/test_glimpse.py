@@ -10,9 +10,9 @@ from hostile.parts import h5_model, members, written, zipped
 from hostile.records import our_archive
 from runs_on_disk import SAVED, archive, progress_of, weights
 
-from keras_ckpt_tools.formats.glimpse import glimpse, reader_of
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.formats.userblock import decode
+from keras_ckpt_tools.formats.record.userblock import decode
+from keras_ckpt_tools.runs.peek import glimpse, reader_of
 
 
 def _glimpse(path):

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from keras_ckpt_tools.errors import OverBudgetError, UnsafeArtefactError
-from keras_ckpt_tools.formats.handles import copy_tree, identity_of, open_member, open_regular
-from keras_ckpt_tools.formats.limits import Limits
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.common.safe_open import (
+    copy_tree,
+    identity_of,
+    open_member,
+    open_regular,
+)
 
 LIMITS = Limits.of(1000)
 

@@ -17,12 +17,13 @@ import xxhash
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import DamagedArtefactError
-from keras_ckpt_tools.formats import hdf5_structure, userblock
-from keras_ckpt_tools.formats.container_seal import seal_comment
-from keras_ckpt_tools.formats.contents import Snapshot
-from keras_ckpt_tools.formats.hdf5_structure import UnfamiliarError, differences
+from keras_ckpt_tools.formats.common.contents import Snapshot
+from keras_ckpt_tools.formats.hdf5 import structure as hdf5_structure
+from keras_ckpt_tools.formats.hdf5.structure import UnfamiliarError, differences
+from keras_ckpt_tools.formats.hdf5.writer import write_weights
+from keras_ckpt_tools.formats.keras_zip.seal import seal_comment
+from keras_ckpt_tools.formats.record import userblock
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
 
 DTYPES = (

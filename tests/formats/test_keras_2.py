@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_ckpt_tools.formats.keras_2 import in_words_of_keras_3, is_keras_2, translate
+from keras_ckpt_tools.formats.keras2.translate import in_words_of_keras_3, is_keras_2, translate
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactError, ArtefactNotFoundError
-from keras_ckpt_tools.formats.contents import Snapshot
+from keras_ckpt_tools.formats.common.contents import Snapshot
+from keras_ckpt_tools.formats.hdf5.writer import write_weights
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.formats.userblock import block_size, encode, encode_json
-from keras_ckpt_tools.formats.weights_file import write_weights
+from keras_ckpt_tools.formats.record.userblock import block_size, encode, encode_json
 from keras_ckpt_tools.metadata import Record
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from keras_ckpt_tools.formats.layout import Dataset, Structure, lay_out
+from keras_ckpt_tools.formats.hdf5.layout import Dataset, Structure, lay_out
 
 STRUCTURE = Structure(
     datasets=(

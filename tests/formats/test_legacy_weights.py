@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.formats.legacy_weights import legacy_weights
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.foreign.keras2_h5 import legacy_weights
 
 FOLDER = Path(__file__).parents[1] / "data" / "keras2"
 layers = keras.layers

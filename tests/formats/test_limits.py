@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.limits import Limits, available_memory, over_budget
+from keras_ckpt_tools.formats.common.limits import Limits, available_memory, over_budget
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "1GB"])

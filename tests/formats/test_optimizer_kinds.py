@@ -5,7 +5,11 @@ from __future__ import annotations
 import keras
 import pytest
 
-from keras_ckpt_tools.formats.naming import group_name, names_from_config, optimizers_from_config
+from keras_ckpt_tools.formats.layer_names import (
+    group_name,
+    names_from_config,
+    optimizers_from_config,
+)
 from keras_ckpt_tools.formats.optimizer_kinds import _BY_NAME, why_not
 from keras_ckpt_tools.metadata import OptimizerState
 

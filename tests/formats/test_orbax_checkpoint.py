@@ -27,7 +27,7 @@ from keras_ckpt_tools.errors import (
     UnsafeArtefactError,
 )
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.orbax_match import _same_names
+from keras_ckpt_tools.live.foreign.orbax import _same_names
 
 FOLDER = Path(__file__).parents[1] / "data" / "orbax"
 WHOLE, WEIGHTS = FOLDER / "whole", FOLDER / "weights"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from keras_ckpt_tools.formats.pairing import Pairing, pair
+from keras_ckpt_tools.matching.pairing import Pairing, pair
 from keras_ckpt_tools.metadata import TensorInfo
 
 Side = Mapping[str, tuple[str, tuple[int, ...]]]

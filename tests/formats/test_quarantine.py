@@ -22,9 +22,9 @@ from keras_ckpt_tools.errors import (
     OverBudgetError,
     UnsafeArtefactError,
 )
-from keras_ckpt_tools.formats import quarantine
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.quarantine import Survey, survey
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.hdf5 import scan
+from keras_ckpt_tools.formats.hdf5.scan import Survey, survey
 
 MIB = 1 << 20
 
@@ -216,7 +216,7 @@ def test_however_the_other_process_ends_it_is_damage(program, said, make, tmp_pa
     """A crash, a hang, nonsense: one error, and ours lives."""
     child = tmp_path / "child.py"
     child.write_text(program)
-    monkeypatch.setattr(quarantine, "_CHILD", str(child))
+    monkeypatch.setattr(scan, "_CHILD", str(child))
     with pytest.raises(DamagedArtefactError, match=said):
         look(make(lambda file: None), patience=1.0)
 
@@ -225,18 +225,18 @@ def test_a_process_that_says_too_much_is_not_heard_out(make, tmp_path, monkeypat
     """If a file takes it over, it still cannot fill our memory."""
     child = tmp_path / "child.py"
     child.write_text("import sys\nwhile True: sys.stdout.write('x' * 100_000)")
-    monkeypatch.setattr(quarantine, "_CHILD", str(child))
-    monkeypatch.setattr(quarantine, "_ANSWER", 1 << 20)
+    monkeypatch.setattr(scan, "_CHILD", str(child))
+    monkeypatch.setattr(scan, "_ANSWER", 1 << 20)
     with pytest.raises(DamagedArtefactError, match="did not come to an end"):
         look(make(lambda file: None))
 
 
 def test_endless_work_is_cut_off_by_processor_time(make, tmp_path, monkeypatch):
     """The limits are those of the real child: set before anything of the file is read."""
-    text = Path(quarantine._CHILD).read_text()
+    text = Path(scan._CHILD).read_text()
     child = tmp_path / "child.py"
     child.write_text(text.replace("    import h5py\n", "    while True:\n        pass\n", 1))
-    monkeypatch.setattr(quarantine, "_CHILD", str(child))
+    monkeypatch.setattr(scan, "_CHILD", str(child))
     with pytest.raises(DamagedArtefactError, match="did not come to an end"):
         look(make(lambda file: None), seconds=0.1)
 
@@ -244,7 +244,7 @@ def test_endless_work_is_cut_off_by_processor_time(make, tmp_path, monkeypatch):
 def test_the_other_process_has_little_to_lose(make, tmp_path, monkeypatch):
     """Neither files, environment, working directory nor memory of the user's are within reach."""
     monkeypatch.setenv("SECRET", "x")
-    text = Path(quarantine._CHILD).read_text()
+    text = Path(scan._CHILD).read_text()
     probe = (
         "    import resource\n"
         "    facts = {'env': sorted(os.environ), 'cwd': os.getcwd(), 'argv': sys.flags.isolated,\n"
@@ -256,7 +256,7 @@ def test_the_other_process_has_little_to_lose(make, tmp_path, monkeypatch):
     )
     child = tmp_path / "child.py"
     child.write_text(text.replace("    import h5py\n", probe, 1))
-    monkeypatch.setattr(quarantine, "_CHILD", str(child))
+    monkeypatch.setattr(scan, "_CHILD", str(child))
     with open(__file__), pytest.raises(DamagedArtefactError) as caught:
         look(make(lambda file: None))
     said = caught.value.what
@@ -300,7 +300,7 @@ def test_it_takes_no_time_to_speak_of(make):
     """Of h5py and NumPy alone; nothing of the package, or of a framework, is imported there."""
     code = (
         "import sys, runpy; sys.argv = ['x'];"
-        f"runpy.run_path({quarantine._CHILD!r}, run_name='child');"
+        f"runpy.run_path({scan._CHILD!r}, run_name='child');"
         "print([m for m in sys.modules if m.partition('.')[0] in"
         " ('keras', 'tensorflow', 'keras_ckpt_tools', 'h5py', 'numpy')])"
     )

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError
-from keras_ckpt_tools.formats.record_check import check_record, check_types
+from keras_ckpt_tools.formats.record.validation import check_record, check_types
 from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo, TrainingProgress
 
 GOOD = (

@@ -13,9 +13,9 @@ from hostile.records import our_weights
 from runs_on_disk import SAVED, record_of, weights, written_files
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
-from keras_ckpt_tools.formats.record_head import _cut, read_head
-from keras_ckpt_tools.formats.userblock import MAGIC, decode, encode_json, read_at
+from keras_ckpt_tools.formats.record.userblock import MAGIC, decode, encode_json, read_at
 from keras_ckpt_tools.metadata import Best, TrackedObject
+from keras_ckpt_tools.runs.peek import _cut, read_head
 
 
 def _same(head, record):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from keras_ckpt_tools.formats.comparison import compare_tensors
-from keras_ckpt_tools.formats.report import Mismatch, Misnamed, RestoreReport
-from keras_ckpt_tools.formats.suggestions import nearest
+from keras_ckpt_tools.matching.compare import compare_tensors
+from keras_ckpt_tools.matching.report import Mismatch, Misnamed, RestoreReport
+from keras_ckpt_tools.matching.suggestions import nearest
 from keras_ckpt_tools.metadata import TensorInfo
 
 

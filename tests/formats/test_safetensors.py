@@ -17,10 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, OverBudgetError
-from keras_ckpt_tools.formats.dtypes import numpy_dtype, raw_bytes
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.safetensors_file import DTYPES
-from keras_ckpt_tools.formats.safetensors_writer import notes, write_safetensors
+from keras_ckpt_tools.formats.common.dtypes import numpy_dtype, raw_bytes
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.safetensors import DTYPES, notes, write_safetensors
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 
@@ -201,7 +200,7 @@ def test_it_is_inspected_verified_compared_and_loaded(tmp_path):
     import keras
 
     import keras_ckpt_tools as kct
-    from keras_ckpt_tools.formats import state
+    from keras_ckpt_tools.live import state
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     arrays = {path: state.to_numpy(v) + 1 for path, v in state.capture(model).values.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.selection import Selection
+from keras_ckpt_tools.matching.selection import Selection
 from keras_ckpt_tools.metadata import TensorInfo
 
 

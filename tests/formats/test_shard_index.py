@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from keras_ckpt_tools.errors import CkptError, UnsafeArtefactError
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.hdf5.shard_index import ShardIndex, index_beside, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.shard_index import ShardIndex, index_beside, shards_named_by
 
 TEXT = json.dumps(
     {

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ckpt_tools.formats import bulk_read, state
-from keras_ckpt_tools.formats.snapshot import Part, Snapshot, Snapshots
+from keras_ckpt_tools.formats.hdf5.writer import write_weights
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.structure import Structure, structure_of
-from keras_ckpt_tools.formats.weights_file import write_weights
+from keras_ckpt_tools.live import bulk_read, state
+from keras_ckpt_tools.live.keras_walk import Structure, structure_of
+from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.storage import commit
 from keras_ckpt_tools.storage.commit import staged

@@ -13,8 +13,8 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import NotBuiltError, RestoreError
-from keras_ckpt_tools.formats import state
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.live import state
 from keras_ckpt_tools.training.writing import save_model
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from keras_ckpt_tools.formats import stored_zip
-from keras_ckpt_tools.formats.archive_layout import contradictions
-from keras_ckpt_tools.formats.stored_zip import ALIGNMENT, Member, StoredZip
+from keras_ckpt_tools.formats.keras_zip import stored_zip
+from keras_ckpt_tools.formats.keras_zip.reader import contradictions
+from keras_ckpt_tools.formats.keras_zip.stored_zip import ALIGNMENT, Member, StoredZip
 
 _LARGE_DATA = os.urandom(3 * ALIGNMENT + 7)
 

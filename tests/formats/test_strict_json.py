@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError, OverBudgetError
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.strict_json import depth_of, parse_object
+from keras_ckpt_tools.formats.common.bounded_json import depth_of, parse_object
+from keras_ckpt_tools.formats.common.limits import Limits
 
 LIMITS = dataclasses.replace(Limits.of(1 << 20), json_bytes=1000, json_nodes=50, json_depth=8)
 

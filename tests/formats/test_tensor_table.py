@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from keras_ckpt_tools.formats.tensor_table import Rows, TensorTable
-from keras_ckpt_tools.formats.userblock import encode_json
+from keras_ckpt_tools.formats.record.tensor_table import Rows, TensorTable
+from keras_ckpt_tools.formats.record.userblock import encode_json
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject
 
 _INFOS = [

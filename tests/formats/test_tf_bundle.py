@@ -12,14 +12,20 @@ import pytest
 import tensorflow as tf
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError, CkptError, DamagedArtefactError
-from keras_ckpt_tools.formats.dtypes import numpy_dtype
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.protobuf import bytes_field, fields, number_field, read_varint, varint
-from keras_ckpt_tools.formats.tf_bundle import DTYPES, Bundle
-from keras_ckpt_tools.formats.tf_bundle_writer import write_bundle
-from keras_ckpt_tools.formats.tf_checkpoint import GRAPH, TfCheckpoint
-from keras_ckpt_tools.formats.tf_graph import parse_graph
-from keras_ckpt_tools.formats.tf_table import read_table, write_table
+from keras_ckpt_tools.formats.common.dtypes import numpy_dtype
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.tensorflow.bundle import DTYPES, Bundle
+from keras_ckpt_tools.formats.tensorflow.bundle_writer import write_bundle
+from keras_ckpt_tools.formats.tensorflow.checkpoint import GRAPH, TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.object_graph import parse_graph
+from keras_ckpt_tools.formats.tensorflow.protobuf import (
+    bytes_field,
+    fields,
+    number_field,
+    read_varint,
+    varint,
+)
+from keras_ckpt_tools.formats.tensorflow.sstable import read_table, write_table
 
 FOLDER = Path(__file__).parents[1] / "data" / "keras2_checkpoints"
 NAMES = sorted(DTYPES.values())
@@ -176,15 +182,15 @@ def test_a_small_table_cannot_become_a_large_one() -> None:
         block += varint(len(key)) + b"\x03\0" + n.to_bytes(3, "big")
     block += (0).to_bytes(4, "little") + (1).to_bytes(4, "little")
     # A table of ours with its one block replaced.
-    from keras_ckpt_tools.formats import tf_table
+    from keras_ckpt_tools.formats.tensorflow import sstable
 
-    made = tf_table._made_of
+    made = sstable._made_of
     blocks = iter([block])
-    tf_table._made_of = lambda entries: next(blocks, None) or made(entries)
+    sstable._made_of = lambda entries: next(blocks, None) or made(entries)
     try:
         table = write_table([(b"z" * 10, b"")])
     finally:
-        tf_table._made_of = made
+        sstable._made_of = made
     with pytest.raises(ValueError, match="more entries"):
         list(read_table(table, 500_000))
     with pytest.raises(ValueError, match="more entries"):

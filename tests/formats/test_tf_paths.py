@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, RestoreError
-from keras_ckpt_tools.loading.export import export
-from keras_ckpt_tools.loading.exported import Exported, Wish
+from keras_ckpt_tools.tools.export import export
+from keras_ckpt_tools.tools.export_report import Exported, Wish
 
 FOLDER = Path(__file__).parents[1] / "data" / "keras2_checkpoints"
 

@@ -12,15 +12,15 @@ from processes import run_killed
 from tf_programs import commit_number, save_next
 
 from keras_ckpt_tools.errors import CommitError, DamagedArtefactError, NewerFormatError
-from keras_ckpt_tools.formats.checkpoint_dir import clear_leftovers, list_checkpoints, next_number
-from keras_ckpt_tools.formats.tf_run import (
+from keras_ckpt_tools.runs.checkpoints import clear_leftovers, list_checkpoints, next_number
+from keras_ckpt_tools.runs.tensorflow import (
     SUFFIXES,
+    delete_prefixes,
     is_prefix,
     list_prefixes,
     prefix_path,
 )
-from keras_ckpt_tools.formats.tf_run_keeping import delete_prefixes
-from keras_ckpt_tools.formats.tf_run_source import open_run
+from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.storage.commit_set import staged_set
 
 STRANGERS = ("ckpt-00000001.txt", "notes.index", "ckpt-5.index", "model.keras")

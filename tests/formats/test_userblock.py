@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
-from keras_ckpt_tools.formats.userblock import (
+from keras_ckpt_tools.formats.record.userblock import (
     MAGIC,
     block_size,
     decode,

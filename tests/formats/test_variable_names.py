@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats import state
-from keras_ckpt_tools.formats.naming import _VARIABLES, group_name, variable_names
+from keras_ckpt_tools.formats.layer_names import _VARIABLES, group_name, variable_names
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.loading.diff import diff
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.tools.diff import diff
 
 L = keras.layers
 LAYERS: list[tuple[Any, tuple[int | None, ...]]] = [

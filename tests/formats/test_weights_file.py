@@ -11,12 +11,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_ckpt_tools.formats import weights_file
-from keras_ckpt_tools.formats.contents import Snapshot
+from keras_ckpt_tools.formats.common.contents import Snapshot
+from keras_ckpt_tools.formats.hdf5 import writer
+from keras_ckpt_tools.formats.hdf5.writer import write_weights
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.weights_file import write_weights
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.storage.pacing import PIECE
+from keras_ckpt_tools.storage.throttle import PIECE
 
 
 def _write(path: Path, arrays: dict[str, Any], record: Record | None = None) -> Record:
@@ -27,7 +27,7 @@ def _write(path: Path, arrays: dict[str, Any], record: Record | None = None) -> 
 def _sizes() -> dict[str, np.ndarray]:
     """Return arrays around every size at which something is done in another way."""
     random = np.random.default_rng(0)
-    borders = (1, weights_file._SMALL, weights_file._JOINED, PIECE, 3 * PIECE)
+    borders = (1, writer._SMALL, writer._JOINED, PIECE, 3 * PIECE)
     sizes = sorted({border + more for border in borders for more in (-1, 0, 1)})
     arrays = {f"s{size}/vars/0": random.integers(0, 255, size, np.uint8) for size in sizes}
     square = random.standard_normal((700, 700)).astype("float32")
@@ -60,14 +60,14 @@ def test_arrays_of_every_size_and_kind_come_back(tmp_path: Path) -> None:
 def test_a_structure_is_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """libhdf5 is asked again only where something else is to be laid out."""
     laid_out: list[Any] = []
-    original = weights_file.lay_out
+    original = writer.lay_out
 
     def lay_out(structure: Any, directory: str | None) -> Any:
         laid_out.append(structure)
         return original(structure, directory)
 
-    monkeypatch.setattr(weights_file, "lay_out", lay_out)
-    monkeypatch.setattr(weights_file, "_plans", type(weights_file._plans)())
+    monkeypatch.setattr(writer, "lay_out", lay_out)
+    monkeypatch.setattr(writer, "_plans", type(writer._plans)())
     arrays = {"a/vars/0": np.zeros((2, 3)), "a/vars/1": np.ones(4)}
     for value in range(3):
         _write(tmp_path / "a.h5", {name: array + value for name, array in arrays.items()})
@@ -90,4 +90,4 @@ def test_plans_of_many_structures_do_not_pile_up(tmp_path: Path) -> None:
     """A program that saves ever new models keeps those of the last few."""
     for size in range(20):
         _write(tmp_path / "a.h5", {"a/vars/0": np.zeros(size)})
-    assert len(weights_file._plans) <= weights_file._KEPT_PLANS
+    assert len(writer._plans) <= writer._KEPT_PLANS

@@ -23,23 +23,22 @@ import xxhash
 from hostile.rawzip import Member, raw_zip
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats import userblock
-from keras_ckpt_tools.formats.archive import open_archive
-from keras_ckpt_tools.formats.container_seal import BAD_ZIP
-from keras_ckpt_tools.formats.glimpse import glimpse
-from keras_ckpt_tools.formats.hdf5_structure import UnfamiliarError, tensors_in
-from keras_ckpt_tools.formats.limits import Limits
-from keras_ckpt_tools.formats.orbax_checkpoint import OrbaxCheckpoint
-from keras_ckpt_tools.formats.protobuf import bytes_field, number_field, varint
-from keras_ckpt_tools.formats.quarantine import survey
-from keras_ckpt_tools.formats.record_head import read_head
+from keras_ckpt_tools.formats.common.bounded_json import parse_object
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.hdf5.scan import survey
+from keras_ckpt_tools.formats.hdf5.structure import UnfamiliarError, tensors_in
+from keras_ckpt_tools.formats.keras_zip.reader import open_archive
+from keras_ckpt_tools.formats.keras_zip.seal import BAD_ZIP
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
+from keras_ckpt_tools.formats.record import userblock
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.formats.strict_json import parse_object
-from keras_ckpt_tools.formats.tf_bundle_writer import write_bundle
-from keras_ckpt_tools.formats.tf_checkpoint import GRAPH, SUFFIX, TfCheckpoint
-from keras_ckpt_tools.formats.tf_table import masked_crc, read_table
+from keras_ckpt_tools.formats.tensorflow.bundle_writer import write_bundle
+from keras_ckpt_tools.formats.tensorflow.checkpoint import GRAPH, SUFFIX, TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.protobuf import bytes_field, number_field, varint
+from keras_ckpt_tools.formats.tensorflow.sstable import masked_crc, read_table
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.storage.trail import Place, follow
+from keras_ckpt_tools.runs.peek import glimpse, read_head
+from keras_ckpt_tools.runs.save_history import Place, follow
 
 SCALE = 16 if int(os.environ.get("KCT_FUZZ", "20000")) > 20000 else 1
 LIMITS = Limits(1 << 30)

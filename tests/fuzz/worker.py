@@ -106,9 +106,9 @@ def main() -> None:
     from fuzz.zygote import Zygote
 
     zygote = Zygote()  # Before there are threads.
-    from keras_ckpt_tools.formats import quarantine
+    from keras_ckpt_tools.formats.hdf5 import scan
 
-    quarantine._run = zygote.run
+    scan._run = zygote.run
     importlib.import_module("keras_ckpt_tools.loading.model")
     warnings.simplefilter("ignore")
     for line in sys.stdin:

@@ -20,7 +20,7 @@ from typing import Any
 def _serve(requests: int, answers: int, parent: int) -> None:
     import h5py  # noqa: F401 - what takes long to import
 
-    from keras_ckpt_tools.formats import hdf5_child
+    from keras_ckpt_tools.formats.hdf5 import hdf5_child
 
     stream = os.fdopen(requests, "rb")
     for line in stream:

@@ -14,8 +14,8 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, OverBudgetError
-from keras_ckpt_tools.loading.allocation import counted_variables
-from keras_ckpt_tools.loading.estimate import estimate, mappings, repeats
+from keras_ckpt_tools.inspection.size_estimate import estimate, mappings, repeats
+from keras_ckpt_tools.loading.variable_budget import counted_variables
 
 TB = 10**12
 

@@ -14,10 +14,10 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError, OverBudgetError
+from keras_ckpt_tools.inspection.bounds import check_bounds, pattern_steps
+from keras_ckpt_tools.inspection.size_estimate import MOST_STEPS, mappings, steps
 from keras_ckpt_tools.loading import deadline
-from keras_ckpt_tools.loading.bounds import check_bounds, pattern_steps
 from keras_ckpt_tools.loading.built_once import sequential_models_built_once
-from keras_ckpt_tools.loading.estimate import MOST_STEPS, mappings, steps
 
 
 def node(kind, module="keras.layers", **arguments):

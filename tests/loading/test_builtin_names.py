@@ -11,7 +11,7 @@ import keras
 import pytest
 from loading.make_builtin_names import LEFT_OUT, identifiers, judge
 
-from keras_ckpt_tools.loading.builtin_names import (
+from keras_ckpt_tools.inspection.builtin_names import (
     CLASSES,
     CLASSES_IN,
     FUNCTIONS_IN,

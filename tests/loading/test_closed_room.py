@@ -15,9 +15,9 @@ from keras.src.utils import python_utils
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ObjectsNotFoundError
-from keras_ckpt_tools.loading.closed_room import POINTS, Allowed, closed_room
-from keras_ckpt_tools.loading.resolve import Resolver
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.inspection.trust import Trust
+from keras_ckpt_tools.inspection.verdicts import Resolver
+from keras_ckpt_tools.loading.isolation import POINTS, Allowed, closed_room
 
 
 def test_names_of_the_file_are_what_was_resolved_or_nothing():

@@ -119,7 +119,7 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
     import tensorflow as tf
 
-    from keras_ckpt_tools.loading.export import export
+    from keras_ckpt_tools.tools.export import export
 
     folder = tmp_path_factory.mktemp("everywhere")
     model = _trained()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_ckpt_tools.loading.configs import MalformedConfigError, uncompiled, walk
+from keras_ckpt_tools.inspection.configs import MalformedConfigError, uncompiled, walk
 
 
 def node(class_name, config=None, module="keras.layers", **more):

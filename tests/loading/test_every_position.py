@@ -25,10 +25,10 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.loading.builtin_names import CLASSES_IN
-from keras_ckpt_tools.loading.closed_room import Allowed, closed_room
-from keras_ckpt_tools.loading.configs import MalformedConfigError, uncompiled, walk
-from keras_ckpt_tools.loading.resolve import Resolver
+from keras_ckpt_tools.inspection.builtin_names import CLASSES_IN
+from keras_ckpt_tools.inspection.configs import MalformedConfigError, uncompiled, walk
+from keras_ckpt_tools.inspection.verdicts import Resolver
+from keras_ckpt_tools.loading.isolation import Allowed, closed_room
 
 # Of the packages that Keras imports because a config names them.
 MODULE = "keras_hub.marked"

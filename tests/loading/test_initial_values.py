@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.loading.initial_values import random_numbers_put_off
+from keras_ckpt_tools.loading.lazy_initializers import random_numbers_put_off
 
 
 class Scratch(keras.layers.Layer):

@@ -14,7 +14,7 @@ import tracemalloc
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.loading.estimate import _inbound
+from keras_ckpt_tools.inspection.size_estimate import _inbound
 
 BYTES_PER_BYTE = 60
 """The most memory that a byte of a config costs while it is inspected."""

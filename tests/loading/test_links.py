@@ -12,8 +12,8 @@ import pytest
 from runs_on_disk import manager_run
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats.kept import State
-from keras_ckpt_tools.loading.runs import read_run
+from keras_ckpt_tools.runs.entry import State
+from keras_ckpt_tools.runs.listing import read_run
 
 SAVED = "ckpt-00000001.weights.h5"
 

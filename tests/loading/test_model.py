@@ -13,7 +13,7 @@ from keras_ckpt_tools.errors import (
     ArgumentError,
     ObjectsNotFoundError,
 )
-from keras_ckpt_tools.formats.attached import attached_progress
+from keras_ckpt_tools.live.attached_progress import attached_progress
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.registry import Registry
 

@@ -18,12 +18,12 @@ from runs_on_disk import archive, file_run, manager_run, progress_of, sealed, we
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.cli import main
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints
-from keras_ckpt_tools.loading.export import export
-from keras_ckpt_tools.loading.exported import Wish
-from keras_ckpt_tools.loading.opening import open_tensors
-from keras_ckpt_tools.loading.runs import read_run
-from keras_ckpt_tools.training.foresight import foresee
+from keras_ckpt_tools.loading.open_tensors import open_tensors
+from keras_ckpt_tools.runs.checkpoints import list_checkpoints
+from keras_ckpt_tools.runs.listing import read_run
+from keras_ckpt_tools.runs.resume_preview import foresee
+from keras_ckpt_tools.tools.export import export
+from keras_ckpt_tools.tools.export_report import Wish
 
 Answers = dict[str, Any]
 

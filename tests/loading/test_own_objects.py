@@ -13,7 +13,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, ObjectsNotFoundError
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.inspection.trust import Trust
 
 X = np.ones((2, 4), "float32")
 LAYER = """

@@ -8,20 +8,28 @@ import pytest
 from hostile.parts import members, written, zipped
 from runs_on_disk import archive, file_run, manager_run, progress_of, sealed, weights
 
-from keras_ckpt_tools.loading.pruning import plan_pruning
-from keras_ckpt_tools.loading.runs import read_run
+from keras_ckpt_tools.inspection.verify import verify
 from keras_ckpt_tools.metadata import Best, TrackedObject
-from keras_ckpt_tools.storage.retention import KeepBest, KeepEvery, KeepLast
+from keras_ckpt_tools.runs.listing import read_run
+from keras_ckpt_tools.runs.pruning import plan_pruning
+from keras_ckpt_tools.runs.retention import KeepBest, KeepEvery, KeepLast
 
 LAST = [("last 1", KeepLast(1))]
 
 
+def _problems(path):
+    return verify(path).problems
+
+
 def _goes(folder, policies=LAST, **options):
-    return [one.name for one in plan_pruning(read_run(folder), policies, **options).goes]
+    return [
+        one.name
+        for one in plan_pruning(read_run(folder), policies, **{"check": _problems, **options}).goes
+    ]
 
 
 def _why(folder, policies=LAST, **options):
-    plan = plan_pruning(read_run(folder), policies, **options)
+    plan = plan_pruning(read_run(folder), policies, **{"check": _problems, **options})
     return {one.checkpoint.name: one.why for one in plan.verdicts if not one.goes}
 
 
@@ -66,7 +74,7 @@ def test_newest_is_read_before_older_ones_go(tmp_path):
     newest.write_bytes(data)
     run = read_run(tmp_path)
     assert run.newest.number == 4  # It does not show.
-    plan = plan_pruning(run, LAST)
+    plan = plan_pruning(run, LAST, check=_problems)
     assert [one.name for one in plan.goes] == _named(1, 2)
     assert [path for path, _ in plan.damaged] == [str(newest)]
     assert "have changed" in plan.damaged[0][1]

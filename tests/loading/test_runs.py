@@ -14,8 +14,8 @@ from hostile.parts import h5_model, members, written, zipped
 from runs_on_disk import BEGAN, file_run, manager_run, progress_of, weights
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError
-from keras_ckpt_tools.loading.runs import State, find_runs, read_run
 from keras_ckpt_tools.metadata import Best, TrackedObject
+from keras_ckpt_tools.runs.listing import State, find_runs, read_run
 
 TESTS = Path(__file__).parents[1]
 
@@ -163,7 +163,7 @@ def test_heads_are_read_and_nothing_else(tmp_path):
         os.truncate(path, size)  # A hole: it takes no room on the disk.
     code = f"""
 import json, sys
-from keras_ckpt_tools.loading.runs import read_run
+from keras_ckpt_tools.runs.listing import read_run
 
 def counters():
     with open("/proc/self/io") as file:

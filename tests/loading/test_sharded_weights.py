@@ -23,8 +23,8 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.source import open_source
-from keras_ckpt_tools.loading.diff import diff
-from keras_ckpt_tools.loading.export import export
+from keras_ckpt_tools.tools.diff import diff
+from keras_ckpt_tools.tools.export import export
 
 SHARD_GB = 5.25e-7  # 560 bytes: four shards, with a layer and an optimizer that go on in the next.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.loading.trust import Trust
+from keras_ckpt_tools.inspection.trust import Trust
 
 
 def test_a_name_allows_one_object_and_a_wildcard_one_package():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_ckpt_tools.metadata import Best, TrainingProgress
-from keras_ckpt_tools.storage.trail import Place, follow
+from keras_ckpt_tools.runs.save_history import Place, follow
 
 STEPS = 10
 

@@ -9,8 +9,8 @@ import pytest
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.pictures.curves import Axis, curves_of, panels_of
-from keras_ckpt_tools.pictures.story import stories_of
-from keras_ckpt_tools.storage.trail import Place
+from keras_ckpt_tools.pictures.run_summary import stories_of
+from keras_ckpt_tools.runs.save_history import Place
 
 
 def curves(source, by="epoch"):

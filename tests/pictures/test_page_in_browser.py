@@ -12,7 +12,7 @@ def page(run, write, tmp_path):
     """A page with long names, and with all that can be opened open."""
     tensors = {"tracked": {"a_name_without_any_place_to_break_" * 4: {"kind": "model"}}}
     last = run / "ckpt-00000008.weights.h5"
-    from keras_ckpt_tools.formats.checkpoint_dir import read_record
+    from keras_ckpt_tools.runs.checkpoints import read_record
 
     write(last, read_record(last).progress, **tensors)
     path = tmp_path / "report.html"

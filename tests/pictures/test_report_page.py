@@ -11,8 +11,7 @@ from pictures.records import progress_after
 
 from keras_ckpt_tools.errors import ArtefactError
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.pictures.page_style import STYLE
-from keras_ckpt_tools.pictures.report_page import report_page
+from keras_ckpt_tools.pictures.report_page import STYLE, report_page
 from keras_ckpt_tools.pictures.svg import ticks
 
 VOID = {"meta"}

@@ -8,7 +8,7 @@ import pytest
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactError, ArtefactNotFoundError
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.pictures.story import stories_of
+from keras_ckpt_tools.pictures.run_summary import stories_of
 
 
 def states(story):

@@ -10,7 +10,7 @@ import pytest
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.showing.tables import as_html, facts_as_html, size_of
-from keras_ckpt_tools.training.cadence import Cadence
+from keras_ckpt_tools.training.save_schedule import Cadence
 
 EVIL = "<script>alert(1)</script>\x1b[2J"
 HARMLESS = "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J"

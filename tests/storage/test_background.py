@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import CommitError
-from keras_ckpt_tools.storage import background, pacing
+from keras_ckpt_tools.storage import background, throttle
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.commit import staged
 
@@ -213,7 +213,7 @@ class _Gentle:
         self.begun.set()
         for _ in range(3):
             _work()
-            pacing.rest()
+            throttle.rest()
         self.done.set()
 
 
@@ -226,7 +226,7 @@ def _work() -> None:
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rest lasts until somebody hurries."""
-    monkeypatch.setattr(pacing, "_SHARE", 1e6)
+    monkeypatch.setattr(throttle, "_SHARE", 1e6)
 
 
 @pytest.mark.usefixtures("endless")

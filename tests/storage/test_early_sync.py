@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_ckpt_tools.storage import early_sync
-from keras_ckpt_tools.storage.early_sync import synced_early
+from keras_ckpt_tools.storage import commit
+from keras_ckpt_tools.storage.commit import synced_early
 
 
 def test_what_is_written_is_what_was_given(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_what_is_written_is_what_was_given(tmp_path: Path) -> None:
 def test_it_begins_every_few_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And for a small file not at all: that is synced at once in any case."""
     asked: list[int] = []
-    monkeypatch.setattr(early_sync, "_begin", lambda: asked.append)
+    monkeypatch.setattr(commit, "_begin", lambda: asked.append)
     with (tmp_path / "a").open("wb") as file:
         write = synced_early(file)
         for _ in range(7):
@@ -47,7 +47,7 @@ def test_a_system_that_refuses_is_no_matter() -> None:
     """The call is made, here on what is no file, and nothing is raised."""
     reader, writer = os.pipe()
     try:
-        early_sync._begin()(writer)
+        commit._begin()(writer)
     finally:
         os.close(reader)
         os.close(writer)

@@ -24,14 +24,14 @@ import pytest
 
 import keras_ckpt_tools
 from keras_ckpt_tools.errors import CommitError, PathInUseError
-from keras_ckpt_tools.formats import checkpoint_dir
-from keras_ckpt_tools.formats.handles import open_regular
-from keras_ckpt_tools.formats.layout import Dataset, Structure, lay_out
-from keras_ckpt_tools.formats.window import Window, pread_into
+from keras_ckpt_tools.formats.common.safe_open import open_regular
+from keras_ckpt_tools.formats.hdf5.layout import Dataset, Structure, lay_out
+from keras_ckpt_tools.formats.hdf5.window import Window, pread_into
+from keras_ckpt_tools.runs import checkpoints
 from keras_ckpt_tools.storage import file_systems
 from keras_ckpt_tools.storage.commit import STAGED_SUFFIX, remove_leftovers, staged
 from keras_ckpt_tools.storage.commit_set import remove_abandoned, remove_set, staged_set
-from keras_ckpt_tools.storage.occupancy import Occupancy, is_occupied
+from keras_ckpt_tools.storage.directory_lock import Occupancy, is_occupied
 
 ENOTSUPP = 524
 ERRNOS = (
@@ -418,5 +418,5 @@ def test_checkpoints_are_listed_without_cleaning_up(
 ) -> None:
     """Cleaning up is never a reason to fail."""
     refuse(call, number)
-    checkpoint_dir.clear_leftovers(tmp_path)
-    assert checkpoint_dir.next_number(tmp_path) == 1
+    checkpoints.clear_leftovers(tmp_path)
+    assert checkpoints.next_number(tmp_path) == 1

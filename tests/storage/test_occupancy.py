@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keras_ckpt_tools.errors import PathInUseError
-from keras_ckpt_tools.storage.occupancy import Occupancy
+from keras_ckpt_tools.storage.directory_lock import Occupancy
 
 
 def _can_another_process_take(directory: Path) -> bool:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_ckpt_tools.storage import pacing
-from keras_ckpt_tools.storage.pacing import Hurry, paced, rest
+from keras_ckpt_tools.storage import throttle
+from keras_ckpt_tools.storage.throttle import Hurry, paced, rest
 
 _PATIENCE_S = 20
 
@@ -41,14 +41,14 @@ class _Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     """The clock that work is measured by."""
     made = _Clock()
-    monkeypatch.setattr(pacing, "time", SimpleNamespace(thread_time=lambda: made.now))
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(thread_time=lambda: made.now))
     return made
 
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rest lasts until somebody hurries."""
-    monkeypatch.setattr(pacing, "_SHARE", 1e6)
+    monkeypatch.setattr(throttle, "_SHARE", 1e6)
 
 
 def _work(seconds: float = 0.005) -> None:
@@ -103,7 +103,7 @@ def test_a_rest_is_in_proportion_to_the_work_since_the_last(clock: _Clock) -> No
         for worked in (0.001, 0.25):
             clock.work(worked)
             rest()
-    assert hurry.rests == pytest.approx([0.001 * pacing._SHARE, 0.25 * pacing._SHARE])
+    assert hurry.rests == pytest.approx([0.001 * throttle._SHARE, 0.25 * throttle._SHARE])
 
 
 def test_waiting_is_not_work() -> None:
@@ -115,7 +115,7 @@ def test_waiting_is_not_work() -> None:
         time.sleep(0.3)
         rest()
     assert hurry.rests[0] is not None
-    assert 0.005 <= hurry.rests[0] / pacing._SHARE <= time.thread_time() - started
+    assert 0.005 <= hurry.rests[0] / throttle._SHARE <= time.thread_time() - started
 
 
 def test_little_work_adds_up_until_it_is_worth_a_rest(clock: _Clock) -> None:
@@ -123,9 +123,9 @@ def test_little_work_adds_up_until_it_is_worth_a_rest(clock: _Clock) -> None:
     hurry = _Notes()
     with paced(hurry):
         for _ in range(10):
-            clock.work(pacing._LEAST_S * 0.4)
+            clock.work(throttle._LEAST_S * 0.4)
             rest()
-    assert hurry.rests == pytest.approx([1.2 * pacing._LEAST_S * pacing._SHARE] * 3)
+    assert hurry.rests == pytest.approx([1.2 * throttle._LEAST_S * throttle._SHARE] * 3)
 
 
 def test_work_done_in_a_hurry_is_not_rested_for_later(clock: _Clock) -> None:
@@ -138,7 +138,7 @@ def test_work_done_in_a_hurry_is_not_rested_for_later(clock: _Clock) -> None:
         hurry.clear()
         clock.work(0.001)
         rest()
-    assert hurry.rests == pytest.approx([0.001 * pacing._SHARE])
+    assert hurry.rests == pytest.approx([0.001 * throttle._SHARE])
 
 
 def test_work_before_the_block_is_not_rested_for(clock: _Clock) -> None:

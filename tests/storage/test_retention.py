@@ -6,7 +6,7 @@ import pytest
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.storage.retention import (
+from keras_ckpt_tools.runs.retention import (
     KeepBest,
     KeepEvery,
     KeepLast,

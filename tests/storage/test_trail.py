@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.storage.trail import Place, Trail, follow, places
+from keras_ckpt_tools.runs.save_history import Place, Trail, follow, places
 
 some_places = st.lists(
     st.builds(Place, st.integers(0, 4), st.integers(0, 4), st.integers(0, 40)), max_size=30

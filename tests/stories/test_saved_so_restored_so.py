@@ -22,7 +22,7 @@ from keras import layers
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import NotBuiltError, RestoreError
-from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.live import state
 from keras_ckpt_tools.training.writing import save_model
 
 Build = Callable[[], keras.Model]

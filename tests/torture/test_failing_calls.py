@@ -16,7 +16,7 @@ from torture.recorder import Fault, recording
 from torture.scenarios import SCENARIOS, STRANGERS, Save, Scenario, newest_in, ours_in
 
 from keras_ckpt_tools.errors import CommitError
-from keras_ckpt_tools.formats import weights_file
+from keras_ckpt_tools.formats.hdf5 import writer
 from keras_ckpt_tools.storage.commit import STAGED_SUFFIX
 
 _ERRORS = (errno.ENOSPC, errno.EIO)
@@ -38,7 +38,7 @@ class _Torture:
     def save(self) -> None:
         """Make the next save."""
         # The first save of a structure asks HDF5 for a layout, which needs the disk too.
-        self._patch.setattr(weights_file, "_plans", type(weights_file._plans)())
+        self._patch.setattr(writer, "_plans", type(writer._plans)())
         self.number += 1
         self._save(self.number)
 

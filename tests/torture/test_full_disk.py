@@ -109,7 +109,7 @@ def _file(directory: Path) -> tuple[Any, Path]:
     """Return a function that saves without TensorFlow, which does not survive a fork."""
     import numpy as np
 
-    from keras_ckpt_tools.formats.snapshot import Snapshot
+    from keras_ckpt_tools.live.snapshot import Snapshot
     from keras_ckpt_tools.metadata import TrainingProgress
     from keras_ckpt_tools.training.writing import prepare_checkpoint
 

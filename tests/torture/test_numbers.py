@@ -2,7 +2,7 @@
 
 Each class of Keras' that a file may use is made and called with a billion for each of its
 arguments, in a process with limits. What costs anything there has to be counted, or has a bound in
-`loading/bounds.py`. The short form takes a few of the classes.
+`inspection/bounds.py`. The short form takes a few of the classes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import warnings
 
 import pytest
 
-from keras_ckpt_tools.loading.bounds import _NUMBERS
-from keras_ckpt_tools.loading.builtin_names import CLASSES_IN
+from keras_ckpt_tools.inspection.bounds import _NUMBERS
+from keras_ckpt_tools.inspection.builtin_names import CLASSES_IN
 
 SHORT = ("AUC", "RepeatVector", "Hashing")
 MODULES = ("layers", "metrics", "losses", "initializers", "regularizers", "optimizers", "src.ops")

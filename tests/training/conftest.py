@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.storage.retention import Policy
+from keras_ckpt_tools.runs.retention import Policy
 from keras_ckpt_tools.training.checkpoints import Checkpoints
 
 

@@ -56,11 +56,11 @@ def test_nothing_is_printed_by_the_thread_that_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would come in the middle of Keras' progress bar."""
-    from keras_ckpt_tools.training import announcing
+    from keras_ckpt_tools.training import messages
 
     spoke: list[threading.Thread] = []
     monkeypatch.setattr(
-        announcing.internals, "print_msg", lambda message: spoke.append(threading.current_thread())
+        messages.internals, "print_msg", lambda message: spoke.append(threading.current_thread())
     )
     train(kct.ModelCheckpoint(tmp_path / "a.keras", verbose=1, background=True))
     train(backup(tmp_path / "b", verbose=1, background=True))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.training.cadence import Cadence
+from keras_ckpt_tools.training.save_schedule import Cadence
 
 
 def test_an_epoch_is_saved_at_its_end_only() -> None:

@@ -16,11 +16,11 @@ import state_files
 from programs import small_data, small_model
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats import userblock
-from keras_ckpt_tools.training.callback_rules import looks_like_path
-from keras_ckpt_tools.training.callback_states import CallbackStates
-from keras_ckpt_tools.training.known_callbacks import no_state_in, schema_of
-from keras_ckpt_tools.training.phases import forget_phases
+from keras_ckpt_tools.formats.record import userblock
+from keras_ckpt_tools.runs.phases import forget_phases
+from keras_ckpt_tools.training.state.callback_rules import looks_like_path
+from keras_ckpt_tools.training.state.callbacks import CallbackStates
+from keras_ckpt_tools.training.state.known_callbacks import no_state_in, schema_of
 
 EVIL = "elsewhere/evil.keras"
 

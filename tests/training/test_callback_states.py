@@ -18,7 +18,7 @@ from programs import small_model
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.training.callback_states import CallbackStates, restore_history
+from keras_ckpt_tools.training.state.callbacks import CallbackStates, restore_history
 
 
 class Phase(enum.Enum):

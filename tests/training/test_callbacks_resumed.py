@@ -19,7 +19,7 @@ from processes import run, run_killed
 from programs import small_model
 from resuming import Outcome, Script
 
-from keras_ckpt_tools.training.callback_states import CallbackStates
+from keras_ckpt_tools.training.state.callbacks import CallbackStates
 
 # The best of it is at epoch 2; after that come a little better ones, and none.
 CURVE = (0.9, 0.7, 0.5, 0.6, 0.7, 0.55, 0.8, 0.9)

@@ -20,8 +20,8 @@ from programs import small_data
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, CkptError
+from keras_ckpt_tools.runs.phases import forget_phases
 from keras_ckpt_tools.training.changes import CHANGEABLE
-from keras_ckpt_tools.training.phases import forget_phases
 
 X, Y = small_data(8)
 PAGE = Path(__file__).parents[2] / "docs" / "resuming.md"

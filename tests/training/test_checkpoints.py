@@ -23,7 +23,7 @@ from keras_ckpt_tools.errors import (
     RestoreError,
 )
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.storage.retention import KeepLast, Policy
+from keras_ckpt_tools.runs.retention import KeepLast, Policy
 from keras_ckpt_tools.training.checkpoints import Checkpoints
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import RestoreError
-from keras_ckpt_tools.training.phases import forget_phases
+from keras_ckpt_tools.runs.phases import forget_phases
 
 BATCHES = 5
 X = np.arange(2 * BATCHES, dtype="float32").reshape(-1, 1) / 10

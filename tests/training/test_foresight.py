@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError
-from keras_ckpt_tools.training.foresight import foresee, foresee_file
+from keras_ckpt_tools.runs.resume_preview import foresee, foresee_file
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_backup_of_stock_keras_is_foretold(tmp_path, build_cnn, digits):
     """Where training was by its own account, and by what its optimizer has counted."""
     import keras
 
-    from keras_ckpt_tools.training.stock_backups import progress_of_stock
+    from keras_ckpt_tools.runs.stock_backups import progress_of_stock
 
     model = build_cnn()
     backup = keras.callbacks.BackupAndRestore(str(tmp_path), delete_checkpoint=False)
@@ -139,7 +139,7 @@ def test_backup_of_stock_keras_is_foretold(tmp_path, build_cnn, digits):
 
 def test_doors_are_told_by_the_names_that_are_saved():
     """What prunes without a framework knows them by the same names."""
-    from keras_ckpt_tools.formats.checkpoint_dir import DOORS
-    from keras_ckpt_tools.training.beside import FIT, LOOP
+    from keras_ckpt_tools.runs.checkpoints import DOORS
+    from keras_ckpt_tools.training.state.run_state import FIT, LOOP
 
     assert {FIT, LOOP} == DOORS

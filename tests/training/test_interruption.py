@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
+from keras_ckpt_tools.runs.phases import forget_phases
 from keras_ckpt_tools.training.interruption import ExceptionWatch, SignalWatch
-from keras_ckpt_tools.training.phases import forget_phases
 
 
 def _model() -> Any:

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.training.loop_state import LoopState
+from keras_ckpt_tools.training.state.loop import LoopState
 
 BATCHES = 4
 

@@ -15,8 +15,8 @@ from keras import layers
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import NotBuiltError, RestoreError
-from keras_ckpt_tools.formats.checkpoint_dir import read_record
-from keras_ckpt_tools.formats.structure import optimizers_of
+from keras_ckpt_tools.live.keras_walk import optimizers_of
+from keras_ckpt_tools.runs.checkpoints import read_record
 
 X = np.random.default_rng(0).random((16, 4), dtype="float32")
 Y = X.sum(axis=1, keepdims=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_ckpt_tools.errors import ArgumentError, MonitorError
-from keras_ckpt_tools.training.monitoring import direction, direction_of
+from keras_ckpt_tools.training.best_metric import direction, direction_of
 
 
 @pytest.mark.parametrize(

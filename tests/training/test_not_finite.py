@@ -15,13 +15,13 @@ import tensorflow as tf
 from programs import constant_model, names_in, set_constant
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats.checkpoint_dir import list_checkpoints, read_record
-from keras_ckpt_tools.formats.finite import worst_in
-from keras_ckpt_tools.formats.userblock import digest_of
+from keras_ckpt_tools.formats.common.finite import worst_in
+from keras_ckpt_tools.formats.record.userblock import digest_of
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.storage.pacing import PIECE
-from keras_ckpt_tools.storage.retention import KeepLast, Saved, to_delete
-from keras_ckpt_tools.training.foresight import foresee
+from keras_ckpt_tools.runs.checkpoints import list_checkpoints, read_record
+from keras_ckpt_tools.runs.resume_preview import foresee
+from keras_ckpt_tools.runs.retention import KeepLast, Saved, to_delete
+from keras_ckpt_tools.storage.throttle import PIECE
 
 KERNEL = "model/layers/dense/vars/0"
 

@@ -18,7 +18,7 @@ from programs import small_data, small_model
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.training.phases import forget_phases
+from keras_ckpt_tools.runs.phases import forget_phases
 
 X, Y = small_data(4)
 STEPS = 4  # Of an epoch.

@@ -17,7 +17,7 @@ from processes import run
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.training.random_states import RandomStates, state_access
+from keras_ckpt_tools.training.state.random_generators import RandomStates, state_access
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.training.state_trees import give_arrays, take_arrays
+from keras_ckpt_tools.training.state.trees import give_arrays, take_arrays
 
 LEAVES = (
     st.none()

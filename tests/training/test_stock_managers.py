@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.training.foresight import foresee
+from keras_ckpt_tools.runs.resume_preview import foresee
 
 SAID = "a checkpoint of tf.train.CheckpointManager"
 

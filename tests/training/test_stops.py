@@ -13,7 +13,7 @@ import pytest
 from programs import small_data, small_model
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.training.phases import forget_phases
+from keras_ckpt_tools.runs.phases import forget_phases
 
 
 class TimeLimit(keras.callbacks.Callback):

@@ -17,7 +17,7 @@ from tf_programs import save_for_ever
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, RestoreError
-from keras_ckpt_tools.formats.tf_run_keeping import clear_prefixes, delete_prefixes
+from keras_ckpt_tools.runs.tensorflow import clear_prefixes, delete_prefixes
 
 
 class Net(keras.Model):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from programs import small_data, small_model, state_of
 
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
-from keras_ckpt_tools.training.tracked import adapt
+from keras_ckpt_tools.training.state.adapters import adapt
 
 SaveAndRestore = Callable[[Any, Any], None]
 

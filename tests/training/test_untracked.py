@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ArgumentError, UntrackedStateError
-from keras_ckpt_tools.formats import state
+from keras_ckpt_tools.live import state
 from keras_ckpt_tools.training.untracked import find_untracked
 
 

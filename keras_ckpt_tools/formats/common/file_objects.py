@@ -1,0 +1,118 @@
+"""Take an open file where a path is taken: open file -> *copy* -> kind.
+
+Keras reads and writes `.keras` archives in open binary files (`io.BytesIO`), and whole-model `.h5`
+files in an open `h5py.File`. What is opened here is checked before it is read, through one
+descriptor and partly by another process, and whoever passes an open file may still write to it. So
+its bytes are copied into a temporary file, which is opened like any other.
+
+Nothing is imported for this: who passes an `h5py.File` has imported h5py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from keras_ckpt_tools.errors import ArgumentError, CkptError
+from keras_ckpt_tools.formats.common.limits import over_budget
+
+__all__ = ["PathOrFile", "on_disk"]
+
+PathOrFile = str | os.PathLike[str] | IO[bytes]
+
+_CHUNK = 1 << 20
+
+
+class _Copy(str):
+    """The path of a copy. Messages show what was passed, not where the copy was."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "file"
+
+
+@contextmanager
+def on_disk(path: Any) -> Iterator[Any]:
+    """Yield a path: what was passed if it is one, or that of a copy of an open file.
+
+    Args:
+        path: A path, a file that is open for reading in binary mode, or an open `h5py.File`. What
+            is neither is passed on, to be refused as a path.
+
+    Raises:
+        ArgumentError: the file is not open for reading in binary mode.
+        OverBudgetError: there is no space for the copy.
+    """
+    h5py = sys.modules.get("h5py")
+    hdf5 = h5py is not None and isinstance(path, h5py.File)
+    if isinstance(path, (str, bytes, os.PathLike)) or not (hdf5 or hasattr(path, "read")):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix=".kct-file-") as folder:
+        copy = os.path.join(folder, "file")
+        try:
+            if hdf5:
+                _copy_hdf5(path, copy)
+            else:
+                with open(copy, "xb") as file:
+                    _copy(path, file)
+        except CkptError:
+            raise
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            # As of closed files, of files that are open for writing, and of text.
+            raise ArgumentError(
+                f"The file cannot be read: {error}.",
+                received=f"path={path!r}",
+                remedy='Open it for reading, in binary mode: `open(path, "rb")`; or pass its path.',
+            ) from error
+        yield _Copy(copy)
+
+
+def _copy_hdf5(source: Any, path: str) -> None:
+    """Copy an open HDF5 file as it is; one that only h5py can read, by its contents."""
+    source.flush()
+    if source.driver == "sec2" and source.mode == "r":
+        descriptor, position = source.id.get_vfd_handle(), 0
+        with open(path, "xb") as file:
+            while data := os.pread(descriptor, _CHUNK, position):
+                position += file.write(data)
+    elif not source.userblock_size:
+        with open(path, "xb") as file:
+            file.write(source.id.get_file_image())
+    else:
+        # HDF5 leaves the end out of such an image, and writes marks into a file that it may change.
+        with type(source)(path, "w") as copy:
+            copy.attrs.update(source.attrs)
+            for name in source:
+                source.copy(name, copy)
+
+
+def _copy(source: Any, target: IO[bytes]) -> None:
+    """Copy a file from its beginning; where it cannot go back, from where it is."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    position = source.tell() if _can_seek(source) else None
+    if position is not None:
+        source.seek(0)
+    try:
+        written = 0
+        while data := source.read(_CHUNK):
+            written += len(data)
+            if written > free:
+                what = "copying it into the temporary directory takes"
+                remedy = "Free some space there, or set TMPDIR to a directory with more."
+                raise over_budget("file", what, "bytes", written, free, remedy)
+            target.write(data)
+    finally:
+        if position is not None:
+            source.seek(position)
+
+
+def _can_seek(source: Any) -> bool:
+    seekable = getattr(source, "seekable", None)
+    return bool(seekable()) if seekable is not None else hasattr(source, "seek")

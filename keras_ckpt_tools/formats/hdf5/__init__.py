@@ -1,0 +1,1 @@
+"""HDF5: weights files as Keras lays them out, and third-party files, read by a child process."""

@@ -1,0 +1,1 @@
+"""Translates configs of Keras 2 models to Keras 3."""

@@ -1,0 +1,1 @@
+"""The record at the head of each file: progress, digests, the table of tensors."""

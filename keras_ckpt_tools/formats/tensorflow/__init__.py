@@ -1,0 +1,1 @@
+"""TensorFlow checkpoints: the index, the data, the object graph."""

@@ -1,0 +1,121 @@
+"""A TensorFlow checkpoint: artefact -> *source* -> objects.
+
+Tensors come by their key (`tf_bundle`), and what a key means is in the file as well: the graph of
+Python objects that TensorFlow walked (`tf_graph`). Those of TensorFlow 1 have no such graph; there,
+a key is the name of a variable. No TensorFlow is needed to read any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras_ckpt_tools.errors import CkptError
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.tensorflow.bundle import Bundle, damaged
+from keras_ckpt_tools.formats.tensorflow.object_graph import (
+    VALUE,
+    Node,
+    Paths,
+    parse_graph,
+    paths_of,
+)
+from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_in, prefix_of
+
+__all__ = ["GRAPH", "SUFFIX", "Node", "TfCheckpoint", "plain_key", "prefix_in", "prefix_of"]
+
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+SUFFIX = f"/.ATTRIBUTES/{VALUE}"
+
+# Where the count of updates may be: of Keras 3 and 2, and what people call it in loops.
+_COUNTS = (
+    "optimizer/_iterations",
+    "optimizer/iter",
+    "model/optimizer/_iterations",
+    "model/optimizer/iter",
+    "step",
+    "global_step",
+    "train_counter",
+)
+
+
+class TfCheckpoint:
+    """The tensors of a TensorFlow checkpoint by key, and the objects that they belong to.
+
+    Args:
+        prefix: `"run/ckpt-3"`, of `run/ckpt-3.index` and `run/ckpt-3.data-00000-of-00001`.
+        limits: What it may take. Default: what this machine can hold.
+
+    Attributes:
+        path: The prefix.
+        tensors: Every tensor that is an array, by key.
+        root: The object that was saved; one without children where the file does not say
+            (a checkpoint of TensorFlow 1).
+        has_graph: Whether the file says which objects there were.
+
+    Raises:
+        ArtefactNotFoundError: there is none of that prefix.
+        DamagedArtefactError: it is not whole.
+        OverBudgetError: it takes more than it may.
+    """
+
+    def __init__(self, prefix: str, limits: Limits | None = None):
+        limits = limits or Limits.of()
+        self.path = prefix
+        self.bundle = Bundle(prefix, limits)
+        self.tensors = self.bundle.tensors
+        self.has_graph = GRAPH in self.bundle.entries
+        self.root = Node()
+        if self.has_graph:
+            data = self.bundle.read_text(GRAPH)
+            try:
+                shapes = {key: info.shape for key, info in self.tensors.items()}
+                self.root = parse_graph(data, shapes, limits.objects)
+            except CkptError:
+                raise
+            except ValueError as error:
+                how = f"its graph of objects cannot be read ({error})"
+                raise damaged(prefix, how) from error
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return tensors by key.
+
+        Raises:
+            DamagedArtefactError: bytes have changed or are missing.
+        """
+        return self.bundle.read_all(paths)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """What its tensors are called, and which of them are the state of an optimizer."""
+        return paths_of(self.root, self.tensors)
+
+    def number(self, name: str) -> int | None:
+        """Return a whole number that was saved with the root object, or `None` without it."""
+        key, node = name, self.root
+        if self.has_graph:
+            # The key may be another one: that by which TensorFlow met the variable first.
+            for part in name.split("/"):
+                node = node.children.get(part, Node())
+            key = node.key
+        info = self.tensors.get(key)
+        if info is None or info.shape or "int" not in info.dtype:
+            return None
+        return int(self.read_all([key])[key])
+
+    def step(self) -> int:
+        """Return the updates that had been made, as far as the checkpoint says; else 0."""
+        counts = (self.number(name) for name in _COUNTS)
+        return max(next((count for count in counts if count is not None), 0), 0)
+
+
+def plain_key(key: str) -> str:
+    """Return the path of an object in the program that saved it.
+
+    >>> plain_key("model/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE")
+    'model/layer_with_weights-0/kernel'
+    """
+    return key.removesuffix(SUFFIX)

@@ -1,0 +1,387 @@
+"""Look at an artefact without running any of it: source -> *report* -> trust.
+
+Nothing that the file names is imported, built or called, and neither Keras nor TensorFlow is needed
+to look. What is reported is what `safe_load_model` acts on: `examine` is called by both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from keras_ckpt_tools.errors import (
+    ArtefactError,
+    CkptError,
+    DamagedArtefactError,
+    MissingPackageError,
+)
+from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
+from keras_ckpt_tools.formats.common.limits import Limits, over_budget
+from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.layer_names import shown_as, variable_names
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
+from keras_ckpt_tools.formats.source import READABLE, Source, open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.inspection import size_estimate
+from keras_ckpt_tools.inspection.bounds import check_bounds, nodes_without_inputs
+from keras_ckpt_tools.inspection.configs import (
+    MalformedConfigError,
+    Need,
+    own_names,
+    spell_out,
+    walk,
+)
+from keras_ckpt_tools.inspection.missing_objects import untranslatable
+from keras_ckpt_tools.inspection.orbax_steps import with_step
+from keras_ckpt_tools.inspection.report import Inspection, Problem, newer_than_here, passed_over
+from keras_ckpt_tools.inspection.size_estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
+from keras_ckpt_tools.inspection.trust import Trust, calling_package
+from keras_ckpt_tools.inspection.verdicts import ObjectUse, Resolver
+from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
+from keras_ckpt_tools.registry import Registry
+from keras_ckpt_tools.registry import registry as default_registry
+from keras_ckpt_tools.runs import choose
+from keras_ckpt_tools.runs.entry import KeptCheckpoint, progress_with_history
+
+__all__ = [
+    "Inspection",
+    "ObjectUse",
+    "Problem",
+    "check_size",
+    "examine",
+    "inspect",
+    "needs_of",
+    "not_finite",
+    "room_for",
+    "versions_of",
+]
+
+# What a model takes beside what its file holds (the state of an optimizer that was not saved, say).
+_FACTOR = 8
+_ALLOWANCE = 256 << 20
+_NAMED = 10
+# Ten thousand layers name less: the layer, its initializers, its activation, its dtype policy.
+_MOST_NEEDS = 250_000
+_MOST_UNKNOWN = 5_000
+
+
+def inspect(
+    path: PathOrFile,
+    custom_objects: Mapping[str, Any] | None = None,
+    *,
+    trusted: Iterable[str] = (),
+    registry: Registry | None = None,
+    max_bytes: int | None = None,
+) -> Inspection:
+    """Say what a file is and what it needs, without executing or importing any of it.
+
+    Reach for it before `safe_load_model` opens something you did not write, and where a load was
+    refused. Needs neither Keras nor TensorFlow. With the same arguments as `safe_load_model` it
+    gives the verdicts that the load will act on.
+
+    Args:
+        path: A file or directory of any kind; an open binary file, or an open `h5py.File`.
+        custom_objects: As for `safe_load_model`.
+        trusted: As for `safe_load_model`.
+        registry: Where to look names up. Default: the registry of `@kct.register`.
+        max_bytes: As for `safe_load_model`.
+
+    Returns:
+        An `Inspection`; it prints as a table, and is true if nothing is wrong with the file and all
+        that it needs may be used. Damage, too much of something and kinds that hold no model are
+        problems in it, not errors.
+
+    Raises:
+        ArtefactNotFoundError: nothing is at the path.
+        ArtefactError: it may not be read.
+        ArgumentError: `path`, `trusted` or `max_bytes` cannot work.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> import keras_ckpt_tools as kct
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> config = '{"module": "keras.layers", "class_name": "Dense", "config": {"units": 1}}'
+    >>> _ = (folder / "config.json").write_text(config)
+    >>> _ = (folder / "metadata.json").write_text('{"keras_version": "3.15.1"}')
+    >>> report = kct.inspect(folder)
+    >>> report.versions, [use.verdict for use in report.objects]
+    ({'keras': '3.15.1'}, ['built-in'])
+    """
+    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted, calling_package()))
+    limits = Limits.of(max_bytes)
+    with on_disk(path) as place:
+        found = _inspect(place, resolver, limits)
+    # Of a copy the path is of no use.
+    return found if place is path else dataclasses.replace(found, path=repr(place))
+
+
+def _inspect(path: str | os.PathLike[str], resolver: Resolver, limits: Limits) -> Inspection:
+    artefact = tell(path, limits)
+    entries = choose.entries_of(artefact)
+    newest = next((one for one in entries if one.ours), None)
+    is_tensorflow = artefact.kind is Kind.TF_CHECKPOINT
+    is_run = newest is not None and newest.kind is not artefact.kind
+    if is_run or artefact.kind in (Kind.CHECKPOINT_DIR, Kind.DIRECTORY):
+        return _inspect_directory(artefact, entries)
+    if artefact.kind is Kind.ORBAX:
+        return _inspect_orbax(artefact, resolver, limits)
+    if artefact.refusal is not None:
+        return _with_problem(artefact, artefact.refusal)
+    if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
+        return _with_problem(artefact, damaged(artefact))
+    if is_tensorflow:
+        # Only where one is met: looking at a file of ours is to be quick.
+        from keras_ckpt_tools.inspection.tensorflow import inspect_tensorflow
+
+        return inspect_tensorflow(artefact, limits, newest.path if newest else None)
+    if artefact.kind not in READABLE:
+        return _with_problem(artefact, wrong_kind(artefact, "model"))
+    try:
+        # A directory that lacks its weights still has a config worth reading.
+        whole = dataclasses.replace(artefact, damage=None)
+        with open_source(path, whole, limits) as source:
+            return _inspect_source(source, artefact, resolver)
+    except ArtefactError as error:
+        return _with_problem(artefact, error)
+
+
+def _given(registry: Registry | None) -> Registry:
+    return default_registry if registry is None else registry
+
+
+def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
+    return Inspection(artefact.path, artefact.kind, artefact.size, problems=(Problem.of(error),))
+
+
+def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
+    resolved = resolver.resolve(examine(source, resolver.replaced), source.record)
+    problems = [Problem.of(damaged(artefact))] if artefact.damage else []
+    problems += _untranslated(source) + _one_of_shards(artefact)
+    tensors: tuple[TensorInfo, ...] = ()
+    called: dict[str, str] = {}
+    estimated = 0
+    try:
+        if source.record is None:
+            source.check()  # A zip of others has checksums; a load looks at them too.
+        tensors = tuple(source.tensors.values())
+        called = variable_names(source.tensors, source.names)
+        spoiled = source.survey.not_finite if source.foreign_weights else ()
+        problems += not_finite(spoiled, called)
+        estimated = check_size(source)
+    except ArtefactError as error:
+        # What the config needs is worth knowing even where the weights cannot be read.
+        problems.append(Problem.of(error))
+    versions = versions_of(source)
+    problems += newer_than_here(versions)
+    problems += passed_over(source)
+    return Inspection(
+        path=artefact.path,
+        kind=artefact.kind,
+        size=artefact.size,
+        versions=versions,
+        progress=source.record.progress if source.record else TrainingProgress(),
+        objects=resolved.uses,
+        tensors=tensors,
+        problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
+        estimated_bytes=estimated,
+        variables=called,
+    )
+
+
+def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> Inspection:
+    def look(step: OrbaxCheckpoint) -> Inspection:
+        found = Inspection(
+            path=artefact.path,
+            kind=artefact.kind,
+            size=step.size,
+            objects=resolver.resolve(examine(step, resolver.replaced)).uses,
+        )
+        try:
+            tensors = tuple(step.tensors.values())
+            return dataclasses.replace(
+                found, tensors=tensors, progress=step.progress, estimated_bytes=check_size(step)
+            )
+        except DamagedArtefactError:
+            raise
+        except (ArtefactError, MissingPackageError) as error:
+            # What it needs and how it is called is told by JSON.
+            return dataclasses.replace(found, problems=(Problem.of(error),))
+
+    try:
+        return with_step(artefact, "latest", limits, look)
+    except ArtefactError as error:
+        return _with_problem(artefact, error)
+
+
+def _one_of_shards(artefact: Artefact) -> list[Problem]:
+    index = index_beside(artefact.path) if artefact.kind is Kind.H5_WEIGHTS else None
+    if index is None:
+        return []
+    what = "This is one of the files of sharded weights: it holds a part of a model."
+    return [Problem("warning", what, f"Pass their index, {index!r}.")]
+
+
+def _untranslated(source: Source) -> list[Problem]:
+    left = source.untranslated
+    problem = Problem.of(untranslatable(source.path, left)) if left else None
+    if problem and all(one.part == "compile" for one in left):
+        # The model loads without that.
+        return [Problem("warning", problem.what, problem.remedy)]
+    return [problem] if problem else []
+
+
+def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]:
+    """Return the warning for tensors with NaN or infinity; nothing where there are none.
+
+    Args:
+        paths: Where they stand in the file.
+        called: What Keras calls their variables, by path.
+    """
+    paths = [shown_as(path, called) for path in paths]
+    if not paths:
+        return []
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    things = "1 tensor has" if len(paths) == 1 else f"{len(paths)} tensors have"
+    return [
+        Problem(
+            "warning",
+            f"{things} NaN or infinity: {', '.join(paths[:_NAMED])}{more}.",
+            "The model will most likely answer NaN; take an earlier checkpoint, from before "
+            "training diverged.",
+        )
+    ]
+
+
+def _inspect_directory(artefact: Artefact, entries: Iterable[KeptCheckpoint]) -> Inspection:
+    newest = next((one for one in entries if one.ours), None)
+    problems = [
+        Problem(
+            "warning" if newest else "error",
+            f"{one.name} is damaged: {one.problem}.",
+            "Take another one; `kct.verify(directory)` tells which are whole.",
+            "" if newest else "DamagedArtefactError",
+        )
+        for one in sorted(entries, key=lambda one: one.name)
+        if one.problem
+    ]
+    if not newest:
+        problems.append(Problem.of(wrong_kind(artefact, "model")))
+    return Inspection(
+        path=artefact.path,
+        kind=artefact.kind,
+        size=artefact.size,
+        versions=newest.versions if newest else {},
+        progress=progress_with_history(newest) if newest else TrainingProgress(),
+        problems=tuple(problems),
+    )
+
+
+def versions_of(source: ModelSource) -> dict[str, str]:
+    """Return the versions that wrote a source, as far as it says."""
+    if source.record is not None and source.record.versions:
+        return dict(source.record.versions)
+    version = source.metadata.get("keras_version")
+    return {"keras": str(version)} if version else {}
+
+
+def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
+    """Return what the config of a source needs.
+
+    Args:
+        source: What is looked at.
+        replaced: Names of Keras' own for which the caller has an object in their place.
+
+    Raises:
+        DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
+            never writes.
+    """
+    needs = needs_of(source.path, source.config, source.training_config)
+    # Keras' reader of `.h5` looks strings up by itself.
+    names = set(replaced) - own_names(needs) if source.kind is not Kind.H5_MODEL else set()
+    if not names:
+        return needs
+    spell_out(source.config, names)
+    return needs_of(source.path, source.config, source.training_config)
+
+
+def needs_of(
+    path: str, config: Mapping[str, Any] | None, training_config: Mapping[str, Any] | None
+) -> list[Need]:
+    """Return what a config needs that came from a path, as `examine` does."""
+    try:
+        needs = walk(config, training_config)
+    except (RecursionError, MalformedConfigError) as error:
+        how = "its config is nested deeper than any model's"
+        if isinstance(error, MalformedConfigError):
+            how = f"in its config {error}"
+        raise _malformed(path, how) from error
+    if len(needs) > _MOST_NEEDS:
+        raise over_budget(path, "its config names", "objects", len(needs), _MOST_NEEDS)
+    if len(needs) > _MOST_UNKNOWN:
+        unknown = len({need.name for need in needs if not need.of_keras})
+        if unknown > _MOST_UNKNOWN:
+            what = "beside Keras' own its config names"
+            raise over_budget(path, what, "objects", unknown, _MOST_UNKNOWN)
+    return needs
+
+
+def _malformed(path: str, how: str) -> DamagedArtefactError:
+    return DamagedArtefactError(
+        f"The file is damaged: {how}.",
+        received=f"path={path!r}",
+        remedy="Ask whoever gave it to you for the original.",
+        path=path,
+    )
+
+
+def check_size(source: ModelSource) -> int:
+    """Return what the variables of a source's model take at least, by its config.
+
+    Raises:
+        OverBudgetError: that is more than `max_bytes`, or far more than the tensors in the file;
+            or building it would take hours.
+        DamagedArtefactError: the config says what Keras never writes.
+    """
+    if source.config is None:
+        return 0
+    found = size_estimate.mappings(source.config)
+    layers = size_estimate.layers_in(found)
+    if layers > MOST_LAYERS:
+        raise over_budget(source.path, "its config has", "layers", layers, MOST_LAYERS)
+    layer, repeated = size_estimate.repeats(found)
+    if repeated > MOST_REPEATS:
+        what = f"its layer {layer} asks for"
+        raise over_budget(source.path, what, "steps", repeated, MOST_REPEATS)
+    check_bounds(source.path, found + size_estimate.mappings(source.training_config))
+    constant = nodes_without_inputs(found)
+    if constant:
+        how = f"in its config the layer {constant!r} is called with no tensor"
+        raise _malformed(source.path, how)
+    try:
+        calls, needed = (
+            size_estimate.steps(source.config, found),
+            size_estimate.estimate(source.config),
+        )
+    except RecursionError as error:
+        raise _malformed(source.path, "its config is nested deeper than any model's") from error
+    if calls > MOST_STEPS:
+        raise over_budget(source.path, "to build its model takes", "steps", calls, MOST_STEPS)
+    allowed = room_for(source) if source.tensors else source.limits
+    if needed > allowed.max_bytes:
+        limit = "max_bytes" if allowed.max_bytes == source.limits.max_bytes else "config_bytes"
+        held = sum(info.nbytes for info in source.tensors.values())
+        what = f"the file holds tensors of {held:,} bytes, and by its config its model takes"
+        raise over_budget(source.path, what, limit, needed, allowed.max_bytes)
+    return needed
+
+
+def room_for(source: ModelSource) -> Limits:
+    """Return the limits on building the model of a source: by what its file holds, and by ours."""
+    held = sum(info.nbytes for info in source.tensors.values())
+    most = min(source.limits.max_bytes, held * _FACTOR + _ALLOWANCE)
+    return dataclasses.replace(source.limits, max_bytes=most)

@@ -1,0 +1,79 @@
+"""Which step of an Orbax checkpoint, and its weights for a model: artefact -> *step* -> load.
+
+`OrbaxCheckpoint` of Keras keeps a directory for each step, and notes no metric. The newest is
+taken, which with `save_best_only=True` is the best; one that is damaged is passed over, and named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
+from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.kinds import Artefact
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
+from keras_ckpt_tools.runs.choose import check_which
+from keras_ckpt_tools.showing.messages import warn
+
+__all__ = ["with_step"]
+
+_Result = TypeVar("_Result")
+
+
+def with_step(
+    artefact: Artefact,
+    which: str | int,
+    limits: Limits,
+    use: Callable[[OrbaxCheckpoint], _Result],
+) -> _Result:
+    """Open a step of an Orbax checkpoint, and return what `use` makes of it.
+
+    Args:
+        artefact: The directory of all steps, or of one.
+        which: `"best"` or `"latest"` for the newest that is whole, or the number of a step.
+        limits: What reading it may take.
+        use: What to do with it.
+
+    Raises:
+        ArgumentError: there is no such step.
+        DamagedArtefactError: none is whole.
+    """
+    steps = steps_in(artefact.path)
+    check_which(which)
+    exact = which if isinstance(which, int) else None
+    alone = os.path.basename(os.path.abspath(artefact.path))
+    there = steps or ([int(alone)] if alone.isdecimal() else [])
+    if exact is not None and there and exact not in there:
+        raise ArgumentError(
+            f"There is no step {which} in the directory.",
+            received=f"which={which!r}, path={artefact.path!r}",
+            remedy=f"Steps that are there: {', '.join(map(str, there))}.",
+        )
+    chosen = [exact] if exact is not None and steps else sorted(steps, reverse=True)
+    paths = [os.path.join(artefact.path, str(step)) for step in chosen] or [artefact.path]
+    bad: list[str] = []
+    for path in paths:
+        try:
+            with OrbaxCheckpoint(path, limits) as checkpoint:
+                result = use(checkpoint)
+        except DamagedArtefactError as error:
+            if len(paths) == 1:
+                raise
+            bad.append(f"{os.path.basename(path)}: {error.what}")
+            continue
+        if bad:
+            warn(
+                f"Took step {os.path.basename(path)} of {artefact.path!r}; passed over damaged "
+                f"ones: {'; '.join(bad)}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return result
+    raise DamagedArtefactError(
+        f"No step of the Orbax checkpoint is whole: {'; '.join(bad)}.",
+        received=f"path={artefact.path!r}",
+        remedy="Restore one from a copy.",
+        path=artefact.path,
+    )

@@ -1,0 +1,205 @@
+"""Read every byte and check it: source -> *report*.
+
+What we wrote is covered to the last byte by digests; in what others wrote, every tensor is read and
+a zip's own checksums are checked. Needs neither Keras nor TensorFlow, so it fits a cron job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keras_ckpt_tools.errors import ArtefactError, CkptError
+from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED, is_alias
+from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.source import READABLE, open_source
+from keras_ckpt_tools.inspection.wrong_kind import wrong_kind
+from keras_ckpt_tools.showing.bars import bar_for_file
+from keras_ckpt_tools.showing.messages import harmless
+from keras_ckpt_tools.showing.tables import as_html, as_text
+
+__all__ = ["FileCheck", "VerifyReport", "verify"]
+
+# In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
+_SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What was found in one file.
+
+    Attributes:
+        path: Where it is.
+        kind: What it is.
+        size: Bytes.
+        problems: What is wrong with it, as sentences.
+        covered: Whether it has digests or checksums. What others write as HDF5 has none: it is
+            read, but changed numbers cannot be found.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    problems: tuple[str, ...] = ()
+    covered: bool = True
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was found at a path; true if nothing is wrong.
+
+    Attributes:
+        path: Where it is.
+        files: One for each file that was read.
+    """
+
+    path: str
+    files: tuple[FileCheck, ...]
+
+    def __bool__(self) -> bool:
+        return all(self.files)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All problems, each with the name of its file."""
+        return tuple(
+            harmless(f"{os.path.basename(check.path)}: {problem}")
+            for check in self.files
+            for problem in check.problems
+        )
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return `(verdict, file, kind, problems)` for each file."""
+        return [
+            (
+                _verdict(check),
+                os.path.basename(check.path),
+                f"{check.kind}, {check.size:,} bytes",
+                "; ".join(check.problems)
+                or ("" if check.covered else "it has no digests: read, but not verified"),
+            )
+            for check in self.files
+        ]
+
+    def _caption(self) -> str:
+        whole = sum(map(bool, self.files))
+        return f"{self.path}: {whole} of {len(self.files)} without problems"
+
+    def __str__(self) -> str:
+        return as_text(self._caption(), self.rows())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._caption(), ("verdict", "file", "kind", "problems"), self.rows())
+
+
+def verify(path: str | os.PathLike[str]) -> VerifyReport:
+    """Read every byte of a file, or of each file in a directory, and check it.
+
+    Args:
+        path: A `.keras`, `.weights.h5` or `.h5` file, the `.weights.json` of sharded weights, an
+            unzipped Keras directory, the prefix of a TensorFlow checkpoint, or a directory of such.
+
+    Returns:
+        The report; it is true if nothing is wrong. It prints as a table.
+
+    Raises:
+        ArtefactNotFoundError: nothing is at the path.
+        ArtefactKindError: a directory without any such file.
+        ArgumentError: `path` is no path.
+
+    Example:
+
+    >>> import pathlib, tempfile
+    >>> import keras_ckpt_tools as kct
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.keras")
+    >>> _ = path.write_bytes(b"")
+    >>> report = kct.verify(path)
+    >>> bool(report), report.problems
+    (False, ('model.keras: empty: it has no bytes',))
+    """
+    with bar_for_file("Verifying", path):
+        return _verify(path)
+
+
+def _verify(path: str | os.PathLike[str]) -> VerifyReport:
+    artefact = tell(path)
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        return VerifyReport(artefact.path, tuple(_check_tensorflow(artefact)))
+    if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
+        return VerifyReport(artefact.path, (_check(artefact),))
+    names = os.listdir(artefact.path)
+    # They are checked with their index.
+    shards = shards_named_by(artefact.path, names)
+    checks = tuple(
+        _check(inner)
+        for name in sorted(set(names) - shards)
+        if (inner := _tell_member(os.path.join(artefact.path, name))) is not None
+    )
+    if any(name.endswith((".index", ".record")) for name in names):
+        checks += tuple(_check_tensorflow(artefact))
+    if not checks:
+        raise wrong_kind(artefact, "model")
+    return VerifyReport(artefact.path, checks)
+
+
+def _tell_member(path: str) -> Artefact | None:
+    name = os.path.basename(path)
+    if name.startswith(".") or name.endswith(".record") or not os.path.isfile(path):
+        return None
+    if os.path.islink(path):
+        called = name.endswith(_SUFFIXES) and not is_alias(path)
+        return Artefact(path, Kind.UNKNOWN, 0, damage=NOT_FOLLOWED) if called else None
+    artefact = tell(path)
+    return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
+
+
+def _check_tensorflow(artefact: Artefact) -> Iterator[FileCheck]:
+    # Only where one is met: looking at a file of ours is to be quick.
+    from keras_ckpt_tools.inspection.tensorflow import (
+        gone_from,
+        prefixes_to_verify,
+        problems_of_prefix,
+        size_of_prefix,
+    )
+
+    kind = Kind.TF_CHECKPOINT
+    try:
+        prefixes = prefixes_to_verify(artefact)
+    except ArtefactError as error:
+        yield FileCheck(artefact.path, kind, artefact.size, (error.what,))
+        return
+    for prefix in prefixes:
+        yield FileCheck(prefix, kind, size_of_prefix(prefix), tuple(problems_of_prefix(prefix)))
+    if os.path.isdir(artefact.path) and (gone := gone_from(artefact.path)):
+        state = os.path.join(artefact.path, "checkpoint")
+        yield FileCheck(state, kind, os.path.getsize(state), tuple(gone))
+
+
+def _verdict(check: FileCheck) -> str:
+    if not check:
+        return "damaged"
+    return "whole" if check.covered else "readable"
+
+
+def _check(artefact: Artefact) -> FileCheck:
+    problems: tuple[str, ...]
+    covered = True
+    if artefact.refusal is not None:
+        problems = (artefact.refusal.what,)
+    elif artefact.damage:
+        problems = (artefact.damage,)
+    elif artefact.kind not in READABLE:
+        problems = (wrong_kind(artefact, "model").what,)
+    else:
+        try:
+            with open_source(artefact.path, artefact) as source:
+                problems, covered = source.verify(), source.covered
+        except CkptError as error:
+            problems = (error.what,)
+    said = tuple(map(harmless, problems))
+    return FileCheck(artefact.path, artefact.kind, artefact.size, said, covered)

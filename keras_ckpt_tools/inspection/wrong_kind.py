@@ -1,0 +1,203 @@
+"""Say what somebody handed over, and which call opens it: artefact -> *error*.
+
+Most failed loads are a right file at the wrong door: weights where a model is meant, a TensorFlow
+checkpoint, a folder, a download that failed. Each has a call that does work, so each error names
+it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
+from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.runs import choose
+from keras_ckpt_tools.runs.entry import entries_in
+
+__all__ = ["damaged", "only_one_model", "wrong_kind"]
+
+Wanted = Literal["model", "weights"]
+_LISTED = 5
+
+
+def wrong_kind(artefact: Artefact, wanted: Wanted) -> ArtefactError:
+    """Return the error for an artefact that holds no model, or no weights, that could be read."""
+    if artefact.kind is Kind.EMPTY:
+        return damaged(artefact)
+    what, remedy = _explain(artefact)
+    return ArtefactKindError(
+        what,
+        received=f"path={artefact.path!r}",
+        remedy=remedy,
+        path=artefact.path,
+        kind=str(artefact.kind),
+    )
+
+
+def damaged(artefact: Artefact) -> DamagedArtefactError:
+    """Return the error for an artefact that is visibly damaged."""
+    thing = "file" if artefact.kind is Kind.EMPTY else artefact.kind
+    return DamagedArtefactError(
+        f"The {thing} is damaged: {artefact.damage}.",
+        received=f"path={artefact.path!r}",
+        remedy="Fetch or copy it again, or take an earlier one; `kct.verify(directory)` tells "
+        "which are whole.",
+        path=artefact.path,
+    )
+
+
+def _explain(artefact: Artefact) -> tuple[str, str]:
+    path, kind = artefact.path, artefact.kind
+    if kind in (Kind.H5_WEIGHTS, Kind.H5_WEIGHTS_LEGACY, Kind.H5_MODEL, Kind.SHARDED_WEIGHTS):
+        return _explain_hdf5(path, kind)
+    if kind in (Kind.CHECKPOINT, Kind.CHECKPOINT_DIR):
+        return _explain_checkpoint(path, kind)
+    if kind is Kind.DIRECTORY:
+        return _explain_directory(path)
+    return {
+        Kind.TF_CHECKPOINT: _explain_tensorflow,
+        Kind.SAVED_MODEL: _explain_saved_model,
+        Kind.ORBAX: _explain_orbax,
+        Kind.MODEL_CONFIG: _explain_config,
+    }.get(kind, _explain_foreign)(path, kind)
+
+
+def _explain_hdf5(path: str, kind: Kind) -> tuple[str, str]:
+    if kind is Kind.SHARDED_WEIGHTS:
+        what = "These are sharded weights: they do not say what model they belong to."
+    else:
+        what = "This file holds weights only: it does not say what model they belong to."
+        path = index_beside(path) or path  # One shard is only a part of them.
+    return what, f"Build the model and call `kct.load_weights(model, {path!r})`."
+
+
+def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
+    folder = path if kind is Kind.CHECKPOINT_DIR else os.path.dirname(path) or "."
+    return (
+        f"This is a {kind} of a training run: it holds weights, optimizer and progress, but not "
+        "what the model is.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`; to go on with training, "
+        f"`kct.CheckpointManager({folder!r}, model=model, optimizer=optimizer)"
+        ".restore_or_initialize()`.",
+    )
+
+
+def _explain_directory(path: str) -> tuple[str, str]:
+    models = choose.stock_models(path)
+    if models:
+        names = ", ".join(map(repr, models[:_LISTED]))
+        return (
+            "This is a directory of models that keras_ckpt_tools did not write, so nothing says "
+            "which of them is meant.",
+            f"Pass one of its files: {names}.",
+        )
+    weights = [one for one in entries_in(path) if one.kind is Kind.SHARDED_WEIGHTS]
+    if weights:
+        return (
+            "This is a directory of sharded weights; what they belong together by is their index.",
+            f"Build the model and call `kct.load_weights(model, {weights[0].path!r})`.",
+        )
+    names = ", ".join(repr(name) for name in sorted(os.listdir(path))[:_LISTED])
+    return (
+        "This is a directory, and no model is in it.",
+        "Pass a `.keras` or `.h5` file, or a directory that `kct.ModelCheckpoint` wrote. "
+        + (f"In this one there is: {names}." if names else "This one is empty."),
+    )
+
+
+def _explain_tensorflow(path: str, kind: Kind) -> tuple[str, str]:
+    return (
+        f"This is a {kind}: it holds the values of variables, but not what the model is.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`; for other objects that are "
+        f'in it, `kct.load_weights({{"model": model, "optimizer": optimizer}}, {path!r})`.',
+    )
+
+
+def _explain_saved_model(path: str, kind: Kind) -> tuple[str, str]:
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    return (
+        f"This is a {kind}: a program of TensorFlow's, not a Keras model.",
+        f"For inference call `keras.layers.TFSMLayer({folder!r}, "
+        f'call_endpoint="serving_default")` or `tf.saved_model.load({folder!r})`; to get a Keras '
+        'model, save it again with `model.save("model.keras")` where it was made.',
+    )
+
+
+def _explain_orbax(path: str, kind: Kind) -> tuple[str, str]:
+    return (
+        f"This is an {kind}.",
+        f"Load the model with `kct.safe_load_model({path!r})`, or its weights with "
+        f"`kct.load_weights(model, {path!r})`.",
+    )
+
+
+def _explain_config(path: str, kind: Kind) -> tuple[str, str]:
+    folder = os.path.dirname(path) or "."
+    if os.path.basename(path) == "config.json" and tell(folder).kind is Kind.KERAS_DIR:
+        return (
+            "This is one file of an unzipped Keras model, the config.",
+            f"Pass the directory: `kct.safe_load_model({folder!r})`.",
+        )
+    return (
+        "This is what `model.to_json()` returns: it describes a model, and holds no weights.",
+        f"Build the model with `model = keras.models.model_from_json(open({path!r}).read())`, if "
+        "you trust the file, and load its weights with `kct.load_weights(model, path)`.",
+    )
+
+
+def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
+    explained = {
+        Kind.PICKLE: (
+            "This is a pickle. Opening a pickle runs whatever is in it, so it is never opened "
+            "here.",
+            "If you made it yourself, load it with the library that wrote it and save the model "
+            'with `model.save("model.keras")`.',
+        ),
+        Kind.SAFETENSORS: (
+            "This is a safetensors file: it holds tensors, but not what the model is.",
+            f"Build the model and call `kct.load_weights(model, {path!r})`; where the names in it "
+            "are not Keras', rename them first with `keras-ckpt export --rename`.",
+        ),
+        Kind.NPZ: (
+            "This file holds NumPy arrays, not a Keras model.",
+            f"Read it with `numpy.load({path!r})`.",
+        ),
+        Kind.GIT_LFS: (
+            "This is a Git LFS pointer: a few lines that stand for a file which was not fetched.",
+            f"Fetch it with `git lfs pull --include={path!r}`.",
+        ),
+        Kind.HTML: (
+            "This is a web page, not a model: a download that failed, most likely.",
+            "Open it in a browser to see what the server said, and download the file again.",
+        ),
+        Kind.JSON: (
+            "This is JSON that keras_ckpt_tools does not read: neither the index of sharded "
+            "weights nor the config of a model.",
+            "Pass the `.weights.json` that `model.save_weights(path, max_shard_size=...)` wrote, "
+            "or a `.keras`, `.weights.h5`, `.h5` or `.safetensors` file.",
+        ),
+        Kind.SPECIAL: (
+            "This is a pipe, a socket or a device; it is not opened.",
+            "Pass a regular file or a directory.",
+        ),
+    }
+    return explained.get(
+        kind,
+        (
+            "This is nothing that Keras writes: neither a `.keras` archive nor HDF5.",
+            "Pass a `.keras` or `.h5` file, or a directory that `kct.ModelCheckpoint` wrote.",
+        ),
+    )
+
+
+def only_one_model(kind: Kind, path: str, target: Any) -> ArtefactKindError:
+    """Return the error for what holds a model, where something else was asked for."""
+    return ArtefactKindError(
+        f"It is of the kind {str(kind)!r}, which holds one model and no other objects.",
+        received=f"path={path!r}, target={target!r}",
+        remedy=f"Pass the model itself: `kct.load_weights(model, {path!r})`.",
+        path=path,
+        kind=str(kind),
+    )

@@ -1,0 +1,228 @@
+"""The state of one moment, without copying it: policy -> *snapshot* -> write.
+
+TensorFlow keeps a variable's value in a buffer that is shared by whoever read it, and writes the
+next value into a new one while anybody still holds the old. So reading all variables and keeping
+what was read is a snapshot: it takes as long as so many references, training goes on at once, and
+only what training then changes takes memory twice. Values on a GPU, and those of other backends,
+are copied to the host.
+
+What a model's tensors are is found by a walk through all attributes of all layers. It depends on
+the structure alone, so it is walked once and kept for as long as the variables are the same ones,
+and layers have the same layers under the same names.
+State that is no variable, because a layer makes it up in its own `save_own_variables`, is asked for
+anew each time.
+
+What is saved again is read in bulk; see `bulk_read`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import (
+    Callable,
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ckpt_tools.formats.common.contents import Snapshot
+from keras_ckpt_tools.formats.layer_names import names_above
+from keras_ckpt_tools.live.bulk_read import BulkRead
+from keras_ckpt_tools.live.keras_walk import Structure
+from keras_ckpt_tools.live.state import to_numpy
+from keras_ckpt_tools.live.stores import Captured, built_on
+from keras_ckpt_tools.live.variables import as_array, handle_of, read
+from keras_ckpt_tools.metadata import OptimizerState
+
+__all__ = ["Part", "Snapshot", "Snapshots"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the objects that a snapshot is taken of.
+
+    Attributes:
+        group: Where its tensors stand in the file, `""` for the root.
+        capture: Walks it.
+        structure: What the walk depends on. It is repeated when that is not what it was.
+    """
+
+    group: str
+    capture: Callable[[], Captured]
+    structure: Structure
+
+
+class Snapshots:
+    """Takes snapshots of the same objects again and again."""
+
+    def __init__(self) -> None:
+        self._walked: dict[str, _Walked] = {}
+        self._told: tuple[Sequence[Captured], Mapping[str, str], Mapping[str, OptimizerState]] = (
+            (),
+            {},
+            {},
+        )
+
+    def take(self, parts: Iterable[Part]) -> Snapshot:
+        """Take a snapshot of all parts, now."""
+        taken: list[_Taken] = []
+        names: dict[str, str] = {}
+        walked = []
+        for part in parts:
+            captured = self.walk(part)
+            known = self._walked.get(part.group)
+            taken.append(known.read() if known else _read_anew(captured.values))
+            names |= captured.names
+            walked.append(captured)
+        called, optimizers = self._described(walked)
+        return Snapshot(_Arrays(taken), names, (), called, optimizers)
+
+    def _described(
+        self, walked: Sequence[Captured]
+    ) -> tuple[Mapping[str, str], Mapping[str, OptimizerState]]:
+        """Return what the record says of names; made anew only where something was walked anew."""
+        telling = [captured for captured in walked if captured.names or captured.optimizers]
+        if not _identical(self._told[0], telling):
+            values: dict[str, Any] = {}
+            names: dict[str, str] = {}
+            optimizers: dict[str, tuple[str, list[Any]]] = {}
+            for captured in walked:
+                values |= captured.values
+            for captured in telling:
+                names |= captured.called()
+                optimizers |= captured.optimizers
+            told = names_above(names, values), built_on(optimizers, values)
+            kept = {id(known.captured) for known in self._walked.values()}
+            # What is walked anew each time may hold arrays of the user's.
+            self._told = (telling if all(id(c) in kept for c in telling) else (), *told)
+            return told
+        return self._told[1:]
+
+    def walk(self, part: Part) -> Captured:
+        """Return what a part is made of, by full path; walked anew only where it has changed."""
+        known = self._walked.get(part.group)
+        if known and _same(known.structure, part.structure):
+            return known.captured
+        captured = part.capture()
+        if part.group:
+            captured = captured.under(part.group)
+        if part.structure.keeps and all(map(_is_variable, captured.values.values())):
+            self._walked[part.group] = _Walked(part.structure, captured)
+        else:
+            self._walked.pop(part.group, None)
+        return captured
+
+    def __deepcopy__(self, memo: object) -> Snapshots:
+        return Snapshots()  # Tuners copy callbacks; what was found out is found out again.
+
+    def __reduce__(self) -> tuple[type[Snapshots], tuple[()]]:
+        return Snapshots, ()
+
+
+class _Taken(NamedTuple):
+    """What was read of one part.
+
+    Attributes:
+        paths: Of what, in order.
+        arrays: Gives the values as arrays: whoever writes them asks, and not whoever trains.
+    """
+
+    paths: Collection[str]
+    arrays: Callable[[], Mapping[str, np.ndarray[Any, Any]]]
+
+
+class _Walked:
+    """What was found by a walk and stays for as long as the structure does: variables only."""
+
+    def __init__(self, structure: Structure, captured: Captured):
+        self.structure = structure
+        self.captured = captured
+        self._was_read = False
+        self._bulk: BulkRead | None = None
+        self._paths: list[str] = []
+        self._copied: dict[str, Any] = {}
+
+    def read(self) -> _Taken:
+        """Read the present values."""
+        if not self._was_read:
+            # What is saved once is read without more ado.
+            self._was_read = True
+            return _read_anew(self.captured.values)
+        give = self._in_bulk()()
+        copied = {path: to_numpy(value) for path, value in self._copied.items()}
+
+        def arrays() -> dict[str, np.ndarray[Any, Any]]:
+            taken = dict(zip(self._paths, give(), strict=True)) | copied
+            return {path: taken[path] for path in self.captured.values} if copied else taken
+
+        return _Taken(self.captured.values.keys(), arrays)
+
+    def _in_bulk(self) -> BulkRead:
+        if self._bulk is None:
+            values = self.captured.values
+            self._paths = [path for path, value in values.items() if handle_of(value) is not None]
+            self._copied = {p: v for p, v in values.items() if handle_of(v) is None}
+            self._bulk = BulkRead([values[path] for path in self._paths])
+        return self._bulk
+
+
+def _read_anew(values: Mapping[str, Any]) -> _Taken:
+    """Read the present values of what was found just now."""
+    taken = {}
+    for path, value in values.items():
+        handle = handle_of(value) if _is_variable(value) else None
+        taken[path] = to_numpy(value) if handle is None else read(handle)
+    return _Taken(taken.keys(), lambda: {path: _array(value) for path, value in taken.items()})
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    return value if isinstance(value, np.ndarray) else as_array(value)
+
+
+class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
+    """What was read of all parts, as arrays: these are made when they are asked for."""
+
+    def __init__(self, taken: Sequence[_Taken]):
+        self._taken = taken
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {path: array for one in self._taken for path, array in one.arrays().items()}
+
+    def __getitem__(self, path: str) -> np.ndarray[Any, Any]:
+        return self._arrays[path]
+
+    def items(self) -> ItemsView[str, np.ndarray[Any, Any]]:
+        return self._arrays.items()
+
+    def __contains__(self, path: object) -> bool:
+        return any(path in one.paths for one in self._taken)
+
+    def __iter__(self) -> Iterator[str]:
+        return itertools.chain.from_iterable(one.paths for one in self._taken)
+
+    def __len__(self) -> int:
+        return sum(len(one.paths) for one in self._taken)
+
+
+def _same(one: Structure, other: Structure) -> bool:
+    return one.marks == other.marks and _identical(one.variables, other.variables)
+
+
+def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, (keras.Variable, tf.Variable))

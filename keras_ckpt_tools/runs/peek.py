@@ -1,0 +1,339 @@
+"""What the first bytes of a file say of it: file -> *glimpse* -> list of a run's checkpoints.
+
+`kinds` tells what anyone's file is, and for that it may have to look all through it, in a process
+of its own. A list of ten thousand files cannot do that. Here one or two short reads tell ours from
+others', and find the damage that shows: a file that is cut off, too long or empty, and a record
+whose bytes have changed. That no tensor has changed is what `verify` finds out.
+
+Sources: the ZIP APPNOTE (4.3.7, 4.3.12, 4.3.16), the HDF5 File Format Specification (II.A).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_ckpt_tools.errors import CkptError, NewerFormatError
+from keras_ckpt_tools.formats.common.bounded_json import loads
+from keras_ckpt_tools.formats.containers import HDF5_MAGIC
+from keras_ckpt_tools.formats.keras_zip.reader import end_record
+from keras_ckpt_tools.formats.keras_zip.seal import WEIGHTS_MEMBER, seal_comment, sealed_digest
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.record.userblock import MAGIC, ReadAt, parse, read_json, values_of
+from keras_ckpt_tools.formats.record.validation import check_progress
+from keras_ckpt_tools.metadata import FORMAT_VERSION, TrainingProgress
+
+__all__ = [
+    "NO_RECORD",
+    "WITHOUT_RECORD",
+    "Glimpse",
+    "Head",
+    "glimpse",
+    "glimpse_of_run",
+    "read_head",
+    "reader_of",
+]
+
+NO_RECORD = "no record of ours"
+_NO_MODEL = "no model that its first bytes tell"
+# What is noted of files that say nothing about a run.
+WITHOUT_RECORD = (NO_RECORD, _NO_MODEL)
+
+_FIRST = 1 << 13
+_KINDS = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS, "checkpoint": Kind.CHECKPOINT}
+_ENTRY = struct.Struct("<4s6H3I5H2I")
+_LOCAL = struct.Struct("<26xHH")
+_LARGEST_TABLE = 1 << 20
+_ELSEWHERE = 0xFFFFFFFF  # The number needs 64 bits, and stands where there is room for them.
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """What shows of a file.
+
+    Attributes:
+        kind: What it is; of others' files, as far as its first bytes say.
+        head: What it says about itself, where we wrote it.
+        damage: What is visibly wrong with it, or an empty string.
+        note: What else is to be said about it.
+    """
+
+    kind: Kind
+    head: Head | None = None
+    damage: str = ""
+    note: str = ""
+
+
+def glimpse(descriptor: int, path: str) -> Glimpse:
+    """Return what shows of an open file.
+
+    Args:
+        descriptor: Of a regular file.
+        path: Its name, for messages.
+    """
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return Glimpse(Kind.EMPTY, damage="empty: it has no bytes")
+    first = os.pread(descriptor, _FIRST, 0)
+    if first.startswith(b"PK\x03\x04"):
+        return _archive(descriptor, size, path)
+    if first.startswith(HDF5_MAGIC):
+        return Glimpse(Kind.H5_WEIGHTS, damage=_cut_off(first, size), note=NO_RECORD)
+    read = _windowed(descriptor, 0, size, first)
+    found = _ours(read, size, path)
+    return found or Glimpse(Kind.UNKNOWN, note=_NO_MODEL)
+
+
+def glimpse_of_run(descriptor: int, path: str, data_size: int) -> Glimpse | None:
+    """Return what the record of a TensorFlow checkpoint says; `None` where it is none of ours.
+
+    Args:
+        descriptor: Of the open file with the record.
+        path: Its prefix, for messages.
+        data_size: Bytes of its data file.
+    """
+    size = os.fstat(descriptor).st_size
+    first = os.pread(descriptor, _FIRST, 0)
+    return _ours(_windowed(descriptor, 0, size, first), data_size, path, Kind.TF_CHECKPOINT)
+
+
+def reader_of(descriptor: int, path: str) -> ReadAt | None:
+    """Return a reader of the HDF5 file in an open file of ours, or `None` where there is none."""
+    size = os.fstat(descriptor).st_size
+    first = os.pread(descriptor, len(MAGIC), 0)
+    if first == MAGIC:
+        return _windowed(descriptor, 0, size, first)
+    span = _weights_of(descriptor, size)[0]
+    return _windowed(descriptor, *span, b"") if span else None
+
+
+def _windowed(descriptor: int, start: int, length: int, first: bytes) -> ReadAt:
+    def read(offset: int, wanted: int) -> bytes:
+        wanted = min(wanted, length - offset)
+        if wanted <= 0:
+            return b""
+        if offset + wanted <= len(first):
+            return first[offset : offset + wanted]
+        return os.pread(descriptor, wanted, start + offset)
+
+    return read
+
+
+def _ours(read: ReadAt, size: int, path: str, kind: Kind | None = None) -> Glimpse | None:
+    try:
+        head = read_head(read, path)
+    except NewerFormatError as error:
+        return Glimpse(kind or Kind.CHECKPOINT, note=error.what)
+    except CkptError as error:
+        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
+        return Glimpse(kind or Kind.CHECKPOINT, damage=damage)
+    if head is None:
+        return None
+    damage = ""
+    if head.size > size:
+        damage = f"truncated at {size:,} of {head.size:,} bytes"
+    elif head.size < size:
+        damage = f"{size - head.size:,} bytes too long: it should have {head.size:,}"
+    return Glimpse(kind or _KINDS.get(head.kind, Kind.CHECKPOINT), head, damage)
+
+
+def _cut_off(first: bytes, size: int) -> str:
+    """Return the damage of an HDF5 file whose superblock says that it is longer."""
+    version = first[len(HDF5_MAGIC)] if len(first) > len(HDF5_MAGIC) else 255
+    # Where the superblock says how long offsets are, and where the file ends.
+    width_at, end_at = {0: (13, 40), 1: (13, 44), 2: (9, 28), 3: (9, 28)}.get(version, (0, 0))
+    if not end_at or len(first) < end_at + 8 or first[width_at] != 8:
+        return "" if end_at and len(first) >= end_at + 8 else "cut off within its first bytes"
+    end: int = struct.unpack_from("<Q", first, end_at)[0]
+    return f"truncated at {size:,} of {end:,} bytes" if end > size else ""
+
+
+def _archive(descriptor: int, size: int, path: str) -> Glimpse:
+    span, sealed, damage = _weights_of(descriptor, size)
+    if damage:
+        return Glimpse(Kind.KERAS, damage=damage)
+    if not sealed:
+        return Glimpse(Kind.KERAS, note=NO_RECORD)
+    if span is None:
+        return Glimpse(Kind.KERAS, damage="its weights are not where they were")
+    start, length = span
+    first = os.pread(descriptor, min(_FIRST, length), start)
+    found = _ours(_windowed(descriptor, start, length, first), length, path, Kind.KERAS)
+    return found or Glimpse(Kind.KERAS, damage="its record is not where it was")
+
+
+def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, bool, str]:
+    """Return where the weights of an archive of ours are, whether it is ours, and its damage."""
+    try:
+        end = end_record(descriptor)
+    except zipfile.BadZipFile as error:
+        return None, False, str(error)
+    if end is None:
+        return None, False, f"truncated at {size:,} bytes, before its end"
+    told, (count, extent, begin) = end.comment, end[:3]
+    if sealed_digest(told) is None:
+        # A file of ours, and nobody else's, begins its comment like this.
+        changed = "the digest at its end has changed" if told.startswith(seal_comment("")) else ""
+        return None, False, changed
+    if extent > _LARGEST_TABLE or not 0 <= begin <= size - extent:
+        return None, True, ""
+    table = os.pread(descriptor, extent, begin)
+    offset = 0
+    for _ in range(count):
+        if offset + _ENTRY.size > len(table):
+            break
+        _, *_, packed, _, names, extra, comment, _, _, _, at = _ENTRY.unpack_from(table, offset)
+        name = table[offset + _ENTRY.size : offset + _ENTRY.size + names]
+        if name == WEIGHTS_MEMBER.encode():
+            extras = table[offset + _ENTRY.size + names :][:extra]
+            packed, at = _long(packed, at, extras)
+            local = os.pread(descriptor, _LOCAL.size, at) if at < size else b""
+            if len(local) < _LOCAL.size:
+                break
+            start = at + _LOCAL.size + sum(_LOCAL.unpack(local))
+            return (start, min(packed, max(size - start, 0))), True, ""
+        offset += _ENTRY.size + names + extra + comment
+    return None, True, ""
+
+
+def _long(packed: int, at: int, extras: bytes) -> tuple[int, int]:
+    """Return the length and the place of a member, which are elsewhere if they are beyond 4 GB."""
+    while len(extras) >= 4:
+        tag, length = struct.unpack_from("<HH", extras)
+        if tag == 1:
+            numbers = [n for (n,) in struct.iter_unpack("<Q", extras[4 : 4 + length // 8 * 8])]
+            # Each is there only where the entry has no room for it: both lengths, then the place.
+            if packed == _ELSEWHERE and len(numbers) > 1:
+                packed, numbers = numbers[1], numbers[2:]
+            if at == _ELSEWHERE and numbers:
+                at = numbers[0]
+        extras = extras[4 + length :]
+    return packed, at
+
+
+# In a string of JSON a quote has a backslash before it, so these are found as keys only.
+_HISTORY = b',"history":{'
+_EPOCHS = b'},"history_epochs":{'
+_BEST = re.compile(rb',"best":(?:\{|null)')
+_TENSORS = b',"tensors":['
+_TAIL = re.compile(rb'\],"skeleton_digest":"[0-9a-f]*","size":\d{1,19},"format_version":\d{1,9}\}')
+_LONGEST_TAIL = 160
+# All but what structure is made of.
+_NO_STRUCTURE = bytes({*range(256)} - set(b'{}[]"\\'))
+_SERIES = re.compile(rb'(?:""\[\])*\}""\{(?:""\[\])*\}')
+_ROW = b'{""""' + b'""[]' + b'""""' + b'""' + b'""' + b'""""}'
+# Stands where something was cut out; no record contains it.
+_CUT = b'"\\u007f cut out \\u007f"'
+_CUT_TEXT = "\x7f cut out \x7f"
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What a record says, without its tensors and without the logs of earlier epochs.
+
+    Attributes:
+        kind: `"model"`, `"weights"` or `"checkpoint"`.
+        versions: Versions of Python and the packages that wrote the file.
+        progress: Where training was; its `history` is empty.
+        tracked: For a checkpoint, the kind of each tracked object by its name.
+        state: Further JSON state, by the name of what it belongs to.
+        size: Length of the HDF5 file in bytes.
+        finite: Whether its weights are numbers; also where nobody has looked.
+    """
+
+    kind: str
+    versions: Mapping[str, str]
+    progress: TrainingProgress
+    tracked: Mapping[str, str]
+    state: Mapping[str, Any]
+    size: int
+    finite: bool = True
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """Names of what it holds beside tracked objects."""
+        return frozenset(name for name, kind in self.tracked.items() if kind == "run")
+
+
+def read_head(read: ReadAt, path: str) -> Head | None:
+    """Read the head of the record in front of an HDF5 file.
+
+    Args:
+        read: Reads bytes of the HDF5 file, counted from its start.
+        path: Name of the file, for messages.
+
+    Returns:
+        The head, or `None` where there is no record of ours.
+
+    Raises:
+        DamagedArtefactError: there is one, and its bytes have changed.
+        NewerFormatError: a later version of the package wrote it.
+    """
+    found = read_json(read, path)
+    return None if found is None else parse(found[0], path, _head)
+
+
+def _head(body: bytes) -> tuple[int, Head | None]:
+    data = _cut(body)
+    if data is None:
+        data = values_of(body)
+    found = data.get("format_version", 0)
+    if found > FORMAT_VERSION:
+        return found, None
+    told = {**(data.get("progress") or {}), "history": {}, "history_epochs": {}}
+    progress = TrainingProgress.from_json(told)
+    check_progress(progress)
+    state, versions = data.get("state") or {}, data.get("versions") or {}
+    tracked = {name: one["kind"] for name, one in (data.get("tracked") or {}).items()}
+    kind, size = data.get("kind", ""), data.get("size", 0)
+    texts = (kind, *tracked.values(), *versions.values())
+    if not all(isinstance(text, str) for text in texts) or not isinstance(state, dict):
+        raise TypeError("its kinds or versions are no texts, or its state is of another type")
+    if not isinstance(size, int) or size < 0:
+        raise TypeError("its size is no number")
+    return found, Head(kind, versions, progress, tracked, state, size, not data.get("not_finite"))
+
+
+def _cut(body: bytes) -> dict[str, Any] | None:
+    """Parse the JSON without history and tensors; `None` where it is laid out in another way."""
+    history = body.find(_HISTORY)
+    best = _BEST.search(body, history) if history >= 0 else None
+    tensors = body.rfind(_TENSORS)
+    tail = _TAIL.search(body, max(tensors, len(body) - _LONGEST_TAIL))
+    if best is None or tail is None or tail.end() != len(body) or tensors < best.start():
+        return None
+    series = body[history + len(_HISTORY) : best.start()]
+    table = body[tensors + len(_TENSORS) : tail.start()]
+    if not _is_series(series) or not _is_table(table) or b"cut out" in body:
+        return None
+    kept = (
+        body[:history],
+        b',"history":', _CUT, b',"history_epochs":', _CUT,
+        body[best.start() : tensors + len(_TENSORS)],
+        body[tail.start() :],
+    )  # fmt: skip
+    data = loads(b"".join(kept))
+    progress = data.get("progress") if isinstance(data, dict) else None
+    if not isinstance(progress, dict) or progress.get("history") != _CUT_TEXT:
+        return None  # That was the history of something else.
+    return dict(data)
+
+
+def _is_series(text: bytes) -> bool:
+    """Return whether this is what follows `"history":{`, up to the end of `history_epochs`."""
+    for word in (b'"NaN"', b'"Infinity"', b'"-Infinity"'):
+        text = text.replace(word, b"") if word in text else text
+    structure = text.translate(None, _NO_STRUCTURE)
+    return text.count(_EPOCHS) == 1 and _SERIES.fullmatch(structure) is not None
+
+
+def _is_table(text: bytes) -> bool:
+    """Return whether these are the rows of a table of tensors, and nothing else."""
+    structure = text.translate(None, _NO_STRUCTURE)
+    return structure == _ROW * (len(structure) // len(_ROW))

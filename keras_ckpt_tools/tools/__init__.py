@@ -1,0 +1,1 @@
+"""Compares two files tensor by tensor, and exports one to another format."""

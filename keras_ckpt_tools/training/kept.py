@@ -1,0 +1,308 @@
+"""Which checkpoints of a run there are, and which stay: commit -> *keep* -> resume.
+
+Several processes and programs may have left checkpoints in one directory. What is kept and what is
+deleted here is of one run only, and of that what the same kind of door wrote.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from keras_ckpt_tools.live import state
+from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
+from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+from keras_ckpt_tools.runs.checkpoints import (
+    DOORS,
+    checkpoint_names,
+    clear_leftovers,
+    delete_checkpoints,
+    digest_of_state,
+    list_checkpoints,
+    state_in,
+)
+from keras_ckpt_tools.runs.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.runs.save_history import Trail
+from keras_ckpt_tools.showing.messages import warn
+from keras_ckpt_tools.storage.commit import remove_files
+from keras_ckpt_tools.training import filepattern
+from keras_ckpt_tools.training.filepattern import matching_files, record_in
+
+
+class KeptCheckpoints:
+    """The checkpoints in one directory.
+
+    Args:
+        directory: Where they are.
+        policy: Which stay.
+        monitor: Metric by which the best is known, or `None`.
+        mode: `"min"` or `"max"`.
+        door: Which of `DOORS` saves here. Files of another one are not deleted.
+    """
+
+    def __init__(
+        self, directory: str, policy: Policy, monitor: str | None, mode: str, door: str = ""
+    ):
+        self._door = door
+        self.directory = directory
+        self.policy = policy
+        self.monitor = monitor
+        self.mode = mode
+        self._saved: list[Saved] | None = None
+        self._names: frozenset[str] = frozenset()
+        self._resumed_from: str | None = None
+        self._added = False
+        self._noticed = False
+
+    @property
+    def saved(self) -> list[Saved]:
+        """The checkpoints that are there, oldest first; another process may have changed them."""
+        names = checkpoint_names(self.directory)
+        if self._saved is None or names != self._names:
+            self._saved, _ = list_checkpoints(self.directory)
+            self._names = names
+        return self._saved
+
+    @property
+    def best(self) -> Saved | None:
+        """The best checkpoint by the monitored metric."""
+        return best_of(self.saved, self.monitor, self.mode) if self.monitor else None
+
+    def best_with(self, progress: TrainingProgress) -> Saved | None:
+        """Return the best checkpoint if one were saved now."""
+        if self.monitor is None:
+            return None
+        number = self.saved[-1].number + 1 if self.saved else 1
+        return best_of([*self.saved, Saved("", number, progress)], self.monitor, self.mode)
+
+    def look_again(self) -> None:
+        """Forget what is there: it may have changed."""
+        self._saved = None
+
+    def goes_on_from(self, path: str) -> None:
+        """Let the checkpoint that a run was resumed from stay until something newer is there."""
+        self._resumed_from = path
+
+    def found(self, saved: list[Saved]) -> None:
+        """Take a list of what is there, made a moment ago."""
+        self._saved, self._names = saved, checkpoint_names(self.directory)
+
+    def add(self, path: str, number: int, record: Record) -> None:
+        """Take up what was committed; delete what is not to stay."""
+        # The new one is there already; it need not be read again to be known.
+        name = os.path.basename(path)
+        if self._saved is not None and name not in self._names:
+            self._names |= {name}
+        known = [item for item in self.saved if item.path != path]
+        holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
+        finite, state = not record.not_finite, functools.partial(state_in, path)
+        new = Saved(path, number, record.progress, holds, finite, state, record.phase)
+        self._saved = [*known, new]
+        self._added = True
+        self._keep()
+
+    def number_of(self, path: str | None) -> int | None:
+        """Return the number of a checkpoint that is there."""
+        return next((item.number for item in self.saved if item.path == path), None)
+
+    def delete(self, path: str) -> None:
+        """Delete a checkpoint that another one has taken the place of."""
+        saved = self.saved
+        delete_checkpoints([path])
+        self._without(saved, [item for item in saved if item.path == path])
+
+    def expect_another_run(self) -> None:
+        """Take it as meant that the directory holds checkpoints of another run."""
+        self._noticed = True
+
+    def notice_other_run(self, progress: TrainingProgress) -> None:
+        """Say once that there are checkpoints of another run, unless that is meant."""
+        others = [item for item in self.saved if item.progress.run_id != progress.run_id]
+        if others and not self._noticed:
+            self._noticed = True
+            warn(
+                f"{self.directory!r} holds checkpoints of another run, the newest of them "
+                f"{others[-1].path!r}, and nothing was restored from them. They are left alone. "
+                "Restore first to go on with that run, or give this one a directory of its own.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def keep_now(self) -> None:
+        """Delete what is not to stay by a policy that has changed since the last save.
+
+        That is at a restart, when this process has taken the directory for itself. What it was
+        resumed from stays.
+        """
+        if self.saved and self._resumed_from:
+            resumed_from = self._resumed_from
+            self._keep()
+            self._resumed_from = resumed_from
+
+    def _keep(self) -> None:
+        saved = self.saved
+        if not saved or not self._is_ours(saved[-1]):
+            return  # Somebody else has deleted the new one by now, or nothing was saved yet.
+        best = best_of(saved, self.monitor, self.mode) if self.monitor else None
+        pinned = [self._resumed_from] if self._resumed_from else []
+        mine = self._mine(saved[-1])
+        gone = to_delete(mine, self.policy, best=best.path if best else None, pinned=pinned)
+        delete_checkpoints([item.path for item in gone])
+        clear_leftovers(self.directory)
+        self._without(saved, gone)
+        # What was resumed from has done its part once something newer is committed.
+        self._resumed_from = None
+
+    def tidy(self) -> None:
+        """Delete what stays behind an interruption where no later save clears it up.
+
+        At the end of a run that was interrupted just before, that is what it was resumed from, and
+        what a process that was killed in its last save has left.
+        """
+        read_only = not os.access(self.directory, os.W_OK)
+        if self.saved and (self._resumed_from or self._added) and not read_only:
+            self._keep()
+
+    def delete_all(
+        self,
+        run_id: str,
+        also: Callable[[Saved], bool] = lambda item: False,
+        *,
+        but_newest: bool = False,
+    ) -> None:
+        """Delete every checkpoint of the run, as far as this kind of door wrote them.
+
+        Args:
+            run_id: Name of the run.
+            also: Says of a checkpoint of another run whether it goes, too.
+            but_newest: Whether the newest of the run stays.
+        """
+        own = [i for i in self.saved if i.progress.run_id == run_id and self._is_ours(i)]
+        mine = self._mine(own[-1]) if own else []
+        gone = mine[:-1] if but_newest else mine
+        gone = [item for item in self.saved if item in gone or (item not in mine and also(item))]
+        delete_checkpoints([item.path for item in gone])
+        self._without(self.saved, gone)
+
+    def _without(self, saved: list[Saved], gone: list[Saved]) -> None:
+        self._saved = [item for item in saved if item not in gone]
+        self._names -= {os.path.basename(item.path) for item in gone}
+
+    def _is_ours(self, item: Saved) -> bool:
+        return not self._door or self._door in item.holds or not item.holds & DOORS
+
+    def _mine(self, last: Saved) -> list[Saved]:
+        """Return the checkpoints of the run that the same kind of door wrote.
+
+        A run may go on in the other: then each has a policy of its own for its own files.
+        """
+        return [
+            item
+            for item in self.saved
+            if item.progress.run_id == last.progress.run_id
+            and item.holds & DOORS == last.holds & DOORS
+        ]
+
+
+PATTERN = "filepath"
+
+
+class KeptFiles:
+    """Keeps what a policy says of the files that one pattern names.
+
+    Args:
+        pattern: The pattern.
+        policy: What stays.
+        last: A second name for the newest file, which is none of them; or `None`.
+    """
+
+    def __init__(self, pattern: str, policy: Policy, last: str | None = None):
+        self._pattern = pattern
+        self._policy = policy
+        self._last = last
+        self._saved: list[Saved] | None = None
+        self._trail = Trail()
+
+    def about_to_add(self, progress: TrainingProgress) -> TrainingProgress:
+        """Return the progress for a file that is about to be written: it says where all were."""
+        return self._trail.extend(
+            progress, lambda: [record.progress for _, record in self.written()]
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was saved in this process."""
+        return self._saved is not None
+
+    def add(self, path: str, record: Record, monitor: str, mode: str) -> None:
+        """Note a file that was committed; delete what is not to stay.
+
+        Args:
+            path: The file.
+            record: Its record.
+            monitor: Metric by which the best file is known; it always stays.
+            mode: `"min"` or `"max"`.
+
+        Raises:
+            CommitError: a file could not be deleted.
+        """
+        filepattern.clear_leftovers(self._pattern)
+        known = self._before(path, record) if self._saved is None else self._saved
+        number = known[-1].number + 1 if known else 1
+        saved = [item for item in known if item.path != path]
+        finite, state = not record.not_finite, functools.partial(_state_in, path)
+        saved.append(Saved(path, number, record.progress, finite=finite, state=state))
+        best = best_of(saved, monitor, mode)
+        gone = to_delete(saved, self._policy, best=best.path if best else None)
+        self._saved = saved
+        remove_files(item.path for item in gone)
+        self._saved = [item for item in saved if item not in gone]
+
+    def look_again(self) -> None:
+        """Find out anew what is there: a save has failed, and its file may be in place or not."""
+        self._saved = None
+
+    def _before(self, path: str, record: Record) -> list[Saved]:
+        """Return what the same run wrote before a restart, oldest first."""
+        run_id = record.progress.run_id
+        found = [
+            (one.progress, other, not one.not_finite)
+            for other, one in self.written()
+            if other != path and one.progress.run_id == run_id
+        ]
+        found.sort(key=lambda item: item[0].saved_at)
+        return [
+            Saved(other, n, progress, finite=finite, state=functools.partial(_state_in, other))
+            for n, (progress, other, finite) in enumerate(found, 1)
+        ]
+
+    def written(self) -> Iterator[tuple[str, Record]]:
+        """Yield the files that are there and were written under this pattern, with records."""
+        name = os.path.basename(self._pattern)
+        for path in matching_files(self._pattern):
+            if self._last is not None and os.path.abspath(path) == os.path.abspath(self._last):
+                continue
+            record = record_in(path)
+            if record is not None and record.state.get(PATTERN) == name:
+                yield path, record
+
+
+def _state_in(path: str) -> str:
+    return digest_of_state(record_in(path))
+
+
+def is_of(record: Record, model: Any) -> bool:
+    """Return whether a file can be of a model: weights of the same names and shapes.
+
+    The best value of another model says nothing about this one, even under the same name.
+    """
+    if any(info.path.startswith("model_weights/") for info in record.tensors):
+        return True  # The older `.h5` names weights in another way.
+    return _weights(record.tensors) == _weights(state.capture(model).infos().values())
+
+
+def _weights(infos: Iterable[TensorInfo]) -> set[tuple[str, tuple[int, ...]]]:
+    aside = (OPTIMIZER_GROUP, RANDOM_GROUP)
+    return {(info.path, info.shape) for info in infos if not info.path.startswith(aside)}

@@ -1,0 +1,1 @@
+"""The extra state of a run: random generators, callbacks, data, tracked objects."""

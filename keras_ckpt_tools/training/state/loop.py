@@ -1,0 +1,315 @@
+"""The state of a hand-written loop beside its objects: event -> *take*, and resume -> *put back*.
+
+What `fit_state` is for `fit()`, this is for a manager's loop: random generators, Keras callbacks
+that the loop drives, and how far the data are. Here it is the loop that calls the callbacks, so
+what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_ckpt_tools.data.positions import is_positioned
+from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.showing.messages import warn
+from keras_ckpt_tools.training.changes import Changes
+from keras_ckpt_tools.training.checkpoints import Restored
+from keras_ckpt_tools.training.state.adapters import Adapter
+from keras_ckpt_tools.training.state.callbacks import CallbackStates
+from keras_ckpt_tools.training.state.fit_data import after, facts_of
+from keras_ckpt_tools.training.state.random_generators import RandomStates
+from keras_ckpt_tools.training.state.replay import Replay, replay_of_pipeline
+from keras_ckpt_tools.training.state.run_state import CALLBACKS, FIT, LOOP, RANDOM
+
+# How many iterators of a pipeline were made in this process. It is forgotten with the pipeline, so
+# a loop that makes its data anew in each epoch has none to make after a restart.
+_made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def _program_of(restored: Restored) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = {}
+    for name in (LOOP, FIT):
+        found = found or restored.beside.get(name, {}).get("program", {})
+    return found
+
+
+def _nothing() -> None:
+    return None
+
+
+class LoopState:
+    """What one loop carries over a restart, beside the tracked objects.
+
+    Args:
+        callbacks: Keras callbacks, which the loop drives.
+        model: Whose callbacks they are, or `None`.
+        changes: What of the program is meant to differ from what was saved.
+
+    Raises:
+        ArgumentError: there are callbacks and no model.
+    """
+
+    def __init__(
+        self,
+        callbacks: Iterable[keras.callbacks.Callback] | None,
+        model: Any,
+        changes: Changes | None = None,
+    ):
+        self._changes = changes or Changes()
+        one = isinstance(callbacks, keras.callbacks.Callback)
+        given = [callbacks] if one else list(callbacks or ())
+        self._states = CallbackStates(given)
+        if given and model is None:
+            raise ArgumentError(
+                "Callbacks belong to a Keras model, and none is tracked.",
+                received=f"callbacks={given!r}",
+                remedy="Track the model: `CheckpointManager(directory, model=model, "
+                "callbacks=...)`.",
+            )
+        self._callbacks = given
+        self._called: keras.callbacks.CallbackList | None = None
+        self._model = model
+        self._random = RandomStates()
+        self._restored: Restored | None = None
+        self._data: Callable[[], Any] = _nothing
+        self._owed = 0
+        self._batch_has_begun = self._has_begun_before = False
+        self._ended: tuple[int, Mapping[str, float]] | None = None
+        self._facts: dict[str, int | None] = {}
+        self._expected: Mapping[str, int | None] = {}
+
+    # Save and restore.
+
+    def take(self, *, over: bool = False) -> dict[str, Any]:
+        """Return the state beside the tracked objects, now.
+
+        Args:
+            over: Whether the batches of the epoch under way are over.
+        """
+        data = self._data()
+        made = 0 if data is None else _made.get(data, 0)
+        states = self._states.get_state()
+        stopped_by: list[str] = []
+        if self.stopped:
+            stopped_by = self._states.final_stops(self._states.stops.names, states)
+        taken: dict[str, Any] = {
+            RANDOM: self._random.get_state(),
+            LOOP: {
+                "program": dict(self._changes.begun),
+                "iterators": made,
+                "stopped": bool(stopped_by),
+                "stopped by": stopped_by,
+                "data": self._facts,
+                "over": over,
+                **({"begun": True} if self._batch_has_begun else {}),
+            },
+        }
+        if self._callbacks:
+            taken[CALLBACKS] = states
+        return taken
+
+    def differences(self, restored: Restored) -> list[str]:
+        """Return in what this loop differs from the one that was saved, as sentences."""
+        changes = self._changes
+        changes.look_again()
+        changes.compare(_program_of(restored))
+        if not changes.may("callbacks"):
+            changes.said += self._states.differences(restored.beside.get(CALLBACKS, {}))
+        return changes.refused
+
+    def resume(self, restored: Restored) -> None:
+        """Resume from what was restored."""
+        self._restored = restored
+        self._changes.resume()
+        self._changes.warn()
+        self._ended = None
+        self._batch_has_begun = False
+        self._has_begun_before = bool(restored.beside.get(LOOP, {}).get("begun"))
+        made = restored.beside.get(LOOP, {}).get("iterators", 0)
+        progress = restored.progress
+        if progress.batches_completed:
+            made -= 1  # The one under way is made again.
+        elif made < progress.epochs_completed:
+            made = 0  # The loop makes its data anew in each epoch.
+        self._owed = max(made, 0)
+        self._expected = restored.beside.get(LOOP, {}).get("data", {})
+        self._put_back_random()
+
+    def ended_before(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Note that what was restored is an epoch whose end callbacks have not seen."""
+        self._ended = epoch, logs
+
+    def _put_back_random(self) -> None:
+        if self._restored is None or "seed" in self._changes.applied:
+            return
+        if RANDOM in self._restored.beside:
+            self._random.set_state(self._restored.beside[RANDOM])
+
+    def _put_back(self) -> None:
+        assert self._restored is not None
+        progress = self._restored.progress
+        if CALLBACKS in self._restored.beside:
+            self._states.set_state(
+                self._states.fitting(self._restored.beside[CALLBACKS]),
+                progress.epochs_completed,
+                progress.batches_completed,
+            )
+        self._put_back_random()
+
+    # Events of the loop.
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback has stopped training."""
+        return bool(self._callbacks and self._model.stop_training)
+
+    def train_begins(self, epochs: int | None) -> None:
+        """Note that the loop begins; what callbacks have set back is put back."""
+        if not self._callbacks:
+            # What was drawn between an earlier `restore` and the loop, the loop had not drawn.
+            self._put_back_random()
+            self._restored = None
+            return
+        self._model.stop_training = False
+        self._called = keras.callbacks.CallbackList(
+            self._callbacks, model=self._model, epochs=epochs, steps=None, verbose=0
+        )
+        self._called.callbacks = self._states.stops.around(self._called.callbacks, self._model)
+        self._called.on_train_begin()
+        self._states.begin()
+        if self._restored is not None:
+            self._put_back()
+            stopped = self._states.still_stopped(self._restored.beside.get(LOOP, {}))
+            if stopped:
+                self._model.stop_training = True
+                warn(
+                    f"{' and '.join(stopped)} had stopped the run after "
+                    f"{self._restored.progress.epochs_completed} epochs, so nothing is left to "
+                    "train. To train on, leave it out of `CheckpointManager(callbacks=...)`. To "
+                    "begin the run again, pass `resume='never'`.",
+                    UserWarning,
+                    stacklevel=5,
+                )
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._called.on_epoch_end(ended[0], dict(ended[1]))
+
+    def epoch_begins(self, epoch: int, tracked: Sequence[Adapter]) -> None:
+        """Note that an epoch begins, or goes on in its middle.
+
+        Args:
+            epoch: Zero-based.
+            tracked: The tracked objects, which callbacks may change now.
+        """
+        restored, self._restored = self._restored, None
+        if self._called is None:
+            return
+        if restored is None or not restored.progress.batches_completed:
+            self._called.on_epoch_begin(epoch)
+            return
+        # Callbacks see this epoch begin a second time; what they do then was done already.
+        undo = [adapter.remember() for adapter in tracked]
+        self._called.on_epoch_begin(epoch)
+        for step in undo:
+            step()
+        self._restored = restored
+        self._put_back()
+        self._restored = None
+
+    def batch_begins(self, batch: int) -> None:
+        """Note that a batch begins."""
+        before, self._has_begun_before = self._has_begun_before, False
+        self._batch_has_begun = True
+        if self._called is not None and not before:
+            self._called.on_train_batch_begin(batch)
+
+    def batch_ends(self, batch: int, logs: Mapping[str, float]) -> None:
+        """Note that a batch has ended."""
+        self._batch_has_begun = False
+        if self._called is not None:
+            self._called.on_train_batch_end(batch, dict(logs))
+
+    def epoch_ends(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Note that an epoch has ended."""
+        if self._called is not None:
+            self._called.on_epoch_end(epoch, dict(logs))
+
+    def train_ends(self, logs: Mapping[str, float]) -> None:
+        """Note that the loop has ended."""
+        called, self._called, self._restored = self._called, None, None
+        self._batch_has_begun = False
+        if called is not None:
+            called.on_train_end(dict(logs))
+
+    # Data.
+
+    def place(self, dataset: Any, epoch: int, done: int) -> tuple[Any, int]:
+        """Return the data of an epoch, without the batches that are done, and how many those are.
+
+        Args:
+            dataset: What the loop iterates over.
+            epoch: Zero-based.
+            done: How many batches of it are done.
+        """
+        if is_positioned(dataset):
+            done = self._compare(dataset, done)
+            dataset.start(epoch, done)
+            return dataset, done
+        pipeline = isinstance(dataset, tf.data.Dataset)
+        replay = replay_of_pipeline(dataset) if pipeline else Replay()
+        if done and not replay.exact:
+            warn(
+                f"The first {done} batches of epoch {epoch + 1} are passed over, and may not be "
+                f"those that are done, because {replay.reason}. {replay.remedy}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        self._make_earlier_iterators(dataset, replay)
+        return after(dataset, done), done
+
+    def _compare(self, dataset: Any, done: int) -> int:
+        """Compare the data with those of the save; return how many batches are done of these."""
+        expected, self._expected = self._expected, {}
+        self._facts = {"batch size": getattr(dataset, "batch_size", None), **facts_of(dataset)}
+        other = [
+            f"{name}: expected {expected[name]}, found {value}"
+            for name, value in self._facts.items()
+            if name in expected and expected[name] != value
+        ]
+        if not other:
+            return done
+        what = f"The data are not those of the run that goes on: {'; '.join(other)}."
+        if not done:
+            if not self._changes.may("data"):
+                warn(f"{what} Training goes on.", UserWarning, stacklevel=5)
+            return done
+        if self._changes.may("data"):
+            warn(f"{what} The epoch begins again from its first batch.", UserWarning, stacklevel=5)
+            return 0
+        raise ResumeError(
+            what,
+            received=f"dataset={dataset!r}",
+            remedy="Make them as they were when the run was saved. To begin the epoch again from "
+            "its first batch, with the weights that it has, pass `changed='data'`: the batches "
+            "that are done are trained on a second time. To begin another run, pass "
+            "`resume='never'`, or give it a directory of its own.",
+            path="",
+        )
+
+    def _make_earlier_iterators(self, dataset: Any, replay: Replay) -> None:
+        # The order of a seeded `shuffle` depends on how many iterators of it were made before.
+        owed, self._owed = self._owed, 0
+        if not replay.counts_iterators:
+            return
+        made = _made.get(dataset, 0)
+        for _ in range(owed - made):
+            earlier = iter(dataset)
+            if replay.has_to_be_read:
+                next(earlier, None)
+        _made[dataset] = max(owed, made) + 1
+        self._data = weakref.ref(dataset)

@@ -1,0 +1,185 @@
+"""What a checkpoint holds beside the tracked objects: snapshot -> *state beside* -> resume.
+
+The state of the run itself (random generators, callbacks, metrics in the middle of an epoch) is
+nobody's object and has no name that a user gave. It stands in the same file under names that begin
+with an underscore, which tracked objects cannot have, and a checkpoint with it is restored by
+whoever wants it and by whoever does not: so a run that began in `fit()` goes on in a manager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ckpt_tools.formats.tensor_source import SourceView, TensorSource
+from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
+from keras_ckpt_tools.showing.messages import warn
+from keras_ckpt_tools.training.state.adapters import StateAdapter
+from keras_ckpt_tools.training.state.trees import give_arrays
+
+RANDOM = "_random"
+CALLBACKS = "_callbacks"
+METRICS = "_metrics"
+FIT = "_fit"
+CADENCE = "_cadence"
+LOOP = "_loop"
+
+
+def is_beside(name: str) -> bool:
+    """Return whether a name of the record is one of these.
+
+    >>> is_beside("_random"), is_beside("model")
+    (True, False)
+    """
+    return name.startswith("_")
+
+
+class Given(StateAdapter):
+    """A state that is given, not asked for. Nobody puts it back but who asked for it."""
+
+    kind = "run"
+
+    def __init__(self, name: str, tree: Any):
+        super().__init__(name, None, lambda: tree, lambda state: None)
+
+    def described(self, paths: Mapping[int, str]) -> TrackedObject:
+        return TrackedObject(self.kind, state=self._rest)
+
+
+def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
+    """Return the states beside the tracked objects, by name.
+
+    A record may have been edited, so what is not of the type or the range that this package writes
+    is left out, and named in one warning.
+
+    Raises:
+        DamagedArtefactError: bytes have changed.
+    """
+    found, left = {}, []
+    for name, described in record.tracked.items():
+        if not is_beside(name):
+            continue
+        view = SourceView(source, name)
+        arrays = view.read_all(view.tensors)
+        try:
+            state = give_arrays(described.state, arrays)
+        except (ValueError, TypeError, KeyError, LookupError, AttributeError, OverflowError):
+            left.append(name)
+            continue
+        wrong = _wrong_in(name, state, record.progress)
+        left += wrong
+        if name not in wrong:
+            found[name] = state
+    if left:
+        warn(
+            f"The checkpoint has values that this package does not write, in {', '.join(left)}. "
+            "They are not used, as if they had not been saved.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def _wrong_in(name: str, state: Any, progress: TrainingProgress) -> list[str]:
+    """Take out of a state what it cannot be, and return the names of that."""
+    if name == METRICS:
+        right = isinstance(state, list) and all(
+            isinstance(value, np.ndarray) and value.dtype.kind in "biufcV" for value in state
+        )
+        return [] if right else [name]
+    if name not in (RANDOM, CALLBACKS, FIT, CADENCE, LOOP):
+        return []
+    if not isinstance(state, dict):
+        return [name]
+    if name == CALLBACKS:
+        wrong = [key for key, value in state.items() if not isinstance(value, dict)]
+    else:
+        checks = _CHECKS.get(name, {})
+        wrong = [k for k, check in checks.items() if k in state and not check(state[k], progress)]
+    for key in wrong:
+        del state[key]
+    return [f"{name}.{key}" for key in wrong]
+
+
+def _is_count(value: Any, most: int = 2**63 - 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_flag(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_names(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_facts(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and (number is None or isinstance(number, int))
+        for name, number in value.items()
+    )
+
+
+def _are_values(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and (one is None or isinstance(one, (str, int, float)))
+        for name, one in value.items()
+    )
+
+
+def _is_phase(value: Any, progress: TrainingProgress) -> bool:
+    # Its name and its numbers are looked at where they are read; see `phases`.
+    earlier = value.get("earlier", {}) if isinstance(value, dict) else None
+    return isinstance(earlier, dict) and all(map(_is_ended_phase, earlier.values()))
+
+
+def _is_ended_phase(value: Any) -> bool:
+    if not isinstance(value, dict) or not _is_count(value.get("epochs_completed", 0)):
+        return False
+    history, epochs = value.get("history", {}), value.get("history_epochs", {})
+    return (
+        isinstance(history, dict)
+        and isinstance(epochs, dict)
+        and all(
+            isinstance(found, list)
+            and len(found) == len(epochs.get(name, ()))
+            and all(map(_is_count, epochs[name]))
+            for name, found in history.items()
+        )
+    )
+
+
+def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
+    return value is None or _is_count(value)
+
+
+# What a restart does something with before any other check. A loop makes one iterator of its data,
+# or a few, in each epoch; a restart makes them again, so their number is time.
+_CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
+    FIT: {
+        "data": _are_values,
+        "first epoch": lambda value, progress: _is_count(value, progress.epochs_completed),
+        "replayable": _is_flag,
+        "over": _is_flag,
+        "program": _are_values,
+        "phase": _is_phase,
+        "epochs": _is_count_or_none,
+        "stopped": _is_flag,
+        "stopped by": _are_names,
+    },
+    CADENCE: {"last_batch": _is_count_or_none, "batches": lambda value, _: _is_count(value)},
+    LOOP: {
+        "iterators": lambda value, progress: _is_count(
+            value, min(100 * (progress.epochs_completed + 1), 10**6)
+        ),
+        "stopped": _is_flag,
+        "stopped by": _are_names,
+        "data": _are_facts,
+        "over": _is_flag,
+        "begun": _is_flag,
+        "program": _are_values,
+        "phase": _is_phase,
+    },
+}
