@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).parent
-TARGET = HERE.parents[1] / "keras_ckpt_tools" / "loading" / "builtin_names.py"
+TARGET = HERE.parents[1] / "keras_ckpt_tools" / "inspection" / "builtin_names.py"
 LEFT_OUT = HERE / "names_left_out.json"
 
 # Modules whose classes are what models, and what they are compiled with, are made of.
