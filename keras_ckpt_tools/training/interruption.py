@@ -20,10 +20,12 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, ClassVar
 
+import keras
+
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.showing.messages import warn
 
-Place = tuple[int, Any]
+Place = tuple[int, Any, Any]
 SaveOnSignal = bool | signal.Signals | Iterable[signal.Signals]
 """The argument `save_on_signal`: SIGTERM and SIGINT, or the signals themselves."""
 
@@ -148,13 +150,17 @@ class SignalWatch:
             return
         self._training = _training_now()
         self._received = False
+        # A `fit()` that was left by an exception has not taken its watch back.
+        frame = sys._getframe()
+        self._watches[:] = [one for one in self._watches if _is_under_way(one._training, frame)]
         self._watch()
 
     def _watch(self) -> None:
         if self not in self._watches:
             self._watches.append(self)
         for number in self._signals:
-            if number not in self._earlier:
+            # Where another handler has been set meanwhile, that is the one that comes after this.
+            if signal.getsignal(number) is not SignalWatch._note:
                 self._earlier[number] = signal.signal(number, SignalWatch._note)
 
     def hand_on(self) -> None:
@@ -189,7 +195,8 @@ class SignalWatch:
         cls._watches.clear()
         while cls._earlier:
             earlier_number, handler = cls._earlier.popitem()
-            signal.signal(earlier_number, handler)
+            if signal.getsignal(earlier_number) is cls._note:
+                signal.signal(earlier_number, handler)
         return number
 
     @staticmethod
@@ -216,6 +223,8 @@ def _send_soon(number: int) -> None:
 
     Not at once: a generator that is being closed would swallow the KeyboardInterrupt.
     """
+    if sys.is_finalizing():  # No thread starts any more, and nobody is left to be told.
+        return
     main = threading.main_thread().ident
     sender = threading.Timer(_A_MOMENT_S, signal.pthread_kill, args=(main, number))
     sender.daemon = True
@@ -227,20 +236,22 @@ def _training_now() -> Place:
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(_NOT_TRAINING):
         frame = frame.f_back
-    return _key(frame)
+    # Not the frame itself: that would keep alive whatever training had in its variables. A later
+    # frame may have the same number, but `fit()` makes a list of callbacks of its own.
+    callbacks = frame.f_locals.get("callbacks")
+    alive = weakref.ref(callbacks) if isinstance(callbacks, keras.callbacks.CallbackList) else None
+    return id(frame), frame.f_code, alive
 
 
 def _is_under_way(place: Place | None, frame: FrameType | None) -> bool:
+    if place is None:
+        return False
+    number, code, alive = place
     while frame is not None:
-        if _key(frame) == place:
-            return True
+        if (id(frame), frame.f_code) == (number, code):
+            return alive is None or alive() is frame.f_locals.get("callbacks")
         frame = frame.f_back
     return False
-
-
-def _key(frame: FrameType) -> Place:
-    # Not the frame itself: that would keep alive whatever training had in its variables.
-    return id(frame), frame.f_code
 
 
 class ExceptionWatch:
