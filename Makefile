@@ -26,9 +26,10 @@ OLDEST := .venv-oldest
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --progress-bar off --disable-pip-version-check --use-pep517
 
-# Tests of one file stay in one process, which shares its imports and fixtures.
+# Tests of one file stay in one process, which shares its imports and fixtures. In the order of the
+# folders: by number of tests, the longest ones would come last, while other processes wait.
 JOBS ?= 2
-PYTEST := -m pytest -q -n $(JOBS) --dist loadfile
+PYTEST := -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := test
 .PHONY: demo test lint test-oldest torture upstream fuzz bench docs check-install release-check clean

@@ -266,9 +266,15 @@ class Opened:
 
         Of assets, once a model was built: those that none of its layers has asked for.
         """
-        known = (CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, "assets")
+        known = {CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, "assets"}
+        if self.kind is Kind.SHARDED_WEIGHTS:
+            return []  # What is beside the shards is somebody else's.
         if self._folder is not None:
-            return sorted(name for name in os.listdir(self._folder) if name not in known)
+            there = os.listdir(self._folder)
+            if self.index is not None:
+                index = WEIGHTS_MEMBER.replace(".h5", ".json")
+                known |= {index, *self.index.shards, *self.index.unnamed(there)}
+            return sorted(name for name in there if name not in known)
         names = self._archive.namelist() if self._archive is not None else []
         found = [n for n in names if n not in known and not n.endswith("/")]
         asked = tuple(f"{inside}/" if inside else "" for inside in self._asked)
@@ -432,7 +438,8 @@ class Source(Opened):
         """What its layers and optimizers were called, by group, as far as it says."""
         if self.record is not None:
             return self.record.names
-        return {**names_from_config(self.config), **(self.survey.names if self.tensors else {})}
+        found = self.survey.names if self.foreign_weights else {}
+        return {**names_from_config(self.config), **found}
 
     @cached_property
     def optimizers(self) -> Mapping[str, OptimizerState]:

@@ -214,7 +214,7 @@ def _load(
         if source is None:
             return report
         source.check_unchanged()
-        warn_of_passed_over(source, stacklevel=4)
+        warn_of_passed_over(source, stacklevel=5)
         if parts is None and report and selection.is_all:
             if isinstance(source, OrbaxCheckpoint):
                 attach_progress(target, source.progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from keras_ckpt_tools.live import state
@@ -26,7 +27,7 @@ from keras_ckpt_tools.runs.checkpoints import (
 from keras_ckpt_tools.runs.retention import Policy, Saved, best_of, to_delete
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.storage.commit import remove_files
+from keras_ckpt_tools.storage.commit import refused, remove_files
 from keras_ckpt_tools.training import filepattern
 from keras_ckpt_tools.training.filepattern import matching_files, record_in
 
@@ -95,7 +96,11 @@ class KeptCheckpoints:
         name = os.path.basename(path)
         if self._saved is not None and name not in self._names:
             self._names |= {name}
-        known = [item for item in self.saved if item.path != path]
+        try:
+            known = [item for item in self.saved if item.path != path]
+        except OSError as error:
+            self._saved = None  # To be listed again.
+            raise refused(Path(path), error, committed=True) from error
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
         finite, state = not record.not_finite, functools.partial(state_in, path)
         new = Saved(path, number, record.progress, holds, finite, state, record.phase)
