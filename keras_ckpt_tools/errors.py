@@ -70,6 +70,10 @@ __all__ = [
 ]
 
 
+_MOST_SHOWN = 2000
+"""How many characters of a value an error shows; somebody may pass a whole file as its path."""
+
+
 class CkptError(Exception):
     """Base of all errors of this package.
 
@@ -94,7 +98,8 @@ class CkptError(Exception):
     def __init__(self, what: str, *, remedy: str, received: str | None = None, **facts: Any):
         text = what if what.endswith("\n") else f"{what} "
         if received is not None:
-            text += f"Received: {received}. "
+            shown = received if len(received) <= _MOST_SHOWN else f"{received[:_MOST_SHOWN]}..."
+            text += f"Received: {shown}. "
         super().__init__(harmless(text + remedy))
         self.what = what
         self.remedy = remedy

@@ -98,10 +98,10 @@ def compare(
     >>> print(kct.compare(wider, path).summary)
     0 matched, 2 of another shape
     """
-    with on_disk(path) as place:
-        if place is not path:
+    with on_disk(path) as place, on_disk(target_or_path) as target:
+        if place is not path or target is not target_or_path:
             chosen: Any = {"rename": rename, "include": include, "exclude": exclude}
-            report = compare(target_or_path, place, by_name=by_name, **chosen)
+            report = compare(target, place, by_name=by_name, **chosen)
             return dataclasses.replace(report, path=repr(place))
     selection = Selection.of(rename, include, exclude)
     wanted = Wanted(Limits.of(), build=False, by_name=by_name)

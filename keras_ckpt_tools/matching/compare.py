@@ -641,5 +641,9 @@ def _remedy(report: RestoreReport) -> str:
         pairs = ", ".join(f"{old!r}: {new!r}" for old, new in report.suggestions.items())
         remedies.insert(0, f"Where it is the same layer, pass `rename={{{pairs}}}`.")
     if report.optimizer_differs:
-        remedies.insert(0, "To begin with a new optimizer, pass `exclude='optimizer/*'`.")
+        remedies.insert(
+            0,
+            "To begin with a new optimizer, pass `exclude='optimizer/*'` to `kct.load_weights`, or "
+            "`compile=False` to `kct.safe_load_model` and compile the model yourself.",
+        )
     return " ".join(remedies)

@@ -154,8 +154,9 @@ def choose(entries: Sequence[KeptCheckpoint], which: str | int, path: str) -> li
             received=f"which={which!r}, path={path!r}",
             remedy=f"Epochs that are there: {_epochs(newest)}.",
         )
-    # Before one that was saved inside the epoch after it.
-    return sorted(chosen, key=lambda one: bool(one.batch))
+    # The run of the newest file first; in it, before one that was saved inside the epoch after it.
+    run_id = newest[0].progress.run_id
+    return sorted(chosen, key=lambda one: (one.progress.run_id != run_id, bool(one.batch)))
 
 
 def _epochs(newest: Iterable[KeptCheckpoint]) -> str:

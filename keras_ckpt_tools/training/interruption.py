@@ -112,6 +112,8 @@ class SignalWatch:
 
     _watches: ClassVar[list[SignalWatch]] = []
     _earlier: ClassVar[dict[int, Any]] = {}
+    # What came before this where another handler has been set over it, which may call it.
+    _passed: ClassVar[dict[int, Any]] = {}
     _owed: ClassVar[int | None] = None
 
     def __init__(
@@ -151,8 +153,7 @@ class SignalWatch:
         self._training = _training_now()
         self._received = False
         # A `fit()` that was left by an exception has not taken its watch back.
-        frame = sys._getframe()
-        self._watches[:] = [one for one in self._watches if _is_under_way(one._training, frame)]
+        self._watches[:] = [one for one in self._watches if not _is_gone(one._training)]
         self._watch()
 
     def _watch(self) -> None:
@@ -161,6 +162,8 @@ class SignalWatch:
         for number in self._signals:
             # Where another handler has been set meanwhile, that is the one that comes after this.
             if signal.getsignal(number) is not SignalWatch._note:
+                if number in self._earlier:
+                    self._passed[number] = self._earlier[number]
                 self._earlier[number] = signal.signal(number, SignalWatch._note)
 
     def hand_on(self) -> None:
@@ -197,6 +200,8 @@ class SignalWatch:
             earlier_number, handler = cls._earlier.popitem()
             if signal.getsignal(earlier_number) is cls._note:
                 signal.signal(earlier_number, handler)
+            else:
+                cls._passed[earlier_number] = handler
         return number
 
     @staticmethod
@@ -209,7 +214,14 @@ class SignalWatch:
             if number in watch._signals and _is_under_way(watch._training, frame)
         ]
         if hurry or not training:
+            above = signal.getsignal(number) is not SignalWatch._note
             SignalWatch._let_go()
+            before = SignalWatch._passed.get(number) if above else None
+            if callable(before):
+                before(number, frame)
+                return
+            if before is not None:
+                signal.signal(number, before)
             signal.raise_signal(number)
         for watch in training:
             watch._received = True
@@ -249,9 +261,18 @@ def _is_under_way(place: Place | None, frame: FrameType | None) -> bool:
     number, code, alive = place
     while frame is not None:
         if (id(frame), frame.f_code) == (number, code):
-            return alive is None or alive() is frame.f_locals.get("callbacks")
+            if alive is None:
+                return True
+            callbacks = alive()
+            return callbacks is not None and callbacks is frame.f_locals.get("callbacks")
         frame = frame.f_back
     return False
+
+
+def _is_gone(place: Place | None) -> bool:
+    """Return whether a `fit()` has certainly been left; of other loops that is not known."""
+    alive = None if place is None else place[2]
+    return alive is not None and (alive() is None or not _is_under_way(place, sys._getframe()))
 
 
 class ExceptionWatch:

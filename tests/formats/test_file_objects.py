@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.errors import ArgumentError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.errors import (
+    ArgumentError,
+    ArtefactKindError,
+    CkptError,
+    DamagedArtefactError,
+)
 from keras_ckpt_tools.formats.common.file_objects import on_disk
 
 X = np.ones((2, 3), "float32")
@@ -51,6 +56,7 @@ def check(model, opened):
     assert report
     assert str(report).startswith("file: ")
     assert kct.compare(loaded, opened)
+    assert kct.compare(opened, opened)
     assert kct.load_weights(loaded, opened).path == "file"
 
 
@@ -147,3 +153,19 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_argument(make, tmp_path):
     with pytest.raises(ArgumentError, match=r"The file cannot be read: .*binary mode"):
         kct.safe_load_model(file)
     file.close()
+
+
+@pytest.mark.parametrize("driver", [{}, {"driver": "core"}])
+def test_a_link_to_another_file_is_not_followed_in_an_open_file_either(model, driver, tmp_path):
+    """One with a user block is copied object by object."""
+    path, forged = tmp_path / "m.h5", tmp_path / "forged.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of `.h5`
+        model.save(path)
+    with h5py.File(forged, "w", userblock_size=512) as file, h5py.File(path) as source:
+        file.attrs.update(source.attrs)
+        for name in source:
+            file[name] = h5py.ExternalLink(str(path), name)
+    mode = "r" if driver else "r+"
+    with h5py.File(forged, mode, **driver) as opened, pytest.raises(CkptError):
+        kct.safe_load_model(opened, compile=False)

@@ -367,14 +367,14 @@ _GENTLE = (
     _PROGRAM
     + """
 import threading
-from keras_ckpt_tools.storage import pacing
+from keras_ckpt_tools.storage import throttle
 
-pacing._SHARE = 1e6
+throttle._SHARE = 1e6
 
 def gentle(name):
     end = time.thread_time() + 0.005
     while time.thread_time() < end: pass
-    pacing.rest()
+    throttle.rest()
     save(name)
 
 def is_there(name):

@@ -224,8 +224,8 @@ def test_every_system_call_has_its_answer() -> None:
     package = Path(keras_ckpt_tools.__file__).parent
     calls = {
         found
-        for folder in ("storage", "formats")
-        for path in (package / folder).glob("*.py")
+        for folder in ("storage", "formats", "live", "matching", "runs")
+        for path in (package / folder).rglob("*.py")
         for found in re.findall(r"\b(?:os|fcntl|shutil)\.[a-z_]+(?=\()", path.read_text())
     }
     assert calls == set(ANSWERS)

@@ -542,3 +542,50 @@ def test_no_callbacks_are_no_callbacks(callbacks: Any, tmp_path: Path) -> None:
     model.fit(X, Y, verbose=0, callbacks=[backup])
     manager = kct.CheckpointManager(tmp_path / "m", model=model, callbacks=callbacks)
     assert list(manager.epochs(1)) == [0]
+
+
+def test_a_handler_that_calls_the_one_before_it_does_not_call_for_ever(tmp_path: Path) -> None:
+    """Set within `fit()`, it has ours before it, which passes the signal on once."""
+    calls: list[str] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: calls.append("program"))
+
+    class Chain(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            earlier = signal.getsignal(signal.SIGUSR1)
+
+            def handler(number: int, frame: Any) -> None:
+                calls.append("chained")
+                assert len(calls) < 9
+                earlier(number, frame)
+
+            signal.signal(signal.SIGUSR1, handler)
+
+    try:
+        backup = kct.BackupAndRestore(tmp_path, save_on_signal=signal.SIGUSR1)
+        _model().fit(X, Y, verbose=0, callbacks=[Chain(), backup])
+        signal.raise_signal(signal.SIGUSR1)
+        assert calls == ["chained", "program"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_loops_in_generators_that_take_turns_are_saved_for(tmp_path: Path) -> None:
+    """The one that waits for its turn is not on the stack, and has not ended."""
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+
+    def train(name: str, interrupted: bool) -> Any:
+        manager = kct.CheckpointManager(
+            tmp_path / name, model=_model(), save_on_signal=signal.SIGUSR1, save_freq=1000
+        )
+        for step in manager.steps(4):
+            if interrupted and step == 2:
+                signal.raise_signal(signal.SIGUSR1)
+            yield step
+
+    try:
+        for _ in zip(train("a", True), train("b", False), strict=True):
+            if (tmp_path / "a").is_dir() and list((tmp_path / "a").glob("ckpt-*")):
+                break
+        assert kct.training_progress(tmp_path / "a").batches_completed == 3
+    finally:
+        signal.signal(signal.SIGUSR1, before)

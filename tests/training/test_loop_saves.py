@@ -503,36 +503,6 @@ def test_callbacks_see_the_end_of_a_batch_that_was_left_once(tmp_path: Path) -> 
     assert run(None, before=False) == expected
 
 
-def test_a_handler_set_beside_a_loop_that_was_left_does_not_end_the_watch(tmp_path: Path) -> None:
-    """What a function that has returned did not end is not waited for."""
-    ended: list[str] = []
-    before = signal.getsignal(signal.SIGTERM)
-    it = Trained()
-
-    def leave() -> Iterator[int]:
-        manager = kct.CheckpointManager(tmp_path / "left", save_on_signal=True, **it.objects)
-        epochs = manager.epochs(3)
-        next(epochs)
-        return epochs
-
-    left = leave()
-    signal.signal(signal.SIGTERM, lambda *_: ended.append("SIGTERM"))
-    try:
-        manager = kct.CheckpointManager(tmp_path / "run", save_on_signal=True, **it.objects)
-        for _ in manager.epochs(1):
-            for number in manager.batches(generated()):
-                it.step(number)
-                if number == 1:
-                    signal.raise_signal(signal.SIGTERM)
-                    assert not ended  # Not before the end of the batch.
-        assert ended == ["SIGTERM"]
-        del left
-        signal.raise_signal(signal.SIGTERM)
-        assert ended == ["SIGTERM"] * 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def test_a_signal_after_the_last_batch_is_saved_for_at_once(tmp_path: Path) -> None:
     """A validation may take longer than the machine is left; its end is saved if it comes."""
 

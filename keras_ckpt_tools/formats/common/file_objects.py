@@ -64,10 +64,10 @@ def on_disk(path: Any) -> Iterator[Any]:
                     _copy(path, file)
         except CkptError:
             raise
-        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             # As of closed files, of files that are open for writing, and of text.
             raise ArgumentError(
-                f"The file cannot be read: {error}.",
+                f"The file cannot be read: {str(error).rstrip('.')}.",
                 received=f"path={path!r}",
                 remedy='Open it for reading, in binary mode: `open(path, "rb")`; or pass its path.',
             ) from error
@@ -87,10 +87,15 @@ def _copy_hdf5(source: Any, path: str) -> None:
             file.write(source.id.get_file_image())
     else:
         # HDF5 leaves the end out of such an image, and writes marks into a file that it may change.
+        h5py = sys.modules["h5py"]
         with type(source)(path, "w") as copy:
             copy.attrs.update(source.attrs)
             for name in source:
-                source.copy(name, copy)
+                link = source.get(name, getlink=True)
+                if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)):
+                    copy[name] = link  # As it is, so that it is refused as in any file.
+                else:
+                    source.copy(name, copy)
 
 
 def _copy(source: Any, target: IO[bytes]) -> None:

@@ -28,6 +28,8 @@ from keras_ckpt_tools.formats.common.safe_open import open_regular, read_all
 __all__ = ["ENDING", "INDEX_MEMBER", "ShardIndex", "index_beside", "is_index", "shards_named_by"]
 
 ENDING = ".weights.json"
+# Each is looked at by a process of its own; the largest models have some hundreds.
+_MOST_SHARDS = 1000
 INDEX_MEMBER = f"model{ENDING}"
 
 _SHARD = re.compile(r"(.+)_(\d{5})\.weights\.h5", re.DOTALL)
@@ -67,8 +69,9 @@ class ShardIndex:
         complete = any(isinstance(named, list) for named in data[_MAP].values())
         index = cls(groups, _total(data), complete)
         _require_plain(index.shards, path)
-        if len(index.shards) > limits.members:
-            raise over_budget(path, "it has", "members", len(index.shards), limits.members)
+        most = min(limits.members, _MOST_SHARDS)
+        if len(index.shards) > most:
+            raise over_budget(path, "it has", "members", len(index.shards), most)
         return index
 
     @property
@@ -158,8 +161,13 @@ def _total(data: Mapping[str, Any]) -> float | None:
     return float(total) if 0 < total < 1 << 62 else None
 
 
+def _is_plain(name: str) -> bool:
+    """Return whether a name is that of a file in the folder, as Keras makes such names."""
+    return name not in (".", "..") and name.isprintable() and not set(name) & {"/", "\\"}
+
+
 def _require_plain(names: Iterable[str], path: str) -> None:
-    bad = [name for name in names if name in (".", "..") or set(name) & {"/", "\\", "\0"}]
+    bad = [name for name in names if not _is_plain(name)]
     if bad:
         listed = ", ".join(repr(name[:100]) for name in bad[:5])
         raise UnsafeArtefactError(

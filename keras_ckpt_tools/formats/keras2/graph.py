@@ -18,7 +18,7 @@ from keras_ckpt_tools.formats.keras2.functions import (
     operation_for,
     slices,
 )
-from keras_ckpt_tools.formats.keras2.shapes import resolve_shapes
+from keras_ckpt_tools.formats.keras2.shapes import references, resolve_shapes
 
 __all__ = ["translate_graph"]
 
@@ -58,6 +58,11 @@ class _Graph:
     def __init__(self, layers: list[dict[str, Any]]):
         self.names = {str(layer.get("name")) for layer in layers}
         self.integers = {str(layer.get("name")) for layer in layers if _is_of_integers(layer)}
+        for layer in layers:  # In their order, as Keras writes them: each after its inputs.
+            if layer.get("class_name") in _CALLS and not self.integers.isdisjoint(
+                references(layer.get("inbound_nodes"))
+            ):
+                self.integers.add(str(layer.get("name")))
         models = [layer for layer in layers if _layers_of(layer) is not None]
         self.nested = {str(layer.get("name")) for layer in models}
         # Keras 3 counts the ends of functional models from one itself.
@@ -185,9 +190,10 @@ def _call(function: str, node: Any, graph: _Graph) -> tuple[dict[str, Any], list
 
 
 def _rounds(found: Operation, node: Any, graph: _Graph) -> bool:
-    """Return whether Keras may make integers of what TensorFlow makes floats of."""
+    """Return whether only one of Keras and TensorFlow may round to integers."""
+    floats = graph.is_reference(node) and node[0] not in graph.integers
     resized = found.class_name == "Resize" and found.config["interpolation"] != "nearest"
-    return resized and not (graph.is_reference(node) and node[0] not in graph.integers)
+    return (resized or found.class_name == "Mean") and not floats
 
 
 def _constant(value: Any) -> Any:

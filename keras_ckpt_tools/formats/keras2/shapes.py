@@ -14,12 +14,11 @@ from typing import Any
 from keras_ckpt_tools.formats.keras2.functions import ELEMENTWISE, SLICES
 from keras_ckpt_tools.formats.keras2.layers import LAYERS
 
-__all__ = ["resolve_shapes"]
+__all__ = ["references", "resolve_shapes"]
 
 _SHAPES = ("shape", "shape_v2", "compat.v1.shape")
 _STACKS = ("stack", "convert_to_tensor")
 _CONSTANT = "_CONSTANT_VALUE"
-_MODELS = ("Functional", "Model", "Sequential")
 
 # A size: a number, or which axis of which tensor it is of.
 _Size = int | tuple[str, int, int, int]
@@ -72,8 +71,8 @@ class _Graph:
         """Return the layers without those that computed sizes for nobody else."""
         kept = list(layers)
         while True:
-            used = {name for layer in kept for name in _references(layer.get("inbound_nodes"))}
-            used |= set(_references(ends))
+            used = {name for layer in kept for name in references(layer.get("inbound_nodes"))}
+            used |= set(references(ends))
             left = [one for one in kept if one.get("name") in used or not _computes_sizes(one)]
             if len(left) == len(kept):
                 return left
@@ -142,10 +141,10 @@ class _Graph:
                 continue
             seen.add(one)
             kind, function = layer.get("class_name"), _function(layer)
-            keeps = (kind in LAYERS and kind != "Lambda") or kind in _MODELS
-            if not keeps and function not in ELEMENTWISE:
+            keeps = kind in LAYERS and kind != "Lambda"
+            if not keeps and not (function in ELEMENTWISE and _has_no_arrays(layer)):
                 return False
-            todo += _references(layer.get("inbound_nodes"))
+            todo += references(layer.get("inbound_nodes"))
         return True
 
     def _is_reference(self, value: Any) -> bool:
@@ -155,6 +154,20 @@ class _Graph:
             and isinstance(value[0], str)
             and value[0] in self.layers
         )
+
+
+def _has_no_arrays(layer: dict[str, Any]) -> bool:
+    """Return whether an operation has numbers and tensors only: an array may add axes in front."""
+    todo: list[Any] = [layer.get("inbound_nodes")]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list):
+            if one and all(isinstance(item, (int, float)) for item in one):
+                return False
+            todo += one
+    return True
 
 
 def _function(layer: dict[str, Any]) -> str:
@@ -168,7 +181,8 @@ def _computes_sizes(layer: Any) -> bool:
     return isinstance(layer, dict) and _function(layer) in (*_SHAPES, *_STACKS, SLICES)
 
 
-def _references(value: Any) -> Iterator[str]:
+def references(value: Any) -> Iterator[str]:
+    """Yield the names of the layers whose outputs are somewhere in the nodes of another."""
     todo = [value]
     while todo:
         item = todo.pop()
