@@ -163,15 +163,16 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
     problems = [Problem.of(damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source) + _one_of_shards(artefact)
     tensors: tuple[TensorInfo, ...] = ()
-    called: dict[str, str] = {}
+    groups: Mapping[str, str] = {}
     estimated = 0
     try:
         if source.record is None:
             source.check()  # A zip of others has checksums; a load looks at them too.
         tensors = tuple(source.tensors.values())
-        called = variable_names(source.tensors, source.names)
+        groups = source.names
         spoiled = source.survey.not_finite if source.foreign_weights else ()
-        problems += not_finite(spoiled, called)
+        if spoiled:
+            problems += not_finite(spoiled, variable_names(source.tensors, groups))
         estimated = check_size(source)
     except ArtefactError as error:
         # What the config needs is worth knowing even where the weights cannot be read.
@@ -189,7 +190,7 @@ def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> I
         tensors=tensors,
         problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
         estimated_bytes=estimated,
-        variables=called,
+        groups=groups,
     )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.layer_names import variable_names
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
@@ -80,8 +82,7 @@ class Inspection:
             file of ours are intact is for `verify`, which reads every byte.
         estimated_bytes: What the variables of its model take at least, by its config; 0 where
             there is none.
-        variables: What Keras calls the variables in the file (`dense/kernel`), by the path of the
-            tensor, as far as that is known.
+        groups: What the layers and optimizers in the file are called, by their path in it.
     """
 
     path: str
@@ -93,7 +94,12 @@ class Inspection:
     tensors: tuple[TensorInfo, ...] = ()
     problems: tuple[Problem, ...] = ()
     estimated_bytes: int = 0
-    variables: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def variables(self) -> Mapping[str, str]:
+        """What Keras calls the variables (`dense/kernel`), by the path of the tensor."""
+        return variable_names((tensor.path for tensor in self.tensors), self.groups)
 
     def __bool__(self) -> bool:
         return not self.errors and all(use.usable for use in self.objects)

@@ -12,7 +12,6 @@ import warnings
 from keras_ckpt_tools.errors import ArtefactError
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Artefact
-from keras_ckpt_tools.formats.layer_names import variable_names
 from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_of, prefixes_in, state_of_directory
 from keras_ckpt_tools.inspection.report import Inspection, Problem
 from keras_ckpt_tools.metadata import TrainingProgress
@@ -49,7 +48,7 @@ def inspect_tensorflow(artefact: Artefact, limits: Limits, newest: str | None = 
                     versions=dict(source.record.versions),
                     progress=source.record.progress,
                     tensors=tuple(source.tensors.values()),
-                    variables=variable_names(source.tensors, source.record.names),
+                    groups=source.record.names,
                     problems=notes,
                 )
         from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
