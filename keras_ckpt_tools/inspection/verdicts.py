@@ -22,7 +22,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -164,19 +164,21 @@ class Resolver:
         """The names of Keras' own for which the caller has passed an object of that name."""
         return frozenset(name for name in self._custom if name in CLASSES or name in IDENTIFIERS)
 
-    def unused(self, used: Iterable[str], parts: Iterable[Any]) -> tuple[str, ...]:
+    def unused(self, used: Iterable[str], parts: Callable[[], Iterable[Any]]) -> tuple[str, ...]:
         """Return the names of the caller's own objects that a load made no use of.
 
         Args:
             used: Names in the file, and those that code has looked up.
-            parts: Live objects of the model: code makes objects without looking names up.
+            parts: Returns the live objects of the model: code makes objects without looking names
+                up.
         """
         found = {bare(name) for name in used}
-        kinds = {base for part in parts for base in type(part).__mro__}
+        left = {name: obj for name, obj in self._custom.items() if bare(name) not in found}
+        if not left:
+            return ()
+        kinds = {base for part in parts() for base in type(part).__mro__}
         return tuple(
-            name
-            for name, obj in self._custom.items()
-            if bare(name) not in found and not (inspect.isclass(obj) and obj in kinds)
+            name for name, obj in left.items() if not (inspect.isclass(obj) and obj in kinds)
         )
 
     def resolve(self, needs: Collection[Need], record: Record | None = None) -> Resolved:

@@ -236,6 +236,10 @@ def _load(artefact: Artefact, wish: _Wish, limits: Limits, which: str | int = "l
         return _load_open(source, wish)
 
 
+def _objects_in(model: Any) -> tuple[Any, ...]:
+    return (*parts_of(model), *optimizers_of(model), getattr(model, "loss", None))
+
+
 def _load_open(source: ModelSource, wish: _Wish) -> Any:
     source.check()
     if source.config is None:
@@ -255,8 +259,7 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
     called = variable_names(source.tensors, names_of(source)) if spoiled else {}
     for problem in not_finite(spoiled, called):
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
-    parts = (*parts_of(model), *optimizers_of(model), getattr(model, "loss", None))
-    if unused := wish.resolver.unused(plan.allowed.asked, parts):
+    if unused := wish.resolver.unused(plan.allowed.asked, lambda: _objects_in(model)):
         warn(
             f"Nothing in {source.path!r} uses these names in `custom_objects`: "
             f"{', '.join(map(repr, unused))}. `kct.inspect({source.path!r})` lists the names that "
