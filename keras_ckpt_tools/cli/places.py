@@ -95,7 +95,7 @@ def _below(folder: str) -> Iterator[str]:
         if "saved_model.pb" in names and "variables" in folders:
             folders.remove("variables")  # It is a part of one model.
         folders.sort()
-        # They are told of with their index, as one artefact.
+        # Shards are reported with their index, as one file.
         shards = shards_named_by(place, names)
         for name in sorted(set(names) - shards):
             if is_alias(os.path.join(place, name)):

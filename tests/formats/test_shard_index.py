@@ -68,7 +68,9 @@ def test_other_json_is_told_apart(text, kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../w.weights.h5", "/etc/passwd", "a/b.weights.h5", "..", ".", "a\\b.h5", "a\0.h5"]
+    "name",
+    ["../w.weights.h5", "/etc/passwd", "a/b.weights.h5", "..", ".", "a\\b.h5", "a\0.h5"]
+    + ["\ud800_00000.weights.h5", "a\nb.weights.h5"],
 )
 def test_a_name_that_leads_out_of_the_folder_is_refused(name, index):
     """Before anything is opened or looked for."""

@@ -5,7 +5,7 @@ shards, and a JSON object that names the shards of each group of variables. The 
 folder of the index, and their names come out of a file, so a name that would lead out of that
 folder is refused here, before anything is opened.
 
-Keras 3.10 names only the first shard of a group that goes on in the next one, and cannot load such
+Keras 3.10 names only the first shard of a group that spans several, and cannot load such
 files itself. So the index also has what it takes to find the others: how many bytes all tensors
 have together, and how Keras numbers shards.
 
