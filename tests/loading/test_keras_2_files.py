@@ -211,3 +211,55 @@ def test_activation_that_means_another_thing_now_is_saved_again(name, tmp_path):
     again = kct.safe_load_model(tmp_path / "again.keras")
     known = np.load(FOLDER / "zoo" / "activations.npz")
     np.testing.assert_array_equal(outputs_of(again, known)[0], outputs_of(model, known)[0])
+
+
+def _input(shape, dtype="float32"):
+    config = {"batch_input_shape": [None, *shape], "dtype": dtype, "name": "x"}
+    return {"class_name": "InputLayer", "config": config, "name": "x", "inbound_nodes": []}
+
+
+def _called(name, function, source, kind="TFOpLambda", **arguments):
+    config = {"name": name, "function": function, "dtype": "float32"}
+    nodes = [[source, 0, 0, {**arguments, "name": None}]]
+    return {"class_name": kind, "config": config, "name": name, "inbound_nodes": nodes}
+
+
+_REVERSED = [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]
+_COMPUTED_OTHERWISE = {
+    "a constant with more axes": [
+        _input([6]),
+        _called("y", "math.multiply", "x", y=[[[1.0]], [[2.0]], [[3.0]]]),
+        _called("shape", "compat.v1.shape", "x"),
+        _called("size", "__operators__.getitem", "shape", "SlicingOpLambda", slice_spec=0),
+        _called("end", "reshape", "y", shape=[["size", 0, 0], -1, 3]),
+    ],
+    "a slice of integers": [
+        _input([4, 4, 3], "uint8"),
+        _called("y", "__operators__.getitem", "x", "SlicingOpLambda", slice_spec=_REVERSED),
+        _called("end", "image.resize", "y", size=[7, 7]),
+    ],
+    "a mean of integers": [_input([4], "int32"), _called("end", "math.reduce_mean", "x", axis=-1)],
+}
+
+
+@pytest.mark.parametrize("layers", _COMPUTED_OTHERWISE.values(), ids=_COMPUTED_OTHERWISE)
+def test_what_keras_3_would_compute_otherwise_is_refused(layers, tmp_path):
+    """A wrong prediction is worse than an error."""
+    import h5py
+
+    config = {
+        "name": "net",
+        "layers": layers,
+        "input_layers": [["x", 0, 0]],
+        "output_layers": [["end", 0, 0]],
+    }
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"], file.attrs["backend"] = "2.15.0", "tensorflow"
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = np.array([layer["name"] for layer in layers], "S")
+        for layer in layers:
+            weights.create_group(layer["name"]).attrs["weight_names"] = np.array([], "S")
+    with pytest.raises(kct.errors.UntranslatableError):
+        kct.safe_load_model(path)
