@@ -398,6 +398,8 @@ class Record(_Value):
                 "objects": tuple(CustomObject.from_json(o) for o in data.get("objects") or ()),
                 "tracked": {name: TrackedObject.from_json(o) for name, o in tracked.items()},
                 "names": data.get("names") or {},
+                "state": data.get("state") or {},
+                "versions": data.get("versions") or {},
                 "optimizers": {
                     group: OptimizerState.from_json(o)
                     for group, o in (data.get("optimizers") or {}).items()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactError
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.entry import KeptCheckpoint
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.listing import Run, read_run
 from keras_ckpt_tools.runs.save_history import Place, place_of, places
 
@@ -38,7 +38,7 @@ class Save:
 
     place: Place
     state: Literal["kept", "deleted", "saved"]
-    file: KeptCheckpoint | None = None
+    file: CheckpointEntry | None = None
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,10 @@ import os
 import re
 from pathlib import Path
 
-from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import TENSORFLOW
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory, state_text
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.runs.retention import Saved
 from keras_ckpt_tools.storage.commit import remove_files, staged
 from keras_ckpt_tools.storage.commit_set import remove_abandoned, remove_set
 
@@ -70,36 +68,6 @@ def record_of(prefix: str) -> tuple[Record, int]:
     return found[0], size
 
 
-def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:
-    """Return the checkpoints of a directory, and those that are damaged, as prefixes."""
-    saved, damaged = [], []
-    for name in sorted(os.listdir(directory)):
-        match = _FILE.fullmatch(name)
-        if not match or match[3] != RECORD:
-            continue
-        prefix = os.path.join(directory, match[1])
-        if not is_prefix(prefix):
-            continue  # Somebody else's, of that name.
-        try:
-            if any(os.path.islink(f"{prefix}{ending}") for ending in (RECORD, INDEX, DATA)):
-                damaged.append(prefix)
-                continue
-            record, _ = record_of(prefix)
-            whole = os.path.getsize(f"{prefix}{DATA}") == record.size
-            whole = whole and os.path.isfile(f"{prefix}{INDEX}")
-        except (CkptError, OSError):
-            whole = False
-        if not whole:
-            damaged.append(prefix)
-            continue
-        holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        finite = not record.not_finite
-        saved.append(
-            Saved(prefix, int(match[2]), record.progress, holds, finite, phase=record.phase)
-        )
-    return saved, damaged
-
-
 def numbers_in(names: list[str]) -> list[int]:
     """Return the numbers that are in use among file names, whoever uses them."""
     return [int(found[2]) for name in names if (found := _FILE.fullmatch(name))]
@@ -113,6 +81,12 @@ def prefix_of_record(name: str) -> str | None:
     """
     found = _FILE.fullmatch(name)
     return found[1] if found and found[3] == RECORD else None
+
+
+def prefix_of_file(name: str) -> str | None:
+    """Return the name of a checkpoint by that of any of its files, or `None`."""
+    found = _FILE.fullmatch(name)
+    return found[1] if found else None
 
 
 def records_in(directory: str | os.PathLike[str]) -> list[str]:

@@ -19,8 +19,9 @@ from keras_ckpt_tools.errors import ArgumentError, CkptError, ResumeError
 from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.metadata import Best, TrainingProgress
 from keras_ckpt_tools.runs.choose import is_over
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.phases import check_phase
-from keras_ckpt_tools.runs.retention import Policy, Saved, policy_from
+from keras_ckpt_tools.runs.retention import Policy, policy_from
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.training.best_metric import direction
@@ -307,7 +308,7 @@ class CheckpointManager:
                 return optimizer
         return None
 
-    def _best(self, saved: Saved | None) -> Best | None:
+    def _best(self, saved: CheckpointEntry | None) -> Best | None:
         monitor = self._checkpoints.kept.monitor
         if monitor is None or saved is None:
             return None
@@ -759,7 +760,7 @@ class CheckpointManager:
         trained = self._run.progress().trained
         self._changes.begin_once(self._counting_optimizer(), same=trained)
 
-    def _mine(self, saved: list[Saved]) -> list[Saved]:
+    def _mine(self, saved: list[CheckpointEntry]) -> list[CheckpointEntry]:
         """Return the checkpoints of the phase."""
         if self._phase is None or not any(item.phase.get("name") for item in saved):
             return saved
