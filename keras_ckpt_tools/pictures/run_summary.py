@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactError
-from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.listing import Run, read_run
 from keras_ckpt_tools.runs.save_history import Place, place_of, places
@@ -161,7 +161,8 @@ def _epochs_of(values: int, epochs: Sequence[int]) -> tuple[int, ...]:
     ((1, 3), (2,))
     """
     every = max(len(epochs) // values, 1)
-    spaced = tuple(epoch for epoch in epochs if (epoch + 1) % every == 0)  # `validation_freq`
+    # `validation_freq`
+    spaced = tuple(epoch for epoch in epochs if epoch_number(epoch) % every == 0)
     return spaced if len(spaced) == values else tuple(epochs[-values:])
 
 

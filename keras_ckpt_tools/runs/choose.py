@@ -106,12 +106,12 @@ def require_epoch(which: str | int, record: Record | None, path: str) -> None:
     Raises:
         ArgumentError: the file is of another epoch, or does not say of which.
     """
-    reached = record.progress.epochs_completed if record is not None else None
-    if isinstance(which, str) or reached == which + 1:
+    ended = record.progress.ended_epoch if record is not None else None
+    if isinstance(which, str) or ended == which:
         return
     at = "the file does not say at which epoch it was saved"
-    if reached is not None:
-        at = f"it was saved at the end of epoch {reached - 1}" if reached else "no epoch had ended"
+    if record is not None:
+        at = "no epoch had ended" if ended is None else f"it was saved at the end of epoch {ended}"
     raise ArgumentError(
         f"One file was passed, and it is not known to be of epoch {which} (zero-based): {at}.",
         received=f"which={which!r}, path={path!r}",
@@ -147,7 +147,7 @@ def choose(
             )
         return chosen
     assert isinstance(which, int)
-    chosen = [one for one in newest if one.epoch == which + 1]
+    chosen = [one for one in newest if one.progress.ended_epoch == which]
     if not chosen:
         raise ArgumentError(
             f"No file in the directory was written at the end of epoch {which} (zero-based).",
@@ -160,7 +160,7 @@ def choose(
 
 
 def _epochs(newest: Iterable[CheckpointEntry]) -> str:
-    epochs = sorted({one.epoch - 1 for one in newest if one.epoch})
+    epochs = sorted({ended for one in newest if (ended := one.progress.ended_epoch) is not None})
     return ", ".join(map(str, epochs)) or "none"
 
 

@@ -17,6 +17,7 @@ import string
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.runs.checkpoints import DOORS
 from keras_ckpt_tools.runs.listing import CheckpointEntry, Run, State
 from keras_ckpt_tools.runs.retention import Policy, best_of, newest_first, to_delete
@@ -147,7 +148,7 @@ def _values_of(one: CheckpointEntry, name: str, spec: str) -> str:
         raise ValueError(spec)
     if name == "epoch":
         # One-based; inside an epoch it is the one under way.
-        values: Iterable[float] = (one.epoch, one.epoch + 1)
+        values: Iterable[float] = (one.epoch, epoch_number(one.epoch))
     elif name in one.logs:
         values = (one.logs[name],)
     else:

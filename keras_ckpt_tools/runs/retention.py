@@ -391,7 +391,8 @@ def _value_of(progress: TrainingProgress, monitor: str) -> float:
     value, best = progress.logs.get(monitor), progress.best
     if value is None and best is not None and best.monitor == monitor:
         # The best epoch is the one that has just ended.
-        at_its_end = not progress.batches_completed and best.epoch == progress.epochs_completed - 1
+        ended = progress.ended_epoch
+        at_its_end = not progress.batches_completed and ended is not None and best.epoch == ended
         value = best.value if at_its_end else None
     return math.nan if value is None else value
 

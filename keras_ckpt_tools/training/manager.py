@@ -17,7 +17,7 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError, ResumeError
 from keras_ckpt_tools.live.state import to_numpy
-from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.metadata import Best, TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.choose import is_over
 from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.phases import check_phase
@@ -312,9 +312,8 @@ class CheckpointManager:
         monitor = self._checkpoints.kept.monitor
         if monitor is None or saved is None:
             return None
-        # Between epochs, the one that has just ended is meant.
-        epoch = saved.progress.epochs_completed - (saved.progress.batches_completed == 0)
-        return Best(monitor, self._mode, saved.progress.logs[monitor], max(epoch, 0))
+        here = saved.progress
+        return Best(monitor, self._mode, here.logs[monitor], here.epoch_index)
 
     # The iterators.
 
@@ -778,7 +777,7 @@ class CheckpointManager:
         self._announcer.goes_on(restored.path, restored.progress)
         self._state.resume(restored)
         if over:
-            epoch = restored.progress.epochs_completed - 1
+            epoch = restored.progress.epoch_index
             self._state.ended_before(epoch, restored.progress.logs)
         self._restored = True
         done, step = restored.progress.batches_completed, restored.progress.step
@@ -792,9 +791,10 @@ class CheckpointManager:
         """Let the epoch whose batches were all done be one that has ended."""
         epoch = restored.progress.epochs_completed
         warn(
-            f"{restored.path!r} was saved in epoch {epoch + 1}, after its last batch and before "
-            "its end. Training resumes with the next epoch; what the loop does after its batches "
-            "(a validation, for example) was not saved for this epoch, and is not done again.",
+            f"{restored.path!r} was saved in epoch {epoch_number(epoch)}, after its last batch and "
+            "before its end. Training resumes with the next epoch; what the loop does after its "
+            "batches (a validation, for example) was not saved for this epoch, and is not done "
+            "again.",
             UserWarning,
             stacklevel=5,
         )
