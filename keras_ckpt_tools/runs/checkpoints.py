@@ -8,6 +8,7 @@ change its format, and resumes from the newest. `listing.checkpoints_in` lists t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -15,22 +16,20 @@ from pathlib import Path
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.record.userblock import decode
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.runs.tensorflow import (
-    clear_prefixes,
-    delete_prefixes,
-    is_prefix,
-    numbers_in,
-    prefix_of_file,
-    prefix_of_record,
+from keras_ckpt_tools.storage.commit import (
+    refused,
+    remove_files,
+    remove_leftovers_of,
+    target_of_staged,
 )
-from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 
 # What tells who wrote a checkpoint, among the names of what it holds beside tracked objects: each
 # kind of door has a policy of its own, for its own files.
 DOORS = frozenset({"_fit", "_loop"})
 
-_NAME = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
-_NAMES = re.compile(r"ckpt-(\d{8,})(?:\.weights\.h5)?")
+_H5, _RECORD = ".weights.h5", ".record"
+# Without an ending it is the prefix of a TensorFlow checkpoint.
+_NAME = re.compile(r"(ckpt-(\d{8,}))(\.weights\.h5|\.record|\.index|\.data-\d+-of-\d+)?")
 
 
 def checkpoint_path(directory: str | os.PathLike[str], number: int) -> str:
@@ -40,6 +39,19 @@ def checkpoint_path(directory: str | os.PathLike[str], number: int) -> str:
     'runs/digits/ckpt-00000012.weights.h5'
     """
     return os.path.join(directory, f"ckpt-{number:08d}.weights.h5")
+
+
+def nbytes_of(path: str) -> int:
+    """Return the bytes of a file, or of the files of a TensorFlow checkpoint of a run.
+
+    Raises:
+        OSError: it, or one of them, is not there.
+    """
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    from keras_ckpt_tools.runs.tensorflow import SUFFIXES
+
+    return sum(os.path.getsize(f"{path}{suffix}") for suffix in SUFFIXES)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record | None:
@@ -54,22 +66,31 @@ def read_record(path: str | os.PathLike[str]) -> Record | None:
 
 
 def number_in(path: str) -> int | None:
-    """Return the number in the name of a checkpoint, or of the prefix of one.
+    """Return the number in the name of a checkpoint, of the prefix of one, or of one of its files.
 
     >>> number_in("runs/ckpt-00000012.weights.h5"), number_in("runs/ckpt-00000012")
     (12, 12)
     """
-    found = _NAMES.fullmatch(os.path.basename(path))
-    return int(found[1]) if found else None
+    found = _NAME.fullmatch(os.path.basename(path))
+    return int(found[2]) if found else None
+
+
+def checkpoint_in(name: str) -> str | None:
+    """Return the name of the checkpoint that the presence of a file makes one, or `None`.
+
+    >>> checkpoint_in("ckpt-00000001.weights.h5"), checkpoint_in("ckpt-00000001.record")
+    ('ckpt-00000001.weights.h5', 'ckpt-00000001')
+    >>> checkpoint_in("ckpt-00000001.index")
+    """
+    found = _NAME.fullmatch(name)
+    return {_H5: name, _RECORD: found[1]}.get(found[3]) if found else None
 
 
 def files_of_run(names: list[str]) -> list[str]:
-    """Return which of the names in a directory are those of a run's checkpoints.
-
-    Files called like TensorFlow checkpoints are where there is a record.
-    """
-    prefixes = {prefix_of_record(name) for name in names} - {None}
-    return [n for n in names if _NAME.fullmatch(n) or prefix_of_file(n) in prefixes]
+    """Return which of the names in a directory are those of files of checkpoints."""
+    there = {checkpoint_in(name) for name in names}
+    found = (_NAME.fullmatch(name) for name in names)
+    return [match[0] for match in found if match and there & {match[0], match[1]}]
 
 
 def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
@@ -78,8 +99,7 @@ def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
         names = os.listdir(directory)
     except OSError:
         return frozenset()
-    found = (name if _NAME.fullmatch(name) else prefix_of_record(name) for name in names)
-    return frozenset(name for name in found if name)
+    return frozenset(filter(None, map(checkpoint_in, names)))
 
 
 def next_number(directory: str | os.PathLike[str]) -> int:
@@ -94,8 +114,7 @@ def next_number(directory: str | os.PathLike[str]) -> int:
         return 1
     except OSError as error:
         raise refused(Path(directory), error) from error
-    used = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
-    return max([*used, *numbers_in(names)], default=0) + 1
+    return max((number_in(name) or 0 for name in names), default=0) + 1
 
 
 def delete_checkpoints(paths: list[str]) -> None:
@@ -104,14 +123,27 @@ def delete_checkpoints(paths: list[str]) -> None:
     Raises:
         CommitError: the operating system refused.
     """
-    remove_files([path for path in paths if _NAME.fullmatch(os.path.basename(path))], _is_ours)
-    delete_prefixes([path for path in paths if is_prefix(path)])
+    files = [path for path in paths if path.endswith(_H5)]
+    remove_files([path for path in files if number_in(path) is not None], _is_ours)
+    if len(files) < len(paths):
+        from keras_ckpt_tools.runs.tensorflow import delete_prefixes
+
+        delete_prefixes([path for path in paths if not path.endswith(_H5)])
 
 
 def clear_leftovers(directory: str | os.PathLike[str]) -> None:
     """Remove what killed runs left of staging checkpoints, whatever their numbers."""
-    remove_leftovers_of(Path(directory), _NAME.fullmatch)
-    clear_prefixes(directory)
+    remove_leftovers_of(Path(directory), _is_h5)
+    with contextlib.suppress(OSError):  # It cannot be listed, and can be written to all the same.
+        targets = [target_of_staged(name) for name in os.listdir(directory)]
+        if any(t and number_in(t) is not None and not _is_h5(t) for t in targets):
+            from keras_ckpt_tools.runs.tensorflow import clear_prefixes
+
+            clear_prefixes(directory)
+
+
+def _is_h5(name: str) -> bool:
+    return name.endswith(_H5) and number_in(name) is not None
 
 
 def _is_ours(path: str) -> bool:

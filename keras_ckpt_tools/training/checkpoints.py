@@ -33,7 +33,7 @@ from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.retention import Policy
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.runs.stock_backups import backup_at, stock_backups
-from keras_ckpt_tools.runs.tensorflow import is_prefix, prefix_path
+from keras_ckpt_tools.runs.tensorflow import is_prefix
 from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
@@ -255,7 +255,8 @@ class Checkpoints:
         ]
         described, objects = self._describe(adapters, parts), objects_of(kinds)
         if self._format == "tf":
-            from keras_ckpt_tools.training.writing import prepare_tf_checkpoint
+            from keras_ckpt_tools.runs.tensorflow import prefix_path
+            from keras_ckpt_tools.training.tensorflow_writing import prepare_tf_checkpoint
 
             prepared = prepare_tf_checkpoint(
                 self.objects, self._paths(parts, everything=True), snapshot, described, objects

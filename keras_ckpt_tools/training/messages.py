@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
-from keras_ckpt_tools.runs.tensorflow import is_prefix, size_of_run
+from keras_ckpt_tools.runs.checkpoints import nbytes_of
 from keras_ckpt_tools.showing.bars import bar
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import size_of
@@ -141,8 +141,7 @@ class Announcer:
         save.took_s = time.perf_counter() - save.began
         save.committed_at = time.time()
         with contextlib.suppress(OSError):  # Somebody may be quick to take it away.
-            several = is_prefix(save.place)
-            save.nbytes = size_of_run(save.place) if several else os.path.getsize(save.place)
+            save.nbytes = nbytes_of(save.place)
         self._committed.append(save)
 
     def settle(self, words: Callable[[Save], str] = str) -> None:
