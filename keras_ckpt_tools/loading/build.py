@@ -47,6 +47,7 @@ from keras_ckpt_tools.live.foreign.keras2_archive import in_places_of_keras_3
 from keras_ckpt_tools.live.foreign.orbax import match_orbax
 from keras_ckpt_tools.live.keras_walk import has_state, is_whole
 from keras_ckpt_tools.live.migration import with_new_variables
+from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.isolation import Allowed, closed_room
@@ -115,7 +116,7 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     Args:
         source: The file.
         plan: What is to be built.
-        left: See `state.fill`.
+        left: See `live.restore.fill`.
 
     Raises:
         ArtefactKindError: the config is not a model's.
@@ -144,7 +145,7 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
-        state.fill(
+        fill(
             model,
             with_fresh_optimizer(weights, model),
             assets=partial(source.extract_assets, folder) if source.has_assets else None,

@@ -22,6 +22,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.runs.checkpoints import (
@@ -42,8 +43,7 @@ from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept import KeptCheckpoints
 from keras_ckpt_tools.training.messages import Announcer
-from keras_ckpt_tools.training.restoring import adapters_of, restore_all
-from keras_ckpt_tools.training.state.adapters import Adapter, KerasAdapter, build_compiled_optimizer
+from keras_ckpt_tools.training.restoring import adapters_of, restore_tracked
 from keras_ckpt_tools.training.state.run_state import Given, read_beside
 from keras_ckpt_tools.training.stock_resume import pick_up, pick_up_from
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
@@ -193,7 +193,7 @@ class Checkpoints:
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]
         adapters = [*self._adapters, *given]
-        parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
+        parts = [Part(adapter.name, adapter.to_save, adapter.structure()) for adapter in adapters]
         self._look_for_untracked(parts)
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
@@ -390,7 +390,7 @@ class Checkpoints:
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
-            restore_all(
+            restore_tracked(
                 self._adapters,
                 source,
                 record,

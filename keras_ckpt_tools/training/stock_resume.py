@@ -23,6 +23,7 @@ from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
 from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.adapters import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.live.target import Target
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP, misfit
 from keras_ckpt_tools.matching.report import Mismatch, RestoreReport
@@ -43,8 +44,7 @@ from keras_ckpt_tools.runs.stock_backups import (
     stock_backups,
 )
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.training.restoring import restore_all
-from keras_ckpt_tools.training.state.adapters import Adapter, build_compiled_optimizer
+from keras_ckpt_tools.training.restoring import restore_tracked
 
 _ANEW = (
     "Metrics, `History`, the state of callbacks and random generators are not in such a backup and "
@@ -210,7 +210,7 @@ def _restore(
             kind="checkpoint", tracked={one.name: TrackedObject(one.kind) for one in adapters}
         )
         try:
-            restore_all(adapters, _Grouped(source, model, optimizer), record)
+            restore_tracked(adapters, _Grouped(source, model, optimizer), record)
         except RestoreError as error:
             places = getattr(source, "places", {})
             if not places or not error.report.shape_mismatch:

@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.live.adapters import Adapter
 from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
-from keras_ckpt_tools.training.state.adapters import Adapter
 from keras_ckpt_tools.training.state.callbacks import CallbackStates
 from keras_ckpt_tools.training.state.fit_data import after, facts_of
 from keras_ckpt_tools.training.state.random_generators import RandomStates
