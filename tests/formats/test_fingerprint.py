@@ -194,7 +194,9 @@ def test_every_attribute_of_a_schedule_and_of_models_counts() -> None:
     """A functional model, one in another, and the learning rate's schedule."""
     inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)], name="inner")
     inputs = keras.Input((3,))
-    model = keras.Model(inputs, keras.layers.Dense(1, "relu")(inner(inputs)))
+    # An operation that is no layer has settings as well.
+    rolled = keras.ops.roll(inner(inputs), 1, axis=1)
+    model = keras.Model(inputs, keras.layers.Dense(1, "relu")(rolled))
     for kind in keras_catalogue.classes()["schedules"].values():
         model.compile(keras.optimizers.Adam(keras_catalogue.make(kind)), {"dense": "mse"})
         assert missed(model, model.optimizer, _config_of(model)) == [], kind
