@@ -279,12 +279,15 @@ class Needed:
         names: What its layers and optimizers are called, by the path of their group.
         optimizers: Its optimizers, by the path of their group.
         variables: What Keras calls its variables, by path.
+        overwritten: Paths of variables that optimizers overwrite and have no state of: they are not
+            in `optimizers`, and a checkpoint may name them there.
     """
 
     tensors: Mapping[str, TensorInfo]
     names: Mapping[str, str] = field(default_factory=dict)
     optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    overwritten: frozenset[str] = frozenset()
 
     @classmethod
     def by(cls, source: TensorSource) -> Needed:
@@ -551,6 +554,7 @@ def _other_optimizers(
     """Return why state does not belong to the optimizer that it would go to, by group."""
     theirs, names = optimizers_of(source), names_of(source)
     moved = frozenset(p for p, o in pairing.paths.items() if o != p and p not in settled)
+    overwritten = {pairing.paths.get(path, path) for path in needed.overwritten}
     differs: dict[str, str] = {}
     for group, here in needed.optimizers.items():
         prefix = f"{group}/" if group else ""
@@ -562,9 +566,12 @@ def _other_optimizers(
         if own & settled or not own & chosen or any(group.startswith(f"{g}/") for g in differs):
             continue
         saved = {p for p in source.tensors if p.startswith(f"{prefix}vars/")}
+        there = theirs.get(group, OptimizerState())
+        trained = tuple(path for path in there.built_on if path not in overwritten)
+        there = OptimizerState(there.class_name, trained)
         why = why_not(
             _of_tensors(here, needed.tensors, len(saved)),
-            _of_tensors(theirs.get(group, OptimizerState()), source.tensors, len(saved)),
+            _of_tensors(there, source.tensors, len(saved)),
             needed.names.get(group),
             names.get(group),
             pairing.paths,

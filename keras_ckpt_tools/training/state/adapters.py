@@ -137,6 +137,8 @@ class KerasAdapter(Adapter):
     def __init__(self, name: str, target: Any, elsewhere: Any = None):
         super().__init__(name, target)
         self.kind = "model" if isinstance(target, keras.Model) else "keras"
+        # What its layers were built with, and when that was: with so many variables.
+        self._parts: tuple[int, Any] = (-1, {})
         # The compiled optimizer, where it is tracked by a name of its own.
         self._elsewhere = elsewhere
         if elsewhere is not None:
@@ -158,13 +160,18 @@ class KerasAdapter(Adapter):
         return TrackedObject(
             self.kind,
             build_config=_plain(get()) if get else None,
-            parts=_plain(state.built_parts(self.target)),
+            parts=self._built_parts(),
             flags=state.calibrated(self.target),
         )
 
+    def _built_parts(self) -> Any:
+        count = len(getattr(self.target, "variables", ()))
+        if count != self._parts[0]:
+            self._parts = count, _plain(state.built_parts(self.target))
+        return self._parts[1]
+
     def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
         state.build_like(self.target, described.build_config, self.name, described.parts)
-        build_compiled_optimizer(self.target)
 
     def remember(self) -> Callable[[], None]:
         return state.remember(self.target)
