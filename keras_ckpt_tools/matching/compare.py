@@ -157,6 +157,9 @@ def set_optimizers_apart(
         result.without(unwanted)
     # Those in attributes of a model (a GAN's) are only there if its own `compile` was called.
     attributes = {f"{group}/" for group in theirs if group and f"{group}/" not in prefixes}
+    # A file without a record does not say what they are.
+    surplus = {path.rpartition("/vars/")[0] for path in result.unexpected} - {""}
+    attributes |= {f"{group}/" for group in surplus if _is_optimizer(group, found)}
     for prefix in sorted({OPTIMIZER_GROUP, *attributes} if optimizer_may_differ else ()):
         if _only_on_one_side(prefix, expected, found):
             unwanted = {p for p in everything if p.startswith(prefix)} - left_out
@@ -223,18 +226,30 @@ def leave_what_is_around(
 def _is_of_training(group: str, found: Mapping[str, TensorInfo], name: str) -> bool:
     """Return whether tensors that the model has no object for look like an optimizer or a metric.
 
-    An optimizer begins with its step, an integer. Most metrics have single numbers only.
+    Most metrics have single numbers only.
     """
     if group.startswith("layers/") or not group:
         return False
-    infos = [info for path, info in found.items() if path.rpartition("/")[0] == f"{group}/vars"]
-    first = found.get(f"{group}/vars/0")
-    if first is not None and first.shape == () and "int" in first.dtype:
+    if _is_optimizer(group, found):
         return True
+    infos = [info for path, info in found.items() if path.rpartition("/")[0] == f"{group}/vars"]
     if all(info.shape == () for info in infos):
         return True
     called = f"{group.rpartition('/')[2]} {name}"
     return _METRIC.search(called) is not None and len({info.shape for info in infos}) == 1
+
+
+def _is_optimizer(group: str, found: Mapping[str, TensorInfo]) -> bool:
+    """Return whether tensors look like an optimizer: its step, an integer, and moments of weights.
+
+    A layer with a count of its own has weights of its own shapes.
+    """
+    first = found.get(f"{group}/vars/0")
+    if group.startswith("layers/") or first is None or first.shape or "int" not in first.dtype:
+        return False
+    own = {info.shape for path, info in found.items() if path.startswith(f"{group}/")}
+    others = {info.shape for path, info in found.items() if not path.startswith(f"{group}/")}
+    return own - others <= {()}
 
 
 def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> bool:

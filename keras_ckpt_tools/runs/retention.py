@@ -376,9 +376,10 @@ def to_delete(
 def newest_first(entries: Iterable[_E]) -> list[_E]:
     """Return checkpoints in the order of their saves, the newest first.
 
-    The time of the save decides, as the record has it: file names are up to the user, a copied file
-    has another modification time, and another run in the directory counts its epochs from 0 again.
-    Numbered checkpoints are in the order of their numbers, also where the clock was set back.
+    Between runs the time of the save decides, as the record has it: file names are up to the user,
+    a copied file has another modification time, and another run in the directory counts its epochs
+    from 0 again. Within a run a clock that was set back changes nothing: numbered checkpoints are
+    in the order of their numbers, others in that of their epochs, batches and steps.
 
     >>> runs = [Saved(f"{n}.weights.h5", n, TrainingProgress(e, saved_at=60.0 * n))
     ...         for n, e in ((1, 5), (2, 1))]
@@ -387,17 +388,22 @@ def newest_first(entries: Iterable[_E]) -> list[_E]:
     """
     entries = list(entries)
     times: dict[str, float] = {}
-    latest = -math.inf
-    for one in sorted(entries, key=lambda one: one.number or 0):
-        if one.number is not None:
+    numbered = sorted((e for e in entries if e.number is not None), key=lambda e: e.number or 0)
+    others: dict[str, list[_E]] = {}
+    for one in entries:
+        if one.number is None and one.progress.run_id:
+            others.setdefault(one.progress.run_id, []).append(one)
+    groups = [sorted(each, key=lambda e: e.progress.place) for each in others.values()]
+    for group in (numbered, *groups):
+        latest = -math.inf
+        for one in group:
             times[one.path] = latest = max(latest, one.saved_at)
 
-    def place(one: _E) -> tuple[object, ...]:
-        here = one.progress
-        reached = here.epochs_completed, here.batches_completed, here.step
-        return times.get(one.path, one.saved_at), one.number or 0, reached, one.path
+    def order(one: _E) -> tuple[object, ...]:
+        time = times.get(one.path, one.saved_at)
+        return time, one.number or 0, one.progress.place, one.path
 
-    return sorted(entries, key=place, reverse=True)
+    return sorted(entries, key=order, reverse=True)
 
 
 def best_first(
@@ -405,6 +411,8 @@ def best_first(
 ) -> list[_E]:
     """Return the checkpoints that have a finite value of a metric, the best first.
 
+    Those of the newest run count, and those of an earlier one whose best it has carried on: a
+    value of another run says nothing about this one. If none of these has a value, all others do.
     Of equals the earliest comes first, as `save_best_only` keeps it.
 
     Args:
@@ -421,7 +429,20 @@ def best_first(
     sign = -1.0 if mode == "max" else 1.0
     values = [(_value_of(one.progress, monitor), one) for one in reversed(newest)]
     finite = [(sign * value, one) for value, one in values if math.isfinite(value)]
-    return [one for _, one in sorted(finite, key=lambda pair: pair[0])]
+    run_ids = {newest[0].progress.run_id} if newest else set()
+    carried = {
+        one.progress.best.value
+        for one in newest
+        if one.progress.run_id in run_ids
+        and one.progress.best is not None
+        and one.progress.best.monitor == monitor
+    }
+    mine = [
+        (value, one)
+        for value, one in finite
+        if one.progress.run_id in run_ids or sign * value in carried
+    ]
+    return [one for _, one in sorted(mine or finite, key=lambda pair: pair[0])]
 
 
 def best_of(

@@ -277,7 +277,7 @@ class KeptFiles:
             for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
-        found.sort(key=lambda item: item[0].saved_at)
+        found.sort(key=lambda item: (item[0].place, item[0].saved_at))
         return [
             Saved(other, n, progress, finite=finite, state=functools.partial(_state_in, other))
             for n, (progress, other, finite) in enumerate(found, 1)

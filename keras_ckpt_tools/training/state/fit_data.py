@@ -74,10 +74,16 @@ class FitData:
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
             **({} if taken is None else {"batches read in an epoch": taken}),
             TOGETHER: _count(self._iterator.steps_per_execution),
-            **({"samples": size} if (size := getattr(self._adapter, "_size", None)) else {}),
+            **({"samples of the arrays": size} if (size := self._samples()) else {}),
             **facts_of(self._positioned),
             **({"global seed": internals.eager_seed()} if self.replay.counts_iterators else {}),
         }
+
+    def _samples(self) -> int | None:
+        """Return how many samples arrays have, where `fit()` was given arrays."""
+        arrays = keras.tree.flatten(getattr(self._adapter, "_inputs", None))
+        shapes = [getattr(array, "shape", None) for array in arrays]
+        return int(shapes[0][0]) if shapes and shapes[0] else None
 
     def _shuffle(self) -> str | bool | None:
         for owner, name in ((self._positioned, "shuffle"), (self._adapter, "_shuffle")):
