@@ -62,7 +62,8 @@ def read_record(path: str | os.PathLike[str]) -> Record | None:
 def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:
     """Return the checkpoints of a directory, oldest first, and those whose record is damaged.
 
-    Only records are read here, not tensors. A directory that is not there has none.
+    Only records are read here, not tensors. A directory that is not there has none, and a file that
+    is deleted while it is listed is not listed.
     """
     try:
         names = os.listdir(directory)
@@ -78,19 +79,22 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], li
             damaged.append(path)  # It leads out of the directory, or is another one's second name.
             continue
         try:
-            record = read_record(path)
+            record, size = read_record(path), os.path.getsize(path)
+            plain = record is None and _is_plain_hdf5(path)
+        except FileNotFoundError:
+            continue
         except CkptError:
             damaged.append(path)
             continue
-        if record is not None and record.kind != "checkpoint":
+        if plain or (record is not None and record.kind != "checkpoint"):
             continue  # A file of ours, but of another kind: `ModelCheckpoint` may be called so.
-        if record is not None and os.path.getsize(path) == record.size:
+        if record is not None and size == record.size:
             holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
             finite, state = not record.not_finite, functools.partial(state_in, path)
             saved.append(
                 Saved(path, int(match[1]), record.progress, holds, finite, state, record.phase)
             )
-        elif record is not None or not _is_plain_hdf5(path):
+        else:
             damaged.append(path)
     return newest_first(saved)[::-1], damaged
 

@@ -90,7 +90,9 @@ def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[
         except (CkptError, OSError):
             whole = False
         if not whole:
-            damaged.append(prefix)
+            # The record goes first when a checkpoint is deleted: then there is none.
+            if os.path.lexists(f"{prefix}{RECORD}"):
+                damaged.append(prefix)
             continue
         holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
         finite = not record.not_finite
