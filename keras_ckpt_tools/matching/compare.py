@@ -157,9 +157,6 @@ def set_optimizers_apart(
         result.without(unwanted)
     # Those in attributes of a model (a GAN's) are only there if its own `compile` was called.
     attributes = {f"{group}/" for group in theirs if group and f"{group}/" not in prefixes}
-    # A file without a record does not say what they are.
-    surplus = {path.rpartition("/vars/")[0] for path in result.unexpected} - {""}
-    attributes |= {f"{group}/" for group in surplus if _is_optimizer(group, found)}
     for prefix in sorted({OPTIMIZER_GROUP, *attributes} if optimizer_may_differ else ()):
         if _only_on_one_side(prefix, expected, found):
             unwanted = {p for p in everything if p.startswith(prefix)} - left_out
@@ -237,6 +234,12 @@ def _is_of_training(group: str, found: Mapping[str, TensorInfo], name: str) -> b
         return True
     called = f"{group.rpartition('/')[2]} {name}"
     return _METRIC.search(called) is not None and len({info.shape for info in infos}) == 1
+
+
+def _surplus_optimizers(result: Sorted, found: Mapping[str, TensorInfo]) -> set[str]:
+    """Return the groups of optimizers that only the checkpoint has, where it may not say so."""
+    surplus = {path.rpartition("/vars/")[0] for path in result.unexpected} - {""}
+    return {group for group in surplus if _is_optimizer(group, found)}
 
 
 def _is_optimizer(group: str, found: Mapping[str, TensorInfo]) -> bool:
@@ -454,7 +457,7 @@ def compare_source(
         needed.optimizers,
         differs,
         optimizer_may_differ,
-        () if may_leave else optimizers_of(source),
+        () if may_leave else {*optimizers_of(source), *_surplus_optimizers(sorted_out, found)},
     )
     left: dict[str, str] = {}
     if may_leave:

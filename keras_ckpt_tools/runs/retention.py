@@ -393,7 +393,7 @@ def newest_first(entries: Iterable[_E]) -> list[_E]:
     for one in entries:
         if one.number is None and one.progress.run_id:
             others.setdefault(one.progress.run_id, []).append(one)
-    groups = [sorted(each, key=lambda e: e.progress.place) for each in others.values()]
+    groups = [sorted(each, key=lambda e: (e.progress.place, e.saved_at)) for each in others.values()]
     for group in (numbered, *groups):
         latest = -math.inf
         for one in group:
@@ -429,20 +429,21 @@ def best_first(
     sign = -1.0 if mode == "max" else 1.0
     values = [(_value_of(one.progress, monitor), one) for one in reversed(newest)]
     finite = [(sign * value, one) for value, one in values if math.isfinite(value)]
-    run_ids = {newest[0].progress.run_id} if newest else set()
+    run_id = newest[0].progress.run_id if newest else ""
     carried = {
         one.progress.best.value
         for one in newest
-        if one.progress.run_id in run_ids
+        if one.progress.run_id == run_id
         and one.progress.best is not None
         and one.progress.best.monitor == monitor
     }
     mine = [
         (value, one)
         for value, one in finite
-        if one.progress.run_id in run_ids or sign * value in carried
+        if one.progress.run_id == run_id or sign * value in carried
     ]
-    return [one for _, one in sorted(mine or finite, key=lambda pair: pair[0])]
+    ranked = sorted(mine or finite, key=lambda pair: (pair[0], pair[1].progress.run_id != run_id))
+    return [one for _, one in ranked]
 
 
 def best_of(
