@@ -281,7 +281,7 @@ class KeptFiles:
             for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
-        ordered = sorted(found, key=lambda one: one.saved_at)
+        ordered = sorted(found, key=lambda one: (one.progress.place, one.saved_at))
         return [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
 
     def written(self) -> Iterator[tuple[str, Record]]:
