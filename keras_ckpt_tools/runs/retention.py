@@ -262,11 +262,6 @@ class KeepEvery(Policy):
         return (f"each with a multiple of {self.n} epochs completed",)
 
 
-def _is_positive(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 < value < math.inf  # type: ignore[operator]
-
-
 def _no_hours(hours: object) -> ArgumentError:
     return ArgumentError(
         "`hours` is a number above 0.",
