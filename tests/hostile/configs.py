@@ -273,7 +273,7 @@ for _name, _what, _value in (
     _config(f"compile-config-is-{_name}", f"A compile config that is {_what}.",
             {**sequential(), "compile_config": _value}, "mapping of arguments")  # fmt: skip
 _COMPILED = {"compile_config": {"optimizer": _OBJECT}}
-_config("compile-config-of-a-call", "A third-party class as a compile config in a call's arguments.",
+_config("compile-config-of-a-call", "A third-party class as compile config in a call's arguments.",
         _functional(mask={"compile_config": _OBJECT}))  # fmt: skip
 _layer("compile-config-of-a-lambda", "The same in the arguments of a `Lambda` layer.",
        node("Lambda", name="l", function=function("relu", "keras.activations"),

@@ -216,7 +216,8 @@ for _name, _what, _head in (
      lambda data: _at(24, (1 << 30) - 100)(_at(16, 1 << 30)(data))),
     ("flipped-bit", "One bit of a weight has changed.",
      lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
-    ("magic", "The magic is damaged, the rest was written by this package.", lambda data: b"\0" + data[1:]),
+    ("magic", "The magic is damaged, the rest was written by this package.",
+     lambda data: b"\0" + data[1:]),
 ):  # fmt: skip
 
     def _make(folder: Path, head: Callable[[bytes], bytes] = _head) -> Path:
@@ -243,14 +244,14 @@ def unsealed(folder: Path) -> Path:
 
 @hostile("record", "cannot be used|missing|untrusted")
 def sealed_anew(folder: Path) -> Path:
-    """An archive of this package whose config was changed to a third-party class, and sealed again."""
+    """Our archive whose config was changed to a third-party class, and sealed again."""
     config = sequential(node("Scale", PAYLOAD))
     return written(folder / "model.keras", our_archive(config=config))
 
 
 @hostile("record", _DAMAGED, weights=True, inspected=False)
 def record_in_a_foreign_zip(folder: Path) -> Path:
-    """Weights with a record of this package and false claims about its tensors, in an archive without a seal."""
+    """Our weights with false claims about their tensors, in an archive without a seal."""
     return archive(folder, data=our_weights(_tensor(digest="0" * 32)))
 
 
