@@ -111,7 +111,7 @@ def test_order_and_columns_are_chosen(cli, run_dir):
     for option in ("--metric", "--sort"):
         done = cli("ls", run_dir, option, "val_los")
         assert done.exit_code == 2
-        assert "there are: loss, val_loss" in done.stderr
+        assert "available: loss, val_loss" in done.stderr
 
 
 def test_names_of_any_bytes_are_printed(keras_ckpt, tmp_path):
