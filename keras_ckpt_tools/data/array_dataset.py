@@ -1,8 +1,8 @@
-"""Arrays -> batches in an order that is a function of seed and epoch alone.
+"""`ArrayDataset`: batches of arrays, in an order that depends on seed and epoch only.
 
-With arrays, `fit()` shuffles by a generator inside its tf.data pipeline, which no checkpoint
-reaches. Here nothing has to be saved: batch 120 of epoch 3 is computed, and read, from these two
-numbers. That also makes it cheap to begin there, because what comes before is not read.
+With arrays, `fit()` shuffles inside its tf.data pipeline, whose state cannot be saved. Here nothing
+has to be saved: batch 120 of epoch 3 is computed from these two numbers. Earlier batches are not
+read.
 """
 
 from __future__ import annotations

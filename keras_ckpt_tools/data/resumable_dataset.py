@@ -1,16 +1,15 @@
-"""epoch -> tf.data.Dataset, as one dataset whose passes are the epochs.
+"""`resumable`: one dataset from a function that creates the dataset of an epoch.
 
-A tf.data pipeline that shuffles keeps its order in its iterators, where `fit()` lets nobody near.
-But a pipeline is cheap to make, so it can be made anew for each epoch, with a seed that is a
-function of the epoch; and `skip` begins it at any batch. What remains is to let that look like one
-dataset. This is a `tf.data.Dataset` in all that Keras asks of one, so that batches never pass
-through Python. Only its iterators are special: each makes its pipeline when its first batch is
-asked for. That matters, because Keras makes an iterator at the end of each epoch that it does not
-use, and because an error in the user's function then comes up in the user's own call.
+A shuffling tf.data pipeline keeps its order in its iterators, which `fit()` does not expose. But a
+pipeline is cheap to create. So it is created again for each epoch, with a seed that depends on the
+epoch, and `skip` starts it at any batch. The result is a `tf.data.Dataset` for Keras, so batches
+never pass through Python. Only its iterators differ: each creates its pipeline when its first batch
+is requested. Keras creates an iterator at the end of each epoch that it does not use; and so an
+error in the user's function is raised in the user's own call.
 
-Transformations are applied inside the function. `skip` has to come last, and what is made from one
-pipeline could not know of the next. For the same reason the dataset has no variant tensor, by which
-TensorFlow would take it for the pipeline of one epoch.
+Transformations are applied inside the function. `skip` has to be the last one, and a dataset
+derived from one pipeline could not use the next one. For the same reason the dataset has no variant
+tensor: TensorFlow would use it as the pipeline of one epoch.
 """
 
 from __future__ import annotations

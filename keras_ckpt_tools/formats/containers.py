@@ -1,10 +1,9 @@
-"""Look into zips and HDF5 files far enough to tell them apart: bytes -> *kind*.
+"""Identify zip and HDF5 files, and detect truncation.
 
-`kinds` asks; what comes back is the name of a `Kind` and what is visibly wrong. A zip that was cut
-off has lost its directory, so its local headers are followed as far as they go: they say which
-member it ends in and how long it should have been. An HDF5 superblock says where the file ends,
-which finds a truncated download without libhdf5; what is in it, a process of its own says (see
-`quarantine`).
+`kinds` calls these functions; they return the name of a `Kind` and visible damage. A truncated zip
+has lost its directory, so its local headers are followed: they show in which member it ends and how
+long that should be. An HDF5 superblock contains the end of the file, which finds a truncated
+download without libhdf5; the contents are scanned in a child process (see `hdf5/scan.py`).
 """
 
 from __future__ import annotations

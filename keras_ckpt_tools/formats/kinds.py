@@ -1,17 +1,17 @@
-"""Tell what an artefact is, by its content: artefact -> *kind* -> source.
+"""Detect what a file or directory is, from its content.
 
-People rename files, and a download that failed is an HTML page called `model.keras`. So the name
-is never asked: the first bytes, the directory of a zip, the superblock of an HDF5 file and the
-members of a directory say what something is. Only regular files and plain directories are opened;
-a pipe or a device would block or do something.
+Users rename files, and a failed download is an HTML page called `model.keras`. So the name is never
+used, only the first bytes, the directory of a zip, the superblock of an HDF5 file, and the members
+of a directory. Only regular files and plain directories are opened, because a pipe or a device
+could block.
 
-Everything that can be known from the first bytes and the sizes is (a file that ends before its own
-end, an empty one), because a reader that meets it later could only fail with less to say. HDF5
-files that we did not write, and that are whole by their own account, are looked through by a
-process of its own; what it found stays with the `Artefact`, so that it runs once for a file.
+Damage that is visible from the first bytes and the sizes is detected here (a truncated or empty
+file), because later readers could only raise a less helpful error. Third-party HDF5 files without
+such damage are scanned in a child process; the result stays with the `Artefact`, so that the scan
+runs once for each file.
 
-Sources: the HDF5 File Format Specification (section II.A), the ZIP APPNOTE (4.3), `pickle`'s
-PROTO opcode, TensorFlow's `table_builder` magic, the safetensors format, Git LFS pointer files.
+Sources: the HDF5 File Format Specification (section II.A), the ZIP APPNOTE (4.3), `pickle`'s PROTO
+opcode, TensorFlow's `table_builder` magic, the safetensors format, Git LFS pointer files.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Whether state of one optimizer may go into another: names, variables -> *verdict* -> compare.
+"""Decide whether the state of one optimizer may be loaded into another.
 
-The state of an optimizer is a list of arrays and says nothing about itself: Adam's moments fit into
-RMSprop's by their shapes, and those of one variable into another's. What is known decides: the
-class (in our record, in the config of a `.keras`); else the name, which Keras makes from the class
-(`adam_w_2`); and the variables it was built on, in their order (in our record). A stock
-`.weights.h5` with an optimizer that a user named, or of a class of his own, does not say what it
-was: then the number and the shapes of its arrays are all there is, and that is what is compared.
+Optimizer state is a list of arrays without a description: Adam's moments have the same shapes as
+RMSprop's, and those of two variables can be equal too. So these are compared: the class (from the
+record, or from the config of a `.keras`); else the name, which Keras derives from the class
+(`adam_w_2`); and the variables that the optimizer was built with, in order (from the record). A
+stock `.weights.h5` with a custom optimizer, or with one that the user named, contains none of
+these. Then the number and shapes of the arrays are compared.
 """
 
 from __future__ import annotations

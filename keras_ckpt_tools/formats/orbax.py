@@ -1,10 +1,10 @@
-"""Read what Keras' `OrbaxCheckpoint` writes: directory -> *source* -> inspect, compare, load.
+"""Read checkpoints of Keras' `OrbaxCheckpoint`.
 
-A checkpoint is a directory for each step, and in it one for the variables (`pytree`), for the
-model's config and for files that layers saved. Names, config and step are JSON; the numbers are in
-a database that TensorStore reads, which is all of Orbax that is needed: neither Orbax nor JAX is
-imported. No handler that the metadata names is ever looked up, and no path: where things are is
-known from the format. Links and devices in the directory are refused before anything is read.
+A checkpoint has a directory for each step, with subdirectories for the variables (`pytree`), the
+config of the model, and the files of layers. Names, config and step are JSON. The values are in a
+database, which TensorStore reads; neither Orbax nor JAX is imported. Handlers and paths in the
+metadata are ignored; the layout of the format is fixed. Links and devices in the directory are
+refused before anything is read.
 
 Names are those of `model.get_state_tree()`: `trainable_variables/net/dense/kernel`.
 

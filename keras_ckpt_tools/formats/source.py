@@ -1,15 +1,14 @@
-"""Read an artefact: kind -> *source* -> inspect, load, compare, verify.
+"""Open a file that contains a Keras model or weights: `Source`.
 
-A `Source` gives config, record and tensors of whatever holds a Keras model or its weights, in one
-shape. It keeps one descriptor open from the first look to the last tensor, so what was inspected is
-what is loaded, even if the file is replaced in between.
+A `Source` gives config, record and tensors of every format in the same way. It keeps one descriptor
+open, so the file that was inspected is the file that is loaded, even if it is replaced in between.
 
-A file of ours is read through its record: tensors by `pread`, each checked against its digest, and
-everything between them checked before the first tensor is handed out. What others wrote, and the
-attributes of a whole-model `.h5`, which has its config there, is read as `foreign_hdf5` does it:
-after another process has looked through it.
+A file written by this package is read through its record: tensors with `pread`, each with its
+digest, and everything between them is checked before the first tensor is returned. Third-party
+files, and the attributes of a whole-model `.h5`, which contain its config, are read by
+`hdf5/foreign.py`, after a scan in a child process.
 
-NumPy is imported where tensors are read: to inspect a file of ours it is not needed.
+NumPy is imported only to read tensors; inspecting a file of this package does not need it.
 """
 
 from __future__ import annotations

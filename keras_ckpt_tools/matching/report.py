@@ -1,7 +1,7 @@
-"""What fits and what does not, between a file and an object: source + model -> *report*.
+"""`RestoreReport`: what matches and what does not, between a file and an object.
 
-One shape for every format and every caller: `compare` shows it, a strict load raises it inside a
-`RestoreError`, a lenient load returns it.
+It is the same for every format: `compare` returns it, a strict load raises it in a `RestoreError`,
+and a load with `strict=False` returns it.
 """
 
 from __future__ import annotations

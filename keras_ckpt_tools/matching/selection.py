@@ -1,11 +1,11 @@
-"""Which tensors are meant, and what they are called: arguments -> *selection* -> compare.
+"""Apply `rename=`, `include=` and `exclude=` to the tensors of a file.
 
-`rename=` says what a tensor of the checkpoint is called in the model, `include=` and `exclude=`
-which of the model's tensors are meant at all. They work on paths, before anything is read, so they
-are the same for every format. What a user has renamed is settled: names of layers do not move it.
+`rename=` maps paths in the file to paths in the model; `include=` and `exclude=` select tensors of
+the model. They use only paths, before anything is read, so they work the same for every format. A
+tensor that the user has renamed is not paired by layer names.
 
-In a pattern `*` stands for any text, slashes too. A pattern without one is a path, or a group with
-all that is below it.
+In a pattern, `*` matches any text, including slashes. A pattern without `*` is a path, or a group
+with everything below it.
 """
 
 from __future__ import annotations

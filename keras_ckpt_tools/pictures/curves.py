@@ -1,8 +1,8 @@
-"""Lay a run out over epochs or steps: story -> *curves* -> figure, page.
+"""Compute the curves of a run over epochs or steps.
 
-An epoch's metrics stand where the epoch has ended, at `epochs_completed`, and so does a save at its
-end: marks lie on the curve, and a save inside of an epoch lies between two of its points. How many
-steps an epoch has is told by the places that the record knows; between them steps are even.
+The metrics of an epoch are drawn at its end, at `epochs_completed`, and so is a save at its end. So
+marks are on the curve, and a save inside an epoch is between two points. The number of steps in an
+epoch follows from the positions in the record; steps between them are interpolated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Draw runs with Matplotlib: curves -> *figure* -> notebook, PNG, SVG.
+"""`plot`: draw the metrics of runs with Matplotlib.
 
-Only Matplotlib's objects are used, never pyplot: no window opens, no figure is left in a global
-list, and a program that has chosen a backend or a style keeps it. Matplotlib is an extra and is
-imported when something is drawn.
+Only Matplotlib's objects are used, never pyplot: no window opens, no figure stays in a global list,
+and the backend and style of the program do not change. Matplotlib is an extra, and imported when
+something is drawn.
 """
 
 from __future__ import annotations

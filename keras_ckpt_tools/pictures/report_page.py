@@ -1,8 +1,7 @@
-"""One page about a run, for a colleague: story -> *page* -> browser, paper.
+"""Write an HTML page about a run.
 
-The page is one file that asks nobody for anything: it can be mailed, archived and opened in ten
-years. It says what the files of the run say, so it says nothing about the run that a reader of the
-files could not check. All of that is somebody else's text, and is escaped where it enters a tag.
+The page is one file that loads nothing else: it can be mailed and archived. It contains only what
+the files of the run contain. Their text is third-party text, and is escaped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the newest file of a run says it is made of: record and config -> *facts* -> page.
+"""Read the contents of the newest file of a run, for a report page.
 
-Only the record and the config are read, and nothing that they name is imported. What is not there
-is left out; a file that went or changed meanwhile costs this part of the page and no more.
+Only the record and the config are read, and no name in them is imported. Missing facts are left
+out. If the file is deleted or changed in the meantime, only this part of the page is missing.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""The table of registered objects, and the order in which a name is looked up.
+"""`Registry`: register, find, scope and show custom objects.
 
-`find` is the one lookup of the package: loading, the checks before loading and the tests of
-serialisation all ask it, so they cannot disagree on what a name means:
+`find` is the only lookup of the package; loading, inspection and `check_serializable` use it:
 
     explicit custom objects > open scopes, innermost first > registered > plug-ins > (Keras' own)
 
-Keras itself looks into its global registry before the explicit argument, so that a user cannot
-replace what some import has registered. Here whoever is nearer to the call wins. Imports (of
-Keras, of plug-ins) happen outside the lock: a module that is being imported may register its
-classes from another thread.
+Keras checks its global registry before the explicit argument, so a user cannot replace an object
+that some import has registered. Here, the explicit argument takes precedence. Imports (of Keras, of
+plug-ins) happen outside the lock, because a module may register its classes from another thread.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Tries the round trip of one object: `get_config`, `from_config`, `get_config` again.
+"""`check_serializable`: test `get_config` and `from_config` with an object.
 
-What decoration cannot know needs an object: does `get_config` return what `__init__` was given? The
-trial does what a file does to the config. It is turned into JSON and back, so nested objects
-arrive in `from_config` as dictionaries, which is where most wrong pairs fail, and then the two
-configs and the attributes of the two objects are compared. Every fault is in one message.
+The decorator sees only the class; this test needs an object. It converts the config to JSON and
+back, as saving does, so nested objects reach `from_config` as dictionaries, where most errors are.
+Then it compares the two configs and the attributes of the two objects. One message lists all
+problems.
 
-The trial leaves Keras as it found it: names of nested custom objects are shown to Keras for the
-moment only, and the counters behind automatic names (`dense_1`) and Python's random generator,
-from which Keras draws seeds, are put back.
+The test restores Keras' state: names of nested custom objects are registered only temporarily, and
+the counters of automatic names (`dense_1`) and Python's random generator are restored.
 """
 
 from __future__ import annotations

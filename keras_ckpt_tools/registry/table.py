@@ -1,8 +1,8 @@
-"""The entries of one registry: which keys are taken, by whom, and what replaces what.
+"""The entries of a registry: which names are taken, and by what.
 
-Behind `Registry`, which is the face; this is the bookkeeping. Three indexes (entries by name, names
-by key, names by object) change together, under one lock, or not at all: everything that could
-fail is checked before the first is touched. Keras' tables follow them where they are mirrored.
+`Registry` uses this table. Its three indexes (entries by name, names by key, names by object)
+change together, under one lock, or not at all: everything that can fail is checked first. Keras'
+tables are changed with them if they are mirrored.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Make a file visible, whole, by one rename: write -> *commit* -> keep.
+"""Write a file completely or not at all: staging file, sync, rename.
 
-A save never writes onto its target. It stages a file beside it, syncs the file, renames it over
-the target and syncs the directory; until the rename the old file is as it was, byte for byte, and
-after it the new one is whole. Keras and most of its peers write in place, which is why their
-users find half a file after a kill.
+A save never writes onto its target. It writes a staging file in the same directory, syncs it,
+renames it over the target and syncs the directory. Until the rename, the old file is unchanged;
+afterwards, the new one is complete. Keras and most other libraries overwrite in place, and leave
+half a file when they are killed.
 
-A staged file carries a lock for as long as its writer lives (the kernel drops it at any death).
-That is how a leftover of a killed run is told from the work of a neighbour, across processes, and
-why nothing but leftovers of ours is ever removed. Where a file system has no locks, a staged file
-has a name that says so, and counts as a leftover when nothing has been written to it for a day.
+The writer holds a lock on its staging file; the kernel releases it when the process dies. So
+leftovers of killed processes can be distinguished from files of running ones, and only these
+leftovers are removed. On a file system without locks, the name of a staging file says so, and it
+counts as a leftover a day after its last change.
 """
 
 from __future__ import annotations

@@ -1,18 +1,15 @@
-"""Rest between pieces of work while nobody waits: snapshot -> *write, and rest* -> commit.
+"""Sleep in proportion to CPU time used, unless a caller waits.
 
-Training uses every core, and each step is as slow as the core that has the least time for it. So a
-thread that writes beside it makes each step longer for as long as it writes, and a low priority
-helps little: a woken thread gets its turn all the same. What helps is to work for a moment and be
-away for longer. Whoever writes calls `rest` after each piece; in a thread with a pace that waits in
-proportion to the work since the last rest, and anywhere else it returns at once. The pace belongs
-to the thread, so that what writes need not know for whom it does.
+Training uses every core, and a step is as slow as its slowest core. So a thread that writes in the
+background makes each step longer, and a low priority helps little. What helps is to work for a
+moment and to sleep for longer. The writer calls `rest` after each piece. In a throttled thread,
+`rest` sleeps in proportion to the work since the last call; in other threads it returns at once. So
+the code that writes need not know who called it.
 
-Work is the processor's time of the thread, not the time on the wall. Waiting for the disk takes
-nothing from training, and neither does waiting for a processor that training has: to rest for these
-too would only make a save longer, and most of all where training leaves the writer the least. By
-processor time a save has an upper bound: what it works and waits, and the rests for its work.
+Work is measured in CPU time of the thread, not in wall time: waiting for the disk or for a core
+does not slow training down. This also gives each save an upper bound.
 
-A rest is over as soon as somebody is in a hurry, and so are all those that would follow.
+A sleep ends as soon as a caller waits, and no further ones follow.
 """
 
 from __future__ import annotations

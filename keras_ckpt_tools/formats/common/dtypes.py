@@ -1,4 +1,4 @@
-"""Names of dtypes, the same in Keras, TensorFlow, NumPy and our files. Knows no framework."""
+"""Names of dtypes in Keras, TensorFlow, NumPy and the files of this package."""
 
 from __future__ import annotations
 

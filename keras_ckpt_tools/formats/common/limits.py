@@ -1,9 +1,9 @@
-"""How much an artefact may take: budgets that every reader keeps to.
+"""Limits on memory and counts that every reader applies.
 
-A file of two kilobytes can declare ten terabytes. So each count and size that a file declares is
-held against a limit before anything of that size is made, and there is one error for all of them.
-The limits on structure are far above what any model of Keras' has; the one that matters in
-practice, `max_bytes`, is by default what this machine can hold now.
+A file of two kilobytes can declare ten terabytes. So each count and size in a file is compared with
+a limit before memory is allocated, and all raise the same error. The limits on structure are far
+above any Keras model. The most important one, `max_bytes`, is by default the free memory of this
+machine.
 """
 
 from __future__ import annotations

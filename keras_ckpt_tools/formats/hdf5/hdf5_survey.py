@@ -1,6 +1,6 @@
-"""What is in an HDF5 file, with every byte of it read once: bytes -> *survey*.
+"""Scan an HDF5 file: its structure, and every byte once.
 
-Runs in the process that `hdf5_child` is, under its limits, and not in the user's.
+Runs in the child process (`hdf5_child.py`), under its limits.
 """
 
 from __future__ import annotations

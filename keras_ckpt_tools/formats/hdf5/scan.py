@@ -1,13 +1,13 @@
-"""Let a process of its own meet a file first: descriptor -> *survey* -> source.
+"""Scan a third-party HDF5 file in a child process.
 
-`hdf5_child` is what runs there. This starts it, waits for it, and makes of whatever comes back,
-or does not, either a `Survey` or an error that says what is wrong with the file. Nothing that the
-child says is believed beyond its shape: it has read a file that may have taken it over.
+This module starts `hdf5_child.py`, waits for it, and converts its output to a `Survey`, or to an
+error that says what is wrong with the file. The output is validated, because the file may have
+taken over the child.
 
-The child gets the open descriptor, not the path, so what was looked through is what is loaded. It
-starts without a shell, in the root directory, without the user's environment but for where shared
-libraries lie. Where there is no `resource` module (not on Linux or macOS), wall time is its only
-limit.
+The child gets the open descriptor, not the path, so the file that was scanned is the file that is
+loaded. It is started without a shell, in the root directory, and without the user's environment
+except for the paths of shared libraries. Without the `resource` module (not on Linux or macOS),
+wall time is the only limit.
 """
 
 from __future__ import annotations

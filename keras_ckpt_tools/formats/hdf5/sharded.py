@@ -1,14 +1,14 @@
-"""Read the shards of sharded weights as one file: index -> *survey, tensors* -> source.
+"""Read the shards of sharded weights as one file.
 
-Each shard is opened under the rules of a single weights file: a regular file in the folder of the
-index, told by its content, looked through by a process of its own (`foreign_hdf5`). What all of
-them hold together is one `Survey`, so whatever reads an HDF5 file of others reads these as well.
+Each shard is opened with the checks of a single weights file: a regular file in the directory of
+the index, detected by content, and scanned in a child process. The results are merged into one
+`Survey`, so code that reads third-party HDF5 files reads these too.
 
-One shard is open at a time, as there may be more of them than a process may open. So it is looked
-at again whether they are the files that were looked through.
+One shard is open at a time, because there may be more shards than a process may open. So when a
+shard is opened again, it is checked that it is the same file.
 
-A link in the folder is not followed, with one exception: where the caller's own path is a link,
-links to files beside its target are. Caches of downloaded models are made of such links.
+Links in the directory are not followed, with one exception: if the caller's own path is a link,
+links to files in the directory of its target are. Download caches consist of such links.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The nodes of a Keras 2 model in Keras 3's words: config -> *graph* -> source.
+"""Translate the nodes of a Keras 2 model to Keras 3.
 
-Keras 3 still reads the lists in which Keras 2 wrote what a layer is called on, but drops what is
-beyond one list of tensors: tensors among the keyword arguments (`value=` of an attention,
-`initial_state=`), structures, constants. So those nodes, and calls of TensorFlow functions, are
-written as Keras 3 writes them. A nested model's nodes counted from one in Keras 2, because the
-first was its own.
+Keras 3 still reads the lists in which Keras 2 saved the inputs of a layer, but drops everything
+except one list of tensors: tensors in keyword arguments (`value=` of an attention layer,
+`initial_state=`), structures, constants. So these nodes, and calls of TensorFlow functions, are
+written in Keras 3's form. In Keras 2, the nodes of a nested model were numbered from one, because
+the first was its own.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The arguments of Keras 2's layers in Keras 3's words: config -> *layers* -> source.
+"""Translate the arguments of Keras 2 layers to Keras 3.
 
-Arguments that are gone are left out at the value at which they meant nothing; others have another
-name, or another form. Where one means something that Keras 3 cannot say, it stays, and is named.
+Removed arguments are dropped if their value had no effect; others are renamed or converted. If an
+argument has an effect that Keras 3 does not support, it stays, and is reported.
 
-Each layer of Keras' own is written with its module, as Keras 3 does: the reader of configs without
-one drops an `axis` that is a list of several, in silence (3.15).
+Each of Keras' own layers is written with its module, as in Keras 3: without it, Keras' reader drops
+an `axis` that is a list of several, without a warning (3.15).
 
 Sources: `get_config` of the layers in `tf_keras` 2.18 and Keras 2.15, and the constructors of Keras
 3.10 and 3.15.

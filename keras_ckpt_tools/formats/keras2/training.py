@@ -1,8 +1,8 @@
-"""What a Keras 2 model was compiled with, in Keras 3's words: config -> *training* -> source.
+"""Translate the compile arguments of a Keras 2 model to Keras 3.
 
-Optimizers, learning rates, losses and metrics. The older optimizers of Keras 2
-(`optimizers.legacy`) have the class names of the newer ones and other arguments, which is how they
-are told apart.
+These are optimizers, learning rates, losses and metrics. The older optimizers of Keras 2
+(`optimizers.legacy`) have the same class names as the newer ones and are distinguished by their
+arguments.
 
 Sources: `get_config` in `optimizers`, `optimizers/legacy`, `losses.py` and `metrics` of `tf_keras`
 2.18.

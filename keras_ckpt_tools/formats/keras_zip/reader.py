@@ -1,10 +1,9 @@
-"""Open a zip that somebody else made: descriptor -> *members*, within limits.
+"""Read an untrusted zip, after strict checks.
 
-A zip says the same thing several times: in its table of contents, before each member, and in the
-data itself. Readers differ in what they believe, and a hostile file makes use of that. So the
-statements are held against each other before any member is read: names once each and inside the
-archive, no links, no two statements about one member that differ (`archive_layout`), nothing that
-unpacks to more than it may.
+A zip contains the same facts several times: in its table of contents, before each member, and in
+the data. Readers differ in which they use, and malicious files exploit this. So all are compared
+before a member is read: names are unique and stay inside the archive, there are no links, both
+descriptions of a member agree, and no member unpacks to more than the limit.
 """
 
 from __future__ import annotations

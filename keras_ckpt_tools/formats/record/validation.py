@@ -1,9 +1,9 @@
-"""Hold what a record says against its file: record -> *checked* -> source.
+"""Check that a record agrees with its file.
 
-A digest finds what has changed by chance. It does not keep anybody from writing a record of his
-own, digests and all. So before a reader goes by a record, each tensor has to lie in the file, apart
-from all others, and be as long as its shape and type say: then nothing is made or read of a size
-that the file does not have.
+Digests find accidental changes, but anybody can write a false record with correct digests. So
+before a record is used, each tensor must be inside the file, must not overlap with others, and must
+have the length of its shape and dtype. So no memory is allocated for data that the file does not
+contain.
 """
 
 from __future__ import annotations

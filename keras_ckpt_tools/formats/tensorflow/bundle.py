@@ -1,9 +1,9 @@
-"""Read a TensorFlow checkpoint without TensorFlow: artefact -> *tensors by key*.
+"""Read the tensors of a TensorFlow checkpoint by key, without TensorFlow.
 
-`run/ckpt-3` is `run/ckpt-3.index`, a table that says of each tensor its dtype, its shape and where
-in `run/ckpt-3.data-00000-of-00001` its bytes are, and the checksum of these. All of that may be a
-stranger's: what it declares is held against the files before anything of that size is made, and
-TensorFlow's own reader, which ends the process at some damaged files, is not asked.
+`run/ckpt-3` consists of `run/ckpt-3.index`, a table with the dtype, shape, position and checksum of
+each tensor, and `run/ckpt-3.data-00000-of-00001` with the bytes. The files may be untrusted: sizes
+are compared with the files before memory is allocated. TensorFlow's own reader is not used, because
+some damaged files make it abort the process.
 
 Source: TensorFlow's `tensor_bundle.proto`, `tensor_bundle.h` and `types.proto`.
 """

@@ -1,8 +1,8 @@
-"""Which TensorFlow checkpoint a path means: path -> *prefix*.
+"""Find the TensorFlow checkpoint that a path means.
 
-A checkpoint is several files that begin alike, so it is named by what they begin with. A directory
-stands for the newest one in it, by the file `checkpoint` that TensorFlow keeps there; directories
-are moved and files are deleted, so what that file says need not be so, and then somebody is told.
+A checkpoint consists of several files with the same prefix, which is its name. In a directory, the
+file `checkpoint` names the newest one. Directories are moved and files are deleted, so this may be
+out of date; then a warning says so.
 """
 
 from __future__ import annotations
