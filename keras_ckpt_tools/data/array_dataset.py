@@ -235,8 +235,10 @@ def check_arguments(data: Mapping[str, Any], **options: Any) -> None:
             )
     if problems:
         raise ArgumentError(
-            "An ArrayDataset cannot be made of this:\n  * " + "\n  * ".join(problems) + "\n",
-            remedy="Change what is listed.",
+            "An ArrayDataset cannot be created from these arguments:\n  * "
+            + "\n  * ".join(problems)
+            + "\n",
+            remedy="Change the listed arguments.",
         )
 
 
@@ -265,11 +267,11 @@ def _problem_of(leaf: Any) -> str | None:
     """Return why rows cannot be taken from a leaf, or `None`."""
     kind = f"is a {type(leaf).__name__}"
     if isinstance(leaf, keras.utils.PyDataset):
-        return f"{kind}, which makes batches already: pass it to `fit()` as it is"
+        return f"{kind}, which already makes batches: pass it to `fit()` unchanged"
     if _is_tf_dataset(leaf):
         return f"{kind}: {_PIPELINE}"
     if inspect.isgenerator(leaf) or (hasattr(leaf, "__iter__") and not _can_be_indexed(leaf)):
-        return f"{kind}, which cannot be begun anywhere but at its start: {_MATERIALIZE}"
+        return f"{kind}, which can only start at its beginning: {_MATERIALIZE}"
     if isinstance(leaf, (str, bytes)) or not _can_be_indexed(leaf):
         return f"is {leaf!r:.40}, not an array; a list of values becomes one by `np.asarray(...)`"
     try:

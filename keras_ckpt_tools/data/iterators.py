@@ -136,7 +136,7 @@ def _opened(state: bytes) -> tuple[dict[str, Any], list[bytes]]:
     digest, content = bytes(state[len(_MAGIC) : begin]), bytes(state[begin:])
     if state[: len(_MAGIC)] != _MAGIC or xxhash.xxh3_128_digest(content) != digest:
         raise DamagedArtefactError(
-            "This is not the whole state of a tf.data iterator, or bytes of it have changed.",
+            "The state of the tf.data iterator is incomplete or damaged.",
             received=f"{len(state)} bytes",
             remedy="Restore an earlier checkpoint.",
             path=_WHERE,

@@ -74,7 +74,7 @@ class NextPass:
             problems = [f"batch={batch} is beyond the {batches} batches of an epoch."]
         if problems:
             raise ArgumentError(
-                "There is no such place in the data: " + " ".join(problems),
+                "There is no such position in the data: " + " ".join(problems),
                 received=f"epoch={epoch!r}, batch={batch!r}",
                 remedy="Pass the zero-based epoch and the number of its batches that are done. If "
                 "they come from a checkpoint, the data or the batch size has changed since.",

@@ -79,9 +79,9 @@ def why_not(
     doubtful = [p for p in here.built_on if p and (p in moved or p not in pairs)]
     if not doubtful:
         return None
-    what = "stands in another place" if doubtful[0] in moved else "is not in it"
+    what = "has another position" if doubtful[0] in moved else "is not in it"
     which = shown(doubtful[0])
-    return f"the checkpoint does not say which variables it was built on, and {which} {what}"
+    return f"the checkpoint does not contain the variables of the optimizer, and {which} {what}"
 
 
 def _kind_by_name(here: str | None, there: str | None) -> str | None:
@@ -101,10 +101,10 @@ def _other_variables(
     if wanted == list(there):
         return None
     if len(here) != len(there):
-        return f"it was built on {len(there)} variables, and the model's on {len(here)}"
+        return f"it was built with {len(there)} variables, and the model's with {len(here)}"
     number = next(n for n, both in enumerate(zip(wanted, there, strict=True)) if both[0] != both[1])
-    order = "in another order" if set(wanted) == set(there) else "others"
+    order = "in another order" if set(wanted) == set(there) else "different"
     return (
-        f"the variables it was built on are {order}: number {number} was "
+        f"the variables it was built with are {order}: number {number} was "
         f"{there[number]}, and here it is {shown(here[number])}"
     )

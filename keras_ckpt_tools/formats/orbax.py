@@ -218,7 +218,7 @@ class OrbaxCheckpoint:
         return DamagedArtefactError(
             f"The Orbax checkpoint is damaged: {how}.",
             received=f"path={self.path!r}",
-            remedy="Copy it again, or take an earlier step.",
+            remedy="Copy it again, or load an earlier step.",
             path=self.path,
         )
 
@@ -356,8 +356,8 @@ class _TensorStore:
             import tensorstore
         except ImportError as error:
             raise MissingPackageError(
-                "Reading the numbers in an Orbax checkpoint takes the package `tensorstore`, which "
-                "is not installed.",
+                "Reading the tensors of an Orbax checkpoint requires the package `tensorstore`, "
+                "which is not installed.",
                 received=f"path={self._checkpoint.path!r}",
                 remedy="Install it: `pip install 'keras_ckpt_tools[orbax]'`.",
                 package="tensorstore",

@@ -641,13 +641,13 @@ def open_source(
             raise DamagedArtefactError(
                 f"The file cannot be read: {error}.",
                 received=f"path={artefact.path!r}",
-                remedy="Check that it is whole and that you may read it.",
+                remedy="Check that it is complete and that you may read it.",
                 path=artefact.path,
             ) from error
     raise ArtefactError(
-        "The file was replaced again and again while it was being opened.",
+        "The file was replaced repeatedly while it was being opened.",
         received=f"path={os.fspath(path)!r}",
-        remedy="Open a copy of it, which nobody writes to.",
+        remedy="Open a copy that no other process writes to.",
         path=os.fspath(path),
     )
 
@@ -664,7 +664,7 @@ def _require_readable(artefact: Artefact) -> None:
         )
     if artefact.kind not in READABLE:
         raise ArtefactKindError(
-            f"This is a {artefact.kind}; it holds no Keras model or weights that could be read.",
+            f"This is a {artefact.kind}; it has no Keras model or weights that can be read.",
             received=f"path={artefact.path!r}",
             remedy="Pass a `.keras`, `.weights.h5`, `.weights.json`, `.h5` or `.safetensors` file.",
             path=artefact.path,

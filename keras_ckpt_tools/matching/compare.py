@@ -626,7 +626,7 @@ def misfit(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused
     )
     return RestoreError(
-        "The checkpoint and the model do not fit; nothing was changed.\n"
+        "The checkpoint and the model do not match; nothing was changed.\n"
         f"{report}{reasons}{others}\n",
         received=f"path={report.path!r}",
         remedy=_remedy(report) if remedy is None else remedy,

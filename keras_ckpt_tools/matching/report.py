@@ -66,7 +66,7 @@ class Misnamed:
 
     def __str__(self) -> str:
         return (
-            f"the checkpoint's {self.name_in_file!r} would have been poured into "
+            f"the checkpoint's {self.name_in_file!r} would have been loaded into "
             f"{self.name_in_model!r}"
         )
 
@@ -157,8 +157,8 @@ class RestoreReport:
             (len(self.cast), "cast to another dtype"),
             (len(self.missing), "missing in the checkpoint"),
             (len(self.unexpected), "unexpected in the checkpoint"),
-            (len(self.shape_mismatch), "of another shape"),
-            (len(self.dtype_mismatch), "of another dtype"),
+            (len(self.shape_mismatch), "with another shape"),
+            (len(self.dtype_mismatch), "with another dtype"),
             (len(self.skipped_optimizer), self._about_skipped()),
             (len(self.left_out), "left out"),
             (len(self.not_finite), "with NaN or infinity"),
@@ -168,8 +168,8 @@ class RestoreReport:
 
     def _about_skipped(self) -> str:
         if not self.optimizer_differs:
-            return "of an optimizer that only one side has"
-        return "of an optimizer that does not fit as a whole"
+            return "of the optimizer not loaded (only one side has an optimizer)"
+        return "of the optimizer not loaded (different optimizer or variables)"
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return `(what, place in the checkpoint, place in the model, note)`, without what matched.
@@ -281,5 +281,5 @@ def _plain(value: Any) -> Any:
 
 def _may_be(theirs: str, ours: str) -> str:
     if theirs == ours:
-        return "what stands there in the checkpoint? `rename=report.suggestions` says yes"
+        return "possibly the tensors at this path; to use them, `rename=report.suggestions`"
     return f"renamed from {theirs}?"

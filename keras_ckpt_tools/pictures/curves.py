@@ -262,9 +262,9 @@ def panels_of(runs: Sequence[Curves], metrics: Sequence[str] | None = None) -> l
         raise ArgumentError(
             "No run has these metrics: " + ", ".join(map(repr, unknown)) + "."
             if unknown
-            else "No metric is asked for.",
+            else "`metrics` is empty.",
             received=f"metrics={list(asked)!r}",
-            remedy="Metrics that there are: " + ", ".join(map(repr, names)) + ".",
+            remedy="Available metrics: " + ", ".join(map(repr, names)) + ".",
         )
     panels: dict[str, Panel] = {}
     for name in asked:

@@ -64,9 +64,9 @@ def match(name: str, table: Mapping[str, _Value], *, bare_keys: bool = True) -> 
     candidates = sorted(key for key in table if ">" in key and bare(key) == name)
     if len({id(table[key]) for key in candidates}) > 1:
         raise RegistryError(
-            f"Several objects are called {name!r}: {', '.join(candidates)}.",
+            f"Several objects have the name {name!r}: {', '.join(candidates)}.",
             received=f"name={name!r}",
-            remedy=f"Ask for one of them by its full name, {candidates[0]!r} for example, or pass "
+            remedy=f"Use the full name of one of them, {candidates[0]!r} for example, or pass "
             f"custom_objects={{{name!r}: ...}}.",
             name=name,
         )

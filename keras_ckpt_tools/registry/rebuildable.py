@@ -70,7 +70,7 @@ def require_rebuildable(cls: type, name: str, place: str) -> None:
     if fault is None:
         return
     raise NotSerializableError(
-        f"{name!r} could be saved, but not be built again as it was: {fault.what}.",
+        f"{name!r} could be saved, but not rebuilt: {fault.what}.",
         received=f"class {cls.__qualname__} at {place}",
         remedy=f"{fault.advice}Write this in the class, and keep each argument as an attribute of "
         f"its name:\n\n{fault.method}",

@@ -101,7 +101,7 @@ def _instance(cls: type) -> Any:
         return cls()
     except Exception as error:
         raise ArgumentError(
-            f"{cls.__name__} cannot be made without arguments: {error}",
+            f"{cls.__name__} cannot be created without arguments: {error}",
             received=f"obj={cls!r}",
             remedy=f"Pass an object: check_serializable({cls.__name__}(...)).",
         ) from error
@@ -216,7 +216,7 @@ class _Trial:
         if self.lost:
             remedy += f" For this class:\n\n{config_method(self.cls)}"
         raise NotSerializableError(
-            f"{self.cls.__name__} cannot be built again from its config: {'; '.join(faults)}.",
+            f"{self.cls.__name__} cannot be rebuilt from its config: {'; '.join(faults)}.",
             received=f"obj={self.obj!r}",
             remedy=remedy,
             name=self.cls.__name__,

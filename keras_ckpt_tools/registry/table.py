@@ -104,8 +104,8 @@ class EntryTable:
         had = self._own(entry.obj)
         if had is not None and had.name != entry.name:
             raise RegistryError(
-                f"{entry.bare_name!r} is registered already, as {had.name!r}; files can call it by "
-                "one name only.",
+                f"{entry.bare_name!r} is already registered as {had.name!r}; an object can have "
+                "only one name in files.",
                 received=f"name={entry.name!r}",
                 remedy=f"Pass aliases=[{entry.name!r}] where it is registered first, or "
                 "replace=True to rename it.",
@@ -118,9 +118,9 @@ class EntryTable:
         ]
         if not taken:
             return
-        owners = "; ".join(f"{key!r} is the name of the one at {place}" for key, place in taken)
+        owners = "; ".join(f"{key!r} is the name of the object at {place}" for key, place in taken)
         raise DuplicateNameError(
-            f"Another object has the name already: {owners}. The new one is at {entry.place}.",
+            f"Another object already has this name: {owners}. The new one is at {entry.place}.",
             received=f"name={entry.name!r}, aliases={list(entry.aliases)!r}",
             remedy="Pick another name, register(package, name=...), or pass replace=True to give "
             "the name to the new one.",

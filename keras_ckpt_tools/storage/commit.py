@@ -278,7 +278,7 @@ def remove_files(paths: Iterable[str], is_ours: Callable[[str], bool] = lambda p
             f"{', '.join(stays)} could not be deleted: {reason.strerror or reason}. The newer "
             "checkpoint is in place.",
             received=f"path={path!r}",
-            remedy=_REMEDIES.get(reason.errno or 0, "Delete what is too much yourself."),
+            remedy=_REMEDIES.get(reason.errno or 0, "Delete these files yourself."),
             path=path,
             errno=reason.errno,
         ) from reason
@@ -291,12 +291,12 @@ _REMEDIES = {
     errno.EACCES: "Choose a directory that you may write to.",
     errno.EPERM: "Choose a directory that you may write to.",
     errno.EROFS: "Choose a directory on a file system that is not read-only.",
-    errno.EISDIR: "Choose the path of a file; a directory is there.",
+    errno.EISDIR: "Choose the path of a file; this is a directory.",
     errno.ENOTDIR: "Choose another directory; a part of that path is a file.",
     errno.EEXIST: "Choose another directory; a part of that path is a file.",
     **dict.fromkeys(
         (errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EBUSY),
-        "That file system cannot replace a file by another. Save to a local directory, and copy "
+        "This file system cannot replace a file by a rename. Save to a local directory, and copy "
         "the files from there.",
     ),
 }
@@ -306,14 +306,14 @@ def refused(target: Path, error: OSError, committed: bool = False) -> CommitErro
     """Return what a save raises where the operating system refused it."""
     reason = error.strerror or str(error)
     state = (
-        "The new file is in place, but may not survive a power cut."
+        "The new file is in place, but may not survive a power failure."
         if committed
-        else "What was at the path before is unchanged."
+        else "An existing file at the path is unchanged."
     )
     return CommitError(
         f"The save failed: {reason}. {state}",
         received=f"path={str(target)!r}",
-        remedy=_REMEDIES.get(error.errno or 0, "Mend that, and save again."),
+        remedy=_REMEDIES.get(error.errno or 0, "Solve this problem, and save again."),
         path=str(target),
         errno=error.errno,
     )

@@ -153,10 +153,10 @@ def _lock(directory: str) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise PathInUseError(
-            "Another process saves its checkpoints in this directory. Two would overwrite and "
-            "delete each other's.",
+            "Another process saves checkpoints to this directory. Two processes would overwrite "
+            "and delete each other's.",
             received=f"directory={directory!r}",
-            remedy="Stop the other process, or give this one a directory of its own.",
+            remedy="Stop the other process, or use another directory for this one.",
             path=directory,
         ) from error
     except BaseException:

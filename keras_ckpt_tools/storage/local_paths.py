@@ -73,7 +73,7 @@ def _remote(name: str, argument: str) -> ArgumentError:
     if re.match(r"file:/+", name):
         remedy = f"Pass the path itself: {re.sub(r'^file:/+', '/', name)!r}."
     return ArgumentError(
-        f"`{argument}` is an address, not a path. Nothing is sent or fetched here.",
+        f"`{argument}` is a URL, not a path. This package does not access remote storage.",
         received=f"{argument}={name!r}",
         remedy=remedy,
     )

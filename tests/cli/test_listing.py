@@ -78,7 +78,7 @@ def test_what_cannot_be_read_exits_with_2_after_the_rest(cli, run_dir, tmp_path)
     done = cli("ls", run_dir, tmp_path / "empty", tmp_path / "none")
     assert done.exit_code == 2
     assert "5 checkpoints" in done.stdout
-    assert f"unreadable: {tmp_path / 'empty'}: There is no checkpoint in this directory" in done.stdout
+    assert f"{tmp_path / 'empty'}: There is no checkpoint in this directory" in done.stdout
     assert "There is nothing at the path" in done.stdout
     found = json.loads(cli("ls", "--json", tmp_path / "none").stdout)
     assert found["status"] == "unreadable"

@@ -194,7 +194,7 @@ def test_it_is_what_keras_and_the_engine_take_it_for(shuffled_dataset):
 @pytest.mark.parametrize("place", [(-1, 0), (0, -1), (0, 5), (0.5, 0), (True, 0), ("1", 0)])
 def test_a_place_that_is_none_is_refused(shuffled_dataset, place):
     """With what was received."""
-    with pytest.raises(ArgumentError, match="no such place") as caught:
+    with pytest.raises(ArgumentError, match="no such position") as caught:
         shuffled_dataset().start(*place)
     assert repr(place[0]) in str(caught.value)
 

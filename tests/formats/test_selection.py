@@ -83,7 +83,7 @@ def test_a_function_that_gives_no_path_is_told() -> None:
 )
 def test_arguments_that_cannot_choose_are_refused(arguments: dict[str, Any]) -> None:
     """Before anything is opened."""
-    with pytest.raises(ArgumentError, match="cannot choose"):
+    with pytest.raises(ArgumentError, match="cannot select"):
         Selection.of(**arguments)
 
 

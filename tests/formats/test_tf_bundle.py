@@ -154,7 +154,7 @@ def _entry(dtype: int, shape: tuple[int, ...], offset: int, size: int) -> bytes:
     [
         ([_entry(1, (1 << 40, 1 << 20), 0, 1 << 62)], "its tensors take"),
         ([_entry(1, (100,), 0, 400)], "ends before its last"),
-        ([_entry(1, (4,), 0, 16), _entry(1, (4,), 8, 16)], "lie upon each other"),
+        ([_entry(1, (4,), 0, 16), _entry(1, (4,), 8, 16)], "overlap"),
         ([_entry(1, (5,), 0, 16)], "other bytes than its shape"),
         ([_entry(1, (-1,), 0, 16)], "shape in its index is not known"),
         ([_entry(1, (4,), -8, 16)], "negative"),

@@ -199,7 +199,7 @@ def test_a_state_file_that_is_wrong_is_told(tmp_path: Path) -> None:
     assert kct.inspect(folder).warnings
     other = FOLDER / "adam" / "ckpt-2"
     state.write_text(f'model_checkpoint_path: "{other}x"\n')
-    with pytest.raises(ArtefactNotFoundError, match="outside of this directory"):
+    with pytest.raises(ArtefactNotFoundError, match="outside this directory"):
         kct.load_weights(network(), folder)
 
 

@@ -73,7 +73,7 @@ def test_training_and_validation_share_a_panel(run):
         ArgumentError, match=r"'f1'\. Received.*Metrics that there are: 'loss', 'val_loss'"
     ):
         panels_of(runs, ["loss", "f1"])
-    with pytest.raises(ArgumentError, match="No metric is asked for"):
+    with pytest.raises(ArgumentError, match="`metrics` is empty"):
         panels_of(runs, [])
 
 

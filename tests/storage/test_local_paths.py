@@ -129,7 +129,7 @@ def test_every_door_refuses_an_address(address: str, empty: Path) -> None:
     for name, call in _calls(address).items():
         with pytest.raises(ArgumentError, match="local or mounted directory") as caught:
             call()
-        assert "is an address, not a path" in str(caught.value), name
+        assert "is a URL, not a path" in str(caught.value), name
     assert list(empty.iterdir()) == []
 
 
@@ -155,7 +155,7 @@ def test_every_command_refuses_an_address(arguments: list[str], empty: Path) -> 
 
     found = CliRunner().invoke(main, arguments)
     assert found.exit_code > 0
-    assert "is an address, not a path" in found.output
+    assert "is a URL, not a path" in found.output
     assert list(empty.iterdir()) == []
 
 

@@ -555,7 +555,7 @@ ROWS = [
         sequential("4 a", "4 b", optimizer="adam"),
         sequential("4 b", "4 a", optimizer="adam"),
         renamed=SWAPPED,
-        optimizer="does not say which variables",
+        optimizer="does not contain the variables",
     ),
 ]
 

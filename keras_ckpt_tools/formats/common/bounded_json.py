@@ -102,6 +102,6 @@ def _damaged(path: str, how: str) -> DamagedArtefactError:
     return DamagedArtefactError(
         f"The file is damaged: {how}.",
         received=f"path={path!r}",
-        remedy="Ask whoever gave it to you for the original.",
+        remedy="Get the original file from its source.",
         path=path,
     )

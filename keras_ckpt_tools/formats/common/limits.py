@@ -66,7 +66,7 @@ class Limits:
             return cls(available_memory())
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes <= 0:
             raise ArgumentError(
-                "`max_bytes` is a positive number of bytes.",
+                "`max_bytes` must be a positive number of bytes.",
                 received=f"max_bytes={max_bytes!r}",
                 remedy="Pass 2_000_000_000 for two gigabytes, for example, or None for what this "
                 "machine can hold.",
@@ -94,7 +94,7 @@ def over_budget(
     return OverBudgetError(
         f"Refused, because {what} {needed:,} {unit}, and {allowed:,} are allowed.",
         received=f"path={path!r}",
-        remedy=remedy or "No model has so many; ask whoever gave it to you for the original.",
+        remedy=remedy or "No model has so many. Get the original file from its source.",
         path=path,
         limit=limit,
         needed=needed,

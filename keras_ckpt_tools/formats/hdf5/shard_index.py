@@ -171,9 +171,9 @@ def _require_plain(names: Iterable[str], path: str) -> None:
     if bad:
         listed = ", ".join(repr(name[:100]) for name in bad[:5])
         raise UnsafeArtefactError(
-            f"Refused, because its index names what does not lie in its folder: {listed}.",
+            f"Refused, because its index names files outside its directory: {listed}.",
             received=f"path={path!r}",
-            remedy="Ask whoever gave it to you for the files as Keras saved them.",
+            remedy="Get the original files, as Keras saved them, from their source.",
             path=path,
         )
 

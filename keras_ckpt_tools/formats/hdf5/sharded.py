@@ -164,7 +164,7 @@ class ShardedHdf5:
                 found = survey(file.fileno(), 0, artefact.size, place, self._limits)
             if found is None:
                 raise ArtefactKindError(
-                    f"it is no HDF5 file, but of the kind {str(artefact.kind)!r}",
+                    f"it is not an HDF5 file, but of the kind {str(artefact.kind)!r}",
                     received=f"path={place!r}",
                     remedy="Fetch the files of the weights again, all of them.",
                     path=self._path,
@@ -231,7 +231,7 @@ class ShardedHdf5:
         ]
         if lacking:
             more = f"; and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
-            how = "its shards are not those of its index: " + "; ".join(lacking[:_LISTED]) + more
+            how = "its shards do not match its index: " + "; ".join(lacking[:_LISTED]) + more
             raise self._damaged(how)
 
     def _error(self, problems: Mapping[str, CkptError]) -> CkptError:
@@ -256,7 +256,7 @@ class ShardedHdf5:
         return DamagedArtefactError(
             f"The file is damaged: {how}.",
             received=f"path={self._path!r}",
-            remedy="Fetch or copy all files of these weights again, into one folder.",
+            remedy="Fetch or copy all files of these weights again, into one directory.",
             path=self._path,
         )
 

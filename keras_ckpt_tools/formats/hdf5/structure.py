@@ -101,7 +101,9 @@ def differences(
         path = info.path
         there = found.get(path)
         if there is None:
-            problems.append(f"its record names the tensor {path[:100]!r}, its HDF5 structure not")
+            problems.append(
+                f"its record names the tensor {path[:100]!r}, but its HDF5 structure does not"
+            )
         elif there != (info.shape, info.dtype, info.offset if info.nbytes else None, info.nbytes):
             here = (info.shape, info.dtype, info.offset, info.nbytes)
             problems.append(
@@ -112,7 +114,7 @@ def differences(
             problems.append(f"its record names the tensor {path[:100]!r} twice")
         seen.add(path)
     problems += [
-        f"its HDF5 structure names the tensor {path[:100]!r}, its record not"
+        f"its HDF5 structure names the tensor {path[:100]!r}, but its record does not"
         for path, one in found.items()
         if path not in seen and not (packed and one[3] and one[2] is None)
     ]

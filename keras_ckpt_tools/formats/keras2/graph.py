@@ -156,10 +156,10 @@ def _translate_call(
     if len({repr(one[0]) for one in whole}) != 1 or len(whole) != len(nodes):
         if any(isinstance(node, list) and node[:1] == [_CONSTANT] for node in nodes):
             # Keras 2 wrote the first argument only, which here is no tensor: `einsum("ij->ji", x)`.
-            why = ", and the file does not have the tensors that it is called on"
+            why = ", and the file does not contain its input tensors"
         else:
             why = (f" with {_said(nodes)}" if nodes else "") + (
-                ", which no operation of Keras 3 is known to compute likewise"
+                ", for which no equal operation of Keras 3 is known"
             )
         cure = "write a layer that calls it, and build the model with that"
         complain(str(layer.get("name")), f"calls `tf.{function}`{why}", cure)

@@ -68,11 +68,11 @@ _UNUSED = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constra
 _SEPARABLE = ("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D")
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
 _CURES = {
-    "causal": "take `use_causal_mask=True` in the call, in a model that you build anew",
-    "ragged": "pad its input, and build the model for that",
-    "renorm": "train with `renorm=False`, and save the model anew",
-    "time_major": "save it with `time_major=False`, the first two axes of its input exchanged",
-    "virtual_batch_size": "train with `virtual_batch_size=None`, and save the model anew",
+    "causal": "build the model in code, with `use_causal_mask=True` in the call",
+    "ragged": "pad its input, and build the model in code for padded input",
+    "renorm": "train with `renorm=False`, and save the model again",
+    "time_major": "save it with `time_major=False`, and swap the first two axes of its input",
+    "virtual_batch_size": "train with `virtual_batch_size=None`, and save the model again",
 }
 
 Complain = Callable[[str, str, str], None]
@@ -103,7 +103,9 @@ def translate_layer(node: dict[str, Any], complain: Complain) -> None:
             del inner[argument]
         else:
             what = f"has {argument}={inner[argument]!r}, which Keras 3 does not have"
-            complain(label, what, _CURES.get(argument, "build that layer otherwise"))
+            complain(
+                label, what, _CURES.get(argument, "build this layer in code, without the argument")
+            )
     for old, new in _RENAMED.get(name, {}).items():
         if old in inner:
             inner[new] = inner.pop(old)

@@ -184,7 +184,7 @@ def parse(body: bytes, path: str, parser: Callable[[bytes], tuple[int, T | None]
     except CkptError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"its record is none ({type(error).__name__}: {error})") from error
+        raise _damaged(path, f"its record is invalid ({type(error).__name__}: {error})") from error
     if record is None:
         raise _newer(path, found, FORMAT_VERSION)
     return record

@@ -97,7 +97,7 @@ def _check(tests: Mapping[str, tuple[Iterable[Any], Any]]) -> None:
 
 def _check_times(times: Iterable[float]) -> None:
     if not all(-_EARLIEST <= time <= _LATEST for time in times):
-        raise TypeError("its times are none")
+        raise TypeError("its times are invalid")
 
 
 def check_record(record: Record, block: int, length: int, path: str) -> None:
@@ -115,7 +115,7 @@ def check_record(record: Record, block: int, length: int, path: str) -> None:
     counts = (record.size, record.progress.epochs_completed, record.progress.batches_completed)
     placed = [info for info in record.tensors if info.offset is not None]
     if not all(isinstance(n, int) and n >= 0 for n in (*counts, record.progress.step)):
-        raise _damaged(path, "its counts are no numbers")
+        raise _damaged(path, "its counts are not numbers")
     for info in record.tensors:
         if not _is_sound(info):
             raise _damaged(path, f"its record contradicts itself about {str(info.path)[:100]!r}")

@@ -140,10 +140,10 @@ class Bundle:
         if gone:
             there = listed(self.path)
             raise DamagedArtefactError(
-                "The TensorFlow checkpoint is not whole: its index is there, and of its data these "
-                f"files are not: {', '.join(gone)}. In the directory there is: {there}.",
+                "The TensorFlow checkpoint is incomplete: it has an index, but these data files "
+                f"are missing: {', '.join(gone)}. The directory contains: {there}.",
                 received=f"path={self.path!r}",
-                remedy="Copy them beside the index, from where it was copied; all files that begin "
+                remedy="Copy them to the directory of the index; all files that begin "
                 f"with {os.path.basename(self.path) + '.'!r} belong together.",
                 path=self.path,
             )
@@ -161,7 +161,7 @@ class Bundle:
             if e.shard >= len(sizes) or e.offset + e.size > sizes[e.shard]:
                 raise ValueError("its data ends before its last tensor does")
             if e.shard == shard and e.offset < end:
-                raise ValueError("two of its tensors lie upon each other")
+                raise ValueError("two of its tensors overlap")
             end, shard = e.offset + e.size, e.shard
             if e.dtype in DTYPES:
                 itemsize = numpy_dtype(DTYPES[e.dtype]).itemsize
@@ -185,8 +185,8 @@ class Bundle:
         entry = self.entries[key]
         if entry.sliced:
             raise ArtefactKindError(
-                f"The tensor {key!r} is stored in pieces, as partitioned variables are; these are "
-                "not put together here.",
+                f"The tensor {key!r} is a partitioned variable, stored in pieces; these are "
+                "not supported.",
                 received=f"path={self.path!r}",
                 remedy=f"Read it with `tf.train.load_variable({self.path!r}, {key!r})`, or leave "
                 "it out.",
