@@ -101,7 +101,7 @@ class ArrayDataset(InOrderDataset):
         self.seed = None if seed is None else operator.index(seed)
         self.drop_remainder = bool(drop_remainder)
         self._next = NextPass()
-        # The order that was asked for last, beside its epoch. It can always be computed again.
+        # The last order and its epoch. It can always be computed again.
         self._order: tuple[int, NDArray[np.intp]] | None = None
 
     def __len__(self) -> int:

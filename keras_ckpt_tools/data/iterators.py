@@ -85,7 +85,7 @@ def restore_iterator(iterator: Any, state: bytes) -> None:
 
     Raises:
         ArgumentError: It is no tf.data iterator.
-        DamagedArtefactError: The state is not whole.
+        DamagedArtefactError: The state is incomplete.
         RestoreError: The state is that of another pipeline. The iterator is as it was.
     """
     resource = _resource_of(iterator)
@@ -113,7 +113,7 @@ def _serialized(resource: Any) -> Any:
 
 
 def _resource_of(iterator: Any) -> Any:
-    # An iterator of a `resumable` is not told by its class here: its pipeline is that of one epoch.
+    # The class does not show an iterator of a `resumable`: its pipeline is that of one epoch.
     dataset = getattr(iterator, "_dataset", None)
     if type(iterator) is not _eager_iterator() or dataset is None:
         raise ArgumentError(

@@ -100,7 +100,7 @@ def _follow_local_headers(file: BinaryIO, size: int) -> tuple[list[str], int]:
         if packed == 0xFFFFFFFF:
             packed = _zip64_length(extra)
         if flags & 8 and not packed:
-            return names, offset  # Lengths follow the data; they cannot be told from here.
+            return names, offset  # Lengths follow the data; they are unknown here.
         offset += _LOCAL_HEADER.size + name_length + extra_length + packed
     return names, offset
 
@@ -182,7 +182,7 @@ def _tell_shards(data: dict[str, Any], path: str, limits: Limits) -> Finding:
     more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
     number = f"{len(lacking)} of its {len(index.shards)} shards"
     verb = "is" if len(lacking) == 1 else "are"
-    damage = f"{number} {verb} not beside it: {', '.join(lacking[:_LISTED])}{more}"
+    damage = f"{number} {verb} missing: {', '.join(lacking[:_LISTED])}{more}"
     return Finding("SHARDED_WEIGHTS", damage, beside=size)
 
 

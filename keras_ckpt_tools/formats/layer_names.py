@@ -215,7 +215,7 @@ def optimizers_from_config(
 
 
 def optimizers_from_record(record: Record) -> dict[str, OptimizerState]:
-    """Return the optimizers of a file of ours, by group; tracked ones say elsewhere what of."""
+    """Return the optimizers in a record, by group; for tracked ones `built_on` is in `tracked`."""
     found = dict(record.optimizers)
     for name, tracked in record.tracked.items():
         if tracked.kind == "optimizer" and tracked.built_on:

@@ -346,7 +346,7 @@ def _is_component(name: Any) -> bool:
 
 
 class _TensorStore:
-    """TensorStore, with its errors told as damage."""
+    """TensorStore, with its errors reported as damage."""
 
     def __init__(self, checkpoint: OrbaxCheckpoint):
         self._checkpoint = checkpoint

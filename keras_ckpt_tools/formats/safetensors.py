@@ -276,7 +276,7 @@ def _nbytes(info: TensorInfo) -> int:
 
 
 def notes(record: Record, config: str | None, metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a file is to say about itself beside its tensors.
+    """Return the metadata of a file.
 
     >>> sorted(notes(Record(), None, {}))
     ['format', 'keras_ckpt_tools.record']

@@ -137,7 +137,7 @@ class Opened:
         if self._archive is None or self._end > self._base:
             self._read_record()
         if self._archive is not None and not self.record and sealed_digest(self._archive.comment):
-            # Taking a file of ours for somebody else's would switch every check off.
+            # Treating a file of this package as third-party would skip every check.
             raise self._damaged("its record is not where it was")
         if self.record is not None:
             total = sum(info.nbytes for info in self.record.tensors)
@@ -267,7 +267,7 @@ class Opened:
         """
         known = {CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, "assets"}
         if self.kind is Kind.SHARDED_WEIGHTS:
-            return []  # What is beside the shards is somebody else's.
+            return []  # Other files next to the shards are third-party.
         if self._folder is not None:
             there = os.listdir(self._folder)
             if self.index is not None:
@@ -417,7 +417,7 @@ class Source(Opened):
 
     @property
     def foreign_weights(self) -> bool:
-        """Whether it has tensors that somebody else's program wrote."""
+        """Whether it has tensors written by another program."""
         return self.record is None and bool(self.tensors)
 
     @property

@@ -88,7 +88,7 @@ def _tree(tensors: Mapping[str, TensorInfo]) -> _Tree:
 class _Child:
     """One layer of a list: its segment of the path, what it holds, and what its user called it.
 
-    `label` is what it is called, whoever called it so.
+    `label` is its name, generated or not.
     """
 
     segment: str

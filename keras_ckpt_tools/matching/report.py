@@ -214,7 +214,7 @@ class RestoreReport:
             ours = renamed.get(path, path)
             ours = here(ours) if ours in self.variables else ""
             rows.append(("not finite", path, ours, "NaN or infinity is in it"))
-        # The paths are somebody else's text; in a terminal it could move the cursor.
+        # The paths are third-party text; in a terminal they could move the cursor.
         return [(what, printable(a), printable(b), printable(c)) for what, a, b, c in rows]
 
     def _whose(self, path: str) -> str:

@@ -27,7 +27,7 @@ def nearest(
 
     Args:
         missing: What the model lacks.
-        unexpected: What the checkpoint has beside.
+        unexpected: Further tensors of the checkpoint.
         names: What the layers of the model are called, by group.
         their_names: What those of the checkpoint were called.
         known: Groups that are the same place: `(there, name there, here, name here)`.

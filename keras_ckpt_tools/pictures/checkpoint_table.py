@@ -84,7 +84,7 @@ def _save(
     place, file = save.place, save.file
     epochs = f"{place.epochs:,}" + (f" + {place.batches:,} batches" if place.batches else "")
     if file is None:
-        # The record has the logs of whole epochs only.
+        # The record has the logs of complete epochs only.
         lines = [None if place.batches else curves.lines.get(metric) for metric in metrics]
         values = [_value(line.at(x) if line and x in line.xs else None) for line in lines]
         word = "deleted" if save.state == "deleted" else "saved"

@@ -173,7 +173,7 @@ class Axis:
         if after:
             e0, e1 = ended[after - 1 : after + 1]
             length = (self._ends[e1] - self._ends[e0]) / (e1 - e0)
-        # Where no epoch has ended yet, nobody knows how long one is.
+        # If no epoch has ended yet, its length is unknown.
         return place.epochs + min(place.batches / max(length, self._most, 1.0), 1.0)
 
 

@@ -83,7 +83,7 @@ def _header(story: Story, path: str) -> str:
     began = f"Began {moment(progress.started_at)}" if progress.started_at else ""
     saved = f"last saved {moment(progress.saved_at)}" if progress.saved_at else ""
     said = ", ".join(part for part in (began, saved) if part)
-    # As it was given: where it lies on somebody's disk is nothing to send around.
+    # As it was passed: the absolute path should not be published.
     return (
         f'<header><h1>{_text(story.name)}</h1><p class="path">{_text(path)}</p>'
         f'<p class="soft">{_text(said + "." if said else "")}</p></header>'

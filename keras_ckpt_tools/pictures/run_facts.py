@@ -125,7 +125,7 @@ def _parts(record: Record) -> Iterator[tuple[str, ...]]:
         groups.setdefault(info.path.partition("/")[0], []).append(info)
     kept_by_run = [name for name, tracked in record.tracked.items() if tracked.kind == "run"]
     if kept_by_run:
-        # What a run keeps for itself is of no use to whoever reads about it: one line for all.
+        # Extra run state is of no use to the reader: one line for all of it.
         infos = [info for name in kept_by_run for info in groups.pop(name, [])]
         groups[_OF_RUN] = infos
     for name in {**dict.fromkeys(record.objects_tracked), **groups}:

@@ -168,7 +168,7 @@ def story_of_directory(path: str | os.PathLike[str], name: str) -> Story:
 
     Raises:
         ArtefactNotFoundError: nothing is there.
-        ArtefactError: there is, and no checkpoint of ours is in it.
+        ArtefactError: it has no checkpoint of this package.
     """
     run = read_run(path)
     if run.newest is None:

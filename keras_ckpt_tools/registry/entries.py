@@ -97,7 +97,7 @@ class Found:
 
 @functools.lru_cache(maxsize=256)
 def _version_of(top_level: str) -> str | None:
-    # Importing it takes longer than looking at a file of ours does.
+    # Importing it takes longer than inspecting a file of this package.
     import importlib.metadata
 
     for distribution in _distributions().get(top_level, ()):

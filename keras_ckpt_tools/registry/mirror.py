@@ -82,7 +82,7 @@ class _Overlay:
         for name in names:
             now = table.get(name, _ABSENT)
             if now is not self._shown.get(name, _ABSENT) or name not in self._shown:
-                # First touched, or written by somebody else since: theirs lies beneath from here.
+                # First change, or changed by another program since: that value is now underneath.
                 self._beneath[name] = now
             layers = [layer for layer in self._layers if name in layer.objects and not layer.closed]
             if layers:
@@ -164,7 +164,7 @@ def put(keys: Iterable[str], obj: Any, name: str) -> None:
 
 
 def take(keys: Iterable[str], obj: Any) -> None:
-    """Take `obj` from under `keys`. What somebody else has put there stays."""
+    """Remove `obj` from `keys`. Objects of other programs stay."""
     with _lock:
         for key in keys:
             if _everywhere.read(key) is obj:

@@ -29,7 +29,7 @@ class Former:
         saved: Version in the file.
         version: Version now.
         migrate: Its `migrate_weights`, or `None` where only its name has changed.
-        called: Class names that it may have in the file, beside its own.
+        called: Further class names that it may have in the file.
         renamed: Whether the file says that it has another name there.
     """
 

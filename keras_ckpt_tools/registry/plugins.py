@@ -47,7 +47,7 @@ def _changed(place: str) -> int | None:
 @functools.lru_cache(maxsize=1)
 def _declared_in(places: tuple[tuple[str, int | None], ...]) -> dict[str, list[EntryPoint]]:
     # Reading the metadata of all packages takes milliseconds, and a file may have thousands of
-    # names that nobody knows. The import brings half of the standard library's mail and network
+    # unknown names. The import brings half of the standard library's mail and network
     # modules with it, and most files need no plug-in.
     from importlib.metadata import entry_points
 

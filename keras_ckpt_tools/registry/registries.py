@@ -301,7 +301,7 @@ class Registry:
 
 
 def _caller() -> tuple[str, int]:
-    """Return file and line of whoever called the function that calls this."""
+    """Return file and line of the caller of the calling function."""
     frame = sys._getframe(2)
     return frame.f_code.co_filename, frame.f_lineno
 

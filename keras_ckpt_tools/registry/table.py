@@ -171,7 +171,7 @@ class EntryTable:
         if self._mirrored:
             mirror.take(entry.keys, entry.obj)
         if not keep_name:
-            # Of earlier runs of its definition as well: the name is somebody else's now.
+            # Also of earlier runs of its definition: the name belongs to another object now.
             for obj in [obj for obj, name in self._names.items() if name == entry.name]:
                 del self._names[obj]
                 if self._mirrored:

@@ -27,7 +27,7 @@ _here = _Here()
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have a listener told of every byte that this thread reads or writes in the block.
+    """Report every byte that this thread reads or writes in the block to a listener.
 
     An inner block listens instead of the outer one.
 

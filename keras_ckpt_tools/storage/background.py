@@ -35,7 +35,7 @@ _NICENESS = 10
 _IDLE_S = 60.0
 
 _writers: weakref.WeakSet[BackgroundWriter] = weakref.WeakSet()
-# Those with work to do or an error to tell, which must not be lost with whoever forgets them.
+# Writers with work or an error, which must not be lost if the caller drops them.
 _unsettled: set[BackgroundWriter] = set()
 
 
@@ -203,7 +203,7 @@ def _flush() -> None:
         for writer in writers:
             try:
                 writer.wait()
-            except BaseException:  # noqa: BLE001 (there is nobody left to catch it)
+            except BaseException:  # noqa: BLE001 (no caller is left to catch it)
                 failed = True
                 sys.stderr.write("keras_ckpt_tools: a save in the background failed:\n")
                 traceback.print_exc()

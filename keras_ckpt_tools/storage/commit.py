@@ -39,7 +39,7 @@ STAGED_NAME = re.compile(
 
 @contextlib.contextmanager
 def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Stage a file beside `target`, and commit it at the end of the block.
+    """Write a staging file in the directory of `target`, and commit it at the end of the block.
 
     A target that is a symlink stays one: the file that it points to is replaced. Directories that
     are missing are made. The new file's permissions follow the umask.
@@ -53,7 +53,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         ArgumentError: the target is an address.
         CommitError: the operating system refused (no space, no permission, ...). The target is as
-            it was before, and nothing is left beside it.
+            it was before, and no staging file is left.
 
     Example:
 
@@ -194,7 +194,7 @@ def remove_leftovers_of(directory: Path, is_target: Callable[[str], object]) -> 
 
 
 def target_of_staged(name: str) -> str | None:
-    """Return the name that a staged file was to get, or `None` where it is none of ours.
+    """Return the final name of a staging file; `None` if it was not written by this package.
 
     >>> target_of_staged(".a.keras.0123abcd.kct-staged"), target_of_staged("a.keras")
     ('a.keras', None)

@@ -51,7 +51,7 @@ def lock(descriptor: int, how: int, where: str | os.PathLike[str]) -> bool:
         where: Its path, for the warning.
 
     Raises:
-        BlockingIOError: somebody else has it, with `LOCK_NB` only.
+        BlockingIOError: another process has the lock; with `LOCK_NB` only.
     """
     try:
         fcntl.flock(descriptor, how)

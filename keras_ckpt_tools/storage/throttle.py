@@ -31,7 +31,7 @@ _LEAST_S = 0.0003
 
 
 class Hurry:
-    """Whether somebody waits.
+    """Whether a caller waits.
 
     A `threading.Event` has a lock of its own. A signal handler may come while its thread has that,
     and wait for a save; the writer would wait for the lock, and both for ever. Here the lock is
@@ -46,21 +46,21 @@ class Hurry:
         self._is_set = False
 
     def is_set(self) -> bool:
-        """Return whether somebody waits."""
+        """Return whether a caller waits."""
         return self._is_set
 
     def set(self) -> None:
-        """Note that somebody does; rests are over."""
+        """Note that a caller waits; this ends all sleeps."""
         with self._turn:
             self._is_set = True
             self._turn.notify_all()
 
     def clear(self) -> None:
-        """Note that nobody does any more."""
+        """Note that no caller waits any more."""
         self._is_set = False
 
     def wait(self, timeout: float) -> None:
-        """Return when somebody waits, or after so many seconds."""
+        """Return when a caller waits, or after so many seconds."""
         with self._turn:
             self._turn.wait_for(self.is_set, timeout)
 
@@ -89,9 +89,9 @@ _here = _Here()
 
 
 def rest() -> None:
-    """Rest from the work since the last rest, if this thread has a pace and nobody hurries it.
+    """Sleep in proportion to CPU time used, if this thread is throttled and no caller waits.
 
-    For whoever writes or reads much, after each piece of it (`PIECE`). Several calls in a row, or
+    Called by code that writes or reads much, after each piece (`PIECE`). Several calls in a row, or
     one after very little work, cost nothing: what was worked counts until it is worth a rest.
     """
     if _here.pace is not None:
@@ -103,7 +103,7 @@ def paced(hurry: Hurry) -> Iterator[None]:
     """Have this thread rest between pieces of its work in the block, except while in a hurry.
 
     Args:
-        hurry: Set for as long as somebody waits for the work.
+        hurry: Set while a caller waits for the work.
 
     Example:
 

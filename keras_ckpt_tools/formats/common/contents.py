@@ -39,7 +39,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Documents:
-    """What a `.keras` holds beside weights.
+    """The members of a `.keras` other than its weights.
 
     Attributes:
         config: `config.json`, as Keras writes it.

@@ -34,7 +34,7 @@ class Limits:
         levels: Groups within groups.
         attribute_bytes: Bytes of all attributes of an HDF5 file.
         chunk_bytes: Bytes of one compressed piece of a dataset.
-        seconds: Processor time for looking through an HDF5 file, beside what its size takes.
+        seconds: CPU time for scanning an HDF5 file, in addition to the time for its size.
         patience: Wall time for the same.
     """
 

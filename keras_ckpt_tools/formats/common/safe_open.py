@@ -74,7 +74,7 @@ def open_regular(path: str) -> int | None:
 
 
 def is_alias(path: str) -> bool:
-    """Return whether a path is a link to a regular file beside it, which stands there itself."""
+    """Return whether a path is a link to a regular file in the same directory."""
     try:
         target = os.readlink(path)
         beside = os.path.join(os.path.dirname(path), target)
@@ -148,7 +148,7 @@ def copy_tree(folder: int, name: str, target: str, path: str, limits: Limits) ->
     Args:
         folder: The open directory.
         name: Which of its directories.
-        target: Where to make the copy; made anew.
+        target: Where to create the copy.
         path: The artefact, for messages.
         limits: What it may take.
 

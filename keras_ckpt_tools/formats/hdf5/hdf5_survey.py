@@ -21,7 +21,7 @@ _TIGHTEST = 1100
 _MOST_CHUNKS = 2_000_000
 # What all datasets may declare that were never written, and so take no bytes in the file.
 _UNWRITTEN = 64 << 20
-# A file of ours names the groups of its model twice.
+# A file of this package names the groups of its model twice.
 _MOST_NAMES = 2
 
 

@@ -127,7 +127,7 @@ class ShardedHdf5:
         return self._counted < (self._index.total_bytes or 0)
 
     def problems(self) -> list[str]:
-        """Return what shows to be missing, beside what keeps it from being read, as sentences."""
+        """Return missing parts and reasons why they cannot be read, as sentences."""
         self.require_survey()
         if not self._lacks_bytes:
             return []
@@ -160,7 +160,7 @@ class ShardedHdf5:
                 raise self._damaged(artefact.damage)
             found = artefact.survey
             if found is None and artefact.kind.is_hdf5:
-                # One of ours in the place of a shard; its record is of no use among the others.
+                # A file of this package in place of a shard; its record is not used.
                 found = survey(file.fileno(), 0, artefact.size, place, self._limits)
             if found is None:
                 raise ArtefactKindError(

@@ -121,7 +121,7 @@ class _Graph:
 
 
 def arguments_of(node: Any) -> dict[str, Any]:
-    """Return the keyword arguments of a call; they stand beside each of its tensors."""
+    """Return the keyword arguments of a call; each of its tensors has a copy."""
     todo = [node]
     while todo:
         item = todo.pop(0)

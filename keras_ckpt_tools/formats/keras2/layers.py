@@ -63,7 +63,7 @@ _GONE: dict[str, dict[str, tuple[Any, ...]]] = {
     "Conv3DTranspose": {"groups": (1,)},
 }  # fmt: skip
 _ANYWHERE: dict[str, tuple[Any, ...]] = {"time_major": (False,), "batch_input_shape": (...,)}
-# What these have from their base class in Keras 2, beside their own two of each.
+# Arguments of their base class in Keras 2, in addition to their own two of each.
 _UNUSED = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _SEPARABLE = ("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D")
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
@@ -82,7 +82,7 @@ def translate_layer(node: dict[str, Any], complain: Complain) -> None:
     """Rewrite the config of one layer of Keras' own; leave all others as they are.
 
     Args:
-        node: `class_name`, `config` and what stands beside them.
+        node: `class_name`, `config` and further keys.
         complain: Takes the name of a layer, what cannot be said about it, and what to do.
     """
     name, inner = node.get("class_name"), node.get("config")

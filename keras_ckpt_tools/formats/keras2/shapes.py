@@ -68,7 +68,7 @@ class _Graph:
         return True
 
     def without_idle(self, layers: list[Any], ends: list[Any]) -> list[Any]:
-        """Return the layers without those that computed sizes for nobody else."""
+        """Return the layers without those that only computed sizes."""
         kept = list(layers)
         while True:
             used = {name for layer in kept for name in references(layer.get("inbound_nodes"))}

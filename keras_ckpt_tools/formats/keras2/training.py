@@ -37,7 +37,7 @@ def translate_training(node: dict[str, Any], complain: Complain) -> None:
     """Rewrite the config of an optimizer, a loss or a metric; leave all others as they are.
 
     Args:
-        node: `class_name`, `config` and what stands beside them.
+        node: `class_name`, `config` and further keys.
         complain: Takes the name of an object, what cannot be said about it, and what to do.
     """
     name, inner = node.get("class_name"), node.get("config")
@@ -80,7 +80,7 @@ def _optimizer(name: str, inner: dict[str, Any], complain: Complain) -> None:
         if decay and isinstance(rate, float):
             inner["learning_rate"] = _inverse_time(rate, float(decay))
         elif decay:
-            complain(name, f"has decay={decay!r} beside a schedule of its own", _COMPILE)
+            complain(name, f"has both decay={decay!r} and a schedule", _COMPILE)
 
 
 def _inverse_time(rate: float, decay: float) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def _hold(members: Iterable[zipfile.ZipInfo], path: str, limits: Limits) -> None
     # Many small members may expand as far as one large one may not.
     allowed = max(packed * limits.expansion, _SMALL)
     if unpacked > allowed:
-        what = "its members beside the weights unpack to"
+        what = "its members other than the weights unpack to"
         raise over_budget(path, what, "expansion_bytes", unpacked, allowed)
     if total > limits.max_bytes:
         raise over_budget(path, "its members unpack to", "max_bytes", total, limits.max_bytes)

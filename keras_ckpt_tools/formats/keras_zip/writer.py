@@ -38,7 +38,7 @@ def write_archive(
 
     Args:
         file: Where to write.
-        documents: What it holds beside weights.
+        documents: Its members other than the weights.
         snapshot: Its tensors.
         record: What else the file says about itself.
         directory: Where the layout may put an empty file for a moment.

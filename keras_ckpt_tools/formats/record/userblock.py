@@ -127,7 +127,7 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
         path: Name of the file, for messages.
 
     Returns:
-        The record and the length of the user block, or `None` where there is no record of ours.
+        The record and the length of the user block, or `None` if there is no record.
 
     Raises:
         DamagedArtefactError: there is one, and its bytes have changed.
@@ -149,7 +149,7 @@ def read_json(read: ReadAt, path: str) -> tuple[bytes, int] | None:
         raise _damaged(path, f"it ends after {len(header)} bytes, within its record's header")
     magic, version, size, length = _HEADER.unpack_from(header)
     if magic != MAGIC:
-        # Taking a file of ours for somebody else's would switch every check off.
+        # Treating a file of this package as third-party would skip every check.
         if version == HEADER_VERSION and read(size, len(_HDF5)) == _HDF5:
             raise _damaged(path, "the first bytes of its record have changed")
         return None

@@ -122,7 +122,7 @@ def check_record(record: Record, block: int, length: int, path: str) -> None:
     end = min(length, record.size)
     places = sorted((info.offset or 0, info.nbytes) for info in placed if info.nbytes)
     if places and (places[0][0] < block or max(o + n for o, n in places) > end):
-        # A file that was cut off is told as such, by whoever compares lengths.
+        # A truncated file is reported by the caller, which compares lengths.
         if record.size <= length:
             raise _damaged(path, "its record names tensors outside the file")
     for (offset, nbytes), (following, _) in pairwise(places):
@@ -146,7 +146,7 @@ def _is_sound(info: TensorInfo) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _itemsize(dtype: str) -> int | None:
-    """Return the length of one element, `None` where that is no type of a tensor of ours.
+    """Return the length of one element, `None` if the dtype is not supported.
 
     >>> _itemsize("bfloat16"), _itemsize("int4"), _itemsize("|S7"), _itemsize("object")
     (2, 1, 7, None)

@@ -100,7 +100,7 @@ class Bundle:
 
     Raises:
         ArtefactNotFoundError: there is no such checkpoint; names what there is.
-        DamagedArtefactError: it is not whole.
+        DamagedArtefactError: it is incomplete.
         OverBudgetError: it takes more than it may.
     """
 

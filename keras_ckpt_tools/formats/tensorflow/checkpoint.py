@@ -58,7 +58,7 @@ class TfCheckpoint:
 
     Raises:
         ArtefactNotFoundError: there is none of that prefix.
-        DamagedArtefactError: it is not whole.
+        DamagedArtefactError: it is incomplete.
         OverBudgetError: it takes more than it may.
     """
 

@@ -138,7 +138,7 @@ def write_table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _made_of(entries: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a block; every key stands in it whole, so every entry is one to begin at."""
+    """Return a block; it has complete keys, so reading can begin at every entry."""
     block = bytearray()
     restarts = []
     for key, value in entries:
