@@ -29,25 +29,26 @@ _Iterator: Any = tf.data.IteratorSpec(tf.TensorSpec(())).value_type
 
 
 def resumable(fn: PipelineOf, *, first_epoch: int = 0) -> ResumableDataset:
-    """Make one dataset of a function that makes the dataset of an epoch.
+    """Make one dataset from a function that creates the dataset of an epoch.
 
-    Reach for it where data comes from a tf.data pipeline. The result is passed to `fit()`, or
-    iterated over, like any `tf.data.Dataset`, and each pass is the next epoch. With a pipeline that
-    is a function of the epoch, a resumed run is given the very batches that it would have had: pass
-    `seed=epoch`, or a seed made from it, to `shuffle`, and let random augmentation be stateless.
+    Use it for tf.data pipelines. Pass the result to `fit()`, or iterate over it, like any
+    `tf.data.Dataset`; each pass is the next epoch. If the pipeline depends only on the epoch, a
+    resumed run gets exactly the same batches: pass `seed=epoch`, or a seed made from it, to
+    `shuffle`, and use stateless random operations for augmentation.
 
     Args:
-        fn: `epoch -> tf.data.Dataset`, with `epoch` zero-based. Called for each pass, and once at
-            once. Each epoch needs elements of one kind and, for `fit()`, one number of batches.
-        first_epoch: Zero-based; whose pass is the first.
+        fn: `epoch -> tf.data.Dataset`, with `epoch` zero-based. Called for each pass, and once
+            immediately. Each epoch must have the same element spec and, for `fit()`, the same
+            number of batches.
+        first_epoch: Zero-based epoch of the first pass.
 
     Returns:
-        A `tf.data.Dataset` that can be begun anywhere: `dataset.start(epoch, batch)`. Methods such
-        as `map` and `prefetch` give one likewise, which is at the same place.
+        A `tf.data.Dataset` that can start at any batch: `dataset.start(epoch, batch)`. Methods such
+        as `map` and `prefetch` return one too, at the same position.
 
     Raises:
-        ArgumentError: `fn` does not give a dataset, or `first_epoch` is no zero-based index. While
-            iterating: the dataset of an epoch has other elements than the first had.
+        ArgumentError: `fn` does not return a dataset, or `first_epoch` is not a zero-based index.
+            While iterating: the dataset of an epoch has another element spec than the first.
 
     Example:
 

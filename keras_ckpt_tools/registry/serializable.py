@@ -37,10 +37,10 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def check_serializable(obj: Any) -> dict[str, Any]:
-    """Check that an object can be built again from its config.
+    """Check that an object can be rebuilt from its config.
 
-    Use it in the tests of your own layers, losses, metrics and the like: it finds in a second what
-    otherwise shows when a file is loaded.
+    Use it in the tests of your own layers, losses, metrics and other objects: it finds errors that
+    otherwise appear only when a file is loaded.
 
     Args:
         obj: An object, a class that can be called without arguments, or a function.
@@ -49,10 +49,10 @@ def check_serializable(obj: Any) -> dict[str, Any]:
         The object's config; for a function, what Keras writes for it.
 
     Raises:
-        ArgumentError: A class that needs arguments; pass an object of it.
-        NotSerializableError: With everything that is wrong: arguments that `get_config` lost,
-            values that come back changed, values that JSON cannot hold. Attribute `lost` has the
-            arguments.
+        ArgumentError: A class that needs arguments was passed; pass an object instead.
+        NotSerializableError: The message lists all problems: arguments that `get_config` does not
+            return, values that change, values that JSON cannot represent. The attribute `lost` has
+            the missing arguments.
 
     Example:
 
@@ -67,7 +67,7 @@ def check_serializable(obj: Any) -> dict[str, Any]:
     >>> check_serializable(Scale(3.0))
     Traceback (most recent call last):
         ...
-    keras_ckpt_tools.errors.NotSerializableError: Scale cannot be built again...
+    keras_ckpt_tools.errors.NotSerializableError: Scale cannot be rebuilt...
     """
     import keras
 
