@@ -90,7 +90,7 @@ def test_files_that_are_gone_are_named(tmp_path: Path) -> None:
     """The data, and with it what is there instead; or the index, with the nearest prefix."""
     folder = Path(shutil.copytree(FOLDER / "adam", tmp_path / "adam"))
     (folder / "ckpt-3.data-00000-of-00001").unlink()
-    with pytest.raises(DamagedArtefactError, match=r"ckpt-3.data-00000-of-00001\. In the dir.*-2"):
+    with pytest.raises(DamagedArtefactError, match=r"ckpt-3.data-00000-of-00001\. The dir.*-2"):
         Bundle(str(folder / "ckpt-3"))
     with pytest.raises(ArtefactNotFoundError, match=r"nearest prefix is .*ckpt-2") as caught:
         Bundle(str(folder / "ckpt-22"))

@@ -50,7 +50,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_is_refused(address: str) -> None:
     """Whatever its scheme is, in letters of any size."""
-    with pytest.raises(ArgumentError, match="is an address"):
+    with pytest.raises(ArgumentError, match="is a URL"):
         local_path(address)
 
 
@@ -60,7 +60,7 @@ def test_what_pathlib_makes_of_an_address_is_refused(
     address: str, make: Callable[[str], Path], empty: Path
 ) -> None:
     """`gs:/bucket/run`, also below the working directory."""
-    with pytest.raises(ArgumentError, match="is an address"):
+    with pytest.raises(ArgumentError, match="is a URL"):
         local_path(make(address))
 
 
