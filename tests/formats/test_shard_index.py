@@ -98,7 +98,7 @@ def test_all_shards_that_are_not_there_are_named(index, tmp_path):
     for path in tmp_path.glob("*.h5"):
         path.unlink()
     assert tell(index).damage == (
-        "2 of its 2 shards are not beside it: w_00000.weights.h5, w_00001.weights.h5"
+        "2 of its 2 shards are missing: w_00000.weights.h5, w_00001.weights.h5"
     )
 
 

@@ -231,7 +231,7 @@ def test_all_shards_that_cannot_be_used_come_in_one_error(index):
         kct.load_weights(build(), index)
     for text in (
         "w_00000.weights.h5: truncated at",
-        "w_00001.weights.h5: it is no HDF5",
+        "w_00001.weights.h5: it is not an HDF5",
         "Git LFS",
     ):
         assert text in caught.value.what
