@@ -235,7 +235,7 @@ def test_all_that_is_wrong_comes_at_once():
     [
         pytest.param(lambda: (i for i in range(3)), "generator", id="generator"),
         pytest.param(lambda: tf.data.Dataset.range(3), "kct.data.resumable", id="tf.data"),
-        pytest.param(lambda: kct.data.ArrayDataset(numbers(3)), "as it is", id="PyDataset"),
+        pytest.param(lambda: kct.data.ArrayDataset(numbers(3)), "unchanged", id="PyDataset"),
         pytest.param(lambda: numbers(0), "no samples", id="empty"),
         pytest.param(dict, "holds no array", id="no leaves"),
         pytest.param(lambda: None, "None", id="None"),
