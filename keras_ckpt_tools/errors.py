@@ -1,37 +1,37 @@
 """Every error that the package raises, in one tree.
 
     CkptError
-    ├── ArgumentError             (ValueError)   an argument that cannot work, told at once
-    │   ├── FilepathKeyError      (KeyError)     a pattern asks for a key that the logs lack
+    ├── ArgumentError             (ValueError)   an argument cannot work
+    │   ├── FilepathKeyError      (KeyError)     a pattern has a key that is not in the logs
     │   ├── MonitorError                         the metric is missing, or has no direction
-    │   └── PathInUseError                       two writers were given one path
+    │   └── PathInUseError                       two writers have the same path
     ├── ArtefactError
-    │   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  nothing is there
-    │   ├── ArtefactKindError     (ValueError)   it is something else than what this call opens
+    │   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  there is nothing at the path
+    │   ├── ArtefactKindError     (ValueError)   this call does not open files of this kind
     │   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
-    │   ├── UnsafeArtefactError   (ValueError)   it leads out of itself: a link, a device, a path
+    │   ├── UnsafeArtefactError   (ValueError)   a link, a device or a path leads out of it
     │   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built
-    │   ├── OverBudgetError       (MemoryError, ValueError)  it would take more than it may
+    │   ├── OverBudgetError       (MemoryError, ValueError)  it would exceed a limit
     │   ├── NewerFormatError      (ValueError)   written by a later version of this package
-    │   └── UntranslatableError   (ValueError)   Keras 2 wrote it, and Keras 3 cannot say it
+    │   └── UntranslatableError   (ValueError)   a Keras 2 model that Keras 3 does not support
     ├── MissingPackageError       (ImportError)  an extra of this package is not installed
-    ├── CommitError               (OSError)      a save failed; what was there before is untouched
+    ├── CommitError               (OSError)      a save failed; an existing file is unchanged
     ├── RegistryError             (ValueError)
     │   ├── DuplicateNameError                   another object already has that name
-    │   └── NotSerializableError  (TypeError)    it could be saved, but never be built again
+    │   └── NotSerializableError  (TypeError)    it could be saved, but not rebuilt
     ├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
-    ├── NotBuiltError             (ValueError)   there are no variables yet that could be restored
-    ├── RestoreError              (ValueError)   a checkpoint and an object do not fit
-    ├── MigrationError            (ValueError)   older weights could not be made into newer ones
-    ├── ResumeError               (RuntimeError) a run cannot go on from what is there
-    └── UntrackedStateError       (ValueError)   a save would leave something out
+    ├── NotBuiltError             (ValueError)   there are no variables to restore yet
+    ├── RestoreError              (ValueError)   a checkpoint and an object do not match
+    ├── MigrationError            (ValueError)   older weights could not be converted
+    ├── ResumeError               (RuntimeError) a run cannot be resumed
+    └── UntrackedStateError       (ValueError)   a save would be incomplete
 
-One message says three things: what happened, what was received, and the call that fixes it. The
-same facts are attributes, because a program that catches an error should not have to parse a
-sentence. Names out of files are escaped in the message, and as they were in the attributes. Each
-error also derives from the built-in that a caller would expect; what Keras raises as `ValueError`
-(for a file that is missing, damaged or too large, too) is one here. Errors travel through pickle:
-they are raised in worker processes too.
+A message says what happened, what was received, and which call fixes it. The same facts are
+attributes, so that programs need not parse the message. Names from files are escaped in the
+message, and unchanged in the attributes. Each error also derives from the built-in error that a
+caller would expect: where Keras raises `ValueError` (also for missing, damaged or too large files),
+these errors are a `ValueError` too. Errors can be pickled, because they are also raised in worker
+processes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ __all__ = [
 
 
 _MOST_SHOWN = 2000
-"""How many characters of a value an error shows; somebody may pass a whole file as its path."""
+"""Maximum number of characters of a value in a message; the value may be the content of a file."""
 
 
 class CkptError(Exception):
@@ -123,7 +123,7 @@ def _rebuild(
 
 
 class ArgumentError(CkptError, ValueError):
-    """An argument cannot work. Raised as early as that can be known."""
+    """An argument cannot work. Raised as early as possible."""
 
 
 class FilepathKeyError(ArgumentError, KeyError):
@@ -144,13 +144,13 @@ class MonitorError(ArgumentError):
 
 
 class PathInUseError(ArgumentError):
-    """Two writers of one run were given the same path. Attribute: `path`."""
+    """Two writers of one run have the same path. Attribute: `path`."""
 
     path: str
 
 
 class ArtefactError(CkptError):
-    """Something is wrong with a file or directory that was handed over. Attribute: `path`."""
+    """There is a problem with a file or directory. Attribute: `path`."""
 
     path: str
 
@@ -162,21 +162,21 @@ class ArtefactNotFoundError(ArtefactError, FileNotFoundError, ValueError):
 
 
 class ArtefactKindError(ArtefactError, ValueError):
-    """The artefact is something else than what the call opens. Attributes: `path`, `kind`."""
+    """The call does not open files of this kind. Attributes: `path`, `kind`."""
 
     kind: str
 
 
 class DamagedArtefactError(ArtefactError, OSError, ValueError):
-    """The artefact is empty, truncated, or some of its bytes have changed. Attribute: `path`."""
+    """The file is empty, truncated, or some of its bytes have changed. Attribute: `path`."""
 
 
 class UnsafeArtefactError(ArtefactError, ValueError):
-    """The artefact has what would lead out of it, or what Keras never writes. Attribute: `path`."""
+    """The file has parts that lead out of it or that Keras never writes. Attribute: `path`."""
 
 
 class ConfigError(ArtefactError, ValueError, TypeError):
-    """The file is intact, and its model cannot be built from the config in it.
+    """The file is intact, but its model cannot be built from its config.
 
     Attributes: `path`, `class_name` (of what could not be built; empty where that is not known),
     `arguments` (those that the config lacks, or that the class does not take).
@@ -187,7 +187,7 @@ class ConfigError(ArtefactError, ValueError, TypeError):
 
 
 class OverBudgetError(ArtefactError, MemoryError, ValueError):
-    """Opening the artefact would take more than it may.
+    """Opening the file would exceed a limit.
 
     Attributes: `path`, `limit` (which one: `"max_bytes"`, `"max_seconds"`, `"members"` ...),
     `needed` and `allowed` (numbers of that unit; `needed` is what is known so far, at least).
@@ -206,7 +206,7 @@ class NewerFormatError(ArtefactError, ValueError):
 
 
 class UntranslatableError(ArtefactError, ValueError):
-    """Keras 2 wrote a model that Keras 3 has no words for.
+    """A model of Keras 2 cannot be translated to Keras 3.
 
     Attributes: `path`, `places` (each layer, what it has, and what to do, as sentences).
     """
@@ -215,19 +215,19 @@ class UntranslatableError(ArtefactError, ValueError):
 
 
 class CommitError(CkptError, OSError):
-    """A save failed. What stood at the path before is as it was. Attributes: `path`, `errno`."""
+    """A save failed. An existing file at the path is unchanged. Attributes: `path`, `errno`."""
 
     path: str
 
 
 class MissingPackageError(CkptError, ImportError):
-    """Something optional is asked for, and its package is not installed. Attribute: `package`."""
+    """An optional feature needs a package that is not installed. Attribute: `package`."""
 
     package: str
 
 
 class RegistryError(CkptError, ValueError):
-    """Something cannot be registered as asked. Attribute: `name`."""
+    """An object cannot be registered. Attribute: `name`."""
 
     name: str
 
@@ -240,7 +240,7 @@ class DuplicateNameError(RegistryError):
 
 
 class NotSerializableError(RegistryError, TypeError):
-    """The object could be saved, but not be built again. Attributes: `name`, `lost` (arguments)."""
+    """The object could be saved, but not rebuilt. Attributes: `name`, `lost` (arguments)."""
 
     lost: tuple[str, ...]
 
@@ -258,7 +258,7 @@ class ObjectsNotFoundError(CkptError, ValueError):
 
 
 class NotBuiltError(CkptError, ValueError):
-    """An object has no variables yet, and the shape to build it with is not known.
+    """An object has no variables yet, and the shape to build it with is unknown.
 
     Attribute: `name`.
     """
@@ -267,7 +267,7 @@ class NotBuiltError(CkptError, ValueError):
 
 
 class RestoreError(CkptError, ValueError):
-    """A checkpoint and an object do not fit; nothing was changed. Attributes: `path`, `report`."""
+    """A checkpoint and an object differ; nothing was changed. Attributes: `path`, `report`."""
 
     path: str
     report: Any
@@ -286,13 +286,13 @@ class MigrationError(CkptError, ValueError):
 
 
 class ResumeError(CkptError, RuntimeError):
-    """A run cannot go on from what is there. Attribute: `path`."""
+    """A run cannot be resumed from this path. Attribute: `path`."""
 
     path: str
 
 
 class UntrackedStateError(CkptError, ValueError):
-    """A save would leave something out; nothing was written.
+    """A save would be incomplete; nothing was written.
 
     Attribute: `untracked` (for each: where it is, what it is, what to do about it).
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -267,4 +268,32 @@ def test_document_names_every_key_that_is_written(build_cnn, digits, tmp_path):
     keys = {*record, *record["progress"], *record["versions"]}
     keys |= {key for entry in record["tensors"] for key in entry}
     keys |= {key for entry in record["tracked"].values() for key in entry}
+    keys |= {name for name in record["tracked"] if name.startswith("_")}
+    keys |= {entry["kind"] for entry in record["tracked"].values()}
     assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+def test_document_has_the_constants_of_the_reader():
+    """The reader above would not notice another number on the page."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for constant in (
+        f"magic: `{MAGIC.hex(' ').upper()}`",
+        f"the HDF5 superblock: `{SUPERBLOCK.hex(' ').upper()}`",
+        "a power of two from 512 to 2^30",
+        f"| {HEAD.size} | *J* | the record",
+        "| 32 | 16 | digest of the bytes 0 to 31 and the JSON",
+        "keras_ckpt_tools:1:DIGEST",
+        ".NAME.XXXXXXXX.kct-staged",
+    ):
+        assert constant in text
+    assert HEAD.size == 48
+
+
+def test_document_has_every_form_of_a_value():
+    """What `state` can hold is in the table, and nothing else."""
+    from keras_ckpt_tools.training.state import trees
+
+    table = DOCUMENT.read_text(encoding="utf-8").partition("In `state`, an object")[2]
+    described = set(re.findall(r"`(__\w+__)`", table.partition("\n## ")[0]))
+    written = set(re.findall(r'"(__(?!all)\w+__)"', Path(trees.__file__).read_text("utf-8")))
+    assert described == written

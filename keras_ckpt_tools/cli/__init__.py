@@ -1,8 +1,7 @@
-"""The command line: paths -> *command* -> reports -> exit status.
+"""The command line `keras-ckpt`.
 
-One module for each command, imported when it is called: a hook that runs over a folder of models
-pays for what it uses. `COMMANDS` says where each is; the module has it under the name `command`.
-Nothing here imports Keras or TensorFlow.
+Each command is a module with a `command`, listed in `COMMANDS` and imported when it is called, so
+that a hook over a folder of models starts fast. Nothing here imports Keras or TensorFlow.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -48,16 +47,16 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            # It may name what files name: metrics, runs, and files themselves.
+            # The message may contain text from files: metrics, runs, file names.
             vars(error)["message"] = harmless(error.message)  # Typed as final there.
             raise
 
 
 _EXIT_STATUS = """
-The exit status is 0 where all is good, 1 where there are problems (damage, names that a load would
-refuse, nothing to go on from, or prune has not deleted what it could), and 2 where something cannot
-be read or the call is wrong. Of several files the worst counts. With --json every command prints
-one JSON object with "format" and "status" in front.
+The exit status is 0 if there are no problems, 1 if there are problems (damage, names that a load
+would refuse, nothing to resume from, or files that prune did not delete), and 2 if a file cannot
+be read or the arguments are wrong. For several files, it is the highest one. With --json, every
+command prints one JSON object that begins with "format" and "status".
 """
 
 
@@ -66,7 +65,7 @@ one JSON object with "format" and "status" in front.
 )
 @click.version_option(__version__, prog_name="keras-ckpt")
 def main() -> None:
-    """Look at Keras models, weights and checkpoints without opening them in Keras.
+    """Inspect and manage Keras models, weights and checkpoints without loading them in Keras.
 
-    None of the commands runs anything that a file holds, and none but prune changes what is there.
+    No command runs code from a file that you have not trusted, and only prune deletes checkpoints.
     """

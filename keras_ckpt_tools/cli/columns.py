@@ -1,9 +1,9 @@
-"""Tables with a header: rows -> *lines*, for a terminal and for a pipe.
+"""Draw tables with a header, for a terminal or a pipe.
 
-On a terminal a line is never longer than the terminal is wide: names are shortened in their middle
-first, because their ends tell files apart. A pipe gets every character. Colours are for terminals
-only, and not where `NO_COLOR` is set (no-color.org). Drawn by hand: ten thousand rows should not
-wait for a library that lays out each of them.
+On a terminal, no line is wider than the terminal: names are shortened in their middle first,
+because their ends distinguish files. A pipe gets every character. Colours are for terminals only,
+and not if `NO_COLOR` is set (no-color.org). It does not use rich, which takes too long for ten
+thousand rows.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Column:
     """A column.
 
     Attributes:
-        name: What stands above it.
-        right: Whether it is aligned to the right, as numbers are.
-        flexible: Whether it may be shortened where there is no room.
+        name: Its heading.
+        right: Whether it is aligned to the right, like numbers.
+        flexible: Whether it may be shortened if there is not enough space.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its cells, and `"good"`, `"bad"` or `"faint"` for how it is shown."""
+    """A row: its cells and its style, `"good"`, `"bad"` or `"faint"`."""
 
     cells: Sequence[str]
     style: str = ""
@@ -65,7 +65,7 @@ class Table:
         caption: One line about it.
         columns: Its columns.
         rows: Its rows.
-        notes: Further lines, below.
+        notes: Lines below the rows.
     """
 
     caption: str
@@ -96,9 +96,9 @@ def lines_of(
 
     Args:
         table: The table.
-        width: Columns of the terminal; `None` for as many as it takes.
+        width: Columns of the terminal; `None` for no limit.
         colours: Whether styles are shown.
-        most_rows: How many rows there is room for: the last ones are shown.
+        most_rows: Maximum number of rows; the last ones are shown.
 
     >>> rows = [Row(["a.keras", "1"]), Row(["b.keras", "12"])]
     >>> for line in lines_of(Table("two", [Column("name"), Column("step", right=True)], rows), 80):
@@ -180,7 +180,7 @@ def _fitted(line: str, width: int | None) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes.
+    """Return the width of a text on a terminal.
 
     >>> _width("abc"), _width("模型"), _width("e\u0301")
     (3, 4, 1)
@@ -201,7 +201,7 @@ _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def amount(nbytes: int) -> str:
-    """Return a number of bytes in a unit that keeps it short.
+    """Return a number of bytes with a suitable unit.
 
     >>> amount(42), amount(1_500), amount(3_200_000_000)
     ('42 B', '1.5 kB', '3.2 GB')
@@ -215,7 +215,7 @@ def amount(nbytes: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return a length of time in its largest unit.
+    """Return a duration in its largest unit.
 
     >>> age(0.2), age(59), age(3 * 3600 + 5), age(-1)
     ('now', '59 s', '3 h', 'now')
@@ -227,7 +227,7 @@ def age(seconds: float) -> str:
 
 
 def metric(value: float | None) -> str:
-    """Return the value of a metric; nothing where there is none.
+    """Return the value of a metric; empty if there is none.
 
     >>> metric(0.123456), metric(None), metric(float("nan"))
     ('0.1235', '', 'nan')

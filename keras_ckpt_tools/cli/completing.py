@@ -1,7 +1,7 @@
-"""`keras-ckpt completion`: the script with which a shell completes commands, options and paths.
+"""`keras-ckpt completion`: prints the script with which a shell completes commands and options.
 
-It is click's own; that it comes from a command spares people the incantation with an environment
-variable that each shell spells differently.
+The script is click's own. With click alone, users would have to set an environment variable, in a
+different way for each shell.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ def command(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None  # Those are click's own.
     main = context.find_root().command
-    # Of the base: bash's own asks the bash in the path for its version first.
+    # The method of the base class: that of bash runs `bash --version` first.
     click.echo(ShellComplete.source(kind(main, {}, _PROGRAM, _VARIABLE)))

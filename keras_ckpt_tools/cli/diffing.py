@@ -1,6 +1,6 @@
-"""`keras-ckpt diff`: how two files differ, and how far their values have moved.
+"""`keras-ckpt diff`: shows how two files differ.
 
-The exit status is that of diff(1): 0 if they are alike, 1 if they differ, 2 for trouble.
+The exit status is that of diff(1): 0 if they are equal, 1 if they differ, 2 for an error.
 """
 
 from __future__ import annotations
@@ -29,28 +29,30 @@ _SHOWN = 40
     "--only",
     multiple=True,
     metavar="PATTERN",
-    help='Compare these tensors and nothing else, "layers/dense*"; repeat it for more.',
+    help='Compare only these tensors, for example "layers/dense*". Can be repeated.',
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="The largest difference of one number that still counts as none.",
+    help="Ignore differences of single numbers up to this one.",
 )
 @click.option(
     "--values/--no-values",
     default=True,
-    help="Whether values are read; without, files of ours are compared by their digests.",
+    help="Read the values; without them, files of this package are compared by their digests.",
 )
 @click.option(
     "--sort",
     type=click.Choice(["moved", "path"]),
     default="moved",
     show_default=True,
-    help="The order of the tensors: those that have moved furthest first, or by path.",
+    help="Order of the tensors: the largest change first, or by path.",
 )
-@click.option("--all", "everything", is_flag=True, help=f"Show more than {_SHOWN} tensors.")
+@click.option(
+    "--all", "everything", is_flag=True, help=f"Show all tensors, not only the first {_SHOWN}."
+)
 def command(
     first: str,
     second: str,
@@ -61,12 +63,13 @@ def command(
     sort: Sort,
     everything: bool,
 ) -> None:
-    """Say how two files differ, and how far their values have moved.
+    """Show how two files differ, and by how much their values have changed.
 
-    FIRST and SECOND are files, folders of a run, or prefixes of TensorFlow checkpoints. A folder
-    stands for its newest file; FOLDER@3 is that of epoch 3 (zero-based), FOLDER@best the best.
+    FIRST and SECOND are files, directories of a run, or prefixes of TensorFlow checkpoints. In a
+    directory, the newest file is used; DIRECTORY@3 is the file of epoch 3 (zero-based),
+    DIRECTORY@best the best one.
 
-    The exit status is 0 if they are alike, 1 if they differ, and 2 where one cannot be read.
+    The exit status is 0 if they are equal, 1 if they differ, and 2 if one cannot be read.
     """
     (one, of_one), (other, of_other) = one_of_folder(first), one_of_folder(second)
     try:

@@ -1,4 +1,4 @@
-"""`keras-ckpt export`: one file made of another, and what went and what stayed behind."""
+"""`keras-ckpt export`: converts a file to another format, and reports what was converted."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ _SHOWN = 20
 @click.option(
     "--to",
     type=click.Choice(get_args(Format)),
-    help="The format. Default: by the ending of TARGET (.keras, .weights.h5, .safetensors, .ckpt).",
+    help="Format. Default: from the suffix of TARGET (.keras, .weights.h5, .safetensors, .ckpt).",
 )
-@click.option("--object", metavar="NAME", help="Of a run's checkpoint, the object that is to go.")
-@click.option("--include", multiple=True, metavar="PATTERN", help="Only these tensors go.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="These tensors stay.")
+@click.option("--object", metavar="NAME", help="Which tracked object of a run to export.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Export only these tensors.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Do not export these tensors.")
 @click.option(
     "--rename",
     multiple=True,
     metavar="OLD=NEW",
-    help='Another name for tensors: "net.*.weight=layers/dense_*/vars/0"; the first that fits '
-    "counts.",
+    help='Rename tensors: "net.*.weight=layers/dense_*/vars/0"; the first matching rule is used.',
 )
 @click.option(
     "--optimizer/--no-optimizer",
     default=True,
-    help="Whether the state of the optimizer goes along.",
+    help="Export the optimizer state too.",
 )
 @click.option(
     "--config-from",
     type=click.Path(),
-    help="A .keras file of the same model, where SOURCE does not say what the model is.",
+    help="A .keras file of the same model, if SOURCE has no config.",
 )
 @click.option(
     "--trusted",
     multiple=True,
     metavar="NAME",
-    help="A name that may be used where the model has to be built.",
+    help="A name to trust if the model has to be built. Can be repeated.",
 )
 @click.option(
-    "--bare", is_flag=True, help="In a TensorFlow checkpoint: variables by path, without the model."
+    "--bare", is_flag=True, help="In a TensorFlow checkpoint: save variables by path, no objects."
 )
-@click.option("--force", is_flag=True, help="Replace the file that is at TARGET.")
-@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     source: str, target: str, rename: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
-    """Make a file of another format.
+    """Convert a file to another format.
 
-    SOURCE is a file, a folder of a run, or the prefix of a TensorFlow checkpoint. A folder stands
-    for its newest file; FOLDER@3 is that of epoch 3 (zero-based), FOLDER@best the best.
+    SOURCE is a file, the directory of a run, or the prefix of a TensorFlow checkpoint. In a
+    directory, the newest file is used; DIRECTORY@3 is the file of epoch 3 (zero-based),
+    DIRECTORY@best the best one.
 
-    The exit status is 0 if TARGET was written, 1 where it cannot be made of SOURCE, and 2 where
-    SOURCE cannot be read. Unless it is 0, whatever was at TARGET is unchanged.
+    The exit status is 0 if TARGET was written, 1 if SOURCE cannot be converted, and 2 if SOURCE
+    cannot be read. If it is not 0, an existing TARGET is unchanged.
     """
     path, which = one_of_folder(source)
     try:
@@ -78,7 +78,7 @@ def command(
     except CkptError as error:
         status = UNREADABLE if isinstance(error, ArtefactError) else PROBLEMS
         facts = {"source": source, "target": target, "error": str(error)}
-        # Errors of several lines have made them harmless; a line break elsewhere is a file's own.
+        # Errors with several lines are escaped already; other line breaks are from file names.
         first, *lines = str(error).split("\n") if error.what.endswith("\n") else [str(error)]
         sys.exit(answer_one(Answer(status, first, (), facts, "refused", lines), as_json=as_json))
     word = "written" if report.written else "dry run"

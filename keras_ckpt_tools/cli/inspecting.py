@@ -1,7 +1,7 @@
-"""`keras-ckpt inspect`: what files are and what they need, with the verdicts of a load.
+"""`keras-ckpt inspect`: shows what files contain and need.
 
-A name that this process lacks is a problem here as it is for `safe_load_model`, but a shell has no
-`custom_objects=`: `--trusted` says which names the program that will load the file provides.
+A name that `safe_load_model` would refuse is a problem here too. A shell has no `custom_objects=`,
+so `--trusted` lists the names that the loading program provides.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ _READ = READABLE | {Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT}
     "--trusted",
     multiple=True,
     metavar="NAME",
-    help='A name that may be used, "my_package>Scale" or "my_package>*"; repeat it for more.',
+    help='A name to trust, "my_package>Scale" or "my_package>*". Can be repeated.',
 )
 def command(paths: tuple[str, ...], as_json: bool, trusted: tuple[str, ...]) -> None:
-    """Say what files are and what they need, without running any of it.
+    """Show what files contain and need, without running anything from them.
 
-    PATHS are files or folders; of a folder, all models in it and below. FOLDER@3 is the file of
-    epoch 3 (zero-based), FOLDER@best the best and FOLDER@latest the newest.
+    PATHS are files or directories. In a directory, all models in it and its subdirectories are
+    inspected. FOLDER@3 is the file of epoch 3 (zero-based), FOLDER@best the best and FOLDER@latest
+    the newest.
     """
     try:
         trust = Trust.of(trusted)

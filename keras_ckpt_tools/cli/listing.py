@@ -1,7 +1,7 @@
-"""`keras-ckpt ls`: the checkpoints of runs.
+"""`keras-ckpt ls`: lists the checkpoints of runs.
 
-Only records are read, no tensors: what is called whole here has no visible damage, and the line
-below the table says which command reads every byte.
+Only records are read, no tensors. So a checkpoint in the state "whole" has no visible damage; the
+line below the table names the command that reads every byte.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _HINT = 'A "whole" checkpoint has no visible damage; `keras-ckpt verify` reads e
 
 @dataclass(frozen=True)
 class Listing:
-    """What was found at the paths.
+    """The runs at some paths.
 
     Attributes:
         runs: The runs.
-        errors: What could not be read, with the reason.
+        errors: Paths that could not be read, with the reason.
     """
 
     runs: tuple[Run, ...] = ()
@@ -67,14 +67,14 @@ class Listing:
 
     @property
     def status(self) -> int:
-        """The exit status that this means."""
+        """The exit status of the command."""
         damaged = any(one.state is State.DAMAGED for run in self.runs for one in run.checkpoints)
         return UNREADABLE if self.errors else PROBLEMS if damaged else GOOD
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a run is shown, and in which order."""
+    """Which metrics of a run are shown, and in which order its checkpoints are."""
 
     metrics: tuple[str, ...] = ()
     sort: str = "saved"
@@ -83,7 +83,7 @@ class Choice:
 
 
 class _WithWatch(click.Command):
-    """Takes `--watch` alone and with a number, and no path for that number."""
+    """Takes `--watch` with or without a number, and does not take a path for the number."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for place, (arg, after) in enumerate(pairwise([*args, ""])):
@@ -102,21 +102,21 @@ class _WithWatch(click.Command):
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="A metric of the logs to show; repeat it for more. Default: the first few.",
+    help="A metric to show. Can be repeated. Default: the first few.",
 )
 @click.option(
     "--sort",
     default="saved",
     show_default=True,
     metavar="KEY",
-    help=f"What to sort by, the largest last: {', '.join(_ORDERS)}, or the name of a metric.",
+    help=f"Sort by this, the largest last: {', '.join(_ORDERS)}, or the name of a metric.",
 )
-@click.option("--reverse", is_flag=True, help="The largest first.")
+@click.option("--reverse", is_flag=True, help="Sort the largest first.")
 @click.option(
     "--watch",
     type=click.FloatRange(min=0.1),
     metavar="[SECONDS]",
-    help="Look again and again, every 2 seconds or as often as you say, until Ctrl-C.",
+    help="Update the list every 2 seconds, or at this interval, until Ctrl-C.",
 )
 def command(
     paths: tuple[str, ...],
@@ -126,11 +126,11 @@ def command(
     reverse: bool,
     watch: float | None,
 ) -> None:
-    """List the checkpoints of runs: where training was, metrics, the best, and what is damaged.
+    """List the checkpoints of runs: progress, metrics, the best, and damage.
 
     PATHS are directories of a CheckpointManager, a BackupAndRestore or a ModelCheckpoint, or
-    folders of such directories. The newest checkpoint stands last, and the best has a *. Damage is
-    what shows without reading whole files; `keras-ckpt verify` reads them.
+    directories of such directories. The newest checkpoint is last, and the best has a *. Only the
+    start of each file is read; `keras-ckpt verify` reads every byte.
     """
     choice = Choice(metrics, sort, reverse)
     if watch is not None:
@@ -150,7 +150,7 @@ def list_runs(paths: Iterable[str], before: Listing | None = None) -> Listing:
 
     Args:
         paths: Directories, folders of them, or files.
-        before: What was read of them before: files that have not changed are not read again.
+        before: An earlier result: files that have not changed are not read again.
     """
     known = {run.path: run for run in before.runs} if before else {}
     runs: list[Run] = []
@@ -165,7 +165,7 @@ def list_runs(paths: Iterable[str], before: Listing | None = None) -> Listing:
         except CkptError as error:
             errors.append((path, str(error)))
         if len(runs) + len(errors) == count:
-            errors.append((path, "No checkpoint is in this directory or below it."))
+            errors.append((path, "There is no checkpoint in this directory or its subdirectories."))
     return Listing(tuple(runs), tuple(errors))
 
 
@@ -182,7 +182,7 @@ def _check_names(listing: Listing, choice: Choice) -> None:
         if name not in names:
             there = ", ".join(names) or "none"
             raise click.BadParameter(
-                f"no checkpoint has a metric {name!r}; there are: {there}.", param_hint=option
+                f"no checkpoint has the metric {name!r}; available: {there}.", param_hint=option
             )
 
 
@@ -256,26 +256,26 @@ def _notes(run: Run) -> list[str]:
     later = {one.note for one in run.checkpoints if one.state is State.FOREIGN and one.note}
     foreign = sum(one.state is State.FOREIGN for one in run.checkpoints)
     if foreign:
-        notes.append(
-            f"{plural(foreign, 'file')} not written by this package: {'; '.join(sorted(later))}"
-        )
+        notes.append(f"{plural(foreign, 'third-party file')}: {'; '.join(sorted(later))}")
     if any(one.name.startswith(_STOCK) and one.state is State.FOREIGN for one in run.checkpoints):
-        notes.append("A backup of Keras' own: `keras-ckpt resume-info` says where it is")
+        notes.append("A backup of stock Keras: `keras-ckpt resume-info` shows its progress")
     best = run.best
     monitored = best and (best.progress.best or run.progress.best)
     if best and monitored:
         earlier = "" if best.run_id == run.run_id else f", of an earlier run ({best.run_id[:8]})"
-        notes.append(f"* the best {monitored.monitor} ({monitored.mode}) that is there{earlier}")
+        notes.append(
+            f"* the best {monitored.monitor} ({monitored.mode}) of these checkpoints{earlier}"
+        )
     return [*notes, _HINT] if run.whole else notes
 
 
 def error_tables(listing: Listing) -> list[Table]:
-    """Return what could not be read, for people."""
+    """Return the errors as tables."""
     return [Table(f"{word_of(UNREADABLE)}: {path}: {why}") for path, why in listing.errors]
 
 
 def facts_of(listing: Listing, choice: Choice) -> dict[str, Any]:
-    """Return the same and more, for programs."""
+    """Return the listing as JSON values."""
     return {
         "command": "ls",
         "runs": [_facts_of_run(run, choice) for run in listing.runs],
@@ -318,12 +318,12 @@ def _facts_of_checkpoint(one: CheckpointEntry) -> dict[str, Any]:
 
 
 def watch_runs(paths: Sequence[str], choice: Choice, *, every: float, as_json: bool) -> None:
-    """Show runs until the user stops it, which is the way it ends.
+    """Show runs until the user presses Ctrl-C.
 
     Args:
-        paths: Directories, which need not be there yet.
-        choice: What of them is shown.
-        every: Seconds between two looks.
+        paths: Directories, which need not exist yet.
+        choice: Which metrics are shown, and in which order.
+        every: Seconds between two updates.
         as_json: Whether each change is one line of JSON.
     """
     live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not as_json

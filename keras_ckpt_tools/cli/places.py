@@ -1,10 +1,9 @@
-"""Which artefacts a path on the command line means: paths -> *artefacts* -> reports.
+"""Find the files that a path on the command line means.
 
-A file is itself, whatever it is called. A folder is one artefact if it is one by its content (an
-unzipped model, a SavedModel); otherwise it stands for the files in it and below that are called
-like models, and for the prefixes of TensorFlow checkpoints, which is what a hook over a folder
-means. A file of that name that turns out to be something else is a problem worth reporting, so
-content is not asked before.
+A file is used whatever its name. A directory is one model if its content is one (an unzipped
+model, a SavedModel). Otherwise it stands for all files in it and its subdirectories with the
+suffix of a model, and for the prefixes of TensorFlow checkpoints. These files are selected by name,
+not by content: a file with the name of a model that is none is a problem worth reporting.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
 
 
 def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
-    """Yield the path of each artefact that is meant, in order.
+    """Yield the path of each file that is meant, in order.
 
-    A folder in which there is none is yielded itself, so that whoever asks is told.
+    A directory without such files is yielded itself, so that it is reported.
     """
     for path in map(os.path.expanduser, paths):
         kind = tell(path).kind if os.path.isdir(path) else None
@@ -46,10 +45,10 @@ def artefacts_at(paths: Iterable[str]) -> Iterator[str]:
 
 
 def refuse_found_link(path: str, given: Iterable[str]) -> None:
-    """Refuse what is a link, unless the caller passed it.
+    """Refuse a link, unless the caller passed it.
 
     Raises:
-        UnsafeArtefactError: it is one, or one of its files is.
+        UnsafeArtefactError: it is a link, or one of its files is.
     """
     if path in given:
         return
@@ -58,9 +57,9 @@ def refuse_found_link(path: str, given: Iterable[str]) -> None:
 
 
 def one_of_folder(path: str) -> tuple[str, str | int]:
-    """Read `FOLDER@3`, `FOLDER@best` or `FOLDER@latest`: the folder, and which file of it is meant.
+    """Split `FOLDER@3`, `FOLDER@best` or `FOLDER@latest` into the folder and which file of it.
 
-    What is there under the whole name is meant itself, whatever its name ends in.
+    If a file or folder has the full name, it is used instead.
     """
     path = os.path.expanduser(path)
     folder, _, which = path.rpartition("@")
@@ -88,7 +87,7 @@ def file_of_folder(path: str) -> str:
 
 
 def _with_tensorflow(folder: str) -> Iterator[str]:
-    """Yield what is in a folder of TensorFlow's: it is one artefact, if all in it are its own."""
+    """Yield a folder of TensorFlow checkpoints as one, if it has no other files; else each file."""
     inner = list(_below(folder))
     own = (os.path.join(folder, os.path.basename(path)) for path in inner)
     if all(
@@ -100,8 +99,8 @@ def _with_tensorflow(folder: str) -> Iterator[str]:
 
 
 def _below(folder: str) -> Iterator[str]:
-    # Links to folders are passed over: one that leads upwards would have no end. Links to files are
-    # yielded, and `refuse_found_link` says why they are not followed.
+    # Links to folders are skipped: one that leads upwards would have no end. Links to files are
+    # yielded, and `refuse_found_link` reports them.
     for place, folders, names in os.walk(folder):
         for name in sorted(folders):
             inner = os.path.join(place, name)
@@ -117,13 +116,13 @@ def _below(folder: str) -> Iterator[str]:
         shards = shards_named_by(place, names)
         for name in sorted(set(names) - shards):
             if is_alias(os.path.join(place, name)):
-                continue  # It is there under its own name.
+                continue  # It is listed under its own name.
             if name.endswith(_SUFFIXES) and not name.startswith("."):
                 yield os.path.join(place, name)
             prefix = name.removesuffix(".index")
             if prefix != name and any(n.startswith(f"{prefix}.data-") for n in names):
                 yield os.path.join(place, prefix)
             elif name.endswith(RECORD) and f"{name.removesuffix(RECORD)}.index" not in names:
-                # What has lost its index is to be heard of, too.
+                # A checkpoint without its index is reported too.
                 if is_prefix(os.path.join(place, name.removesuffix(RECORD))):
                     yield os.path.join(place, name)

@@ -1,4 +1,4 @@
-"""`keras-ckpt plot`: how runs went, as a picture."""
+"""`keras-ckpt plot`: draws the metrics of runs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["command", "name_for"]
     "-o",
     "--output",
     type=click.Path(),
-    help="Where to: a name that ends in .png, .svg or .pdf.  [default: NAME-OF-THE-RUN.png]",
+    help="Output file: .png, .svg or .pdf.  [default: NAME-OF-THE-RUN.png]",
 )
-@click.option("--metric", "metrics", multiple=True, help="A metric to draw; repeat it for more.")
+@click.option("--metric", "metrics", multiple=True, help="A metric to draw. Can be repeated.")
 @click.option(
     "--by",
     type=click.Choice(["epoch", "step"]),
-    help="What the curves are drawn over.  [default: epoch, or step where there are none]",
+    help="Horizontal axis.  [default: epoch, or step if there are no epochs]",
 )
-@click.option("--side-by-side", is_flag=True, help="Give each run a column, instead of a colour.")
-@click.option("--title", help="Heading of the picture.  [default: name of the run]")
+@click.option("--side-by-side", is_flag=True, help="Draw each run in its own column.")
+@click.option("--title", help="Heading of the plot.  [default: name of the run]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     runs: tuple[str, ...],
@@ -43,10 +43,10 @@ def command(
     title: str | None,
     as_json: bool,
 ) -> None:
-    """Draw the metrics of runs, with saves, best, restarts and what was deleted.
+    """Draw the metrics of runs, with saves, the best value, restarts and deleted checkpoints.
 
-    RUNS are directories of checkpoints or models of this package, or single files. What is at the
-    output is replaced.
+    RUNS are directories of checkpoints or models of this package, or single files. An existing
+    output file is replaced.
     """
     path = output or name_for(runs, ".png")
     try:
@@ -69,7 +69,7 @@ def command(
 
 
 def name_for(runs: tuple[str, ...], suffix: str) -> str:
-    """Return a name in the working directory for what is made of runs.
+    """Return a file name in the working directory for the output of runs.
 
     >>> name_for(("runs/digits/",), ".png"), name_for(("a", "b"), ".png")
     ('digits.png', 'a-b.png')

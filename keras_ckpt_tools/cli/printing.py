@@ -1,8 +1,8 @@
-"""How a command answers: reports -> *text or JSON, and an exit status*.
+"""Print the results of commands as text or JSON, and return the exit status.
 
-On a terminal a table is drawn with rich, in colours. Anywhere else (a pipe, a log of CI) it is
-plain text in columns that no width cuts, and rich is not imported: it would take a third of the
-time of a whole call. What a file says about itself is made harmless in both.
+On a terminal, tables are drawn in colours with rich. Elsewhere (a pipe, a CI log) they are plain
+text and never cut, and rich is not imported: it would take a third of the time of a whole call.
+Text from files is escaped in both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
 
-# Grows when a key changes its meaning or goes; new keys may come at any time.
+# Increases when a key is removed or changes its meaning; new keys can be added at any time.
 JSON_FORMAT = 1
 
 _COLOURS = {GOOD: "green", PROBLEMS: "yellow", UNREADABLE: "red"}
@@ -39,15 +39,15 @@ _WORDS = {GOOD: "good", PROBLEMS: "problems", UNREADABLE: "unreadable"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command says about one artefact.
+    """The result of a command for one file.
 
     Attributes:
         status: `GOOD`, `PROBLEMS` or `UNREADABLE`.
         caption: One line about it.
-        lines: More lines of it, as they are.
-        rows: What there is to say about it, in columns.
-        facts: The same and more, for programs.
-        word: What the status is called, where it is not one of a file: `"different"`.
+        lines: More lines, printed unchanged.
+        rows: The result in columns.
+        facts: The result as JSON values.
+        word: Another word for the status, for example `"different"`.
     """
 
     status: int
@@ -59,14 +59,14 @@ class Answer:
 
     @property
     def verdict(self) -> str:
-        """The status in a word."""
+        """The status as a word."""
         return self.word or _WORDS[self.status]
 
 
 def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
-    """Print what was found, each as soon as it is known; return the exit status, the worst of all.
+    """Print each result as soon as it is known; return the highest exit status.
 
-    With `as_json` it is one JSON object: `format`, `status`, and `files` with one object for each.
+    With `as_json`, print one JSON object: `format`, `status`, and `files` with one object for each.
     """
     worst = GOOD
     files = []
@@ -83,10 +83,10 @@ def answer(answers: Iterable[Answer], *, as_json: bool) -> int:
 
 
 def write_json(status: int | str, **facts: Any) -> None:
-    """Print what a command has to say as one JSON object.
+    """Print the result of a command as one JSON object.
 
-    Every command's has `format` and `status` (`"good"`, `"problems"`, `"unreadable"`, or what it
-    has instead) in front. It is indented for a person at a terminal, and one line for a program.
+    It begins with `format` and `status` (`"good"`, `"problems"`, `"unreadable"`, or the command's
+    own word). It is indented on a terminal, and one line elsewhere.
     """
     word = status if isinstance(status, str) else word_of(status)
     document = {"format": JSON_FORMAT, "status": word, **facts}
@@ -103,7 +103,7 @@ def word_of(status: int) -> str:
 
 
 def answer_one(one: Answer, *, as_json: bool) -> int:
-    """Print the one answer of a command that has no more; return its exit status."""
+    """Print the only result of a command; return its exit status."""
     if as_json:
         write_json(one.verdict, **one.facts)
         return one.status
@@ -117,8 +117,8 @@ def _as_plain_text(one: Answer) -> None:
 
 
 def write(text: str) -> None:
-    """Print a text, whatever its characters and the encoding of standard output are."""
-    # A file's name may have bytes that are no text in any encoding; a log must not fail on them.
+    """Print text with any characters, in any encoding of standard output."""
+    # A file name may have bytes that are not valid text; printing must not fail on them.
     data = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
     sys.stdout.flush()
     sys.stdout.buffer.write(data + b"\n")

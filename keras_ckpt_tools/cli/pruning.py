@@ -1,7 +1,7 @@
-"""`keras-ckpt prune`: deletes checkpoints that a policy does not keep, after it has shown which.
+"""`keras-ckpt prune`: deletes the checkpoints that a policy does not retain.
 
-Deleting is the one thing here that cannot be taken back, so nothing is deleted that was not shown,
-agreed to, and looked at once more: between the question and the answer a run may have begun.
+Deleted files cannot be restored. So a file is deleted only after it was shown, confirmed, and
+checked again, because a run may have begun between the question and the answer.
 """
 
 from __future__ import annotations
@@ -37,25 +37,26 @@ _EXAMPLE = '"last 3, best 2 val_loss min, every 10"'
 
 @click.command("prune")
 @click.argument("path", type=click.Path())
-@click.option("--keep", metavar="POLICY", help=f"What stays, as text: {_EXAMPLE}.")
-@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="The newest N stay.")
-@click.option("--keep-best", type=click.IntRange(1), metavar="N", help="The best N stay.")
-@click.option("--monitor", metavar="NAME", help="The metric that says which are best.")
-@click.option("--mode", type=click.Choice(["min", "max"]), help="Whether less or more is better.")
-@click.option("--keep-every", type=click.IntRange(1), metavar="N", help="Each N-th epoch stays.")
-@click.option("--pin", multiple=True, metavar="FILE", help="A file that stays; repeat it for more.")
-@click.option("--run-id", metavar="ID", help="Which of several runs, by the beginning of its name.")
+@click.option("--keep", metavar="POLICY", help=f"Which checkpoints to keep: {_EXAMPLE}.")
+@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="Keep the newest N.")
+@click.option("--keep-best", type=click.IntRange(1), metavar="N", help="Keep the best N.")
+@click.option("--monitor", metavar="NAME", help="The metric for --keep-best.")
+@click.option("--mode", type=click.Choice(["min", "max"]), help="Whether min or max is best.")
+@click.option("--keep-every", type=click.IntRange(1), metavar="N", help="Keep every N-th epoch.")
+@click.option("--pin", multiple=True, metavar="FILE", help="A file to keep. Can be repeated.")
+@click.option("--run-id", metavar="ID", help="Which of several runs: the beginning of its ID.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(path: str, **options: Any) -> None:
-    """Delete checkpoints of a run that no policy keeps.
+    """Delete the checkpoints of a run that no policy keeps.
 
-    PATH is the directory of a CheckpointManager, a BackupAndRestore or a ModelCheckpoint. What any
-    of the policies keeps, stays. The newest (read and checked first), the best and what is pinned
-    stay in any case, and so does whatever the run did not write or cannot be read. It is shown what
-    goes and why the rest stays; then it asks. Where there is no terminal, nothing is deleted
-    without --yes. A directory that a running program saves into is left alone.
+    PATH is the directory of a CheckpointManager, a BackupAndRestore or a ModelCheckpoint. A
+    checkpoint is kept if any policy keeps it. The newest one (which is checked first), the best one
+    and pinned files are always kept, and so are files that the run did not write or that cannot be
+    read. The command shows what it would delete and why it keeps the rest, and asks for
+    confirmation. Without a terminal, nothing is deleted unless you pass --yes. If a running program
+    saves into the directory, nothing is deleted.
     """
     try:
         sys.exit(_prune(path, **options))
@@ -64,7 +65,7 @@ def command(path: str, **options: Any) -> None:
             write_json(UNREADABLE, command="prune", path=path, error=str(error))
         else:
             click.echo(harmless(f"{path}: {error}"), err=True)
-        # That someone is at work there is no fault of the directory.
+        # The directory can be read; it is only in use.
         sys.exit(PROBLEMS if isinstance(error, PathInUseError) else UNREADABLE)
 
 
@@ -87,7 +88,7 @@ def _prune(path: str, *, dry_run: bool, yes: bool, as_json: bool, **options: Any
     elif agreed:
         click.echo(f"Deleted {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}.")
     elif plan.goes and not dry_run:
-        click.echo("Nothing was deleted. Pass --yes to delete without being asked.")
+        click.echo("Nothing was deleted. Pass --yes to delete without confirmation.")
     return _status(plan, agreed=agreed, dry_run=dry_run)
 
 
@@ -104,16 +105,16 @@ def _readable(path: str) -> Run:
     path = plain_path(path)
     if os.path.exists(path) and not os.path.isdir(path):
         raise ArgumentError(
-            "This is a file.",
+            "The path is a file, not a directory.",
             received=f"path={path!r}",
             remedy="Pass the directory of the run, or delete the file yourself.",
         )
     run = read_run(path)
     if not run.checkpoints:
         raise ArgumentError(
-            "No checkpoint is in this directory.",
+            "There is no checkpoint in this directory.",
             received=f"path={path!r}",
-            remedy="Pass the directory that the checkpoints are in; `keras-ckpt ls` finds them.",
+            remedy="Pass the directory of the checkpoints; `keras-ckpt ls` finds it.",
         )
     return run
 
@@ -124,15 +125,15 @@ def _refuse_live(run: Run) -> None:
     ]
     if writing or is_occupied(run.path):
         raise PathInUseError(
-            "A running program saves its checkpoints in this directory. Nothing was deleted.",
+            "A running program saves checkpoints to this directory. Nothing was deleted.",
             received=f"path={run.path!r}",
-            remedy="Let that program keep less (`max_to_keep=`, `keep=`), or wait for its end.",
+            remedy="Pass `max_to_keep=` or `keep=` in that program, or wait until it has ended.",
             path=run.path,
         )
 
 
 def _delete(plan: Plan, given: _Given) -> None:
-    """Delete what was shown, if all of it still stands as it was shown."""
+    """Delete the files that were shown, if none of them has changed."""
     occupancy = Occupancy(plan.path)
     occupancy.take()
     try:
@@ -143,7 +144,7 @@ def _delete(plan: Plan, given: _Given) -> None:
             raise PathInUseError(
                 "The directory has changed since it was shown. Nothing was deleted.",
                 received=f"path={plan.path!r}",
-                remedy="Look at it again: call the same command once more.",
+                remedy="Run the same command again.",
                 path=plan.path,
             )
         prefixes = [one.path for one in again.goes if one.kind is Kind.TF_CHECKPOINT]
@@ -155,7 +156,7 @@ def _delete(plan: Plan, given: _Given) -> None:
 
 
 class _Given:
-    """What the command line says: the policies, and what stays anyway."""
+    """The arguments of the command: the policies and the pinned files."""
 
     def __init__(self, run: Run, options: dict[str, Any]):
         self.policies = policies_of(run, options)
@@ -178,7 +179,7 @@ def _run_id_of(run: Run, wanted: str | None) -> str:
     found = [name for name in run.run_ids if name.startswith(wanted)]
     if len(found) != 1:
         raise click.BadParameter(
-            f"{len(found)} runs have a name that begins like this; there are: "
+            f"{len(found)} runs have an ID that begins with {wanted!r}; the runs are: "
             f"{', '.join(run.run_ids)}.",
             param_hint="--run-id",
         )
@@ -195,17 +196,17 @@ def _pinned_of(run: Run, names: Sequence[str]) -> list[str]:
             p.removesuffix(ending) for p in there for ending in SUFFIXES if p.endswith(ending)
         ]
         if not there:
-            # A misspelled name would be a file that does not stay.
-            raise click.BadParameter(f"there is no {name!r}.", param_hint="--pin")
+            # With a misspelled name, the file would be deleted.
+            raise click.BadParameter(f"there is no file {name!r}.", param_hint="--pin")
         pinned += there
     return pinned
 
 
 def policies_of(run: Run, options: dict[str, Any]) -> list[tuple[str, Policy]]:
-    """Return the policies that the options mean, each with its name.
+    """Return the policies of the options, each with its name.
 
     Raises:
-        click.UsageError: there is none, or one cannot be read.
+        click.UsageError: there is none, or one cannot be parsed.
     """
     best = next((one.progress.best for one in reversed(run.whole) if one.progress.best), None)
     terms = [] if options["keep"] is None else options["keep"].split(",")
@@ -216,11 +217,11 @@ def policies_of(run: Run, options: dict[str, Any]) -> list[tuple[str, Policy]]:
         words = [options["monitor"], options["mode"]]
         found.append(_best_policy(options["keep_best"], words, run, best))
     elif options["monitor"] or options["mode"]:
-        raise click.UsageError("--monitor and --mode say what is best: --keep-best says how many.")
+        raise click.UsageError("--monitor and --mode need --keep-best.")
     if options["keep_every"]:
         found.append((f"every {options['keep_every']}", KeepEvery(options["keep_every"])))
     if not found:
-        raise click.UsageError(f"Say what stays, for example --keep {_EXAMPLE}.")
+        raise click.UsageError(f"Pass which checkpoints to keep, for example --keep {_EXAMPLE}.")
     return found
 
 
@@ -228,7 +229,7 @@ def _policy_of(term: str, run: Run, best: Best | None) -> tuple[str, Policy]:
     match = _TERM.fullmatch(term)
     if match is None or "0" in (match["n"], match["best"]):
         raise click.BadParameter(
-            f"{term!r} is no policy; write for example {_EXAMPLE}.", param_hint="--keep"
+            f"{term!r} is not a policy; an example is {_EXAMPLE}.", param_hint="--keep"
         )
     if match["what"] == "last":
         return term, KeepLast(int(match["n"]))
@@ -244,11 +245,13 @@ def _best_policy(
     monitor = words[0] or (best.monitor if best else None)
     there = dict.fromkeys(name for one in run.whole for name in one.logs)
     if monitor is None or monitor not in there:
-        what = "Which metric says what is best?" if monitor is None else f"No {monitor!r} is there."
-        raise click.UsageError(f"{what} There are: {', '.join(there) or 'none'}.")
+        what = "Pass the metric for the best." if monitor is None else f"No metric {monitor!r}."
+        raise click.UsageError(f"{what} Available: {', '.join(there) or 'none'}.")
     mode = words[1] or (best.mode if best and best.monitor == monitor else None)
     if mode not in ("min", "max"):
-        raise click.UsageError(f"Is less {monitor!r} better, or more? Say min or max.")
+        raise click.UsageError(
+            f"Pass whether the lowest or the highest {monitor!r} is best: min or max."
+        )
     return f"best {n} {monitor}", KeepBest(n, monitor, mode)
 
 
@@ -260,11 +263,11 @@ def _table_of(plan: Plan, run: Run) -> Table:
     rows = []
     for verdict in plan.verdicts:
         one = verdict.checkpoint
-        cells = ["goes" if verdict.goes else "stays", one.name, str(one.epoch), f"{one.step:,}"]
+        cells = ["delete" if verdict.goes else "keep", one.name, str(one.epoch), f"{one.step:,}"]
         cells += [metric(one.logs.get(name)) for name in metrics]
         rows.append(Row([*cells, amount(one.size), verdict.why], "bad" if verdict.goes else ""))
     caption = (
-        f"{plan.path}: {plural(len(plan.goes), 'file')} of {len(plan.verdicts):,} go, "
+        f"{plan.path}: {plural(len(plan.goes), 'file')} of {len(plan.verdicts):,} to delete, "
         f"{amount(plan.nbytes)} of {amount(sum(v.checkpoint.size for v in plan.verdicts))}"
     )
     return Table(caption, columns, rows, [f"{path}: {what}" for path, what in plan.damaged])

@@ -1,4 +1,4 @@
-"""`keras-ckpt report`: a page about a run, for a colleague."""
+"""`keras-ckpt report`: writes an HTML page about a run."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ __all__ = ["command"]
     "-o",
     "--output",
     type=click.Path(),
-    help="Where to.  [default: NAME-OF-THE-RUN.html]",
+    help="Output file.  [default: NAME-OF-THE-RUN.html]",
 )
 @click.option("--title", help="Heading of the page.  [default: name of the run]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(run: str, output: str | None, title: str | None, as_json: bool) -> None:
-    """Write a page about a run: curves, checkpoints, objects, versions and settings.
+    """Write an HTML page about a run: plots, checkpoints, objects, versions and settings.
 
     RUN is a directory of checkpoints or models of this package, or a single file. The page is one
-    file of HTML that needs nothing else. What is at the output is replaced.
+    HTML file that needs no other files. An existing output file is replaced.
     """
     path = output or name_for((run,), ".html")
     try:
-        # A name may have bytes that are no text; a page has to be.
+        # A file name may have bytes that are not valid text.
         page = report_page(run, title=title).encode("utf-8", "replace")
         with staged(path) as file:
             file.write(page)

@@ -1,7 +1,7 @@
-"""`keras-ckpt resume-info`: what a restart would do, and from where.
+"""`keras-ckpt resume-info`: shows from which checkpoint a restart would resume.
 
-The choice is made by the code that a restart runs, so the two cannot differ. Where there is nothing
-that goes on by itself (files of a `ModelCheckpoint`), it says from which file one would go on.
+The checkpoint is chosen by the code of a restart, so the two cannot differ. Files of a
+`ModelCheckpoint` are not resumed from automatically; for these it shows which file to load.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["command"]
 @click.argument("path", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(path: str, as_json: bool) -> None:
-    """Say what a restart would do: from which checkpoint, where it goes on, what begins anew.
+    """Show what a restart would do: which checkpoint it restores, and where it resumes.
 
-    PATH is the directory of a CheckpointManager or a BackupAndRestore (Keras' own as well), one of
-    files of a ModelCheckpoint, or a file. The checkpoint that would be restored is read to its last
-    byte; nothing is changed.
+    PATH is the directory of a CheckpointManager or a BackupAndRestore (also Keras' own), a
+    directory with files of a ModelCheckpoint, or a file. Every byte of the checkpoint that would be
+    restored is checked; nothing is changed.
     """
     try:
         run = read_run(path)
@@ -65,7 +65,7 @@ def _foreseen(path: str, run: Run) -> Foresight:
 
 
 def _of_files(found: Foresight, run: Run) -> Foresight:
-    """Return from which of the files of a `ModelCheckpoint` one would go on."""
+    """Return which file of a `ModelCheckpoint` to resume from."""
     passed = [(one.path, one.note) for one in run.checkpoints if one.state is State.DAMAGED]
     for one in reversed(run.whole):
         try:
@@ -85,7 +85,7 @@ def _status(found: Foresight) -> int:
 
 def _table_of(found: Foresight, run: Run) -> Table:
     rows = [Row(("in use", "a running program saves into this directory"))] * found.in_use
-    rows += [Row(("passed over", f"{path}: {why}"), "bad") for path, why in found.passed]
+    rows += [Row(("skipped", f"{path}: {why}"), "bad") for path, why in found.passed]
     if found.chosen is not None:
         rows += _rows_of(found)
     rows += [Row(("leftover", f"{one.name}: {one.note}"), "faint") for one in _leftovers(run)]
@@ -96,11 +96,11 @@ def _table_of(found: Foresight, run: Run) -> Table:
 def _caption(found: Foresight) -> str:
     if found.chosen is None:
         refused = bool(found.passed)
-        what = "nothing whole to go on from" if refused else "nothing to go on from: epoch 0 begins"
+        what = "no intact checkpoint to resume from" if refused else "nothing to resume from"
         return f"{found.path}: {what}"
     progress = found.progress
     batch = f", batch {progress.batches_completed:,}" if progress.batches_completed else ""
-    verb = "goes on" if found.by_itself else "could go on"
+    verb = "resumes" if found.by_itself else "can resume"
     return (
         f"{found.path}: {verb} with epoch {progress.epochs_completed} (from 0){batch}, "
         f"step {progress.step:,}"
@@ -124,7 +124,7 @@ def _rows_of(found: Foresight) -> list[Row]:
     if best is not None and best.value is not None:
         rows.append(Row(("best", f"{best.monitor} {metric(best.value)} ({best.mode})")))
     rows += [Row(("restores", _held(name, kind))) for name, kind in found.holds.items()]
-    rows += [Row(("begins anew", what)) for what in found.lacks]
+    rows += [Row(("starts over", what)) for what in found.lacks]
     rows += [Row(("version", _told(one)), "bad" if one.stops else "") for one in found.differences]
     return rows
 

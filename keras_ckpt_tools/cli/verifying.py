@@ -1,4 +1,4 @@
-"""`keras-ckpt verify`: every byte read and checked."""
+"""`keras-ckpt verify`: reads and checks every byte of files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _READ = READABLE | {Kind.TF_CHECKPOINT}
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(paths: tuple[str, ...], as_json: bool) -> None:
-    """Read every byte of files and check it.
+    """Read and check every byte of files.
 
-    PATHS are files or folders; of a folder, all models in it and below.
+    PATHS are files or directories. In a directory, all models in it and its subdirectories are
+    checked.
     """
     sys.exit(answer(_answers(paths), as_json=as_json))
 
@@ -46,7 +47,7 @@ def _answer_of(check: FileCheck) -> Answer:
     status = GOOD if check else PROBLEMS if check.kind in _READ else UNREADABLE
     notes = list(check.problems)
     if check and not check.covered:
-        notes.append("it has no digests: read, but not verified")
+        notes.append("the file has no digests: it was read, but not verified")
     facts = {
         "path": check.path,
         "kind": str(check.kind),

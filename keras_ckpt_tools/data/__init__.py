@@ -1,9 +1,8 @@
-"""Data that can be replayed: the n-th epoch, from any batch on, the same in every process.
+"""Data that can be replayed: from any batch of any epoch, the same in every process.
 
-What a resumed run trains on is decided by what `fit()` or a loop is given. Arrays go into an
-`ArrayDataset`, a pipeline of tf.data into `resumable`; both answer `start(epoch, batch)`, which is
-all that a resume asks of data (`positions.Positioned`). `docs/data.md` says what the other kinds of
-input of `fit()` allow.
+Put arrays into an `ArrayDataset`, and a tf.data pipeline into `resumable`. Both have
+`start(epoch, batch)`, which is all that a resumed run needs (`positions.Positioned`).
+`docs/data.md` describes the other kinds of input of `fit()`.
 
 Example:
 

@@ -1,8 +1,8 @@
-"""Arrays -> batches in an order that is a function of seed and epoch alone.
+"""`ArrayDataset`: batches of arrays, in an order that depends on seed and epoch only.
 
-With arrays, `fit()` shuffles by a generator inside its tf.data pipeline, which no checkpoint
-reaches. Here nothing has to be saved: batch 120 of epoch 3 is computed, and read, from these two
-numbers. That also makes it cheap to begin there, because what comes before is not read.
+With arrays, `fit()` shuffles inside its tf.data pipeline, whose state cannot be saved. Here nothing
+has to be saved: batch 120 of epoch 3 is computed from these two numbers. Earlier batches are not
+read.
 """
 
 from __future__ import annotations
@@ -24,31 +24,30 @@ from keras_ckpt_tools.errors import ArgumentError
 
 
 class ArrayDataset(InOrderDataset):
-    """Batches of arrays, in an order that a resumed run can be given again.
+    """Batches of arrays, in an order that can be replayed when a run resumes.
 
-    Reach for it wherever arrays would be passed to `fit()` with `shuffle=True`, or would be
-    shuffled by hand in a loop. It is passed to `fit()`, `evaluate()` and `predict()` as it is, and
-    `for x, y in dataset:` is one epoch, the next such loop the next epoch. `fit(shuffle=...)` has
-    no say in the order.
+    Use it instead of passing arrays to `fit()` with `shuffle=True`, or shuffling them in a loop.
+    Pass it to `fit()`, `evaluate()` and `predict()`. `for x, y in dataset:` is one epoch, and the
+    next such loop is the next epoch. `fit(shuffle=...)` has no effect on the order.
 
     Args:
-        x: The inputs: an array, or dicts, lists and tuples of arrays. Anything serves that has a
-            length and can be indexed with an array of integers: NumPy arrays, memory maps, h5py
+        x: The inputs: an array, or dicts, lists and tuples of arrays. Any object works that has
+            a length and can be indexed with an array of integers: NumPy arrays, memory maps, h5py
             datasets, tensors, pandas' tables and columns (by position).
-        y: The targets, likewise; `None` where there are none.
-        sample_weight: The weights of the samples; `None` where all are one.
+        y: The targets, in the same form; `None` if there are none.
+        sample_weight: The weights of the samples; `None` if all are one.
         batch_size: How many samples a batch has, at least 1.
-        shuffle: Whether each epoch has an order of its own. Needs a `seed`.
+        shuffle: Whether each epoch has its own order. Requires a `seed`.
         seed: A non-negative integer. The order of an epoch is a function of it and of the epoch,
             and the same with every version of NumPy.
-        drop_remainder: Whether a last batch that is not full is left out.
+        drop_remainder: Whether an incomplete last batch is dropped.
         workers: How many threads or processes read ahead while `fit()` trains; with 0 or 1 threads
-            nothing is read ahead. As in `keras.utils.PyDataset`, loops of yours read by themselves.
-        use_multiprocessing: Processes in place of threads.
+            nothing is read ahead. As in `keras.utils.PyDataset`, custom loops do not read ahead.
+        use_multiprocessing: Whether to use processes instead of threads.
         max_queue_size: How many batches may wait.
 
     Raises:
-        ArgumentError: An argument cannot work. All that is wrong is listed.
+        ArgumentError: An argument cannot work. The message lists all problems.
 
     Example:
 
@@ -101,7 +100,7 @@ class ArrayDataset(InOrderDataset):
         self.seed = None if seed is None else operator.index(seed)
         self.drop_remainder = bool(drop_remainder)
         self._next = NextPass()
-        # The order that was asked for last, beside its epoch. It can always be computed again.
+        # The last order and its epoch. It can always be computed again.
         self._order: tuple[int, NDArray[np.intp]] | None = None
 
     def __len__(self) -> int:
@@ -235,8 +234,10 @@ def check_arguments(data: Mapping[str, Any], **options: Any) -> None:
             )
     if problems:
         raise ArgumentError(
-            "An ArrayDataset cannot be made of this:\n  * " + "\n  * ".join(problems) + "\n",
-            remedy="Change what is listed.",
+            "An ArrayDataset cannot be created from these arguments:\n  * "
+            + "\n  * ".join(problems)
+            + "\n",
+            remedy="Change the listed arguments.",
         )
 
 
@@ -265,11 +266,11 @@ def _problem_of(leaf: Any) -> str | None:
     """Return why rows cannot be taken from a leaf, or `None`."""
     kind = f"is a {type(leaf).__name__}"
     if isinstance(leaf, keras.utils.PyDataset):
-        return f"{kind}, which makes batches already: pass it to `fit()` as it is"
+        return f"{kind}, which already makes batches: pass it to `fit()` unchanged"
     if _is_tf_dataset(leaf):
         return f"{kind}: {_PIPELINE}"
     if inspect.isgenerator(leaf) or (hasattr(leaf, "__iter__") and not _can_be_indexed(leaf)):
-        return f"{kind}, which cannot be begun anywhere but at its start: {_MATERIALIZE}"
+        return f"{kind}, which can only start at its beginning: {_MATERIALIZE}"
     if isinstance(leaf, (str, bytes)) or not _can_be_indexed(leaf):
         return f"is {leaf!r:.40}, not an array; a list of values becomes one by `np.asarray(...)`"
     try:

@@ -1,13 +1,13 @@
-"""The state of a tf.data iterator as bytes, and back.
+"""Save the state of a tf.data iterator as bytes, and restore it.
 
-TensorFlow serializes iterators for its own checkpoints only. The same two operations give the state
-to us, so that it goes into the one file of a run. The state is what the stages of the pipeline say
-of themselves, by their place in it: buffers of `shuffle` with their elements, random state,
-counters. It says nothing of the pipeline, so a program has to make the same one before it restores;
-what can be compared, the kind of elements, is.
+TensorFlow serializes iterators only for its own checkpoints. The same two operations are used here,
+so that the state can be part of a run's checkpoint. It contains the state of each stage of the
+pipeline, by position: the elements in `shuffle` buffers, random state, counters. It does not
+contain the pipeline, so the program has to create the same one before it restores; only the element
+spec can be compared.
 
-TensorFlow parses these bytes in C++. So they are sealed with a digest, and only what was written
-here reaches it.
+TensorFlow parses these bytes in C++. So they have a digest, and only bytes that were written here
+are passed to it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def restore_iterator(iterator: Any, state: bytes) -> None:
 
     Raises:
         ArgumentError: It is no tf.data iterator.
-        DamagedArtefactError: The state is not whole.
+        DamagedArtefactError: The state is incomplete.
         RestoreError: The state is that of another pipeline. The iterator is as it was.
     """
     resource = _resource_of(iterator)
@@ -113,7 +113,7 @@ def _serialized(resource: Any) -> Any:
 
 
 def _resource_of(iterator: Any) -> Any:
-    # An iterator of a `resumable` is not told by its class here: its pipeline is that of one epoch.
+    # The class does not show an iterator of a `resumable`: its pipeline is that of one epoch.
     dataset = getattr(iterator, "_dataset", None)
     if type(iterator) is not _eager_iterator() or dataset is None:
         raise ArgumentError(
@@ -136,7 +136,7 @@ def _opened(state: bytes) -> tuple[dict[str, Any], list[bytes]]:
     digest, content = bytes(state[len(_MAGIC) : begin]), bytes(state[begin:])
     if state[: len(_MAGIC)] != _MAGIC or xxhash.xxh3_128_digest(content) != digest:
         raise DamagedArtefactError(
-            "This is not the whole state of a tf.data iterator, or bytes of it have changed.",
+            "The state of the tf.data iterator is incomplete or damaged.",
             received=f"{len(state)} bytes",
             remedy="Restore an earlier checkpoint.",
             path=_WHERE,

@@ -1,15 +1,15 @@
-"""How `fit()` takes an `ArrayDataset`: in the dataset's order, pass by pass.
+"""Make `fit()` read an `ArrayDataset` in the dataset's own order.
 
-Keras shuffles the batches of every `PyDataset` with Python's global generator where `fit()` has
-`shuffle=True`, which is its default, and gives the dataset no say in it (`PyDatasetAdapter` and
-`OrderedEnqueuer` in keras/src/trainers/data_adapters/py_dataset_adapter.py, 3.10 to 3.15). That
-order could not be replayed, and the draws would be missing from the program's own random numbers.
-Also, `dataset[i]` does not say of which epoch `i` is. So our datasets get an adapter of their own.
+With `fit(shuffle=True)`, the default, Keras shuffles the batches of every `PyDataset` with Python's
+global generator (`PyDatasetAdapter` and `OrderedEnqueuer` in
+keras/src/trainers/data_adapters/py_dataset_adapter.py, 3.10 to 3.15). This order could not be
+replayed, and Keras' draws would change the program's own random numbers. Also, `dataset[i]` does
+not contain the epoch. So these datasets need their own adapter.
 
-Keras offers to take an adapter in place of data, but then drops `class_weight` in silence. The one
-function that chooses adapters is therefore wrapped, when this module is imported: it checks and
-chooses as ever, and only for an `InOrderDataset` the choice is replaced. Should it not be asked, by
-some other version of Keras, the dataset refuses, because another order would be a silent one.
+Keras accepts an adapter instead of data, but then ignores `class_weight`. So the function that
+chooses adapters is wrapped when this module is imported: it works as before, except for an
+`InOrderDataset`. If a version of Keras does not call this function, the dataset raises an error,
+because a wrong order would not be noticed.
 """
 
 from __future__ import annotations

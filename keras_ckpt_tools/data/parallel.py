@@ -1,7 +1,7 @@
-"""Batches read ahead by threads or processes, and given out in their order.
+"""Read batches ahead in threads or processes, and return them in order.
 
-Keras' own queue for `PyDataset` keeps what it had read ahead when an epoch is cut short, and gives
-it out at the start of the next one. Here each pass has workers of its own, which go with it.
+Keras' own queue for `PyDataset` keeps batches that it has read ahead when an epoch ends early, and
+returns them at the start of the next one. Here, each pass has its own workers.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Where in the data a run is: the one question that a resume asks.
+"""The position in the data: epoch and batch, and the protocol of datasets that can start there.
 
-A resume has to bring back "the order of epoch 3, from batch 120 on". For data whose order is a
-function of the epoch that is a call, `start(3, 120)`, and no state has to be saved for it: the
-counters of the run say it already. So the protocol has one method.
+To resume, a run needs "the order of epoch 3, from batch 120 on". If the order depends only on the
+epoch, that is one call, `start(3, 120)`, and no state has to be saved.
 
-A pass begins when its first batch is asked for, and not when its iterator is made. Keras makes one
-iterator more than it uses at the end of each epoch, and would otherwise use up every second epoch.
+A pass begins when its first batch is requested, not when its iterator is created. Keras creates one
+more iterator than it uses at the end of each epoch, and would otherwise skip every second epoch.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class NextPass:
             problems = [f"batch={batch} is beyond the {batches} batches of an epoch."]
         if problems:
             raise ArgumentError(
-                "There is no such place in the data: " + " ".join(problems),
+                "There is no such position in the data: " + " ".join(problems),
                 received=f"epoch={epoch!r}, batch={batch!r}",
                 remedy="Pass the zero-based epoch and the number of its batches that are done. If "
                 "they come from a checkpoint, the data or the batch size has changed since.",

@@ -1,16 +1,15 @@
-"""epoch -> tf.data.Dataset, as one dataset whose passes are the epochs.
+"""`resumable`: one dataset from a function that creates the dataset of an epoch.
 
-A tf.data pipeline that shuffles keeps its order in its iterators, where `fit()` lets nobody near.
-But a pipeline is cheap to make, so it can be made anew for each epoch, with a seed that is a
-function of the epoch; and `skip` begins it at any batch. What remains is to let that look like one
-dataset. This is a `tf.data.Dataset` in all that Keras asks of one, so that batches never pass
-through Python. Only its iterators are special: each makes its pipeline when its first batch is
-asked for. That matters, because Keras makes an iterator at the end of each epoch that it does not
-use, and because an error in the user's function then comes up in the user's own call.
+A shuffling tf.data pipeline keeps its order in its iterators, which `fit()` does not expose. But a
+pipeline is cheap to create. So it is created again for each epoch, with a seed that depends on the
+epoch, and `skip` starts it at any batch. The result is a `tf.data.Dataset` for Keras, so batches
+never pass through Python. Only its iterators differ: each creates its pipeline when its first batch
+is requested. Keras creates an iterator at the end of each epoch that it does not use; and so an
+error in the user's function is raised in the user's own call.
 
-Transformations are applied inside the function. `skip` has to come last, and what is made from one
-pipeline could not know of the next. For the same reason the dataset has no variant tensor, by which
-TensorFlow would take it for the pipeline of one epoch.
+Transformations are applied inside the function. `skip` has to be the last one, and a dataset
+derived from one pipeline could not use the next one. For the same reason the dataset has no variant
+tensor: TensorFlow would use it as the pipeline of one epoch.
 """
 
 from __future__ import annotations
@@ -30,25 +29,26 @@ _Iterator: Any = tf.data.IteratorSpec(tf.TensorSpec(())).value_type
 
 
 def resumable(fn: PipelineOf, *, first_epoch: int = 0) -> ResumableDataset:
-    """Make one dataset of a function that makes the dataset of an epoch.
+    """Make one dataset from a function that creates the dataset of an epoch.
 
-    Reach for it where data comes from a tf.data pipeline. The result is passed to `fit()`, or
-    iterated over, like any `tf.data.Dataset`, and each pass is the next epoch. With a pipeline that
-    is a function of the epoch, a resumed run is given the very batches that it would have had: pass
-    `seed=epoch`, or a seed made from it, to `shuffle`, and let random augmentation be stateless.
+    Use it for tf.data pipelines. Pass the result to `fit()`, or iterate over it, like any
+    `tf.data.Dataset`; each pass is the next epoch. If the pipeline depends only on the epoch, a
+    resumed run gets exactly the same batches: pass `seed=epoch`, or a seed made from it, to
+    `shuffle`, and use stateless random operations for augmentation.
 
     Args:
-        fn: `epoch -> tf.data.Dataset`, with `epoch` zero-based. Called for each pass, and once at
-            once. Each epoch needs elements of one kind and, for `fit()`, one number of batches.
-        first_epoch: Zero-based; whose pass is the first.
+        fn: `epoch -> tf.data.Dataset`, with `epoch` zero-based. Called for each pass, and once
+            immediately. Each epoch must have the same element spec and, for `fit()`, the same
+            number of batches.
+        first_epoch: Zero-based epoch of the first pass.
 
     Returns:
-        A `tf.data.Dataset` that can be begun anywhere: `dataset.start(epoch, batch)`. Methods such
-        as `map` and `prefetch` give one likewise, which is at the same place.
+        A `tf.data.Dataset` that can start at any batch: `dataset.start(epoch, batch)`. Methods such
+        as `map` and `prefetch` return one too, at the same position.
 
     Raises:
-        ArgumentError: `fn` does not give a dataset, or `first_epoch` is no zero-based index. While
-            iterating: the dataset of an epoch has other elements than the first had.
+        ArgumentError: `fn` does not return a dataset, or `first_epoch` is not a zero-based index.
+            While iterating: the dataset of an epoch has another element spec than the first.
 
     Example:
 

@@ -1,10 +1,9 @@
-"""Look into zips and HDF5 files far enough to tell them apart: bytes -> *kind*.
+"""Identify zip and HDF5 files, and detect truncation.
 
-`kinds` asks; what comes back is the name of a `Kind` and what is visibly wrong. A zip that was cut
-off has lost its directory, so its local headers are followed as far as they go: they say which
-member it ends in and how long it should have been. An HDF5 superblock says where the file ends,
-which finds a truncated download without libhdf5; what is in it, a process of its own says (see
-`quarantine`).
+`kinds` calls these functions; they return the name of a `Kind` and visible damage. A truncated zip
+has lost its directory, so its local headers are followed: they show in which member it ends and how
+long that should be. An HDF5 superblock contains the end of the file, which finds a truncated
+download without libhdf5; the contents are scanned in a child process (see `hdf5/scan.py`).
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ def _follow_local_headers(file: BinaryIO, size: int) -> tuple[list[str], int]:
         if packed == 0xFFFFFFFF:
             packed = _zip64_length(extra)
         if flags & 8 and not packed:
-            return names, offset  # Lengths follow the data; they cannot be told from here.
+            return names, offset  # Lengths follow the data; they are unknown here.
         offset += _LOCAL_HEADER.size + name_length + extra_length + packed
     return names, offset
 
@@ -183,7 +182,7 @@ def _tell_shards(data: dict[str, Any], path: str, limits: Limits) -> Finding:
     more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
     number = f"{len(lacking)} of its {len(index.shards)} shards"
     verb = "is" if len(lacking) == 1 else "are"
-    damage = f"{number} {verb} not beside it: {', '.join(lacking[:_LISTED])}{more}"
+    damage = f"{number} {verb} missing: {', '.join(lacking[:_LISTED])}{more}"
     return Finding("SHARDED_WEIGHTS", damage, beside=size)
 
 

@@ -1,17 +1,17 @@
-"""Tell what an artefact is, by its content: artefact -> *kind* -> source.
+"""Detect what a file or directory is, from its content.
 
-People rename files, and a download that failed is an HTML page called `model.keras`. So the name
-is never asked: the first bytes, the directory of a zip, the superblock of an HDF5 file and the
-members of a directory say what something is. Only regular files and plain directories are opened;
-a pipe or a device would block or do something.
+Users rename files, and a failed download is an HTML page called `model.keras`. So the name is never
+used, only the first bytes, the directory of a zip, the superblock of an HDF5 file, and the members
+of a directory. Only regular files and plain directories are opened, because a pipe or a device
+could block.
 
-Everything that can be known from the first bytes and the sizes is (a file that ends before its own
-end, an empty one), because a reader that meets it later could only fail with less to say. HDF5
-files that we did not write, and that are whole by their own account, are looked through by a
-process of its own; what it found stays with the `Artefact`, so that it runs once for a file.
+Damage that is visible from the first bytes and the sizes is detected here (a truncated or empty
+file), because later readers could only raise a less helpful error. Third-party HDF5 files without
+such damage are scanned in a child process; the result stays with the `Artefact`, so that the scan
+runs once for each file.
 
-Sources: the HDF5 File Format Specification (section II.A), the ZIP APPNOTE (4.3), `pickle`'s
-PROTO opcode, TensorFlow's `table_builder` magic, the safetensors format, Git LFS pointer files.
+Sources: the HDF5 File Format Specification (section II.A), the ZIP APPNOTE (4.3), `pickle`'s PROTO
+opcode, TensorFlow's `table_builder` magic, the safetensors format, Git LFS pointer files.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from keras_ckpt_tools.storage.local_paths import local_path
 __all__ = ["Artefact", "Kind", "plain_path", "tell", "tell_open"]
 
 _HEAD = 4096
-# In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
+# In the state of a record: it describes the files of a TensorFlow checkpoint.
 TENSORFLOW = "tensorflow"
 # What has one of these in its name is no prefix of a TensorFlow checkpoint.
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".index", ".safetensors", ".pkl", ".zip")
 
 
 class Kind(enum.StrEnum):
-    """What an artefact is."""
+    """What a file or directory is."""
 
     KERAS = "keras"
     KERAS_DIR = "keras directory"
@@ -132,7 +132,7 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
 
     Returns:
         What it is, how large, and what is visibly wrong with it. Kinds that the package cannot
-        open are told too; it is the caller that refuses them.
+        open are detected too; the caller refuses them.
 
     Raises:
         ArtefactNotFoundError: nothing is there; names what is nearby.
@@ -153,7 +153,7 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
     except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.isfile(f"{name}.index"):
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
-        # Rarely needed, and what only looks at a file of ours is to start at once.
+        # Rarely needed, and inspecting a file of this package should start at once.
         from keras_ckpt_tools.formats.tensorflow.prefixes import has_prefixes, missing
 
         if not name.endswith(_SUFFIXES) and has_prefixes(os.path.dirname(name)):
@@ -233,14 +233,14 @@ def _tell_ours(path: str, file: BinaryIO, identity: Identity) -> Artefact:
     try:
         found = decode(read_at, path)
     except NewerFormatError:
-        # It is whole for all we know; whoever opens it gets to hear what is needed.
+        # It may be intact; the error when opening it names the version to install.
         return Artefact(path, Kind.CHECKPOINT, size)
     except CkptError as error:
         return Artefact(path, Kind.CHECKPOINT, size, error.what)
     assert found is not None  # The magic is there.
     record, _ = found
     if TENSORFLOW in record.state:
-        # It stands beside the files that it is about.
+        # It is in the directory of the files that it describes.
         prefix = path.removesuffix(".record")
         return Artefact(prefix, Kind.TF_CHECKPOINT, _size_of_prefix(prefix))
     kinds = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS}

@@ -1,12 +1,12 @@
-"""What a file says its layers and optimizers are called: source -> *names* -> pair, report.
+"""Find the names of layers, optimizers and variables in a file.
 
-Our record says it. Stock Keras notes the name of each object in an attribute of its group, since
-3.5 or so; before that only a `.keras` knows, by its config, in which the layers of functional and
-sequential models stand in the order that Keras counts them in.
+The record of this package contains them. Stock Keras stores the name of each object in an attribute
+of its group, since about 3.5. Before that, only a `.keras` contains names, in its config: there,
+the layers of functional and sequential models are in the order in which Keras numbers them.
 
-A file has numbers for the variables of a layer (`layers/dense/vars/0`). Each variable of a live
-model knows what Keras calls it (`dense/kernel`). For a file alone, `variable_names` says so of the
-layers of Keras, whose variables have a known order.
+A file numbers the variables of a layer (`layers/dense/vars/0`). A variable of a live model has
+Keras' name (`dense/kernel`). For a file alone, `variable_names` derives these names for Keras' own
+layers, whose variables have a known order.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def optimizers_from_config(
 
 
 def optimizers_from_record(record: Record) -> dict[str, OptimizerState]:
-    """Return the optimizers of a file of ours, by group; tracked ones say elsewhere what of."""
+    """Return the optimizers in a record, by group; for tracked ones `built_on` is in `tracked`."""
     found = dict(record.optimizers)
     for name, tracked in record.tracked.items():
         if tracked.kind == "optimizer" and tracked.built_on:

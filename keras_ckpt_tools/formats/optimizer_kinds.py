@@ -1,11 +1,11 @@
-"""Whether state of one optimizer may go into another: names, variables -> *verdict* -> compare.
+"""Decide whether the state of one optimizer may be loaded into another.
 
-The state of an optimizer is a list of arrays and says nothing about itself: Adam's moments fit into
-RMSprop's by their shapes, and those of one variable into another's. What is known decides: the
-class (in our record, in the config of a `.keras`); else the name, which Keras makes from the class
-(`adam_w_2`); and the variables it was built on, in their order (in our record). A stock
-`.weights.h5` with an optimizer that a user named, or of a class of his own, does not say what it
-was: then the number and the shapes of its arrays are all there is, and that is what is compared.
+Optimizer state is a list of arrays without a description: Adam's moments have the same shapes as
+RMSprop's, and those of two variables can be equal too. So these are compared: the class (from the
+record, or from the config of a `.keras`); else the name, which Keras derives from the class
+(`adam_w_2`); and the variables that the optimizer was built with, in order (from the record). A
+stock `.weights.h5` with a custom optimizer, or with one that the user named, contains none of
+these. Then the number and shapes of the arrays are compared.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def why_not(
     doubtful = [p for p in here.built_on if p and (p in moved or p not in pairs)]
     if not doubtful:
         return None
-    what = "stands in another place" if doubtful[0] in moved else "is not in it"
+    what = "has another position" if doubtful[0] in moved else "is not in it"
     which = shown(doubtful[0])
-    return f"the checkpoint does not say which variables it was built on, and {which} {what}"
+    return f"the checkpoint does not contain the variables of the optimizer, and {which} {what}"
 
 
 def _kind_by_name(here: str | None, there: str | None) -> str | None:
@@ -101,10 +101,10 @@ def _other_variables(
     if wanted == list(there):
         return None
     if len(here) != len(there):
-        return f"it was built on {len(there)} variables, and the model's on {len(here)}"
+        return f"it was built with {len(there)} variables, and the model's with {len(here)}"
     number = next(n for n, both in enumerate(zip(wanted, there, strict=True)) if both[0] != both[1])
-    order = "in another order" if set(wanted) == set(there) else "others"
+    order = "in another order" if set(wanted) == set(there) else "different"
     return (
-        f"the variables it was built on are {order}: number {number} was "
+        f"the variables it was built with are {order}: number {number} was "
         f"{there[number]}, and here it is {shown(here[number])}"
     )

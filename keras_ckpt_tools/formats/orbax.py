@@ -1,10 +1,10 @@
-"""Read what Keras' `OrbaxCheckpoint` writes: directory -> *source* -> inspect, compare, load.
+"""Read checkpoints of Keras' `OrbaxCheckpoint`.
 
-A checkpoint is a directory for each step, and in it one for the variables (`pytree`), for the
-model's config and for files that layers saved. Names, config and step are JSON; the numbers are in
-a database that TensorStore reads, which is all of Orbax that is needed: neither Orbax nor JAX is
-imported. No handler that the metadata names is ever looked up, and no path: where things are is
-known from the format. Links and devices in the directory are refused before anything is read.
+A checkpoint has a directory for each step, with subdirectories for the variables (`pytree`), the
+config of the model, and the files of layers. Names, config and step are JSON. The values are in a
+database, which TensorStore reads; neither Orbax nor JAX is imported. Handlers and paths in the
+metadata are ignored; the layout of the format is fixed. Links and devices in the directory are
+refused before anything is read.
 
 Names are those of `model.get_state_tree()`: `trainable_variables/net/dense/kernel`.
 
@@ -218,7 +218,7 @@ class OrbaxCheckpoint:
         return DamagedArtefactError(
             f"The Orbax checkpoint is damaged: {how}.",
             received=f"path={self.path!r}",
-            remedy="Copy it again, or take an earlier step.",
+            remedy="Copy it again, or load an earlier step.",
             path=self.path,
         )
 
@@ -346,7 +346,7 @@ def _is_component(name: Any) -> bool:
 
 
 class _TensorStore:
-    """TensorStore, with its errors told as damage."""
+    """TensorStore, with its errors reported as damage."""
 
     def __init__(self, checkpoint: OrbaxCheckpoint):
         self._checkpoint = checkpoint
@@ -356,8 +356,8 @@ class _TensorStore:
             import tensorstore
         except ImportError as error:
             raise MissingPackageError(
-                "Reading the numbers in an Orbax checkpoint takes the package `tensorstore`, which "
-                "is not installed.",
+                "Reading the tensors of an Orbax checkpoint requires the package `tensorstore`, "
+                "which is not installed.",
                 received=f"path={self._checkpoint.path!r}",
                 remedy="Install it: `pip install 'keras_ckpt_tools[orbax]'`.",
                 package="tensorstore",

@@ -1,13 +1,12 @@
-"""Read `.safetensors` files: artefact -> *source* -> inspect, load, compare, diff, export.
+"""Read and write `.safetensors` files.
 
-Such a file is a length, a JSON object and the bytes of its tensors. The reader is ours, because the
-file is somebody else's: the header is measured before it is parsed, and nothing of a declared size
-is made before the tensors are known to lie in the file, one after the other, without overlap and
-without holes. It is a `Source` like any other, so whatever reads weights reads these.
+A file consists of a length, a JSON object and the bytes of the tensors. Because it may be
+untrusted, the header is measured before it is parsed, and no memory is allocated before the tensors
+are known to be inside the file, without overlaps and gaps. The reader is a `Source`, so it works
+for all functions that read weights.
 
-The format has no digests: a truncated file is told, changed numbers are not. What our own `export`
-notes beside the tensors (progress, config) is text in `__metadata__`; it is held to what a record
-may say, and is passed over where it makes no sense.
+The format has no digests: truncation is detected, changed numbers are not. `export` stores progress
+and config as text in `__metadata__`; it is checked like a record, and ignored if it is invalid.
 
 Source: the safetensors format, https://github.com/huggingface/safetensors#format.
 """
@@ -277,7 +276,7 @@ def _nbytes(info: TensorInfo) -> int:
 
 
 def notes(record: Record, config: str | None, metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a file is to say about itself beside its tensors.
+    """Return the metadata of a file.
 
     >>> sorted(notes(Record(), None, {}))
     ['format', 'keras_ckpt_tools.record']

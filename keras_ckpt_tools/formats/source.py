@@ -1,15 +1,14 @@
-"""Read an artefact: kind -> *source* -> inspect, load, compare, verify.
+"""Open a file that contains a Keras model or weights: `Source`.
 
-A `Source` gives config, record and tensors of whatever holds a Keras model or its weights, in one
-shape. It keeps one descriptor open from the first look to the last tensor, so what was inspected is
-what is loaded, even if the file is replaced in between.
+A `Source` gives config, record and tensors of every format in the same way. It keeps one descriptor
+open, so the file that was inspected is the file that is loaded, even if it is replaced in between.
 
-A file of ours is read through its record: tensors by `pread`, each checked against its digest, and
-everything between them checked before the first tensor is handed out. What others wrote, and the
-attributes of a whole-model `.h5`, which has its config there, is read as `foreign_hdf5` does it:
-after another process has looked through it.
+A file written by this package is read through its record: tensors with `pread`, each with its
+digest, and everything between them is checked before the first tensor is returned. Third-party
+files, and the attributes of a whole-model `.h5`, which contain its config, are read by
+`hdf5/foreign.py`, after a scan in a child process.
 
-NumPy is imported where tensors are read: to inspect a file of ours it is not needed.
+NumPy is imported only to read tensors; inspecting a file of this package does not need it.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ class Opened:
         if self._archive is None or self._end > self._base:
             self._read_record()
         if self._archive is not None and not self.record and sealed_digest(self._archive.comment):
-            # Taking a file of ours for somebody else's would switch every check off.
+            # Treating a file of this package as third-party would skip every check.
             raise self._damaged("its record is not where it was")
         if self.record is not None:
             total = sum(info.nbytes for info in self.record.tensors)
@@ -268,7 +267,7 @@ class Opened:
         """
         known = {CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, "assets"}
         if self.kind is Kind.SHARDED_WEIGHTS:
-            return []  # What is beside the shards is somebody else's.
+            return []  # Other files next to the shards are third-party.
         if self._folder is not None:
             there = os.listdir(self._folder)
             if self.index is not None:
@@ -418,7 +417,7 @@ class Source(Opened):
 
     @property
     def foreign_weights(self) -> bool:
-        """Whether it has tensors that somebody else's program wrote."""
+        """Whether it has tensors written by another program."""
         return self.record is None and bool(self.tensors)
 
     @property
@@ -642,13 +641,13 @@ def open_source(
             raise DamagedArtefactError(
                 f"The file cannot be read: {error}.",
                 received=f"path={artefact.path!r}",
-                remedy="Check that it is whole and that you may read it.",
+                remedy="Check that it is complete and that you may read it.",
                 path=artefact.path,
             ) from error
     raise ArtefactError(
-        "The file was replaced again and again while it was being opened.",
+        "The file was replaced repeatedly while it was being opened.",
         received=f"path={os.fspath(path)!r}",
-        remedy="Open a copy of it, which nobody writes to.",
+        remedy="Open a copy that no other process writes to.",
         path=os.fspath(path),
     )
 
@@ -665,7 +664,7 @@ def _require_readable(artefact: Artefact) -> None:
         )
     if artefact.kind not in READABLE:
         raise ArtefactKindError(
-            f"This is a {artefact.kind}; it holds no Keras model or weights that could be read.",
+            f"This is a {artefact.kind}; it has no Keras model or weights that can be read.",
             received=f"path={artefact.path!r}",
             remedy="Pass a `.keras`, `.weights.h5`, `.weights.json`, `.h5` or `.safetensors` file.",
             path=artefact.path,

@@ -1,11 +1,11 @@
-"""What a restore reads from: source -> *named tensors* -> compare, fill.
+"""The protocol of readers: named tensors, and optional facts about them.
 
-A file is one such source; a group of it, or the same tensors under other names, are views of it.
-All of them read in bulk, so that neighbours in a file are read together whoever asks.
+A file is a source; so is a group of it, or the same tensors under other names. All of them read in
+bulk, so that neighbouring tensors are read together.
 
-Beside tensors a source may say more, and need not: what the layers were called (`names`), which
-optimizers there are (`optimizers`), and where its tensors stand in the file (`places`). Whoever
-wants to know asks through the functions here, so a new reader has to have none of it.
+A source may also have the names of layers (`names`), the optimizers (`optimizers`), and the names
+of tensors in the file (`places`). Callers use the functions here to get them, so a new reader need
+not have any.
 """
 
 from __future__ import annotations

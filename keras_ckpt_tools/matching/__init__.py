@@ -1,1 +1,1 @@
-"""Compares names and shapes: what fits, what does not, and what was probably meant."""
+"""Compares names and shapes of tensors in files and models."""

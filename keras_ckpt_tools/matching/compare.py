@@ -1,10 +1,10 @@
-"""Compare what an object needs with what a checkpoint has: source + model -> *report*.
+"""Compare the tensors that an object needs with those in a file.
 
-The one comparison: of every format, of `compare`, of a load and of a run that goes on. It works on
-names, shapes and dtypes alone, so it needs neither Keras nor the bytes of a tensor.
+Every format, `compare`, every load and every resumed run use this comparison. It uses only names,
+shapes and dtypes, so it needs neither Keras nor the values of tensors.
 
-The state of an optimizer goes all or not at all, also where the rest is lenient: its arrays have
-numbers for names, so half of it could only be poured by position.
+Optimizer state is restored completely or not at all, even with `strict=False`: its arrays are
+numbered, so a part of it could only be matched by position.
 """
 
 from __future__ import annotations
@@ -651,7 +651,7 @@ def misfit(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused
     )
     return RestoreError(
-        "The checkpoint and the model do not fit; nothing was changed.\n"
+        "The checkpoint and the model do not match; nothing was changed.\n"
         f"{report}{reasons}{others}\n",
         received=f"path={report.path!r}",
         remedy=_remedy(report) if remedy is None else remedy,

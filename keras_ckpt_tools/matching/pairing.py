@@ -1,18 +1,17 @@
-"""Which tensor of a checkpoint belongs to which of a model: names -> *pairs* -> compare.
+"""Pair the tensors of a file with those of a model.
 
-Keras' paths count the layers of a class: `layers/dense_1` is the second `Dense`, whatever it is
-called. A layer that was put in front therefore moves all that come after it, and weights of the
-same shape would be poured into the wrong layers without a word. Files say what each layer was
-called, so layers in lists are paired by their names first. Only the rest goes by position, and
-never a layer whose user called it something else than it is called there.
+Keras' paths number the layers of a class: `layers/dense_1` is the second `Dense`, whatever its
+name. So an inserted layer shifts all layers after it, and weights of the same shape would be loaded
+into the wrong layers without a warning. Files contain the names of layers, so layers in lists are
+paired by name first. The remaining layers are paired by position, but never two layers with
+different names given by the user.
 
-A name that Keras made up (`dense_3` of a `Dense`) says nothing: it counts all layers that the
-process has made. Only where both sides have the very same such names in another order is that a
-contradiction: layers have changed places, or are made in another order than before, and no file
-says which. Where Keras' path has an attribute in it (`encoder` of `self.encoder`), that is a name
-of its own, and pairs as it is.
+Generated names (`dense_3` for a `Dense`) are ignored, because they count all layers of a process.
+Only if both sides have the same generated names in a different order, this is a mismatch: layers
+have changed places or are created in another order, and the file does not show which. If a path
+contains an attribute (`encoder` for `self.encoder`), it is paired by this name.
 
-Works on paths, shapes and names alone.
+Uses only paths, shapes and names.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def _tree(tensors: Mapping[str, TensorInfo]) -> _Tree:
 class _Child:
     """One layer of a list: its segment of the path, what it holds, and what its user called it.
 
-    `label` is what it is called, whoever called it so.
+    `label` is its name, generated or not.
     """
 
     segment: str

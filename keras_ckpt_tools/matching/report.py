@@ -1,7 +1,7 @@
-"""What fits and what does not, between a file and an object: source + model -> *report*.
+"""`RestoreReport`: what matches and what does not, between a file and an object.
 
-One shape for every format and every caller: `compare` shows it, a strict load raises it inside a
-`RestoreError`, a lenient load returns it.
+It is the same for every format: `compare` returns it, a strict load raises it in a `RestoreError`,
+and a load with `strict=False` returns it.
 """
 
 from __future__ import annotations
@@ -66,39 +66,39 @@ class Misnamed:
 
     def __str__(self) -> str:
         return (
-            f"the checkpoint's {self.name_in_file!r} would have been poured into "
+            f"the checkpoint's {self.name_in_file!r} would have been loaded into "
             f"{self.name_in_model!r}"
         )
 
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What a restore would do, or did.
+    """The result of comparing or restoring a checkpoint.
 
     Attributes:
         path: The checkpoint.
-        matched: Paths in the model that fit.
-        missing: Paths that the model has and the checkpoint lacks.
-        unexpected: Paths that the checkpoint has and the model lacks.
+        matched: Paths in the model that match.
+        missing: Paths in the model that are not in the checkpoint.
+        unexpected: Paths in the checkpoint that are not in the model.
         shape_mismatch: Tensors with different shapes.
-        dtype_mismatch: Tensors with different dtypes, of which one cannot become the other.
+        dtype_mismatch: Tensors with different dtypes that cannot be converted.
         cast: Tensors with different dtypes that are converted: between floating dtypes, or
             between integers whose values fit. They are in `matched`, too.
-        skipped_optimizer: Paths of optimizer state that is left where it is: because only one side
-            has an optimizer (an uncompiled model), which does not count against a match; or because
-            it is another's, or does not fit as a whole, which does.
-        nearest: For missing paths, the nearest unexpected one of the same shape.
-        not_finite: Paths with NaN or infinity, where the tensors were read. They do not count
-            against a match.
-        renamed: What has another path in the model, as `(in the checkpoint, in the model)`: by
-            `rename=`, or because layers were found by their names.
-        misnamed: Layers that would have been matched by position against their names.
-        optimizer_differs: Why the state of an optimizer was left, as sentences.
-        left_out: Paths that `include=`, `exclude=` or `rename=` leave out. They do not count.
-        names: For missing and unexpected paths, what users called their layers, where they did and
-            the side says so.
-        variables: What Keras calls the variables of the model (`dense/kernel`), by path.
-        variables_in_file: Likewise for unexpected paths, as far as it is known.
+        skipped_optimizer: Paths of optimizer state that is not loaded. If only one side has an
+            optimizer (an uncompiled model), the report still counts as matching; if the optimizers
+            or their variables differ, it does not.
+        nearest: For missing paths, the unexpected path with the same shape and the most similar
+            name.
+        not_finite: Paths with NaN or infinity, if the tensors were read. The report still counts as
+            matching.
+        renamed: Tensors with another path in the model, as `(in the checkpoint, in the model)`:
+            because of `rename=`, or because layers were matched by name.
+        misnamed: Layers with the same position but different names, which are not matched.
+        optimizer_differs: Why optimizer state was not loaded, as sentences.
+        left_out: Paths that `include=`, `exclude=` or `rename=` exclude. They are not compared.
+        names: For missing and unexpected paths, the names that users gave their layers, if known.
+        variables: Keras' names of the variables of the model (`dense/kernel`), by path.
+        variables_in_file: The same for unexpected paths, if known.
 
     `bool(report)` is "everything matched".
 
@@ -168,14 +168,14 @@ class RestoreReport:
 
     def _about_skipped(self) -> str:
         if not self.optimizer_differs:
-            return "of an optimizer that only one side has"
-        return "of an optimizer that does not fit as a whole"
+            return "of the optimizer not loaded (only one side has an optimizer)"
+        return "of the optimizer not loaded (different optimizer or variables)"
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Return `(what, place in the checkpoint, place in the model, note)`, without what matched.
+        """Return `(what, place in the checkpoint, place in the model, note)` for each difference.
 
-        What matched is there where it has another path or dtype. A place is a path, behind the name
-        that Keras has for the variable, where that is known: `dense/kernel (layers/dense/vars/0)`.
+        Matching tensors are included only if their path or dtype differs. A place is a path, after
+        Keras' name of the variable if it is known: `dense/kernel (layers/dense/vars/0)`.
         """
 
         def here(path: str) -> str:
@@ -214,7 +214,7 @@ class RestoreReport:
             ours = renamed.get(path, path)
             ours = here(ours) if ours in self.variables else ""
             rows.append(("not finite", path, ours, "NaN or infinity is in it"))
-        # The paths are somebody else's text; in a terminal it could move the cursor.
+        # The paths are third-party text; in a terminal they could move the cursor.
         return [(what, printable(a), printable(b), printable(c)) for what, a, b, c in rows]
 
     def _whose(self, path: str) -> str:
@@ -223,7 +223,7 @@ class RestoreReport:
         return f"of {self.names[path]!r}, "
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON has it.
+        """Return everything as JSON values.
 
         >>> RestoreReport("a.weights.h5", matched=("a",)).to_dict()["matched"]
         ['a']
@@ -281,5 +281,5 @@ def _plain(value: Any) -> Any:
 
 def _may_be(theirs: str, ours: str) -> str:
     if theirs == ours:
-        return "what stands there in the checkpoint? `rename=report.suggestions` says yes"
+        return "possibly the tensors at this path; to use them, `rename=report.suggestions`"
     return f"renamed from {theirs}?"

@@ -1,11 +1,11 @@
-"""Which tensors are meant, and what they are called: arguments -> *selection* -> compare.
+"""Apply `rename=`, `include=` and `exclude=` to the tensors of a file.
 
-`rename=` says what a tensor of the checkpoint is called in the model, `include=` and `exclude=`
-which of the model's tensors are meant at all. They work on paths, before anything is read, so they
-are the same for every format. What a user has renamed is settled: names of layers do not move it.
+`rename=` maps paths in the file to paths in the model; `include=` and `exclude=` select tensors of
+the model. They use only paths, before anything is read, so they work the same for every format. A
+tensor that the user has renamed is not paired by layer names.
 
-In a pattern `*` stands for any text, slashes too. A pattern without one is a path, or a group with
-all that is below it.
+In a pattern, `*` matches any text, including slashes. A pattern without `*` is a path, or a group
+with everything below it.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ class Selection:
         for name, value in (("include", include), ("exclude", exclude)):
             patterns = _patterns(value)
             if patterns is None or (name == "include" and value is not None and not patterns):
-                wrong.append(f"{name}={value!r} is no pattern and no list of patterns")
+                wrong.append(f"{name}={value!r} is neither a pattern nor a list of patterns")
             chosen[name] = patterns or ()
         if wrong:
             raise ArgumentError(
-                "These arguments cannot choose tensors.",
+                "These arguments cannot select tensors.",
                 received="; ".join(wrong),
                 remedy='Pass `rename={"old/path/*": "new/path/*"}`, with as many `*` on both '
                 'sides, or a function; `include="layers/*"` or a list of such patterns.',
@@ -101,7 +101,7 @@ class Selection:
             new_paths = {path: self.rename(path) for path in source.tensors}
             touched = {path for path, new in new_paths.items() if new != path}
             wrong += [
-                f"{path!r} became {new!r}, which is no path"
+                f"{path!r} became {new!r}, which is not a path"
                 for path, new in new_paths.items()
                 if not isinstance(new, str | None) or new == ""
             ]
@@ -109,7 +109,7 @@ class Selection:
             places = places_of(source)
             known = {path: places.get(path, path) for path in source.tensors}
             new_paths, touched, unused = _translated(self.rename, known)
-            wrong += [f"{pattern!r} is no path in the checkpoint" for pattern in unused]
+            wrong += [f"{pattern!r} is not a path in the checkpoint" for pattern in unused]
         paths: dict[str, str] = {}
         for path, new in new_paths.items():
             if isinstance(new, str) and new in paths:
@@ -118,7 +118,7 @@ class Selection:
                 paths[new] = path
         if wrong:
             raise ArgumentError(
-                "`rename=` does not fit the checkpoint; nothing was changed.",
+                "`rename=` does not match the checkpoint; nothing was changed.",
                 received="; ".join(wrong),
                 remedy=f"See the paths in it with `kct.inspect({source.path!r})`.",
             )
@@ -148,7 +148,7 @@ class Selection:
         ]
         if idle:
             raise ArgumentError(
-                "`include=` has patterns that no path fits; nothing was changed.",
+                "`include=` has patterns that match no path; nothing was changed.",
                 received=f"include={idle!r}",
                 remedy="Pass paths as `kct.compare(model, path)` shows them; `*` stands for any "
                 f"text. The first ones here: {', '.join(sorted(everything)[:5])}.",

@@ -1,7 +1,7 @@
-"""What a missing tensor may have been called: names + shapes -> *nearest* -> report.
+"""Suggest what a missing layer may have been called.
 
-A layer is looked for as a whole: a suggestion is worth something where all its tensors have their
-like, of the same shapes, under one other group. Among several the one whose name is nearest wins.
+Layers are compared as a whole: a suggestion is made if another group has tensors with the same
+shapes. Among several, the one with the most similar name is suggested.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def nearest(
 
     Args:
         missing: What the model lacks.
-        unexpected: What the checkpoint has beside.
+        unexpected: Further tensors of the checkpoint.
         names: What the layers of the model are called, by group.
         their_names: What those of the checkpoint were called.
         known: Groups that are the same place: `(there, name there, here, name here)`.

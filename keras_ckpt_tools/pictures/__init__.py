@@ -1,6 +1,6 @@
-"""Pictures of runs: run -> story -> *curves* -> figure, or page.
+"""Plots and report pages of runs.
 
-A floor of its own, because it draws whatever says where training is: directories and files
-(`loading`), and live models and managers (`training`). Nothing here imports Keras or TensorFlow
-unless it is handed an object of theirs, and Matplotlib is imported by `plot` alone.
+A layer of its own, because it draws directories and files (`runs`) as well as live models and
+managers (`training`). Keras and TensorFlow are imported only for their own objects, and Matplotlib
+only by `plot`.
 """

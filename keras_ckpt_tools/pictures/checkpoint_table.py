@@ -1,7 +1,7 @@
-"""The checkpoints of a run as a table of HTML: story -> *rows* -> page.
+"""The table of checkpoints on a report page.
 
-What was deleted is listed too, in grey, because a gap that is explained is no riddle. Where many
-saves in a row are gone they share one line, so a long run stays readable.
+Deleted checkpoints are listed too, in grey, to explain gaps in the numbers. Several deleted saves
+in a row share one line, so the table of a long run stays short.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _save(
     place, file = save.place, save.file
     epochs = f"{place.epochs:,}" + (f" + {place.batches:,} batches" if place.batches else "")
     if file is None:
-        # The record has the logs of whole epochs only.
+        # The record has the logs of complete epochs only.
         lines = [None if place.batches else curves.lines.get(metric) for metric in metrics]
         values = [_value(line.at(x) if line and x in line.xs else None) for line in lines]
         word = "deleted" if save.state == "deleted" else "saved"

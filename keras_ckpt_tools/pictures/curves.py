@@ -1,8 +1,8 @@
-"""Lay a run out over epochs or steps: story -> *curves* -> figure, page.
+"""Compute the curves of a run over epochs or steps.
 
-An epoch's metrics stand where the epoch has ended, at `epochs_completed`, and so does a save at its
-end: marks lie on the curve, and a save inside of an epoch lies between two of its points. How many
-steps an epoch has is told by the places that the record knows; between them steps are even.
+The metrics of an epoch are drawn at its end, at `epochs_completed`, and so is a save at its end. So
+marks are on the curve, and a save inside an epoch is between two points. The number of steps in an
+epoch follows from the positions in the record; steps between them are interpolated.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Axis:
         if after:
             e0, e1 = ended[after - 1 : after + 1]
             length = (self._ends[e1] - self._ends[e0]) / (e1 - e0)
-        # Where no epoch has ended yet, nobody knows how long one is.
+        # If no epoch has ended yet, its length is unknown.
         return place.epochs + min(place.batches / max(length, self._most, 1.0), 1.0)
 
 
@@ -264,9 +264,9 @@ def panels_of(runs: Sequence[Curves], metrics: Sequence[str] | None = None) -> l
         raise ArgumentError(
             "No run has these metrics: " + ", ".join(map(repr, unknown)) + "."
             if unknown
-            else "No metric is asked for.",
+            else "`metrics` is empty.",
             received=f"metrics={list(asked)!r}",
-            remedy="Metrics that there are: " + ", ".join(map(repr, names)) + ".",
+            remedy="Available metrics: " + ", ".join(map(repr, names)) + ".",
         )
     panels: dict[str, Panel] = {}
     for name in asked:

@@ -1,7 +1,7 @@
-"""A figure of Matplotlib that belongs to nobody but its caller: plot -> *figure* -> file, notebook.
+"""Show and save Matplotlib figures without pyplot.
 
-Here is all that has to do with Matplotlib as a package: that it may be missing, that a notebook
-shows a figure that pyplot never heard of, and that text is no formula.
+Everything about Matplotlib as a package is here: it may not be installed, a notebook has to show a
+figure that pyplot does not know, and text must not be parsed as a formula.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Draw runs with Matplotlib: curves -> *figure* -> notebook, PNG, SVG.
+"""`plot`: draw the metrics of runs with Matplotlib.
 
-Only Matplotlib's objects are used, never pyplot: no window opens, no figure is left in a global
-list, and a program that has chosen a backend or a style keeps it. Matplotlib is an extra and is
-imported when something is drawn.
+Only Matplotlib's objects are used, never pyplot: no window opens, no figure stays in a global list,
+and the backend and style of the program do not change. Matplotlib is an extra, and imported when
+something is drawn.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def plot(
     side_by_side: bool = False,
     title: str | None = None,
 ) -> Figure:
-    """Draw the metrics of runs, with their saves, the best, the restarts and what was deleted.
+    """Draw the metrics of runs, with saves, the best value, restarts and deleted checkpoints.
 
-    Reach for it to see how a run went, or to compare several. A metric of the training data and
-    that of the validation data share a panel. In a notebook the figure shows itself; elsewhere call
-    `figure.savefig("run.png")` or `"run.svg"`. Its axes are Matplotlib's, so all else can be
-    changed there: `figure.axes[0].set_yscale("log")`. Needs Matplotlib (`pip install
-    'keras_ckpt_tools[plot]'`), and neither Keras nor TensorFlow.
+    Use it to see how a run went, or to compare several. A metric of the training data and that of
+    the validation data share a panel. In a notebook the figure is displayed; elsewhere call
+    `figure.savefig("run.png")` or `"run.svg"`. You can change its Matplotlib axes:
+    `figure.axes[0].set_yscale("log")`. It needs Matplotlib (`pip install
+    'keras_ckpt_tools[plot]'`), but neither Keras nor TensorFlow.
 
     Args:
         run_or_runs: The directory of a run, one of its files, a `CheckpointManager`, a Keras model,
@@ -54,7 +54,7 @@ def plot(
         metrics: Names of metrics. `"loss"` stands for `"val_loss"` as well. Default: all.
         x: `"epoch"` for epochs completed, `"step"` for optimizer updates. Default: epochs, and
             steps for a loop that has none.
-        side_by_side: Whether each run has a column of its own, instead of a colour.
+        side_by_side: Whether each run has its own column, instead of its own colour.
         title: Heading of the figure. Default: the name of the run.
 
     Returns:
@@ -62,7 +62,7 @@ def plot(
 
     Raises:
         ArgumentError: an argument cannot work, or there is no metric to draw.
-        ArtefactNotFoundError: nothing is at a path.
+        ArtefactNotFoundError: there is nothing at a path.
         ArtefactError: there is no checkpoint of this package at a path.
         MissingPackageError: Matplotlib is not installed.
 

@@ -1,8 +1,7 @@
-"""One page about a run, for a colleague: story -> *page* -> browser, paper.
+"""Write an HTML page about a run.
 
-The page is one file that asks nobody for anything: it can be mailed, archived and opened in ten
-years. It says what the files of the run say, so it says nothing about the run that a reader of the
-files could not check. All of that is somebody else's text, and is escaped where it enters a tag.
+The page is one file that loads nothing else: it can be mailed and archived. It contains only what
+the files of the run contain. Their text is third-party text, and is escaped.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def _header(story: Story, path: str) -> str:
     began = f"Began {moment(progress.started_at)}" if progress.started_at else ""
     saved = f"last saved {moment(progress.saved_at)}" if progress.saved_at else ""
     said = ", ".join(part for part in (began, saved) if part)
-    # As it was given: where it lies on somebody's disk is nothing to send around.
+    # As it was passed: the absolute path should not be published.
     return (
         f'<header><h1>{_text(story.name)}</h1><p class="path">{_text(path)}</p>'
         f'<p class="soft">{_text(said + "." if said else "")}</p></header>'

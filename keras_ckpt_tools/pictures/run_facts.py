@@ -1,7 +1,7 @@
-"""What the newest file of a run says it is made of: record and config -> *facts* -> page.
+"""Read the contents of the newest file of a run, for a report page.
 
-Only the record and the config are read, and nothing that they name is imported. What is not there
-is left out; a file that went or changed meanwhile costs this part of the page and no more.
+Only the record and the config are read, and no name in them is imported. Missing facts are left
+out. If the file is deleted or changed in the meantime, only this part of the page is missing.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _parts(record: Record) -> Iterator[tuple[str, ...]]:
         groups.setdefault(info.path.partition("/")[0], []).append(info)
     kept_by_run = [name for name, tracked in record.tracked.items() if tracked.kind == "run"]
     if kept_by_run:
-        # What a run keeps for itself is of no use to whoever reads about it: one line for all.
+        # Extra run state is of no use to the reader: one line for all of it.
         infos = [info for name in kept_by_run for info in groups.pop(name, [])]
         groups[_OF_RUN] = infos
     for name in {**dict.fromkeys(record.objects_tracked), **groups}:

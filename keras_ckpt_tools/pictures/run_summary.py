@@ -1,9 +1,7 @@
-"""What a picture tells of one run: path, manager, model or history -> *story* -> curves.
+"""Collect what a plot or page shows of a run: from a path, a manager, a model or a history.
 
-Whatever people have in their hands when they want to see a run comes down to the same facts: the
-metrics of each epoch, where it was saved, which of these saves are still there, which is the best,
-and where the run was gone on with. A directory is read once; what is not known is left out rather
-than guessed.
+The facts are the metrics of each epoch, the saves, which of them still exist, which is the best,
+and where the run was resumed. A directory is read once; unknown facts are left out.
 """
 
 from __future__ import annotations
@@ -171,7 +169,7 @@ def story_of_directory(path: str | os.PathLike[str], name: str) -> Story:
 
     Raises:
         ArtefactNotFoundError: nothing is there.
-        ArtefactError: there is, and no checkpoint of ours is in it.
+        ArtefactError: it has no checkpoint of this package.
     """
     run = read_run(path)
     if run.newest is None:

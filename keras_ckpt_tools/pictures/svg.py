@@ -1,8 +1,8 @@
-"""Draw one panel as SVG for a page: curves -> *SVG* -> report page.
+"""Draw one panel of a report page as SVG.
 
-A page in light and in dark needs curves whose colours are the page's own (CSS variables), text that
-a screen reader reads, and marks that say what they are when pointed at. That takes few lines, and
-spares whoever writes a report from installing Matplotlib. It draws a run's panel and nothing else.
+A page for light and dark themes needs curves in the page's own colours (CSS variables), text for
+screen readers, and marks with tooltips. This takes few lines, so a report does not need
+Matplotlib.
 """
 
 from __future__ import annotations

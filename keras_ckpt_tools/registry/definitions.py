@@ -1,11 +1,11 @@
-"""Where an object was defined, and whether two objects are one definition that ran twice.
+"""Find where an object was defined, and detect a definition that ran twice.
 
-Called when something is registered. A notebook cell that runs again, or a reloaded module, makes
-a new class out of the same definition; that must replace the old one without a word, while a
-second class under a taken name must not. Module and qualified name tell the two apart, with two
-corrections: a module that was imported under two names is told by its file, and a copied class
-that was not renamed (both definitions still stand in the source, on different lines) counts as a
-different one. The file alone would not do: each run of a notebook cell has a file of its own.
+A notebook cell that runs again, or a reloaded module, creates a new class from the same definition.
+It must replace the old one without an error, but a different class with the same name must not.
+Module and qualified name distinguish the two, with two exceptions: a module that was imported under
+two names is identified by its file; and a copied class that was not renamed (both definitions are
+in the source, on different lines) is a different one. The file alone is not enough, because each
+run of a notebook cell has its own file.
 """
 
 from __future__ import annotations

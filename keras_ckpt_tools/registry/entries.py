@@ -1,9 +1,8 @@
-"""The frozen record of one registered object, and of one successful lookup.
+"""The frozen record of a registered object, and the result of a lookup.
 
-Values only. `Registry` makes entries, the loader reads them: which version an object has, how its
-older configs are migrated, where it was defined. The version of the installed package is looked
-up when asked for and not when registering: it takes a scan of all installed distributions, which
-would be paid on every import of a module that decorates a class.
+`Registry` creates entries; loading reads them: the version of an object, how its older configs are
+migrated, where it was defined. The version of the installed package is looked up only when needed,
+because it takes a scan of all installed distributions.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ class Found:
 
 @functools.lru_cache(maxsize=256)
 def _version_of(top_level: str) -> str | None:
-    # Importing it takes longer than looking at a file of ours does.
+    # Importing it takes longer than inspecting a file of this package.
     import importlib.metadata
 
     for distribution in _distributions().get(top_level, ()):

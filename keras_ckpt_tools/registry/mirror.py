@@ -1,12 +1,11 @@
-"""The same names in Keras' own tables, so that plain `keras.models.load_model` finds them too.
+"""Add names to Keras' own tables, so that plain `keras.models.load_model` finds them too.
 
-Only the default registry comes here (and a `Registry(mirror=True)`). Keras looks a name up in a
+Only the default registry is mirrored (and a `Registry(mirror=True)`). Keras looks a name up in a
 dictionary of the thread (its custom object scope), then in a global one. Its scope replaces the
-thread's dictionary by one of its own, which is why inner scopes hide outer ones and other threads
-see none; a scope of ours therefore lies over the *global* dictionary, and touches the thread's
-only where an outer scope of Keras would win against it. Underneath an overlay the table is kept
-as it was, with whatever is registered meanwhile, and comes back when the last scope is closed, in
-whatever order that happens.
+dictionary of the thread, so inner scopes hide outer ones, and other threads see none. A scope of
+this package overlays the *global* dictionary, and changes that of the thread only if an outer scope
+of Keras would take precedence. The original table, including later registrations, is restored when
+the last scope is closed, in any order.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class _Overlay:
         for name in names:
             now = table.get(name, _ABSENT)
             if now is not self._shown.get(name, _ABSENT) or name not in self._shown:
-                # First touched, or written by somebody else since: theirs lies beneath from here.
+                # First change, or changed by another program since: that value is now underneath.
                 self._beneath[name] = now
             layers = [layer for layer in self._layers if name in layer.objects and not layer.closed]
             if layers:
@@ -165,7 +164,7 @@ def put(keys: Iterable[str], obj: Any, name: str) -> None:
 
 
 def take(keys: Iterable[str], obj: Any) -> None:
-    """Take `obj` from under `keys`. What somebody else has put there stays."""
+    """Remove `obj` from `keys`. Objects of other programs stay."""
     with _lock:
         for key in keys:
             if _everywhere.read(key) is obj:

@@ -1,10 +1,9 @@
-"""How names match: below every table of the registry.
+"""Match qualified and bare names.
 
-Keras writes `package>Name` for what was registered and a bare `Name` for what was not, so the same
-class has two spellings, depending on when its file was saved. One function decides for every table
-(explicit custom objects, scopes, registry, plug-ins) what a spelling may stand for, or the tables
-would disagree. A bare name stands for any package's object of that name, as long as there is one
-only; a qualified name never stands for another package's.
+Keras writes `package>Name` for registered objects and a bare `Name` for others, so a class can have
+two names, depending on when its file was saved. All tables (explicit custom objects, scopes,
+registry, plug-ins) use the functions here, so they agree. A bare name matches an object of any
+package, if there is only one; a qualified name never matches another package.
 """
 
 from __future__ import annotations
@@ -65,9 +64,9 @@ def match(name: str, table: Mapping[str, _Value], *, bare_keys: bool = True) -> 
     candidates = sorted(key for key in table if ">" in key and bare(key) == name)
     if len({id(table[key]) for key in candidates}) > 1:
         raise RegistryError(
-            f"Several objects are called {name!r}: {', '.join(candidates)}.",
+            f"Several objects have the name {name!r}: {', '.join(candidates)}.",
             received=f"name={name!r}",
-            remedy=f"Ask for one of them by its full name, {candidates[0]!r} for example, or pass "
+            remedy=f"Use the full name of one of them, {candidates[0]!r} for example, or pass "
             f"custom_objects={{{name!r}: ...}}.",
             name=name,
         )

@@ -1,9 +1,8 @@
-"""Which classes of a live model were others when a file was saved: record -> *formers* -> restore.
+"""Find the classes of a model whose version or name changed since the file was saved.
 
-The record of a file names each custom class with the version it was registered with; a file of
-stock Keras names no versions, and counts as version 1. What the class is now is known from the
-registry. Both together say whose weights have to be migrated, and by what name Keras called their
-group in the file.
+The record of a file contains the registered version of each custom class; a file of stock Keras
+counts as version 1. The registry has the current version. Together they show which weights have to
+be migrated, and which name Keras used for the group in the file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Former:
         saved: Version in the file.
         version: Version now.
         migrate: Its `migrate_weights`, or `None` where only its name has changed.
-        called: Class names that it may have in the file, beside its own.
+        called: Further class names that it may have in the file.
         renamed: Whether the file says that it has another name there.
     """
 

@@ -1,14 +1,14 @@
-"""Names that installed packages declare: the last place to look before Keras' built-ins.
+"""Find names that installed packages declare.
 
 A package declares its objects in the entry-point group `keras_ckpt_tools.objects`, one entry point
-a name:
+for each name:
 
     [project.entry-points."keras_ckpt_tools.objects"]
     "my_package>ResidualBlock" = "my_package.layers:ResidualBlock"
 
 The names are read from the metadata of installed packages; a module is imported only when one of
-its names is needed. A plug-in that does not import must not take a load down that may not need
-it, and must not be passed over in silence either: it gives a warning and is not found.
+its names is needed. If a plug-in cannot be imported, a warning says so and its names are not found:
+the load may not need them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _changed(place: str) -> int | None:
 @functools.lru_cache(maxsize=1)
 def _declared_in(places: tuple[tuple[str, int | None], ...]) -> dict[str, list[EntryPoint]]:
     # Reading the metadata of all packages takes milliseconds, and a file may have thousands of
-    # names that nobody knows. The import brings half of the standard library's mail and network
+    # unknown names. The import brings half of the standard library's mail and network
     # modules with it, and most files need no plug-in.
     from importlib.metadata import entry_points
 

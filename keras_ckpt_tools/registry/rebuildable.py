@@ -1,22 +1,21 @@
-"""Refuses, when it is decorated, a class that could be saved and never be built again.
+"""Refuse classes that could be saved, but not rebuilt.
 
-The last step before a class enters the registry. What Keras does at load is `cls(**config)`, with
-the config that `get_config` returned; a wrong pair is found out only then, often long after the
-training that made the file. What can be known from the class alone is checked here:
+Keras loads an object with `cls(**config)`, where `config` is what `get_config` returned. If the two
+do not fit, this is noticed only when loading, often after a long training. So this is checked when
+a class is decorated:
 
 * There is no `get_config`, or only the one of `Regularizer` or `LearningRateSchedule`, which
   raises; or there is no `from_config`.
-* The inherited `get_config` is Keras', and `__init__` takes arguments that it does not know: they
-  are lost (silently, where they have defaults).
-* The inherited `get_config` is Keras', and returns what `__init__` does not accept: a layer whose
-  `__init__` takes neither `trainable` and `dtype` nor `**kwargs` cannot be built from its config
-  in any Keras 3.
+* `get_config` is inherited from Keras, and `__init__` takes other arguments: they would be lost
+  (without an error if they have defaults).
+* `get_config` is inherited from Keras, and returns arguments that `__init__` does not accept: a
+  layer whose `__init__` takes neither `trainable` and `dtype` nor `**kwargs` cannot be built from
+  its config in any Keras 3.
 
-What Keras may manage is let through. A layer without `get_config` has an automatic one, which
-works for arguments of plain types, and the values are not known here; for models it does not work
-(Keras 3.10 drops the arguments, 3.15 records the defaults), so models are held to the second
-rule. A `get_config` or `from_config` outside Keras is its author's word; `check_serializable`
-puts that to the test with a real object.
+Uncertain cases are allowed. A layer without `get_config` has an automatic one, which works for
+arguments of plain types. For models it does not work (Keras 3.10 drops the arguments, 3.15 records
+the defaults), so the second rule applies to models. A `get_config` or `from_config` of the user is
+not checked here; `check_serializable` tests it with an object.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def require_rebuildable(cls: type, name: str, place: str) -> None:
     if fault is None:
         return
     raise NotSerializableError(
-        f"{name!r} could be saved, but not be built again as it was: {fault.what}.",
+        f"{name!r} could be saved, but not rebuilt: {fault.what}.",
         received=f"class {cls.__qualname__} at {place}",
         remedy=f"{fault.advice}Write this in the class, and keep each argument as an attribute of "
         f"its name:\n\n{fault.method}",

@@ -1,14 +1,12 @@
-"""The table of registered objects, and the order in which a name is looked up.
+"""`Registry`: register, find, scope and show custom objects.
 
-`find` is the one lookup of the package: loading, the checks before loading and the tests of
-serialisation all ask it, so they cannot disagree on what a name means:
+`find` is the only lookup of the package; loading, inspection and `check_serializable` use it:
 
     explicit custom objects > open scopes, innermost first > registered > plug-ins > (Keras' own)
 
-Keras itself looks into its global registry before the explicit argument, so that a user cannot
-replace what some import has registered. Here whoever is nearer to the call wins. Imports (of
-Keras, of plug-ins) happen outside the lock: a module that is being imported may register its
-classes from another thread.
+Keras checks its global registry before the explicit argument, so a user cannot replace an object
+that some import has registered. Here, the explicit argument takes precedence. Imports (of Keras, of
+plug-ins) happen outside the lock, because a module may register its classes from another thread.
 """
 
 from __future__ import annotations
@@ -36,12 +34,12 @@ _Object = TypeVar("_Object", bound=Callable[..., Any])
 class Registry:
     """Names for custom objects, and the objects by name.
 
-    The package has one for everybody, `keras_ckpt_tools.registry`; make another where names must
-    not mix, in a test for example.
+    The default registry is `keras_ckpt_tools.registry`. Create another one if names must be
+    separate, for example in a test.
 
     Args:
-        mirror: Whether objects and scopes are shown to Keras as well. `True` for the package's
-            own; default `False`.
+        mirror: Whether objects and scopes are added to Keras' registry too. `True` for the default
+            registry; default `False`.
 
     Example:
 
@@ -84,12 +82,12 @@ class Registry:
         migrate_weights: WeightsMigration | None = None,
         replace: bool = False,
     ) -> Any:
-        """Give a class or function the name that files call it by; a decorator.
+        """Decorate a class or function to give it its name in files.
 
         Use it on every layer, model, loss, metric, optimizer, schedule, initializer, regularizer,
-        constraint and function of your own that a saved model may contain. It works bare,
-        `@register`, and with arguments. What is decorated is returned as it is. With the default
-        registry it can also be loaded by plain `keras.models.load_model`, by aliases too.
+        constraint and function of your own that a saved model may contain. It works with and
+        without arguments (`@register`). The decorated object is returned unchanged. With the
+        default registry, plain `keras.models.load_model` finds the object too, also by its aliases.
 
         Running the same definition again (a notebook cell, a reloaded module) replaces it.
 
@@ -97,8 +95,8 @@ class Registry:
             package: First half of the name. Default: the top-level package of the defining
                 module, `"Custom"` where that is `__main__`.
             name: Second half. Default: the name of the class or function.
-            aliases: Other names that files may have for it. A bare one stands for that name in
-                the same package, and for a class that was saved before it was registered.
+            aliases: Other names for it in files. A bare one means that name in the same package,
+                and also a class that was saved before it was registered.
             version: Version of its config and weights, 1 or more. Default 1.
             migrate: `migrate(config, from_version)`, which returns the config of this version.
             migrate_weights: `migrate_weights(weights, from_version)`, which returns the weights of
@@ -106,17 +104,17 @@ class Registry:
                 relative to the object's own group in the file, as Keras writes them: `"vars/0"` for
                 its own first weight, `"dense/vars/1"` for the second one of the layer in its
                 attribute `dense`. See `docs/objects.md`.
-            replace: Whether to take the name from another object. Default `False`.
+            replace: Whether to replace another object with this name. Default `False`.
 
         Returns:
-            What was decorated, or the decorator.
+            The decorated object, or the decorator.
 
         Raises:
             ArgumentError: An argument cannot work; all are listed.
             DuplicateNameError: Another object has the name, or an alias is taken.
-            NotSerializableError: The class could never be built again from what is saved of it;
-                the message has the method to write.
-            RegistryError: It is neither a class nor a plain function, or has a name already.
+            NotSerializableError: The class could be saved, but not rebuilt; the message has the
+                method to write.
+            RegistryError: It is neither a class nor a plain function, or already has a name.
 
         Example:
 
@@ -169,8 +167,8 @@ class Registry:
     def scope(self, objects: Mapping[str, Any]) -> Scope:
         """Return a context manager under which `objects` can be found by name.
 
-        Unlike `keras.saving.custom_object_scope` it adds to the scopes around it, is seen by every
-        thread, and may be closed in any order. With the default registry, plain
+        Unlike `keras.saving.custom_object_scope`, it merges with outer scopes, applies to all
+        threads, and can be closed in any order. With the default registry, plain
         `keras.models.load_model` finds the objects too.
 
         Args:
@@ -198,9 +196,9 @@ class Registry:
         """Look a name up, in the order of explicit objects, scopes, registry and plug-ins.
 
         Args:
-            name: Qualified, `package>Name`, or bare. A qualified name never stands for another
-                package's object; a bare one stands for any package's, if there is only one.
-            custom_objects: Objects by name that win over everything else.
+            name: Qualified, `package>Name`, or bare. A qualified name never matches an object of
+                another package; a bare one matches an object of any package, if there is only one.
+            custom_objects: Objects by name; they take precedence over everything else.
             plugins: Whether a plug-in that declares the name is imported. Default `True`.
 
         Returns:
@@ -234,11 +232,11 @@ class Registry:
         return Found(obj, "plug-in", entry)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the object that a name stands for, scopes and plug-ins included.
+        """Return the object with a name, including scopes and plug-ins.
 
         Args:
             name: Qualified or bare.
-            default: What to return where there is none.
+            default: The value to return if there is none.
 
         Raises:
             RegistryError: Several objects fit a bare name.
@@ -247,10 +245,10 @@ class Registry:
         return default if found is None else found.obj
 
     def name_of(self, obj: Any) -> str:
-        """Return the name that files call a class, a function, or the class of an object by.
+        """Return the name in files of a class, a function, or the class of an object.
 
-        For what is not registered that is its bare name, as in Keras; `obj in registry` tells the
-        two apart.
+        For unregistered objects, this is the bare name, as in Keras; use `obj in registry` to
+        distinguish them.
         """
         entry = self._table.of(obj)
         return files_call(obj) if entry is None else entry.name
@@ -303,7 +301,7 @@ class Registry:
 
 
 def _caller() -> tuple[str, int]:
-    """Return file and line of whoever called the function that calls this."""
+    """Return file and line of the caller of the calling function."""
     frame = sys._getframe(2)
     return frame.f_code.co_filename, frame.f_lineno
 

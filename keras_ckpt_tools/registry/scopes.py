@@ -1,8 +1,8 @@
-"""Names for the time of a `with` block: next in line after an explicit `custom_objects=`.
+"""Names that are valid inside a `with` block.
 
-Scopes of one registry form a single pile, whichever threads opened them: a name that an input
-pipeline or a background load asks for in its own thread is found as well. The innermost scope is
-the one opened last. Each remembers nothing of the others, so they can be closed in any order.
+They come after an explicit `custom_objects=` in the lookup. All scopes of a registry form one
+stack, whichever thread opened them, so an input pipeline or a background load finds the names too.
+The innermost scope is the one opened last. Scopes can be closed in any order.
 """
 
 from __future__ import annotations

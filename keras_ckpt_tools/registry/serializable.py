@@ -1,13 +1,12 @@
-"""Tries the round trip of one object: `get_config`, `from_config`, `get_config` again.
+"""`check_serializable`: test `get_config` and `from_config` with an object.
 
-What decoration cannot know needs an object: does `get_config` return what `__init__` was given? The
-trial does what a file does to the config. It is turned into JSON and back, so nested objects
-arrive in `from_config` as dictionaries, which is where most wrong pairs fail, and then the two
-configs and the attributes of the two objects are compared. Every fault is in one message.
+The decorator sees only the class; this test needs an object. It converts the config to JSON and
+back, as saving does, so nested objects reach `from_config` as dictionaries, where most errors are.
+Then it compares the two configs and the attributes of the two objects. One message lists all
+problems.
 
-The trial leaves Keras as it found it: names of nested custom objects are shown to Keras for the
-moment only, and the counters behind automatic names (`dense_1`) and Python's random generator,
-from which Keras draws seeds, are put back.
+The test restores Keras' state: names of nested custom objects are registered only temporarily, and
+the counters of automatic names (`dense_1`) and Python's random generator are restored.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def check_serializable(obj: Any) -> dict[str, Any]:
-    """Check that an object can be built again from its config.
+    """Check that an object can be rebuilt from its config.
 
-    Use it in the tests of your own layers, losses, metrics and the like: it finds in a second what
-    otherwise shows when a file is loaded.
+    Use it in the tests of your own layers, losses, metrics and other objects: it finds errors that
+    otherwise appear only when a file is loaded.
 
     Args:
         obj: An object, a class that can be called without arguments, or a function.
@@ -50,10 +49,10 @@ def check_serializable(obj: Any) -> dict[str, Any]:
         The object's config; for a function, what Keras writes for it.
 
     Raises:
-        ArgumentError: A class that needs arguments; pass an object of it.
-        NotSerializableError: With everything that is wrong: arguments that `get_config` lost,
-            values that come back changed, values that JSON cannot hold. Attribute `lost` has the
-            arguments.
+        ArgumentError: A class that needs arguments was passed; pass an object instead.
+        NotSerializableError: The message lists all problems: arguments that `get_config` does not
+            return, values that change, values that JSON cannot represent. The attribute `lost` has
+            the missing arguments.
 
     Example:
 
@@ -68,7 +67,7 @@ def check_serializable(obj: Any) -> dict[str, Any]:
     >>> check_serializable(Scale(3.0))
     Traceback (most recent call last):
         ...
-    keras_ckpt_tools.errors.NotSerializableError: Scale cannot be built again...
+    keras_ckpt_tools.errors.NotSerializableError: Scale cannot be rebuilt...
     """
     import keras
 
@@ -102,7 +101,7 @@ def _instance(cls: type) -> Any:
         return cls()
     except Exception as error:
         raise ArgumentError(
-            f"{cls.__name__} cannot be made without arguments: {error}",
+            f"{cls.__name__} cannot be created without arguments: {error}",
             received=f"obj={cls!r}",
             remedy=f"Pass an object: check_serializable({cls.__name__}(...)).",
         ) from error
@@ -217,7 +216,7 @@ class _Trial:
         if self.lost:
             remedy += f" For this class:\n\n{config_method(self.cls)}"
         raise NotSerializableError(
-            f"{self.cls.__name__} cannot be built again from its config: {'; '.join(faults)}.",
+            f"{self.cls.__name__} cannot be rebuilt from its config: {'; '.join(faults)}.",
             received=f"obj={self.obj!r}",
             remedy=remedy,
             name=self.cls.__name__,

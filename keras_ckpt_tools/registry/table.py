@@ -1,8 +1,8 @@
-"""The entries of one registry: which keys are taken, by whom, and what replaces what.
+"""The entries of a registry: which names are taken, and by what.
 
-Behind `Registry`, which is the face; this is the bookkeeping. Three indexes (entries by name, names
-by key, names by object) change together, under one lock, or not at all: everything that could
-fail is checked before the first is touched. Keras' tables follow them where they are mirrored.
+`Registry` uses this table. Its three indexes (entries by name, names by key, names by object)
+change together, under one lock, or not at all: everything that can fail is checked first. Keras'
+tables are changed with them if they are mirrored.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class EntryTable:
         had = self._own(entry.obj)
         if had is not None and had.name != entry.name:
             raise RegistryError(
-                f"{entry.bare_name!r} is registered already, as {had.name!r}; files can call it by "
-                "one name only.",
+                f"{entry.bare_name!r} is already registered as {had.name!r}; an object can have "
+                "only one name in files.",
                 received=f"name={entry.name!r}",
                 remedy=f"Pass aliases=[{entry.name!r}] where it is registered first, or "
                 "replace=True to rename it.",
@@ -118,9 +118,9 @@ class EntryTable:
         ]
         if not taken:
             return
-        owners = "; ".join(f"{key!r} is the name of the one at {place}" for key, place in taken)
+        owners = "; ".join(f"{key!r} is the name of the object at {place}" for key, place in taken)
         raise DuplicateNameError(
-            f"Another object has the name already: {owners}. The new one is at {entry.place}.",
+            f"Another object already has this name: {owners}. The new one is at {entry.place}.",
             received=f"name={entry.name!r}, aliases={list(entry.aliases)!r}",
             remedy="Pick another name, register(package, name=...), or pass replace=True to give "
             "the name to the new one.",
@@ -171,7 +171,7 @@ class EntryTable:
         if self._mirrored:
             mirror.take(entry.keys, entry.obj)
         if not keep_name:
-            # Of earlier runs of its definition as well: the name is somebody else's now.
+            # Also of earlier runs of its definition: the name belongs to another object now.
             for obj in [obj for obj, name in self._names.items() if name == entry.name]:
                 del self._names[obj]
                 if self._mirrored:

@@ -1,5 +1,4 @@
-"""How values are shown to people: text for a terminal, HTML for a notebook, a bar for a long wait.
+"""Show values to users: text in a terminal, HTML in a notebook, progress bars.
 
-It stands on the lowest floor, because every floor above it has something to show. Nothing here
-knows what it shows, and rich is imported only when a bar is really drawn.
+This is in the lowest layer, because all others use it. rich is imported only to draw a bar.
 """

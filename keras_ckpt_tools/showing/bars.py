@@ -1,12 +1,11 @@
-"""A bar for what takes long: bytes counted -> *bar on a terminal*.
+"""Draw a progress bar on a terminal for operations that take long.
 
-Most of what this package does is over before anybody could read a bar, so one appears only after a
-while. It is drawn from the thread that does the work, whenever that reports, never by a thread of
-its own: nothing moves the cursor while the caller prints. It goes to the standard error stream, and
-when the work is done it is gone, so pipes, logs and the screen afterwards are as without it.
+Most operations are too short for a bar, so it appears only after a while. The thread that does the
+work draws it, whenever it reports progress, so nothing moves the cursor while the caller prints. It
+is drawn on standard error and removed when the work is done.
 
-There is none where nobody would see it (a pipe, or a notebook, whose cells are no terminals), none
-where `keras.config.disable_interactive_logging()` asks for quiet, and none outside the main thread.
+There is no bar in a pipe or a notebook, after `keras.config.disable_interactive_logging()`, or
+outside the main thread.
 """
 
 from __future__ import annotations

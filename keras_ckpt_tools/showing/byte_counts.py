@@ -1,9 +1,9 @@
-"""Tell a listener how many bytes have been read or written: reader, writer -> *count* -> bar.
+"""Report how many bytes have been read or written.
 
-What reads and writes is on a low floor and knows nothing of terminals; who wants to know how far it
-is says so for the time of a `with` block. A listener belongs to the thread that set it: the threads
-that read and write in the background neither pay for it nor move anybody's cursor. Where nobody
-listens, a `write` is returned as it was, so that a save does not pay a call for each piece.
+Readers and writers are in lower layers and do not draw bars. A caller that wants to show progress
+sets a listener for the time of a `with` block. It belongs to the calling thread, so background
+threads neither call it nor move the cursor. Without a listener, `write` is returned unchanged, so a
+save has no extra call for each piece.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _here = _Here()
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have a listener told of every byte that this thread reads or writes in the block.
+    """Report every byte that this thread reads or writes in the block to a listener.
 
     An inner block listens instead of the outer one.
 

@@ -1,13 +1,12 @@
-"""Make text of others harmless: names out of files -> *escaped* -> terminal, log, warning, error.
+"""Escape text from files, write names as code, and give warnings.
 
-What a file says its layers, metrics and paths are called is somebody else's text. Control
-characters move the cursor and rewrite what stands above them; bidirectional ones show a name
-otherwise than it is compared; line separators begin lines that we did not write. Everything that
-Unicode does not call printable is shown as its escape, here, in the one place: each error and each
-warning of the package goes through it, and each table (`tables`) does. Values themselves, for
-programs (attributes of errors and reports, JSON), are never changed.
+Names of layers, metrics and paths in files are third-party text. Control characters move the
+cursor, bidirectional characters change what a name looks like, and line separators begin new lines.
+So every character that Unicode does not consider printable is escaped here; all errors, warnings
+and tables of the package use this. Values for programs (attributes of errors and reports, JSON) are
+not changed.
 
-Code that a message suggests is made of names too. `literal` writes one as Python reads it back.
+Names also appear in code that a message suggests: `literal` writes a name as a Python literal.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Lay rows out as text and as HTML: values and reports -> *reader*.
+"""Show rows as text and as HTML.
 
-What a file says about itself is somebody else's text. In a terminal it could move the cursor and
-rewrite what stands above it, in a notebook it could be markup; so both are made harmless here, in
-the one place where anything of this package turns into a table. The HTML has no colours and no
-style of its own: a notebook has one for light and one for dark, and both fit.
+Text from files is escaped here, because it could move the cursor in a terminal or be markup in a
+notebook. The HTML sets no colours, so it fits the light and dark themes of notebooks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,1 @@
-"""Stage, commit, keep: how bytes become a checkpoint, and which checkpoints stay.
-
-Knows files, not Keras.
-"""
+"""Writes files durably and atomically. Does not import Keras."""

@@ -1,16 +1,16 @@
-"""Write while training goes on: snapshot -> *write, commit, keep, in a thread* -> resume.
+"""Write checkpoints in a background thread.
 
-One thread, one save under way and one waiting. A third waits for its turn instead of queueing up
-(memory would grow without bound) or being dropped (the user asked for it). What deletes old
-checkpoints is part of the same job as the commit that it waits for, so nothing goes before its
-successor is there.
+There is one thread, with one save in progress and at most one waiting. A third save waits until
+there is room: a longer queue would take memory without limit, and no save may be skipped. Old
+checkpoints are deleted in the same job as the commit, so nothing is deleted before its successor
+exists.
 
-While nobody waits the thread writes gently (see `pacing`): it rests between pieces, so that
-training hardly notices. As soon as anybody waits, at `wait`, at the exit of the interpreter, or
-with a save that is queued, it writes as fast as it can; a save is never late out of politeness.
+While no caller waits, the thread sleeps between pieces (see `throttle`), so that training is hardly
+slowed down. When a caller waits (in `wait`, at exit, or with another save), it writes at full
+speed.
 
-An error must reach the user, and exactly once: at the next `run`, at `wait`, or at the exit of
-the interpreter, whichever comes first. A save that failed in silence is how people lose a week.
+An error is raised exactly once: at the next `run`, at `wait`, or at the exit of the interpreter,
+whichever comes first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NICENESS = 10
 _IDLE_S = 60.0
 
 _writers: weakref.WeakSet[BackgroundWriter] = weakref.WeakSet()
-# Those with work to do or an error to tell, which must not be lost with whoever forgets them.
+# Writers with work or an error, which must not be lost if the caller drops them.
 _unsettled: set[BackgroundWriter] = set()
 
 
@@ -203,7 +203,7 @@ def _flush() -> None:
         for writer in writers:
             try:
                 writer.wait()
-            except BaseException:  # noqa: BLE001 (there is nobody left to catch it)
+            except BaseException:  # noqa: BLE001 (no caller is left to catch it)
                 failed = True
                 sys.stderr.write("keras_ckpt_tools: a save in the background failed:\n")
                 traceback.print_exc()

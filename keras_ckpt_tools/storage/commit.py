@@ -1,14 +1,14 @@
-"""Make a file visible, whole, by one rename: write -> *commit* -> keep.
+"""Write a file completely or not at all: staging file, sync, rename.
 
-A save never writes onto its target. It stages a file beside it, syncs the file, renames it over
-the target and syncs the directory; until the rename the old file is as it was, byte for byte, and
-after it the new one is whole. Keras and most of its peers write in place, which is why their
-users find half a file after a kill.
+A save never writes onto its target. It writes a staging file in the same directory, syncs it,
+renames it over the target and syncs the directory. Until the rename, the old file is unchanged;
+afterwards, the new one is complete. Keras and most other libraries overwrite in place, and leave
+half a file when they are killed.
 
-A staged file carries a lock for as long as its writer lives (the kernel drops it at any death).
-That is how a leftover of a killed run is told from the work of a neighbour, across processes, and
-why nothing but leftovers of ours is ever removed. Where a file system has no locks, a staged file
-has a name that says so, and counts as a leftover when nothing has been written to it for a day.
+The writer holds a lock on its staging file; the kernel releases it when the process dies. So
+leftovers of killed processes can be distinguished from files of running ones, and only these
+leftovers are removed. On a file system without locks, the name of a staging file says so, and it
+counts as a leftover a day after its last change.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STAGED_NAME = re.compile(
 
 @contextlib.contextmanager
 def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Stage a file beside `target`, and commit it at the end of the block.
+    """Write a staging file in the directory of `target`, and commit it at the end of the block.
 
     A target that is a symlink stays one: the file that it points to is replaced. Directories that
     are missing are made. The new file's permissions follow the umask.
@@ -53,7 +53,7 @@ def staged(target: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         ArgumentError: the target is an address.
         CommitError: the operating system refused (no space, no permission, ...). The target is as
-            it was before, and nothing is left beside it.
+            it was before, and no staging file is left.
 
     Example:
 
@@ -194,7 +194,7 @@ def remove_leftovers_of(directory: Path, is_target: Callable[[str], object]) -> 
 
 
 def target_of_staged(name: str) -> str | None:
-    """Return the name that a staged file was to get, or `None` where it is none of ours.
+    """Return the final name of a staging file; `None` if it was not written by this package.
 
     >>> target_of_staged(".a.keras.0123abcd.kct-staged"), target_of_staged("a.keras")
     ('a.keras', None)
@@ -278,7 +278,7 @@ def remove_files(paths: Iterable[str], is_ours: Callable[[str], bool] = lambda p
             f"{', '.join(stays)} could not be deleted: {reason.strerror or reason}. The newer "
             "checkpoint is in place.",
             received=f"path={path!r}",
-            remedy=_REMEDIES.get(reason.errno or 0, "Delete what is too much yourself."),
+            remedy=_REMEDIES.get(reason.errno or 0, "Delete these files yourself."),
             path=path,
             errno=reason.errno,
         ) from reason
@@ -291,12 +291,12 @@ _REMEDIES = {
     errno.EACCES: "Choose a directory that you may write to.",
     errno.EPERM: "Choose a directory that you may write to.",
     errno.EROFS: "Choose a directory on a file system that is not read-only.",
-    errno.EISDIR: "Choose the path of a file; a directory is there.",
+    errno.EISDIR: "Choose the path of a file; this is a directory.",
     errno.ENOTDIR: "Choose another directory; a part of that path is a file.",
     errno.EEXIST: "Choose another directory; a part of that path is a file.",
     **dict.fromkeys(
         (errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EBUSY),
-        "That file system cannot replace a file by another. Save to a local directory, and copy "
+        "This file system cannot replace a file by a rename. Save to a local directory, and copy "
         "the files from there.",
     ),
 }
@@ -306,14 +306,14 @@ def refused(target: Path, error: OSError, committed: bool = False) -> CommitErro
     """Return what a save raises where the operating system refused it."""
     reason = error.strerror or str(error)
     state = (
-        "The new file is in place, but may not survive a power cut."
+        "The new file is in place, but may not survive a power failure."
         if committed
-        else "What was at the path before is unchanged."
+        else "An existing file at the path is unchanged."
     )
     return CommitError(
         f"The save failed: {reason}. {state}",
         received=f"path={str(target)!r}",
-        remedy=_REMEDIES.get(error.errno or 0, "Mend that, and save again."),
+        remedy=_REMEDIES.get(error.errno or 0, "Solve this problem, and save again."),
         path=str(target),
         errno=error.errno,
     )

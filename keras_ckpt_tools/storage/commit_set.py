@@ -1,13 +1,12 @@
-"""Make several files visible in an order, the last of which counts: write -> *commit* -> keep.
+"""Write several files so that they become visible together: the last one commits.
 
-Where others want a checkpoint as several files, one rename cannot commit it. So the files are
-staged in a directory of their own and moved out of it one after another, and the last one is what
-makes them a checkpoint. Deleting goes the other way round: that last one is first moved into such a
-directory, and with that there is no checkpoint any more.
+Some formats need several files, which one rename cannot commit. So the files are written to a
+staging directory and moved out of it one after another; the last one makes them a checkpoint. A
+deletion first moves this last file into a staging directory; then the checkpoint no longer exists.
 
-So at whatever instant a process dies, it leaves either what it had or what it wanted, and in the
-second case a staging directory, which has the last file in it for as long as others of that name
-are in place and do not count. That is how these are known to be nobody else's, and are removed.
+So a process that dies at any instant leaves the old state or the new one, and in the second case a
+staging directory that contains the last file as long as other files of that name are in place.
+This shows which of these files may be removed.
 """
 
 from __future__ import annotations

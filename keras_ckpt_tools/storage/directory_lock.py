@@ -1,12 +1,12 @@
-"""One process per directory of checkpoints: before the first *write*.
+"""Lock a directory of checkpoints, so that only one process saves into it.
 
-Two processes that save into one directory would number the same checkpoints and delete each
-other's. So whoever comes first occupies the directory, and the second is told. What is locked is
-the directory itself: no file is left behind, and the kernel gives it back at any death.
+Two processes that save into one directory would use the same numbers and delete each other's
+checkpoints. So the first one locks the directory, and the second gets an error. The directory
+itself is locked: no file is left over, and the kernel releases the lock when the process dies.
 
-Within one process the lock is shared, because a cell of a notebook that is run again makes a second
-manager while the first still lives. What is shared is known by its inode: a directory that was
-renamed or moved is still the one that this process holds, and another one at its old path is not.
+Within a process the lock is shared, because a notebook cell that runs again creates a second
+manager while the first still exists. The directory is identified by its inode: after a rename it is
+still locked, and a new directory at the old path is not.
 """
 
 from __future__ import annotations
@@ -153,10 +153,10 @@ def _lock(directory: str) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise PathInUseError(
-            "Another process saves its checkpoints in this directory. Two would overwrite and "
-            "delete each other's.",
+            "Another process saves checkpoints to this directory. Two processes would overwrite "
+            "and delete each other's.",
             received=f"directory={directory!r}",
-            remedy="Stop the other process, or give this one a directory of its own.",
+            remedy="Stop the other process, or use another directory for this one.",
             path=directory,
         ) from error
     except BaseException:

@@ -1,13 +1,12 @@
-"""What file systems refuse that others do, and how a save does without: *write* -> commit.
+"""Lock and sync files, also on file systems that do not support it.
 
-A local disk locks, syncs and renames whatever it is asked to. Network file systems, FUSE and the
-shares of virtual machines each leave something out, and answer with an errno of their own. What
-only serves comfort (a lock, by which leftovers are cleared away) is done without; what makes a file
-durable is asked for, and where there is no such thing, that is said once and the file is saved.
-What means that data were not written (no space, an I/O error in a sync) is an error, always.
+Network file systems, FUSE and shared folders of virtual machines each lack something that a local
+disk has, and report it with different error codes. If locks are missing, saves work without them.
+If syncs are missing, one warning says so, and the file is saved. If data was not written (no space,
+an I/O error), that is always an error.
 
-Every system call in which file systems differ goes through here, and a test gives each of them
-each errno.
+Every system call that differs between file systems is made here, and a test returns each error code
+for each call.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def lock(descriptor: int, how: int, where: str | os.PathLike[str]) -> bool:
         where: Its path, for the warning.
 
     Raises:
-        BlockingIOError: somebody else has it, with `LOCK_NB` only.
+        BlockingIOError: another process has the lock; with `LOCK_NB` only.
     """
     try:
         fcntl.flock(descriptor, how)

@@ -1,9 +1,8 @@
-"""Which local path an argument means: argument -> *path*, or an error.
+"""Convert path arguments to local paths; refuse URLs.
 
-An address of a bucket (`gs://bucket/run`) is a perfectly good local path to the operating system: a
-folder called `gs:`. Saves into it would succeed, and be gone with the machine. So every argument
-that is a path passes through here, also one that `pathlib` has made `gs:/bucket/run` of, and is
-refused before anything is written. A `~` in front is the home directory, as in a shell.
+For the operating system, `gs://bucket/run` is a valid local path: a directory named `gs:`. A save
+would succeed, and its files would be lost with the machine. So every path argument is checked here,
+also `gs:/bucket/run`, which `pathlib` makes of it. `~` is replaced by the home directory.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def _remote(name: str, argument: str) -> ArgumentError:
     if re.match(r"file:/+", name):
         remedy = f"Pass the path itself: {re.sub(r'^file:/+', '/', name)!r}."
     return ArgumentError(
-        f"`{argument}` is an address, not a path. Nothing is sent or fetched here.",
+        f"`{argument}` is a URL, not a path. This package does not access remote storage.",
         received=f"{argument}={name!r}",
         remedy=remedy,
     )

@@ -1,18 +1,15 @@
-"""Rest between pieces of work while nobody waits: snapshot -> *write, and rest* -> commit.
+"""Sleep in proportion to CPU time used, unless a caller waits.
 
-Training uses every core, and each step is as slow as the core that has the least time for it. So a
-thread that writes beside it makes each step longer for as long as it writes, and a low priority
-helps little: a woken thread gets its turn all the same. What helps is to work for a moment and be
-away for longer. Whoever writes calls `rest` after each piece; in a thread with a pace that waits in
-proportion to the work since the last rest, and anywhere else it returns at once. The pace belongs
-to the thread, so that what writes need not know for whom it does.
+Training uses every core, and a step is as slow as its slowest core. So a thread that writes in the
+background makes each step longer, and a low priority helps little. What helps is to work for a
+moment and to sleep for longer. The writer calls `rest` after each piece. In a throttled thread,
+`rest` sleeps in proportion to the work since the last call; in other threads it returns at once. So
+the code that writes need not know who called it.
 
-Work is the processor's time of the thread, not the time on the wall. Waiting for the disk takes
-nothing from training, and neither does waiting for a processor that training has: to rest for these
-too would only make a save longer, and most of all where training leaves the writer the least. By
-processor time a save has an upper bound: what it works and waits, and the rests for its work.
+Work is measured in CPU time of the thread, not in wall time: waiting for the disk or for a core
+does not slow training down. This also gives each save an upper bound.
 
-A rest is over as soon as somebody is in a hurry, and so are all those that would follow.
+A sleep ends as soon as a caller waits, and no further ones follow.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ _LEAST_S = 0.0003
 
 
 class Hurry:
-    """Whether somebody waits.
+    """Whether a caller waits.
 
     A `threading.Event` has a lock of its own. A signal handler may come while its thread has that,
     and wait for a save; the writer would wait for the lock, and both for ever. Here the lock is
@@ -49,21 +46,21 @@ class Hurry:
         self._is_set = False
 
     def is_set(self) -> bool:
-        """Return whether somebody waits."""
+        """Return whether a caller waits."""
         return self._is_set
 
     def set(self) -> None:
-        """Note that somebody does; rests are over."""
+        """Note that a caller waits; this ends all sleeps."""
         with self._turn:
             self._is_set = True
             self._turn.notify_all()
 
     def clear(self) -> None:
-        """Note that nobody does any more."""
+        """Note that no caller waits any more."""
         self._is_set = False
 
     def wait(self, timeout: float) -> None:
-        """Return when somebody waits, or after so many seconds."""
+        """Return when a caller waits, or after so many seconds."""
         with self._turn:
             self._turn.wait_for(self.is_set, timeout)
 
@@ -92,9 +89,9 @@ _here = _Here()
 
 
 def rest() -> None:
-    """Rest from the work since the last rest, if this thread has a pace and nobody hurries it.
+    """Sleep in proportion to CPU time used, if this thread is throttled and no caller waits.
 
-    For whoever writes or reads much, after each piece of it (`PIECE`). Several calls in a row, or
+    Called by code that writes or reads much, after each piece (`PIECE`). Several calls in a row, or
     one after very little work, cost nothing: what was worked counts until it is worth a rest.
     """
     if _here.pace is not None:
@@ -106,7 +103,7 @@ def paced(hurry: Hurry) -> Iterator[None]:
     """Have this thread rest between pieces of its work in the block, except while in a hurry.
 
     Args:
-        hurry: Set for as long as somebody waits for the work.
+        hurry: Set while a caller waits for the work.
 
     Example:
 

@@ -240,7 +240,7 @@ def test_help_lists_every_command(keras_ckpt):
     """And says what the exit status means."""
     done = keras_ckpt("--help")
     assert done.returncode == 0
-    for word in ("inspect", "verify", "2 where something cannot be read"):
+    for word in ("inspect", "verify", "2 if a file cannot be read"):
         assert word in " ".join(done.stdout.split())
     assert keras_ckpt("--version").stdout.startswith("keras-ckpt, version ")
     assert keras_ckpt("nonsense").returncode == 2

@@ -69,7 +69,7 @@ def test_damage_exits_with_1_and_is_named(cli, run_dir):
     done = cli("ls", run_dir)
     assert done.exit_code == 1
     assert "ckpt-00000002.weights.h5: damaged: empty: it has no bytes" in done.stdout
-    assert "1 file not written by this package: no record of ours" in done.stdout
+    assert "1 third-party file: no record of ours" in done.stdout
 
 
 def test_what_cannot_be_read_exits_with_2_after_the_rest(cli, run_dir, tmp_path):
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_exits_with_2_after_the_rest(cli, run_dir, tmp_path)
     done = cli("ls", run_dir, tmp_path / "empty", tmp_path / "none")
     assert done.exit_code == 2
     assert "5 checkpoints" in done.stdout
-    assert f"unreadable: {tmp_path / 'empty'}: No checkpoint is in this directory" in done.stdout
+    assert f"{tmp_path / 'empty'}: There is no checkpoint in this directory" in done.stdout
     assert "There is nothing at the path" in done.stdout
     found = json.loads(cli("ls", "--json", tmp_path / "none").stdout)
     assert found["status"] == "unreadable"
@@ -111,7 +111,7 @@ def test_order_and_columns_are_chosen(cli, run_dir):
     for option in ("--metric", "--sort"):
         done = cli("ls", run_dir, option, "val_los")
         assert done.exit_code == 2
-        assert "there are: loss, val_loss" in done.stderr
+        assert "available: loss, val_loss" in done.stderr
 
 
 def test_names_of_any_bytes_are_printed(keras_ckpt, tmp_path):

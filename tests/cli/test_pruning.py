@@ -40,9 +40,9 @@ def test_without_a_terminal_nothing_is_deleted_unless_agreed_to(cli, run_dir):
     """A script has to say `--yes`; what would go, and why the rest stays, is shown."""
     done = cli("prune", run_dir, "--keep", "last 2, best 1 val_loss min, every 5")
     assert done.exit_code == 1, done
-    assert "3 files of 6 go, 128 kB of 257 kB" in done.stdout
-    assert "stays  ckpt-00000005.weights.h5" in done.stdout
-    assert done.stdout.count("goes   ckpt-") == 3
+    assert "3 files of 6 to delete, 128 kB of 257 kB" in done.stdout
+    assert "keep    ckpt-00000005.weights.h5" in done.stdout
+    assert done.stdout.count("delete  ckpt-") == 3
     assert "Nothing was deleted" in done.stdout
     assert _left(run_dir) == [1, 2, 3, 4, 5, 6]
     done = cli("prune", run_dir, "--keep", "last 2, best 1 val_loss min", "--yes")

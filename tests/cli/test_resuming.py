@@ -19,7 +19,7 @@ def test_command_says_it(cli, tmp_path):
     saved = manager_run(tmp_path / "a run", [1, 2, 3])
     done = cli("resume-info", saved)
     assert done.exit_code == 0, done
-    assert "goes on with epoch 3 (from 0), step 30" in done.stdout
+    assert "resumes with epoch 3 (from 0), step 30" in done.stdout
     found = json.loads(cli("resume-info", "--json", saved).stdout)
     assert (found["format"], found["command"], found["epoch"]) == (1, "resume-info", 3)
     assert found["holds"]["model"] == "model"
@@ -27,7 +27,7 @@ def test_command_says_it(cli, tmp_path):
     _damage(paths[-1])
     done = cli("resume-info", saved)
     assert done.exit_code == 1
-    assert "passed over" in done.stdout
+    assert "skipped" in done.stdout
     damaged = cli("resume-info", "--json", paths[-1])
     assert json.loads(damaged.stdout)["passed_over"][0]["path"] == str(paths[-1])
     assert cli("resume-info", paths[-1]).exit_code == 1

@@ -46,7 +46,7 @@ def test_ls_lists_them_by_their_index(cli, folder, tmp_path):
     (tmp_path / "w.weights.json").write_bytes((folder / "w.weights.json").read_bytes())
     done = cli("ls", tmp_path)
     assert done.exit_code == 1
-    assert "shards are not beside it" in done.output
+    assert "shards are missing" in done.output
 
 
 def test_diff_and_export(cli, folder, tmp_path):

@@ -40,7 +40,7 @@ def test_lists_and_foresight_have_all_of_a_mixed_run(cli, mixed_run):
     done = cli("resume-info", mixed_run)
     assert done.exit_code == 0, done
     assert _names([5])[0] in done.stdout
-    assert "goes on with epoch 5" in done.stdout
+    assert "resumes with epoch 5" in done.stdout
     assert cli("inspect", mixed_run).exit_code == 0
     done = cli("verify", mixed_run)
     assert (done.exit_code, done.stdout.count("good:")) == (0, 5)
@@ -103,7 +103,7 @@ def test_a_prefix_or_one_of_its_files_is_one_checkpoint(cli, mixed_run):
         assert [one["name"] for one in run["checkpoints"]] == [prefix.name]
         done = cli("resume-info", path)
         assert done.exit_code == 0, done.stdout
-        assert "could go on with epoch 4" in done.stdout
+        assert "can resume with epoch 4" in done.stdout
     assert kct.plot(prefix) is not None
 
 

@@ -16,7 +16,7 @@ def test_whole_files_exit_with_0(keras_ckpt, tmp_path):
     done = keras_ckpt("verify", tmp_path)
     assert done.returncode == 0, done
     assert done.stdout.count("good: ") == 3
-    assert done.stdout.count("it has no digests") == 1
+    assert done.stdout.count("the file has no digests") == 1
 
 
 def test_changed_byte_exits_with_1(keras_ckpt, tmp_path):

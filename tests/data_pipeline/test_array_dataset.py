@@ -194,7 +194,7 @@ def test_it_is_what_keras_and_the_engine_take_it_for(shuffled_dataset):
 @pytest.mark.parametrize("place", [(-1, 0), (0, -1), (0, 5), (0.5, 0), (True, 0), ("1", 0)])
 def test_a_place_that_is_none_is_refused(shuffled_dataset, place):
     """With what was received."""
-    with pytest.raises(ArgumentError, match="no such place") as caught:
+    with pytest.raises(ArgumentError, match="no such position") as caught:
         shuffled_dataset().start(*place)
     assert repr(place[0]) in str(caught.value)
 
@@ -235,7 +235,7 @@ def test_all_that_is_wrong_comes_at_once():
     [
         pytest.param(lambda: (i for i in range(3)), "generator", id="generator"),
         pytest.param(lambda: tf.data.Dataset.range(3), "kct.data.resumable", id="tf.data"),
-        pytest.param(lambda: kct.data.ArrayDataset(numbers(3)), "as it is", id="PyDataset"),
+        pytest.param(lambda: kct.data.ArrayDataset(numbers(3)), "unchanged", id="PyDataset"),
         pytest.param(lambda: numbers(0), "no samples", id="empty"),
         pytest.param(dict, "holds no array", id="no leaves"),
         pytest.param(lambda: None, "None", id="None"),

@@ -245,5 +245,5 @@ def test_a_function_is_needed(pipeline_of):
 @pytest.mark.parametrize("place", [(-1, 0), (0, 5), (0, 1.0)])
 def test_a_place_that_is_none_is_refused(pipeline_of, place):
     """As by an `ArrayDataset`."""
-    with pytest.raises(ArgumentError, match="no such place"):
+    with pytest.raises(ArgumentError, match="no such position"):
         kct.data.resumable(pipeline_of).start(*place)

@@ -215,7 +215,7 @@ def test_tensor_that_only_the_structure_has_is_a_difference(tmp_path):
     with open_source(path) as source:
         source._reader.check()
         found, infos = source._reader.structure(), source.record.tensors
-    assert "its record not" in differences(found, infos[:1])[0]
+    assert "its record does not" in differences(found, infos[:1])[0]
     twice = differences(found, [*infos, infos[0]])
     assert "twice" in twice[0]
     other = dataclasses.replace(infos[0], offset=infos[1].offset)

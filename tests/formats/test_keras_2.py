@@ -22,7 +22,7 @@ def test_argument_that_means_something_stays():
     assert translated["config"] == config["config"]
     assert [str(one) for one in left] == [
         "'a' has time_major=True, which Keras 3 does not have: save it with `time_major=False`, "
-        "the first two axes of its input exchanged"
+        "and swap the first two axes of its input"
     ]
 
 

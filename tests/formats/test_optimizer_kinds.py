@@ -49,8 +49,8 @@ def test_every_optimizer_of_keras_is_known_by_its_name() -> None:
     [
         (("a", "b"), ("x", "y"), None),
         (("a", "b"), ("y", "x"), "in another order"),
-        (("a", "b"), ("x", "z"), "others"),
-        (("a", "b"), ("x",), "on 1 variables, and the model's on 2"),
+        (("a", "b"), ("x", "z"), "different"),
+        (("a", "b"), ("x",), "with 1 variables, and the model's with 2"),
         (("a", ""), ("x", ""), None),
         ((), ("x",), None),
     ],
@@ -67,7 +67,7 @@ def test_where_the_file_does_not_say_what_moved_is_doubtful() -> None:
     """Then its place in the list is no proof."""
     here = OptimizerState("Adam", ("a", "b"))
     told = why_not(here, OptimizerState(), None, None, {"a": "x"}, frozenset({"a"}))
-    assert "a stands in another place" in told
+    assert "a has another position" in told
     assert "b is not in it" in why_not(here, OptimizerState(), None, None, {"a": "a"}, NOBODY)
 
 

@@ -59,7 +59,7 @@ def test_all_that_is_wrong_with_a_renaming_is_said_at_once() -> None:
     """A pattern that fits nothing, and two tensors for one path."""
     with pytest.raises(ArgumentError) as caught:
         Selection.of({"gone/*": "x/*", A: B, "typo": "y"}).renamed(Held(A, B))
-    for part in ("'gone/*' is no path", "'typo' is no path", f"would both be {B!r}"):
+    for part in ("'gone/*' is not a path", "'typo' is not a path", f"would both be {B!r}"):
         assert part in str(caught.value)
 
 
@@ -83,7 +83,7 @@ def test_a_function_that_gives_no_path_is_told() -> None:
 )
 def test_arguments_that_cannot_choose_are_refused(arguments: dict[str, Any]) -> None:
     """Before anything is opened."""
-    with pytest.raises(ArgumentError, match="cannot choose"):
+    with pytest.raises(ArgumentError, match="cannot select"):
         Selection.of(**arguments)
 
 

@@ -74,7 +74,7 @@ def test_other_json_is_told_apart(text, kind, tmp_path):
 )
 def test_a_name_that_leads_out_of_the_folder_is_refused(name, index):
     """Before anything is opened or looked for."""
-    with pytest.raises(UnsafeArtefactError, match="does not lie in its folder"):
+    with pytest.raises(UnsafeArtefactError, match="outside its directory"):
         index_of(a="w_00000.weights.h5", b=["w_00001.weights.h5", name])
     data = json.loads(TEXT)
     data["weight_map"]["/layers/dense/vars"][1] = name
@@ -98,7 +98,7 @@ def test_all_shards_that_are_not_there_are_named(index, tmp_path):
     for path in tmp_path.glob("*.h5"):
         path.unlink()
     assert tell(index).damage == (
-        "2 of its 2 shards are not beside it: w_00000.weights.h5, w_00001.weights.h5"
+        "2 of its 2 shards are missing: w_00000.weights.h5, w_00001.weights.h5"
     )
 
 

@@ -144,7 +144,7 @@ def test_a_model_that_is_not_built_is_refused() -> None:
 def test_a_checkpoint_that_is_gone_names_the_directory(tmp_path: Path) -> None:
     """The file `checkpoint` names one, and there is none; or there is no such file either."""
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-7"\n')
-    with pytest.raises(ArtefactNotFoundError, match="the checkpoint that it names is not"):
+    with pytest.raises(ArtefactNotFoundError, match="names a checkpoint that does not exist"):
         prefix_in(str(tmp_path))
     (tmp_path / "checkpoint").unlink()
     assert prefix_in(str(tmp_path)) is None

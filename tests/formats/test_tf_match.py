@@ -193,13 +193,13 @@ def test_a_state_file_that_is_wrong_is_told(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"names '/gone/ckpt-3', which is elsewhere; .*ckpt-3"):
         assert kct.load_weights(network(), folder)
     state.write_text('model_checkpoint_path: "ckpt-9"\n')
-    with pytest.warns(UserWarning, match=r"'ckpt-9', which is gone; .*ckpt-3"):
+    with pytest.warns(UserWarning, match=r"'ckpt-9', which is missing; .*ckpt-3"):
         assert kct.load_weights(network(), folder)
     assert not kct.verify(folder)
     assert kct.inspect(folder).warnings
     other = FOLDER / "adam" / "ckpt-2"
     state.write_text(f'model_checkpoint_path: "{other}x"\n')
-    with pytest.raises(ArtefactNotFoundError, match="outside of this directory"):
+    with pytest.raises(ArtefactNotFoundError, match="outside this directory"):
         kct.load_weights(network(), folder)
 
 

@@ -66,7 +66,7 @@ _reads(
 
 @hostile("assets", _PATH)
 def remote_vocabulary(folder: Path) -> Path:
-    """A vocabulary by the address of somebody's bucket: reading it is a call home."""
+    """A vocabulary in a remote bucket: reading it contacts a server."""
     layer = _lookup("StringLookup", "gs://kct-nobody/vocabulary.txt")
     return archive(folder, _strings(layer), weights({}))
 

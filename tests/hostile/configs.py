@@ -78,7 +78,7 @@ for _name, _module, _class, _what in (
     ("tensorflow", "tensorflow", "Module", "A class of TensorFlow."),
     ("our-own", "keras_ckpt_tools", "ModelCheckpoint", "A class of this package."),
     ("our-private", "keras_ckpt_tools.storage.commit", "commit", "A function of this package."),
-    ("main", "__main__", "Scale", "A class of whoever's program is running."),
+    ("main", "__main__", "Scale", "A class of the running program."),
     ("dunder-class", "keras.layers", "__class__", "A dunder attribute as a class."),
     ("dunder-builtins", "keras", "__builtins__", "The builtins, by way of a module."),
     ("dotted", "keras", "layers.Dense.__init__", "A dotted path as a class."),
@@ -101,7 +101,7 @@ for _name, _module, _class, _what in (
     _layer(_name, _what, _reach(_class, _module))
 
 for _name, _what, _layer_config in (
-    ("registered-lie", "A registered name of somebody else's on a class of Keras'.",
+    ("registered-lie", "Another package's registered name on a class of Keras.",
      {**dense(), "registered_name": f"{PAYLOAD}>Scale"}),
     ("module-is-a-number", "A module that is a number.", {**dense(), "module": 7}),
     ("registered-is-a-list", "A registered name that is a list.",
@@ -124,7 +124,7 @@ for _name, _what, _layer_config in (
      node("Zeros", "keras.initializers")),
     ("model-in-an-array", "A layer list with a number in it.", 7),
     ("missing-argument", "A layer without its argument.", node("Dense", name="dense")),
-    ("wrong-argument", "A layer with an argument that it has not.", dense(run="x")),
+    ("wrong-argument", "A layer with an argument that it does not have.", dense(run="x")),
     ("wrong-type", "A layer whose units are a list.", dense([1, 2])),
     ("negative-units", "A layer of -5 units.", dense(-5)),
 ):  # fmt: skip
@@ -165,7 +165,7 @@ for _name, _what, _value in (
     ("function-eval", "`eval` as an activation.", function("eval")),
     ("class-as-function", "A class where a function is expected.",
      function("Scale", PAYLOAD, f"{PAYLOAD}>Scale")),
-    ("keras-class-as-function", "A class of Keras' as a function.",
+    ("keras-class-as-function", "A class of Keras as a function.",
      function("Model", "keras.models")),
     ("get-file-as-function", "`get_file` as an activation.", function("get_file", "keras.utils")),
     ("load-as-function", "`load_model` as an activation.",
@@ -186,25 +186,25 @@ for _place, _what in (
 ):
     _layer(
         f"{_what}-of-payload",
-        f"A stranger's class as {_what}.",
+        f"A third-party class as {_what}.",
         dense(**{_place: node("Scale", PAYLOAD)}),
     )
 _layer(
-    "dtype-of-payload", "A stranger's class as dtype policy.", dense(dtype=node("Scale", PAYLOAD))
+    "dtype-of-payload", "A third-party class as dtype policy.", dense(dtype=node("Scale", PAYLOAD))
 )
 _layer(
     "quantization",
-    "A stranger's class as quantization config.",
+    "A third-party class as quantization config.",
     {**dense(), "quantization_config": node("Scale", PAYLOAD)},
 )
 _layer(
     "build-config",
-    "A stranger's class within a build config.",
+    "A third-party class within a build config.",
     {**dense(), "build_config": {"input_shape": node("Scale", PAYLOAD)}},
 )
 _layer(
     "serialized-type",
-    "`__typespec__` of somebody else's module.",
+    "`__typespec__` of another package's module.",
     dense(units={"class_name": "__typespec__", "spec_name": "Scale", "module": PAYLOAD,
                  "config": [], "registered_name": None}),
 )  # fmt: skip
@@ -227,7 +227,7 @@ for _place in ("optimizer", "loss", "metrics", "loss_weights"):
     _value: Any = node("Scale", PAYLOAD)
     _config(
         f"compile-{_place}",
-        f"A stranger's class as `{_place}` of a compiled model.",
+        f"A third-party class as `{_place}` of a compiled model.",
         compiled(**{_place: [_value] if _place == "metrics" else _value}),
     )
 _config(
@@ -254,9 +254,9 @@ def _functional(**kwargs: Any) -> dict[str, Any]:
     return node("Functional", "keras.src.models.functional", name="net", layers=layers, **ends)
 
 
-_config("call-argument", "A stranger's class as argument of a call.",
+_config("call-argument", "A third-party class as argument of a call.",
         _functional(mask=node("Scale", PAYLOAD)))  # fmt: skip
-_config("call-function", "A stranger's function as argument of a call.",
+_config("call-function", "A third-party function as argument of a call.",
         _functional(mask=function("call", PAYLOAD)))  # fmt: skip
 _config("call-lambda", "Bytecode as argument of a call.",
         lambda folder: _functional(mask=_lambda(folder)["config"]["function"]))  # fmt: skip
@@ -273,7 +273,7 @@ for _name, _what, _value in (
     _config(f"compile-config-is-{_name}", f"A compile config that is {_what}.",
             {**sequential(), "compile_config": _value}, "mapping of arguments")  # fmt: skip
 _COMPILED = {"compile_config": {"optimizer": _OBJECT}}
-_config("compile-config-of-a-call", "A stranger's class as a compile config in a call's arguments.",
+_config("compile-config-of-a-call", "A third-party class as compile config in a call's arguments.",
         _functional(mask={"compile_config": _OBJECT}))  # fmt: skip
 _layer("compile-config-of-a-lambda", "The same in the arguments of a `Lambda` layer.",
        node("Lambda", name="l", function=function("relu", "keras.activations"),
@@ -282,7 +282,7 @@ _layer("compile-config-of-a-dtype", "The same under a surplus key of a dtype pol
        dense(dtype={**node("DTypePolicy", "keras", name="float32"), **_COMPILED}))  # fmt: skip
 _layer("compile-config-of-an-initializer", "The same beside an initializer.",
        dense(kernel_initializer={**node("Zeros", "keras.initializers"), **_COMPILED}))  # fmt: skip
-_layer("surplus-key", "A stranger's class under a key that Keras has not.",
+_layer("surplus-key", "A third-party class under a key that Keras does not have.",
        {**dense(), "surplus": {"deep": [[_OBJECT]]}})  # fmt: skip
 _layer("type-without-config", "`TypeSpec` as the legacy dialect has it.",
        dense(units={"class_name": "TypeSpec", "type_spec": "kct>Scale", "serialized": []}),
@@ -330,7 +330,7 @@ def _legacy_lambda(folder: Path) -> Any:
 
 
 _legacy("lambda", "the bytecode of a `Lambda` layer.", _legacy_lambda)
-_legacy("class", "a class of somebody else's.", sequential(node("Scale", PAYLOAD)))
+_legacy("class", "a third-party class.", sequential(node("Scale", PAYLOAD)))
 _legacy("dotted-class", "a class by its path.", sequential(node(f"{PAYLOAD}.Scale", None)))
 _legacy("activation", "a function by a bare name.", sequential(dense(activation="call")))
 _legacy("registered", "a registered name.", sequential(node(f"{PAYLOAD}>Scale", None)))

@@ -125,7 +125,7 @@ def argument_of_the_future(folder: Path) -> Path:
 
 @hostile("version", "version|damaged|metadata|missing|cannot be used")
 def version_is_an_object(folder: Path) -> Path:
-    """A version that is no version, on a file that needs a class of somebody else's."""
+    """A version that is no version, on a file that needs a third-party class."""
     config = sequential(node("Scale", "elsewhere"))
     data = zipped({**members(config), "metadata.json": _metadata(keras_version={"a": []})})
     return written(folder / "model.keras", data)

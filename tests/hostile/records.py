@@ -216,7 +216,8 @@ for _name, _what, _head in (
      lambda data: _at(24, (1 << 30) - 100)(_at(16, 1 << 30)(data))),
     ("flipped-bit", "One bit of a weight has changed.",
      lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
-    ("magic", "The magic is damaged, the rest is ours.", lambda data: b"\0" + data[1:]),
+    ("magic", "The magic is damaged, the rest was written by this package.",
+     lambda data: b"\0" + data[1:]),
 ):  # fmt: skip
 
     def _make(folder: Path, head: Callable[[bytes], bytes] = _head) -> Path:
@@ -229,28 +230,28 @@ for _name, _what, _head in (
 
 @hostile("record", _DAMAGED, weights=True)
 def truncated(folder: Path) -> Path:
-    """The first half of an archive of ours."""
+    """The first half of an archive of this package."""
     data = our_archive()
     return written(folder / "model.keras", data[: len(data) // 2])
 
 
 @hostile("record", _DAMAGED, weights=True, inspected=False)
 def unsealed(folder: Path) -> Path:
-    """An archive of ours whose config was changed, with the old seal."""
+    """An archive of this package whose config was changed, with the old seal."""
     data = our_archive(config=sequential(dense(activation="relu")))
     return written(folder / "model.keras", data.replace(b'"relu"', b'"tanh"'))
 
 
 @hostile("record", "cannot be used|missing|untrusted")
 def sealed_anew(folder: Path) -> Path:
-    """An archive of ours whose config was changed to a stranger's class, and sealed anew."""
+    """Our archive whose config was changed to a third-party class, and sealed again."""
     config = sequential(node("Scale", PAYLOAD))
     return written(folder / "model.keras", our_archive(config=config))
 
 
 @hostile("record", _DAMAGED, weights=True, inspected=False)
 def record_in_a_foreign_zip(folder: Path) -> Path:
-    """Weights with a record of ours that lies about its tensors, in an archive without a seal."""
+    """Our weights with false claims about their tensors, in an archive without a seal."""
     return archive(folder, data=our_weights(_tensor(digest="0" * 32)))
 
 

@@ -79,7 +79,7 @@ def measure(prefixes: tuple[str, ...], calls: Sequence[str]) -> dict[str, dict[s
 def table(measured: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     """Return the table: a row for each artefact, a column for each stock version, and ours."""
     versions = sorted(measured)
-    lines = [f"| artefact | what it is | {' | '.join(f'Keras {v}' for v in versions)} | here |"]
+    lines = [f"| file | what it is | {' | '.join(f'Keras {v}' for v in versions)} | here |"]
     lines.append(f"|---|---|{'---|' * (len(versions) + 1)}")
     for name, artefact in CORPUS.items():
         what = artefact.what.replace("|", "\\|").replace("\n", " ")
@@ -104,7 +104,7 @@ def _summary(measured: Mapping[str, Mapping[str, Mapping[str, str]]], versions: 
         "hung, or took over 10 s": lambda c: "hung" in c or " s**" in c,
         f"took over {HUGE_MB} MB": lambda c: "MB**" in c,
     }
-    lines = [f"| of {len(CORPUS)} artefacts | {' | '.join(columns)} |",
+    lines = [f"| of {len(CORPUS)} files | {' | '.join(columns)} |",
              f"|---|{'---|' * len(columns)}"]  # fmt: skip
     for kind, test in kinds.items():
         counts = [str(sum(map(test, cells))) for cells in columns.values()]

@@ -73,7 +73,7 @@ for _name, _says, _what, _member in (
     (
         "control-in-name",
         f"{_NAME}|{_DAMAGED}",
-        "A name that rewrites the terminal of who reads a report.",
+        "A name that rewrites the terminal of the reader of a report.",
         Member(b"assets/\x1b[2J\r.txt", b"x"),
     ),
     ("dots-in-name", _NAME, "A name spelled in a second way.", Member(b"assets/./x", b"x")),
@@ -245,7 +245,7 @@ def many_members(folder: Path) -> Path:
 
 @hostile("zip", f"compress|method|cannot be read|{_DAMAGED}", weights=True)
 def unknown_compression(folder: Path) -> Path:
-    """A compression method that nobody has."""
+    """An unknown compression method."""
     return _archive(folder, method=99)
 
 
@@ -264,7 +264,7 @@ def truncated(folder: Path) -> Path:
 
 @hostile("zip", f"seal|record|{_DAMAGED}", weights=True)
 def seal_without_record(folder: Path) -> Path:
-    """A comment that claims our seal, on an archive that has no record of ours."""
+    """A comment that claims the seal of this package, on an archive without its record."""
     comment = b"keras_ckpt_tools:1:" + b"0" * 32
     return written(folder / "model.keras", raw_zip(plain(members()), comment=comment))
 

@@ -119,7 +119,7 @@ def test_ambiguous_bare_name_is_missing_and_says_why(build_custom, save, names, 
         names.register(package)(bent)
     use = next(u for u in kct.inspect(path, registry=names).objects if u.registered_name == "bent")
     assert use.verdict == "missing"
-    assert "Several objects are called 'bent'" in use.note
+    assert "Several objects have the name 'bent'" in use.note
 
 
 def test_plug_in_is_named_and_not_imported(build_custom, save, names, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_functions_without_translation_are_named(name, tmp_path):
         archive.extractall(tmp_path, [f"{name}.keras"])
     (problem,) = kct.inspect(tmp_path / f"{name}.keras").problems
     assert problem.kind == "UntranslatableError"
-    assert ("does not have the tensors" in problem.what) == name.startswith("einsum")
+    assert ("does not contain its input tensors" in problem.what) == name.startswith("einsum")
 
 
 def test_weights_of_what_has_no_translation_load_into_a_model_in_code(tmp_path):

@@ -228,7 +228,7 @@ def test_a_layer_of_another_name_is_an_error_with_the_line_to_paste(tmp_path):
     named("a", "b").save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(RestoreError) as caught:
         kct.load_weights(named("a", "x"), tmp_path / "a.weights.h5")
-    assert "the checkpoint's 'b' would have been poured into 'x'" in str(caught.value)
+    assert "the checkpoint's 'b' would have been loaded into 'x'" in str(caught.value)
     assert "rename={'layers/dense_1/*': 'layers/dense_1/*'}" in str(caught.value)
 
 

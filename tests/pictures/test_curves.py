@@ -70,10 +70,10 @@ def test_training_and_validation_share_a_panel(run):
     ]
     assert [p.metrics for p in panels_of(runs, ["val_loss"])] == [("val_loss",)]
     with pytest.raises(
-        ArgumentError, match=r"'f1'\. Received.*Metrics that there are: 'loss', 'val_loss'"
+        ArgumentError, match=r"'f1'\. Received.*Available metrics: 'loss', 'val_loss'"
     ):
         panels_of(runs, ["loss", "f1"])
-    with pytest.raises(ArgumentError, match="No metric is asked for"):
+    with pytest.raises(ArgumentError, match="`metrics` is empty"):
         panels_of(runs, [])
 
 

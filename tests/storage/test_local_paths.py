@@ -50,7 +50,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_is_refused(address: str) -> None:
     """Whatever its scheme is, in letters of any size."""
-    with pytest.raises(ArgumentError, match="is an address"):
+    with pytest.raises(ArgumentError, match="is a URL"):
         local_path(address)
 
 
@@ -60,7 +60,7 @@ def test_what_pathlib_makes_of_an_address_is_refused(
     address: str, make: Callable[[str], Path], empty: Path
 ) -> None:
     """`gs:/bucket/run`, also below the working directory."""
-    with pytest.raises(ArgumentError, match="is an address"):
+    with pytest.raises(ArgumentError, match="is a URL"):
         local_path(make(address))
 
 
@@ -129,7 +129,7 @@ def test_every_door_refuses_an_address(address: str, empty: Path) -> None:
     for name, call in _calls(address).items():
         with pytest.raises(ArgumentError, match="local or mounted directory") as caught:
             call()
-        assert "is an address, not a path" in str(caught.value), name
+        assert "is a URL, not a path" in str(caught.value), name
     assert list(empty.iterdir()) == []
 
 
@@ -155,7 +155,7 @@ def test_every_command_refuses_an_address(arguments: list[str], empty: Path) -> 
 
     found = CliRunner().invoke(main, arguments)
     assert found.exit_code > 0
-    assert "is an address, not a path" in found.output
+    assert "is a URL, not a path" in found.output
     assert list(empty.iterdir()) == []
 
 

@@ -532,14 +532,14 @@ ROWS = [
         "ours",
         two_orders("one", "two", optimizer="adam"),
         two_orders("two", "one", optimizer="adam"),
-        optimizer="the variables it was built on are in another order",
+        optimizer="the variables it was built with are in another order",
     ),
     Row(
         "frozen since",
         "ours",
         sequential("4", "4", optimizer="adam"),
         sequential("4", "4", optimizer="adam", frozen=1),
-        optimizer="it was built on 4 variables, and the model's on 2",
+        optimizer="it was built with 4 variables, and the model's with 2",
     ),
     Row(
         "layers changed places",
@@ -547,7 +547,7 @@ ROWS = [
         sequential("4 a", "4 b", optimizer="adam"),
         sequential("4 b", "4 a", optimizer="adam"),
         renamed=SWAPPED,
-        optimizer="the variables it was built on are in another order",
+        optimizer="the variables it was built with are in another order",
     ),
     Row(
         "layers changed places, and the file does not say whose state it is",
@@ -555,7 +555,7 @@ ROWS = [
         sequential("4 a", "4 b", optimizer="adam"),
         sequential("4 b", "4 a", optimizer="adam"),
         renamed=SWAPPED,
-        optimizer="does not say which variables",
+        optimizer="does not contain the variables",
     ),
 ]
 

@@ -202,7 +202,7 @@ def answered(restart: Callable[..., Any], directory: Path) -> tuple[str, Any]:
             message = str(error)
         else:
             ours = [str(each.message) for each in told if _is_ours(each)]
-            return ("said" if ours else "exact"), result
+            return ("warning" if ours else "exact"), result
     if "load_weights" in message:
         # The advice is another run, with what fits.
         assert "resume='never'" in message

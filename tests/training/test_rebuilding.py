@@ -64,9 +64,9 @@ def fitted(path, *stack, epochs=1, loss="mse", **options):
 def test_first_save_names_the_class_and_what_is_missing(name, tmp_path):
     """Not the load, weeks later, is the time to hear of it; the file is written all the same."""
     (said,) = fitted(tmp_path / name, Scale(2.0), epochs=2, metrics=[Near(0.5)])
-    assert "Scale cannot be built again from its config" in said
+    assert "Scale cannot be rebuilt from its config" in said
     assert "get_config() does not return `factor`" in said
-    assert "'Near' could be saved, but not be built again" in said
+    assert "'Near' could be saved, but not rebuilt" in said
     assert "`threshold`" in said
     assert (tmp_path / name).exists()
 

@@ -63,7 +63,7 @@ LONG = {"test_weights_sharding"}
 
 
 def _words(file: str, test: str, original: str, replacement: str) -> Edit:
-    return Edit(file, test, original, replacement, row="words of errors")
+    return Edit(file, test, original, replacement, row="error messages")
 
 
 DIFFERENCES = (

@@ -1,1 +1,1 @@
-"""What the readers of all formats share: limits, safe opening, bounded JSON, dtypes."""
+"""Shared by the readers of all formats: limits, safe opening, bounded JSON, dtypes."""

@@ -1,8 +1,8 @@
-"""Parse JSON that somebody else wrote: bytes -> *values*, within limits.
+"""Parse untrusted JSON within limits.
 
-`json.loads` makes whatever the text says: a hundred megabytes of brackets become ten gigabytes of
-lists. So the text is measured before it is parsed, and the result before anybody walks it. A name
-that stands twice in an object is refused: whoever reads it next may take the other one.
+`json.loads` creates whatever the text describes: a hundred megabytes of brackets become ten
+gigabytes of lists. So the text is measured before it is parsed. An object with a duplicate name is
+refused, because another reader could use the other value.
 """
 
 from __future__ import annotations
@@ -102,6 +102,6 @@ def _damaged(path: str, how: str) -> DamagedArtefactError:
     return DamagedArtefactError(
         f"The file is damaged: {how}.",
         received=f"path={path!r}",
-        remedy="Ask whoever gave it to you for the original.",
+        remedy="Get the original file from its source.",
         path=path,
     )

@@ -1,7 +1,7 @@
-"""What files are made of, as plain values: snapshot, conversion -> *contents* -> write.
+"""The content of a file as plain values, which the writers take.
 
-The writers take these from whoever has them: from a live model, or from another file. They stand
-in a module of their own so that turning one file into another needs neither Keras nor TensorFlow.
+The values come from a live model or from another file. They are in a module of their own so that
+converting a file needs neither Keras nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Documents:
-    """What a `.keras` holds beside weights.
+    """The members of a `.keras` other than its weights.
 
     Attributes:
         config: `config.json`, as Keras writes it.

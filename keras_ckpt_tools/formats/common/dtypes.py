@@ -1,4 +1,4 @@
-"""Names of dtypes, the same in Keras, TensorFlow, NumPy and our files. Knows no framework."""
+"""Names of dtypes in Keras, TensorFlow, NumPy and the files of this package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dtype_name(dtype: Any) -> str:
 
 @functools.cache
 def _numpy_name(dtype: np.dtype[Any]) -> str:
-    # NumPy puts the name together anew each time, which takes long.
+    # NumPy computes the name again each time, which takes long.
     return dtype.str if dtype.kind == "S" else dtype.name
 
 

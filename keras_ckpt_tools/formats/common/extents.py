@@ -1,4 +1,4 @@
-"""Pieces of a file and what lies between them. Used by the writer and by the reader alike."""
+"""Ranges of a file and the gaps between them, for writers and readers."""
 
 from __future__ import annotations
 

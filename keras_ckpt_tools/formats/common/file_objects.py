@@ -1,11 +1,11 @@
-"""Take an open file where a path is taken: open file -> *copy* -> kind.
+"""Accept an open file instead of a path, by copying it.
 
 Keras reads and writes `.keras` archives in open binary files (`io.BytesIO`), and whole-model `.h5`
-files in an open `h5py.File`. What is opened here is checked before it is read, through one
-descriptor and partly by another process, and whoever passes an open file may still write to it. So
-its bytes are copied into a temporary file, which is opened like any other.
+files in an open `h5py.File`. A file is checked before it is read, through one descriptor and partly
+in another process, but the caller may still write to an open file. So its bytes are copied to a
+temporary file, which is opened like any other.
 
-Nothing is imported for this: who passes an `h5py.File` has imported h5py.
+h5py is not imported here: a caller with an `h5py.File` has imported it.
 """
 
 from __future__ import annotations

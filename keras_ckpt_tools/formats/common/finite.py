@@ -1,9 +1,8 @@
-"""Whether a tensor has numbers only: read -> *report*, and write -> *record* -> choose.
+"""Find NaN and infinity in tensors.
 
-A NaN in the weights is legal, and a model that has one answers NaN from then on. So it is said
-when a model is loaded, and not left to the first prediction. A run that resumed from such a
-checkpoint would stay at NaN for ever. So the writer looks for it while it has each tensor in hand,
-and the record names what it has found: a later choice among checkpoints reads no tensor.
+A model with NaN in its weights predicts NaN. So NaN is reported when a model is loaded, not at the
+first prediction. A run that resumed from such a checkpoint would have NaN forever. So the writer
+checks each tensor, and the record contains the result: choosing a checkpoint later reads no tensor.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much an artefact may take: budgets that every reader keeps to.
+"""Limits on memory and counts that every reader applies.
 
-A file of two kilobytes can declare ten terabytes. So each count and size that a file declares is
-held against a limit before anything of that size is made, and there is one error for all of them.
-The limits on structure are far above what any model of Keras' has; the one that matters in
-practice, `max_bytes`, is by default what this machine can hold now.
+A file of two kilobytes can declare ten terabytes. So each count and size in a file is compared with
+a limit before memory is allocated, and all raise the same error. The limits on structure are far
+above any Keras model. The most important one, `max_bytes`, is by default the free memory of this
+machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Limits:
         levels: Groups within groups.
         attribute_bytes: Bytes of all attributes of an HDF5 file.
         chunk_bytes: Bytes of one compressed piece of a dataset.
-        seconds: Processor time for looking through an HDF5 file, beside what its size takes.
+        seconds: CPU time for scanning an HDF5 file, in addition to the time for its size.
         patience: Wall time for the same.
     """
 
@@ -66,7 +66,7 @@ class Limits:
             return cls(available_memory())
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes <= 0:
             raise ArgumentError(
-                "`max_bytes` is a positive number of bytes.",
+                "`max_bytes` must be a positive number of bytes.",
                 received=f"max_bytes={max_bytes!r}",
                 remedy="Pass 2_000_000_000 for two gigabytes, for example, or None for what this "
                 "machine can hold.",
@@ -94,7 +94,7 @@ def over_budget(
     return OverBudgetError(
         f"Refused, because {what} {needed:,} {unit}, and {allowed:,} are allowed.",
         received=f"path={path!r}",
-        remedy=remedy or "No model has so many; ask whoever gave it to you for the original.",
+        remedy=remedy or "No model has so many. Get the original file from its source.",
         path=path,
         limit=limit,
         needed=needed,

@@ -1,7 +1,7 @@
-"""Say what is near a path where nothing is: tell -> *error*.
+"""Suggest similar names if a path does not exist.
 
-A path that does not exist is mistyped, or belongs to another working directory. The names that are
-there settle which.
+A missing path is usually mistyped or relative to another working directory. The names of existing
+files show which.
 """
 
 from __future__ import annotations

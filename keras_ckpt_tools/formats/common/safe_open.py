@@ -1,10 +1,10 @@
-"""Open what a path names, and nothing else: path -> *descriptor*.
+"""Open regular files and directories only.
 
-A pipe would block, a device would do something, and a link inside a directory leads out of it. So
-files are opened without blocking, looked at through the descriptor, and only then read; members of
-a directory are opened through the directory's own descriptor, so that a directory that is replaced
-meanwhile is not mixed in. A plain path that the caller passes may be a link: model caches are made
-of them. What is found in a directory may not: neither in an artefact nor in the directory of a run.
+A pipe would block, opening a device can have effects, and a link inside a directory leads out of
+it. So files are opened without blocking and checked through the descriptor before they are read.
+Members of a directory are opened through its descriptor, so a directory that is replaced in the
+meantime is not mixed in. A path that the caller passes may be a link, because model caches use
+them. Files inside a directory may not be links, neither in a model nor in the directory of a run.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def open_regular(path: str) -> int | None:
 
 
 def is_alias(path: str) -> bool:
-    """Return whether a path is a link to a regular file beside it, which stands there itself."""
+    """Return whether a path is a link to a regular file in the same directory."""
     try:
         target = os.readlink(path)
         beside = os.path.join(os.path.dirname(path), target)
@@ -148,7 +148,7 @@ def copy_tree(folder: int, name: str, target: str, path: str, limits: Limits) ->
     Args:
         folder: The open directory.
         name: Which of its directories.
-        target: Where to make the copy; made anew.
+        target: Where to create the copy.
         path: The artefact, for messages.
         limits: What it may take.
 

@@ -1,1 +1,1 @@
-"""HDF5: weights files as Keras lays them out, and third-party files, read by a child process."""
+"""HDF5: weights files in Keras' layout, and third-party files, scanned in a child process."""

@@ -1,8 +1,8 @@
-"""A file for libhdf5 to write into: *what fails is told*.
+"""A file for libhdf5 that reports write errors after libhdf5 has returned.
 
-When an operation fails, libhdf5 asks for others before it gives up. Those would run with Python's
-error pending, and end in errors that say nothing of the cause. So nothing is raised into libhdf5:
-the file remembers what went wrong, and it is raised when libhdf5 is done.
+If a write fails, libhdf5 does other operations before it gives up. With a pending Python error,
+these would raise misleading errors. So nothing is raised into libhdf5: the file stores the error,
+and it is raised when libhdf5 has returned.
 """
 
 from __future__ import annotations

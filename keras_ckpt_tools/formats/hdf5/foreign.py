@@ -1,8 +1,8 @@
-"""Read an HDF5 file that another process has to meet first: survey -> *tensors* -> source.
+"""Read third-party HDF5 files, after a scan in a child process.
 
-That process looks through it (`quarantine`). What it says is where the tensors lie; those
-whose bytes lie there as they are, which is all that Keras writes, are read from there. libhdf5
-reads the rest in this process, from what came through the other one unharmed.
+The scan (`scan.py`) returns where the tensors are. Tensors stored as plain bytes, which is how
+Keras writes them, are read directly. libhdf5 reads the others in this process, if the scan found no
+problem.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Look through an HDF5 file in a process of its own: bytes -> *survey*.
+"""The program of the child process that scans an HDF5 file.
 
-libhdf5 is a million lines of C that follow what a file says, and a damaged file can crash it, make
-it loop, or make it allocate whatever a number says. So for a file that we did not write, this runs
-first, as a process that has nothing to lose: started by `quarantine` with limits on memory,
-processor time and files, with no plug-ins of HDF5's, on a descriptor that is already open. It reads
-the whole structure and every byte of data once, and says in one JSON object what is there. A file
-that ends this process is damaged; only what came through reaches libhdf5 in the user's process.
+libhdf5 is a million lines of C, and a damaged file can crash it, make it loop, or make it allocate
+any amount of memory. So a third-party file is opened here first. `scan.py` starts this process with
+limits on memory, CPU time and files, without HDF5 plug-ins, and with an open descriptor. It reads
+the whole structure and every byte of data once, and prints one JSON object. If the process dies,
+the file is damaged; only files that pass reach libhdf5 in the user's process.
 
-It is run by its path, with `-I -S`, and imports nothing of the package but two modules beside it
-that import nothing of it either: only so it starts in the time that h5py takes.
+It is run by its path, with `-I -S`, and imports only two modules of this package, which import
+nothing of it either. So it starts in the time that importing h5py takes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is in an HDF5 file, with every byte of it read once: bytes -> *survey*.
+"""Scan an HDF5 file: its structure, and every byte once.
 
-Runs in the process that `hdf5_child` is, under its limits, and not in the user's.
+Runs in the child process (`hdf5_child.py`), under its limits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIGHTEST = 1100
 _MOST_CHUNKS = 2_000_000
 # What all datasets may declare that were never written, and so take no bytes in the file.
 _UNWRITTEN = 64 << 20
-# A file of ours names the groups of its model twice.
+# A file of this package names the groups of its model twice.
 _MOST_NAMES = 2
 
 

@@ -1,11 +1,10 @@
-"""Where every byte of an HDF5 file goes: snapshot -> *layout* -> write.
+"""Compute where each byte of an HDF5 file goes.
 
-An HDF5 file of plain datasets is a skeleton (superblock, groups, attributes, headers) with the
-data of each tensor in one piece somewhere in between. Where, depends only on names, shapes and
-types. So libhdf5 is asked once to lay out an empty file (early allocation, no fill: the file is
-sparse and no data is written), the skeleton and the offsets are kept, and from then on a save
-needs no HDF5 call: it writes skeleton, record and buffers. The result is what libhdf5 would have
-written, since libhdf5 did write all of it but the data.
+An HDF5 file of plain datasets consists of a skeleton (superblock, groups, attributes, headers) and
+the data of each tensor, in one piece. The positions depend only on names, shapes and dtypes. So
+libhdf5 lays out an empty file once (early allocation, no fill: the file is sparse and no data is
+written). The skeleton and the offsets are cached, and later saves make no HDF5 call: they write
+skeleton, record and buffers. The result is the same as if libhdf5 had written the data too.
 """
 
 from __future__ import annotations

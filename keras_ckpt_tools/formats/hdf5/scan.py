@@ -1,13 +1,13 @@
-"""Let a process of its own meet a file first: descriptor -> *survey* -> source.
+"""Scan a third-party HDF5 file in a child process.
 
-`hdf5_child` is what runs there. This starts it, waits for it, and makes of whatever comes back,
-or does not, either a `Survey` or an error that says what is wrong with the file. Nothing that the
-child says is believed beyond its shape: it has read a file that may have taken it over.
+This module starts `hdf5_child.py`, waits for it, and converts its output to a `Survey`, or to an
+error that says what is wrong with the file. The output is validated, because the file may have
+taken over the child.
 
-The child gets the open descriptor, not the path, so what was looked through is what is loaded. It
-starts without a shell, in the root directory, without the user's environment but for where shared
-libraries lie. Where there is no `resource` module (not on Linux or macOS), wall time is its only
-limit.
+The child gets the open descriptor, not the path, so the file that was scanned is the file that is
+loaded. It is started without a shell, in the root directory, and without the user's environment
+except for the paths of shared libraries. Without the `resource` module (not on Linux or macOS),
+wall time is the only limit.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def survey(descriptor: int, start: int, end: int, path: str, limits: Limits) -> 
     except CkptError:
         raise
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise _damaged(path, "looking through it gave no answer that makes sense") from error
+        raise _damaged(path, "the process that scanned it gave no valid answer") from error
 
 
 def _places_of(*packages: str) -> list[str]:
@@ -172,10 +172,9 @@ def _run(request: str, descriptor: int, patience: float, path: str) -> tuple[int
         )
     except (OSError, ValueError, TypeError) as error:
         raise ArtefactError(
-            "The file cannot be checked: no Python process can be started to look through it "
-            f"({error}).",
+            f"The file cannot be checked: no Python process can be started to scan it ({error}).",
             received=f"path={path!r}, sys.executable={sys.executable!r}",
-            remedy="Check it where Python can start processes, and save it again with "
+            remedy="Load it on a machine where Python can start processes, and save it again with "
             "keras_ckpt_tools, whose files need no such check.",
             path=path,
         ) from error
@@ -210,7 +209,7 @@ def _listen(child: subprocess.Popen[bytes], patience: float) -> bytes | None:
 
 def _death(code: int | None, seconds: float) -> str:
     if code is None or code in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"libhdf5 did not come to an end with it, in {seconds:.0f} seconds"
+        return f"libhdf5 did not finish reading it in {seconds:.0f} seconds"
     if code < 0:
         try:
             name = signal.Signals(-code).name
@@ -224,10 +223,10 @@ def _read(answer: dict[str, Any], size: int, path: str) -> Survey:
     refused = answer["refused"]
     if refused:
         raise UnsafeArtefactError(
-            "Refused, because the file has what Keras never writes and what would lead out of it: "
+            "Refused, because the file has parts that Keras never writes or that lead out of it: "
             f"{'; '.join(map(str, refused))}.",
             received=f"path={path!r}",
-            remedy="Ask whoever gave it to you for the file as Keras saved it.",
+            remedy="Get the original file, as Keras saved it, from its source.",
             path=path,
         )
     tensors: dict[str, TensorInfo] = {}
@@ -235,7 +234,7 @@ def _read(answer: dict[str, Any], size: int, path: str) -> Survey:
     for name, shape, dtype, offset, nbytes, layout in answer["tensors"]:
         info = TensorInfo(str(name), tuple(map(int, shape)), str(dtype), offset, int(nbytes))
         if info.nbytes < 0 or (offset is not None and not 0 <= offset <= size - info.nbytes):
-            raise ValueError("a tensor lies outside the file")
+            raise ValueError("a tensor is outside the file")
         tensors[info.path] = info
         if layout is not None:
             plain[info.path] = str(layout)

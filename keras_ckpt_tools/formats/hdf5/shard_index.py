@@ -1,13 +1,13 @@
-"""Read the index of sharded weights: JSON -> *index* -> kinds, sharded_hdf5.
+"""Read the index of sharded weights.
 
 `model.save_weights("w.weights.json", max_shard_size=...)` writes several `.weights.h5` files, the
-shards, and a JSON object that names the shards of each group of variables. The shards lie in the
-folder of the index, and their names come out of a file, so a name that would lead out of that
-folder is refused here, before anything is opened.
+shards, and a JSON object that names the shards of each group of variables. The shards are in the
+directory of the index. Their names are untrusted, so a name that leads out of this directory is
+refused before anything is opened.
 
-Keras 3.10 names only the first shard of a group that spans several, and cannot load such
-files itself. So the index also has what it takes to find the others: how many bytes all tensors
-have together, and how Keras numbers shards.
+If a group spans several shards, Keras 3.10 names only the first, and cannot load such files itself.
+The others are found from the total size of all tensors in the index, and from Keras' numbering of
+shards.
 
 Source: `ShardedH5IOStore` in `keras/src/saving/saving_lib.py`.
 """
@@ -171,9 +171,9 @@ def _require_plain(names: Iterable[str], path: str) -> None:
     if bad:
         listed = ", ".join(repr(name[:100]) for name in bad[:5])
         raise UnsafeArtefactError(
-            f"Refused, because its index names what does not lie in its folder: {listed}.",
+            f"Refused, because its index names files outside its directory: {listed}.",
             received=f"path={path!r}",
-            remedy="Ask whoever gave it to you for the files as Keras saved them.",
+            remedy="Get the original files, as Keras saved them, from their source.",
             path=path,
         )
 

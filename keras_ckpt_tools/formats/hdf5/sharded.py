@@ -1,14 +1,14 @@
-"""Read the shards of sharded weights as one file: index -> *survey, tensors* -> source.
+"""Read the shards of sharded weights as one file.
 
-Each shard is opened under the rules of a single weights file: a regular file in the folder of the
-index, told by its content, looked through by a process of its own (`foreign_hdf5`). What all of
-them hold together is one `Survey`, so whatever reads an HDF5 file of others reads these as well.
+Each shard is opened with the checks of a single weights file: a regular file in the directory of
+the index, detected by content, and scanned in a child process. The results are merged into one
+`Survey`, so code that reads third-party HDF5 files reads these too.
 
-One shard is open at a time, as there may be more of them than a process may open. So it is looked
-at again whether they are the files that were looked through.
+One shard is open at a time, because there may be more shards than a process may open. So when a
+shard is opened again, it is checked that it is the same file.
 
-A link in the folder is not followed, with one exception: where the caller's own path is a link,
-links to files beside its target are. Caches of downloaded models are made of such links.
+Links in the directory are not followed, with one exception: if the caller's own path is a link,
+links to files in the directory of its target are. Download caches consist of such links.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class ShardedHdf5:
         return self._counted < (self._index.total_bytes or 0)
 
     def problems(self) -> list[str]:
-        """Return what shows to be missing, beside what keeps it from being read, as sentences."""
+        """Return missing parts and reasons why they cannot be read, as sentences."""
         self.require_survey()
         if not self._lacks_bytes:
             return []
@@ -160,11 +160,11 @@ class ShardedHdf5:
                 raise self._damaged(artefact.damage)
             found = artefact.survey
             if found is None and artefact.kind.is_hdf5:
-                # One of ours in the place of a shard; its record is of no use among the others.
+                # A file of this package in place of a shard; its record is not used.
                 found = survey(file.fileno(), 0, artefact.size, place, self._limits)
             if found is None:
                 raise ArtefactKindError(
-                    f"it is no HDF5 file, but of the kind {str(artefact.kind)!r}",
+                    f"it is not an HDF5 file, but of the kind {str(artefact.kind)!r}",
                     received=f"path={place!r}",
                     remedy="Fetch the files of the weights again, all of them.",
                     path=self._path,
@@ -231,7 +231,7 @@ class ShardedHdf5:
         ]
         if lacking:
             more = f"; and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
-            how = "its shards are not those of its index: " + "; ".join(lacking[:_LISTED]) + more
+            how = "its shards do not match its index: " + "; ".join(lacking[:_LISTED]) + more
             raise self._damaged(how)
 
     def _error(self, problems: Mapping[str, CkptError]) -> CkptError:
@@ -256,7 +256,7 @@ class ShardedHdf5:
         return DamagedArtefactError(
             f"The file is damaged: {how}.",
             received=f"path={self._path!r}",
-            remedy="Fetch or copy all files of these weights again, into one folder.",
+            remedy="Fetch or copy all files of these weights again, into one directory.",
             path=self._path,
         )
 

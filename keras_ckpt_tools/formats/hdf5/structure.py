@@ -1,15 +1,15 @@
-"""Which tensors the HDF5 structure of a file contains: skeleton -> *found* -> record.
+"""Find the tensors in the HDF5 structure of a file written by this package.
 
-Stock Keras finds a tensor through HDF5, we find it through the record. If the two name different
-bytes, one file is two models, and no digest shows that. So both are compared before a tensor is
-returned. libhdf5 would need a process of its own for that, which takes longer than most loads.
-But the skeleton of a file written by this package consists of few kinds of blocks, all described
-in the HDF5 specification: a superblock, symbol tables, and datasets whose data is in one piece.
-This module reads exactly those, and nothing else. Anything else is `UnfamiliarError`, which does
-not mean damaged: the caller then asks libhdf5, in the other process.
+Stock Keras finds a tensor through HDF5, this package through the record. If the two named different
+bytes, one file would be two models, and no digest would show it. So both are compared before a
+tensor is returned. With libhdf5 this would need a child process, which takes longer than most
+loads. But the skeleton of a file written by this package consists of few kinds of blocks: a
+superblock, symbol tables, and datasets whose data is in one piece. This module reads exactly these.
+Anything else raises `UnfamiliarError`, which does not mean damage: the caller then uses libhdf5 in
+the child process.
 
-All reads together are bounded by the size of the skeleton, and all paths by those in the record, so
-a crafted file costs no more time and memory than an ordinary one of its size.
+All reads together are limited by the size of the skeleton, and all paths by those in the record, so
+a malicious file costs no more time and memory than an ordinary one of its size.
 
 Source: the HDF5 File Format Specification, version 1.1 of the superblock's structures: II.A,
 III.A.1 (B-trees), III.B (symbol table nodes), III.C (symbol table entries), III.D (local heaps),
@@ -101,7 +101,9 @@ def differences(
         path = info.path
         there = found.get(path)
         if there is None:
-            problems.append(f"its record names the tensor {path[:100]!r}, its HDF5 structure not")
+            problems.append(
+                f"its record names the tensor {path[:100]!r}, but its HDF5 structure does not"
+            )
         elif there != (info.shape, info.dtype, info.offset if info.nbytes else None, info.nbytes):
             here = (info.shape, info.dtype, info.offset, info.nbytes)
             problems.append(
@@ -112,7 +114,7 @@ def differences(
             problems.append(f"its record names the tensor {path[:100]!r} twice")
         seen.add(path)
     problems += [
-        f"its HDF5 structure names the tensor {path[:100]!r}, its record not"
+        f"its HDF5 structure names the tensor {path[:100]!r}, but its record does not"
         for path, one in found.items()
         if path not in seen and not (packed and one[3] and one[2] is None)
     ]

@@ -1,8 +1,7 @@
-"""Read single tensors of HDF5 files that others wrote: survey -> *array*.
+"""Read single tensors of third-party HDF5 files.
 
-Where a tensor lies, and whether its bytes lie there as they are, is known from the survey. Then
-they are read from there; only what is packed, or of a type that needs converting, goes through
-h5py. Knows neither Keras nor our record.
+The scan shows where a tensor is, and whether it is stored as plain bytes. Then these are read
+directly; only compressed data and dtypes that need conversion go through h5py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A part of a file as a file of its own: the weights member of a `.keras`, for libhdf5.
+"""A part of a file as a file object: for libhdf5, the weights member of a `.keras`.
 
-So a model need not be unpacked, to memory or to disk, before its tensors can be read.
+So a model need not be unpacked before its tensors can be read.
 """
 
 from __future__ import annotations

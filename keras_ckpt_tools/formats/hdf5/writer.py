@@ -1,8 +1,9 @@
-"""Write an HDF5 file with our record in front: snapshot -> *write* -> commit.
+"""Write an HDF5 file with a record in front.
 
-The bytes go out once, from the first to the last: record, skeleton and buffers, each digested on
-the way. That suits a staged file as well as a member of a zip, and needs no memory beyond the
-snapshot. The file is a plain Keras file; see `layout` for why libhdf5 need not be asked.
+The bytes are written once, from first to last: record, skeleton and buffers, with their digests
+computed in the same pass. This works for a staging file and for a member of a zip, and needs no
+memory beyond the snapshot. The file is a plain Keras file; see `layout` for why libhdf5 is not
+called.
 """
 
 from __future__ import annotations

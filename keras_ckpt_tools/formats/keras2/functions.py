@@ -1,10 +1,10 @@
-"""TensorFlow functions between layers, as operations of Keras: node -> *operation* -> graph.
+"""Translate TensorFlow functions between layers to operations of Keras 3.
 
-Keras 2 made a layer of every call of a TensorFlow function on a tensor of a model (`x + y`,
-`tf.nn.relu(x)`, `x[:, 0]`) and wrote the name of the function. Keras 3 has operations instead. A
-call is put into its words where it computes the same; the table says for each function which
-operation that is, which arguments are tensors, which make the operation, and which mean nothing
-at the one value that they may have. All else has no translation, and is named.
+Keras 2 created a layer for every call of a TensorFlow function on a tensor of a model (`x + y`,
+`tf.nn.relu(x)`, `x[:, 0]`) and saved the name of the function. Keras 3 has operations instead. A
+call is translated if an operation computes the same. For each function, the table has the
+operation, which arguments are tensors, which are arguments of the operation, and which have no
+effect at their only allowed value. Everything else is reported as untranslatable.
 
 Sources: signatures of the functions in TensorFlow 2.18, `get_config` and `call` of the operations
 in Keras 3.10 and 3.15.

@@ -1,10 +1,10 @@
-"""The nodes of a Keras 2 model in Keras 3's words: config -> *graph* -> source.
+"""Translate the nodes of a Keras 2 model to Keras 3.
 
-Keras 3 still reads the lists in which Keras 2 wrote what a layer is called on, but drops what is
-beyond one list of tensors: tensors among the keyword arguments (`value=` of an attention,
-`initial_state=`), structures, constants. So those nodes, and calls of TensorFlow functions, are
-written as Keras 3 writes them. A nested model's nodes counted from one in Keras 2, because the
-first was its own.
+Keras 3 still reads the lists in which Keras 2 saved the inputs of a layer, but drops everything
+except one list of tensors: tensors in keyword arguments (`value=` of an attention layer,
+`initial_state=`), structures, constants. So these nodes, and calls of TensorFlow functions, are
+written in Keras 3's form. In Keras 2, the nodes of a nested model were numbered from one, because
+the first was its own.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Graph:
 
 
 def arguments_of(node: Any) -> dict[str, Any]:
-    """Return the keyword arguments of a call; they stand beside each of its tensors."""
+    """Return the keyword arguments of a call; each of its tensors has a copy."""
     todo = [node]
     while todo:
         item = todo.pop(0)
@@ -156,10 +156,10 @@ def _translate_call(
     if len({repr(one[0]) for one in whole}) != 1 or len(whole) != len(nodes):
         if any(isinstance(node, list) and node[:1] == [_CONSTANT] for node in nodes):
             # Keras 2 wrote the first argument only, which here is no tensor: `einsum("ij->ji", x)`.
-            why = ", and the file does not have the tensors that it is called on"
+            why = ", and the file does not contain its input tensors"
         else:
             why = (f" with {_said(nodes)}" if nodes else "") + (
-                ", which no operation of Keras 3 is known to compute likewise"
+                ", for which no equal operation of Keras 3 is known"
             )
         cure = "write a layer that calls it, and build the model with that"
         complain(str(layer.get("name")), f"calls `tf.{function}`{why}", cure)

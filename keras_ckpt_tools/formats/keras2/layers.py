@@ -1,10 +1,10 @@
-"""The arguments of Keras 2's layers in Keras 3's words: config -> *layers* -> source.
+"""Translate the arguments of Keras 2 layers to Keras 3.
 
-Arguments that are gone are left out at the value at which they meant nothing; others have another
-name, or another form. Where one means something that Keras 3 cannot say, it stays, and is named.
+Removed arguments are dropped if their value had no effect; others are renamed or converted. If an
+argument has an effect that Keras 3 does not support, it stays, and is reported.
 
-Each layer of Keras' own is written with its module, as Keras 3 does: the reader of configs without
-one drops an `axis` that is a list of several, in silence (3.15).
+Each of Keras' own layers is written with its module, as in Keras 3: without it, Keras' reader drops
+an `axis` that is a list of several, without a warning (3.15).
 
 Sources: `get_config` of the layers in `tf_keras` 2.18 and Keras 2.15, and the constructors of Keras
 3.10 and 3.15.
@@ -63,16 +63,16 @@ _GONE: dict[str, dict[str, tuple[Any, ...]]] = {
     "Conv3DTranspose": {"groups": (1,)},
 }  # fmt: skip
 _ANYWHERE: dict[str, tuple[Any, ...]] = {"time_major": (False,), "batch_input_shape": (...,)}
-# What these have from their base class in Keras 2, beside their own two of each.
+# Arguments of their base class in Keras 2, in addition to their own two of each.
 _UNUSED = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _SEPARABLE = ("SeparableConv1D", "SeparableConv2D", "DepthwiseConv1D", "DepthwiseConv2D")
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
 _CURES = {
-    "causal": "take `use_causal_mask=True` in the call, in a model that you build anew",
-    "ragged": "pad its input, and build the model for that",
-    "renorm": "train with `renorm=False`, and save the model anew",
-    "time_major": "save it with `time_major=False`, the first two axes of its input exchanged",
-    "virtual_batch_size": "train with `virtual_batch_size=None`, and save the model anew",
+    "causal": "build the model in code, with `use_causal_mask=True` in the call",
+    "ragged": "pad its input, and build the model in code for padded input",
+    "renorm": "train with `renorm=False`, and save the model again",
+    "time_major": "save it with `time_major=False`, and swap the first two axes of its input",
+    "virtual_batch_size": "train with `virtual_batch_size=None`, and save the model again",
 }
 
 Complain = Callable[[str, str, str], None]
@@ -82,7 +82,7 @@ def translate_layer(node: dict[str, Any], complain: Complain) -> None:
     """Rewrite the config of one layer of Keras' own; leave all others as they are.
 
     Args:
-        node: `class_name`, `config` and what stands beside them.
+        node: `class_name`, `config` and further keys.
         complain: Takes the name of a layer, what cannot be said about it, and what to do.
     """
     name, inner = node.get("class_name"), node.get("config")
@@ -103,7 +103,9 @@ def translate_layer(node: dict[str, Any], complain: Complain) -> None:
             del inner[argument]
         else:
             what = f"has {argument}={inner[argument]!r}, which Keras 3 does not have"
-            complain(label, what, _CURES.get(argument, "build that layer otherwise"))
+            complain(
+                label, what, _CURES.get(argument, "build this layer in code, without the argument")
+            )
     for old, new in _RENAMED.get(name, {}).items():
         if old in inner:
             inner[new] = inner.pop(old)

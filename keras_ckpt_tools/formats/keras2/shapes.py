@@ -1,9 +1,9 @@
-"""Shapes that a Keras 2 model computes, as numbers: graph -> *numbers* -> operations.
+"""Replace shapes that a Keras 2 model computes by numbers.
 
-`tf.reshape(x, (tf.shape(x)[0], -1))` is a graph of its own: the shape, an element of it, and the
-reshape. Keras 3 has no operation with a shape that is a tensor, and needs none here: one unknown
-size follows from the others, and `layers.Reshape` keeps the batch. Where it does not follow for
-certain, the calls stay as they are, and are named like all that has no translation.
+`tf.reshape(x, (tf.shape(x)[0], -1))` consists of three calls: the shape, an element of it, and the
+reshape. Keras 3 has no operation whose shape is a tensor, and does not need one here: one unknown
+size follows from the others, and `layers.Reshape` keeps the batch. If the size is not certain, the
+calls are not translated, and are reported.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Graph:
         return True
 
     def without_idle(self, layers: list[Any], ends: list[Any]) -> list[Any]:
-        """Return the layers without those that computed sizes for nobody else."""
+        """Return the layers without those that only computed sizes."""
         kept = list(layers)
         while True:
             used = {name for layer in kept for name in references(layer.get("inbound_nodes"))}

@@ -1,8 +1,8 @@
-"""What a Keras 2 model was compiled with, in Keras 3's words: config -> *training* -> source.
+"""Translate the compile arguments of a Keras 2 model to Keras 3.
 
-Optimizers, learning rates, losses and metrics. The older optimizers of Keras 2
-(`optimizers.legacy`) have the class names of the newer ones and other arguments, which is how they
-are told apart.
+These are optimizers, learning rates, losses and metrics. The older optimizers of Keras 2
+(`optimizers.legacy`) have the same class names as the newer ones and are distinguished by their
+arguments.
 
 Sources: `get_config` in `optimizers`, `optimizers/legacy`, `losses.py` and `metrics` of `tf_keras`
 2.18.
@@ -37,7 +37,7 @@ def translate_training(node: dict[str, Any], complain: Complain) -> None:
     """Rewrite the config of an optimizer, a loss or a metric; leave all others as they are.
 
     Args:
-        node: `class_name`, `config` and what stands beside them.
+        node: `class_name`, `config` and further keys.
         complain: Takes the name of an object, what cannot be said about it, and what to do.
     """
     name, inner = node.get("class_name"), node.get("config")
@@ -80,7 +80,7 @@ def _optimizer(name: str, inner: dict[str, Any], complain: Complain) -> None:
         if decay and isinstance(rate, float):
             inner["learning_rate"] = _inverse_time(rate, float(decay))
         elif decay:
-            complain(name, f"has decay={decay!r} beside a schedule of its own", _COMPILE)
+            complain(name, f"has both decay={decay!r} and a schedule", _COMPILE)
 
 
 def _inverse_time(rate: float, decay: float) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""Say in Keras 3's words what Keras 2 wrote: config -> *config* -> source.
+"""Translate configs of Keras 2 models to Keras 3.
 
-Keras 3 reads much of what Keras 2 wrote, and some of it as if it were its own, which means another
-thing. So a config is put into Keras 3's words as a whole, before anything in it is judged: layers
-(`keras_2_layers`), the graph between them (`keras_2_graph`), what they were compiled with
-(`keras_2_training`). What has no words that mean the same stays as it was, and is named with its
-place and with what to do; whoever loads the file hears of all of it in one error.
+Keras 3 reads many configs of Keras 2, but gives some of them another meaning. So a config is
+translated completely before it is checked: layers (`layers.py`), the graph (`graph.py`), and
+compile arguments (`training.py`). Parts without a translation are not changed, and one error
+reports all of them, with their position and a solution.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The `.keras` archive: a zip file of a config, a weights file and assets."""
+"""The `.keras` archive: a zip of a config, a weights file and assets."""

@@ -1,10 +1,9 @@
-"""Open a zip that somebody else made: descriptor -> *members*, within limits.
+"""Read an untrusted zip, after strict checks.
 
-A zip says the same thing several times: in its table of contents, before each member, and in the
-data itself. Readers differ in what they believe, and a hostile file makes use of that. So the
-statements are held against each other before any member is read: names once each and inside the
-archive, no links, no two statements about one member that differ (`archive_layout`), nothing that
-unpacks to more than it may.
+A zip contains the same facts several times: in its table of contents, before each member, and in
+the data. Readers differ in which they use, and malicious files exploit this. So all are compared
+before a member is read: names are unique and stay inside the archive, there are no links, both
+descriptions of a member agree, and no member unpacks to more than the limit.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
         raise UnsafeArtefactError(
             f"Refused, because members of the archive lead out of it: {'; '.join(unsafe[:20])}.",
             received=f"path={path!r}",
-            remedy="Ask whoever gave it to you for the file as Keras saved it.",
+            remedy="Get the original file, as Keras saved it, from its source.",
             path=path,
         )
     problems = [*_twins(members), *_wrong(members), *contradictions(file.fileno(), archive)]
@@ -72,7 +71,7 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
         raise DamagedArtefactError(
             f"The file is damaged: {'; '.join(problems[:20])}.",
             received=f"path={path!r}",
-            remedy="Fetch or copy it again, or ask for the file as Keras saved it.",
+            remedy="Fetch or copy it again, or get the original file from its source.",
             path=path,
         )
     _hold(members, path, limits)
@@ -83,10 +82,10 @@ def _unsafe(member: zipfile.ZipInfo) -> str | None:
     # `zipfile` cuts a name off at a zero byte; what stands in the file is in `orig_filename`.
     name = member.orig_filename
     if "\0" in name or "\\" in name or name.startswith("/") or name[1:2] == ":":
-        return "has a name that is no path within an archive"
+        return "has a name that is not a path inside an archive"
     parts = name.removesuffix("/").split("/")
     if ".." in parts:
-        return "names a place outside"
+        return "has a path that leads outside"
     if "." in parts or "" in parts or not name.isprintable():
         return "has a name that can be read in two ways"
     if any(len(part.encode("utf-8", "replace")) > _NAME for part in parts):
@@ -135,7 +134,7 @@ def _hold(members: Iterable[zipfile.ZipInfo], path: str, limits: Limits) -> None
     # Many small members may expand as far as one large one may not.
     allowed = max(packed * limits.expansion, _SMALL)
     if unpacked > allowed:
-        what = "its members beside the weights unpack to"
+        what = "its members other than the weights unpack to"
         raise over_budget(path, what, "expansion_bytes", unpacked, allowed)
     if total > limits.max_bytes:
         raise over_budget(path, "its members unpack to", "max_bytes", total, limits.max_bytes)
@@ -300,7 +299,7 @@ def contradictions(descriptor: int, archive: zipfile.ZipFile) -> list[str]:
         start = member.header_offset + _LOCAL.size
         name = os.pread(descriptor, names, start)
         if name.decode("utf-8" if flags & 0x800 else "cp437", "replace") != member.orig_filename:
-            problems.append(f"its member {shown!r} is called otherwise at its place")
+            problems.append(f"its member {shown!r} has another name in its local header")
         in_table = (member.compress_type, member.CRC, member.compress_size, member.file_size)
         # A writer that cannot go back gives lengths behind the data, and zip64 in a field apart.
         if not flags & 8 and not _agree((method, crc, packed, length), in_table):

@@ -1,8 +1,8 @@
-"""The digest that covers a `.keras` archive around its weights: write and source, one definition.
+"""The digest of everything in a `.keras` except its weights.
 
-A zip names its members and their checksums in headers of its own, which a record inside one of its
-members cannot cover. The archive's comment does: it ends the file and holds the digest of every
-byte that is not in the weights member.
+A zip has names and checksums of its members in its own headers, which a record inside a member
+cannot cover. So the comment at the end of the archive contains a digest of every byte outside the
+weights member.
 """
 
 from __future__ import annotations

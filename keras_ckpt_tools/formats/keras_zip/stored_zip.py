@@ -1,9 +1,9 @@
-"""Write a zip of stored members, with the one that is large never held in memory or copied.
+"""Write a zip of uncompressed members without copying the large one.
 
-`zipfile` could do it, and did. It computes each checksum with zlib, one thread after the other, and
-for a large model that took as long as the disk took to write it; and there is no way to give it
-another function. `isal` computes the same checksum five times as fast. What is left of a zip
-without compression, encryption and several disks is three records.
+`zipfile` computes each checksum with zlib, in one thread, and for a large model this took as long
+as writing to the disk; another function cannot be passed. `isal` computes the same checksum five
+times as fast. A zip without compression, encryption and several disks consists of three kinds of
+records.
 
 Source: the ZIP APPNOTE, sections 4.3.7 (local header), 4.3.12 (table of contents), 4.3.14 to 4.3.16
 (the end), 4.5.3 (zip64).

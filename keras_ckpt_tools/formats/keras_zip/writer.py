@@ -1,11 +1,11 @@
-"""Write a whole model as `.keras`: snapshot -> *write* -> commit.
+"""Write a whole model as `.keras`.
 
 The archive is the zip that stock Keras opens: `metadata.json`, `config.json`, `model.weights.h5`
-and assets, all stored, not compressed, so that a tensor can be read in place. Our record stands at
-the head of the weights member.
+and assets, all uncompressed, so that a tensor can be read in place. The record is at the start of
+the weights member.
 
-What the record cannot cover, the zip's own headers and the other members, the archive's comment
-does; see `container_seal`. So each byte of the file is covered by one of the two.
+The comment of the archive contains a digest of everything that the record does not cover; see
+`seal`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def write_archive(
 
     Args:
         file: Where to write.
-        documents: What it holds beside weights.
+        documents: Its members other than the weights.
         snapshot: Its tensors.
         record: What else the file says about itself.
         directory: Where the layout may put an empty file for a moment.

@@ -1,12 +1,11 @@
-"""Read a file of ours through its record: artefact -> *tensors*, by `pread` alone.
+"""Read tensors of a file written by this package, through its record.
 
-The record says where everything is and what its digest is, so reading needs no HDF5 library, and
-no byte is handed out that was not checked.
+The record contains positions and digests, so reading needs no HDF5 library, and every byte is
+checked before it is returned.
 
-Neighbours are read together, into one piece of memory that their arrays share: of thousands of
-small tensors each would cost a call and a page of its own, and memory in large pieces comes from
-the operating system in large pages. Two threads share the work, since most of it is memory being
-made.
+Neighbouring tensors are read together into one block of memory that their arrays share: with
+thousands of small tensors, each would cost a call and a memory page. Two threads share the work,
+because most of the time goes into allocating memory.
 """
 
 from __future__ import annotations

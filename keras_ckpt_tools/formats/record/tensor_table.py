@@ -1,7 +1,7 @@
-"""The table of tensors in a record, of which only the digests change from save to save.
+"""The table of tensors in a record, where only the digests change between saves.
 
-Thousands of entries are made once for a structure, as values and as JSON with a place for the
-digest, and each save fills that in. Who only writes a file never looks at the entries themselves.
+The entries are created once for each structure, as values and as JSON with placeholders for the
+digests, which each save fills in.
 """
 
 from __future__ import annotations

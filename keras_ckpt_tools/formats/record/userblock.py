@@ -1,9 +1,9 @@
-"""The record in front of an HDF5 file: artefact -> *record*.
+"""Read and write the record in front of an HDF5 file.
 
-HDF5 leaves the bytes before its superblock free (the "user block"; its length is a power of two
-from 512 up), and every HDF5 reader skips them. The record lives there, so a plain Keras weights
-file can say what it holds, where every byte of it is and what its digest is, and anyone can read
-that with `json` and `pread` alone:
+In HDF5, the bytes before the superblock are free (the "user block"; its length is a power of two
+from 512 up), and every HDF5 reader skips them. The record is stored there. So a plain Keras weights
+file describes its content, with the position and digest of every tensor, and reading this takes
+only `json` and `pread`:
 
     offset  length  what
     0       8       magic: 93 4B 43 54 0D 0A 1A 0A
@@ -14,9 +14,9 @@ that with `json` and `pread` alone:
     48      ...     the record: one JSON object in UTF-8
     ...     ...     zeros, up to the length of the user block
 
-Why here and not in an HDF5 attribute: the record must be readable without libhdf5, and must be
-written last, when all digests are known, without moving anything. Like PNG's, the magic breaks
-when a transfer mangles line ends.
+It is not an HDF5 attribute, because the record must be readable without libhdf5, and is written
+last, when all digests are known, without moving anything. Like PNG's, the magic changes if a
+transfer converts line ends.
 
 Source: the HDF5 File Format Specification, section II.A (the superblock may begin at 0, 512, 1024,
 2048, ... and "the space before it is a user block").
@@ -127,7 +127,7 @@ def decode(read: ReadAt, path: str) -> tuple[Record, int] | None:
         path: Name of the file, for messages.
 
     Returns:
-        The record and the length of the user block, or `None` where there is no record of ours.
+        The record and the length of the user block, or `None` if there is no record.
 
     Raises:
         DamagedArtefactError: there is one, and its bytes have changed.
@@ -149,7 +149,7 @@ def read_json(read: ReadAt, path: str) -> tuple[bytes, int] | None:
         raise _damaged(path, f"it ends after {len(header)} bytes, within its record's header")
     magic, version, size, length = _HEADER.unpack_from(header)
     if magic != MAGIC:
-        # Taking a file of ours for somebody else's would switch every check off.
+        # Treating a file of this package as third-party would skip every check.
         if version == HEADER_VERSION and read(size, len(_HDF5)) == _HDF5:
             raise _damaged(path, "the first bytes of its record have changed")
         return None
@@ -184,7 +184,7 @@ def parse(body: bytes, path: str, parser: Callable[[bytes], tuple[int, T | None]
     except CkptError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"its record is none ({type(error).__name__}: {error})") from error
+        raise _damaged(path, f"its record is invalid ({type(error).__name__}: {error})") from error
     if record is None:
         raise _newer(path, found, FORMAT_VERSION)
     return record

@@ -1,9 +1,9 @@
-"""Hold what a record says against its file: record -> *checked* -> source.
+"""Check that a record agrees with its file.
 
-A digest finds what has changed by chance. It does not keep anybody from writing a record of his
-own, digests and all. So before a reader goes by a record, each tensor has to lie in the file, apart
-from all others, and be as long as its shape and type say: then nothing is made or read of a size
-that the file does not have.
+Digests find accidental changes, but anybody can write a false record with correct digests. So
+before a record is used, each tensor must be inside the file, must not overlap with others, and must
+have the length of its shape and dtype. So no memory is allocated for data that the file does not
+contain.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _check(tests: Mapping[str, tuple[Iterable[Any], Any]]) -> None:
 
 def _check_times(times: Iterable[float]) -> None:
     if not all(-_EARLIEST <= time <= _LATEST for time in times):
-        raise TypeError("its times are none")
+        raise TypeError("its times are invalid")
 
 
 def check_record(record: Record, block: int, length: int, path: str) -> None:
@@ -118,14 +118,14 @@ def check_record(record: Record, block: int, length: int, path: str) -> None:
     counts = (record.size, record.progress.epochs_completed, record.progress.batches_completed)
     placed = [info for info in record.tensors if info.offset is not None]
     if not all(isinstance(n, int) and n >= 0 for n in (*counts, record.progress.step)):
-        raise _damaged(path, "its counts are no numbers")
+        raise _damaged(path, "its counts are not numbers")
     for info in record.tensors:
         if not _is_sound(info):
             raise _damaged(path, f"its record contradicts itself about {str(info.path)[:100]!r}")
     end = min(length, record.size)
     places = sorted((info.offset or 0, info.nbytes) for info in placed if info.nbytes)
     if places and (places[0][0] < block or max(o + n for o, n in places) > end):
-        # A file that was cut off is told as such, by whoever compares lengths.
+        # A truncated file is reported by the caller, which compares lengths.
         if record.size <= length:
             raise _damaged(path, "its record names tensors outside the file")
     for (offset, nbytes), (following, _) in pairwise(places):
@@ -149,7 +149,7 @@ def _is_sound(info: TensorInfo) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _itemsize(dtype: str) -> int | None:
-    """Return the length of one element, `None` where that is no type of a tensor of ours.
+    """Return the length of one element, `None` if the dtype is not supported.
 
     >>> _itemsize("bfloat16"), _itemsize("int4"), _itemsize("|S7"), _itemsize("object")
     (2, 1, 7, None)

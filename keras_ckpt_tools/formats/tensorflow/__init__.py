@@ -1,1 +1,1 @@
-"""TensorFlow checkpoints: the index, the data, the object graph."""
+"""TensorFlow checkpoints: index, data, object graph. Does not import TensorFlow."""

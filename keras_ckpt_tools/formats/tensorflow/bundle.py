@@ -1,9 +1,9 @@
-"""Read a TensorFlow checkpoint without TensorFlow: artefact -> *tensors by key*.
+"""Read the tensors of a TensorFlow checkpoint by key, without TensorFlow.
 
-`run/ckpt-3` is `run/ckpt-3.index`, a table that says of each tensor its dtype, its shape and where
-in `run/ckpt-3.data-00000-of-00001` its bytes are, and the checksum of these. All of that may be a
-stranger's: what it declares is held against the files before anything of that size is made, and
-TensorFlow's own reader, which ends the process at some damaged files, is not asked.
+`run/ckpt-3` consists of `run/ckpt-3.index`, a table with the dtype, shape, position and checksum of
+each tensor, and `run/ckpt-3.data-00000-of-00001` with the bytes. The files may be untrusted: sizes
+are compared with the files before memory is allocated. TensorFlow's own reader is not used, because
+some damaged files make it abort the process.
 
 Source: TensorFlow's `tensor_bundle.proto`, `tensor_bundle.h` and `types.proto`.
 """
@@ -100,7 +100,7 @@ class Bundle:
 
     Raises:
         ArtefactNotFoundError: there is no such checkpoint; names what there is.
-        DamagedArtefactError: it is not whole.
+        DamagedArtefactError: it is incomplete.
         OverBudgetError: it takes more than it may.
     """
 
@@ -140,10 +140,10 @@ class Bundle:
         if gone:
             there = listed(self.path)
             raise DamagedArtefactError(
-                "The TensorFlow checkpoint is not whole: its index is there, and of its data these "
-                f"files are not: {', '.join(gone)}. In the directory there is: {there}.",
+                "The TensorFlow checkpoint is incomplete: it has an index, but these data files "
+                f"are missing: {', '.join(gone)}. The directory contains: {there}.",
                 received=f"path={self.path!r}",
-                remedy="Copy them beside the index, from where it was copied; all files that begin "
+                remedy="Copy them to the directory of the index; all files that begin "
                 f"with {os.path.basename(self.path) + '.'!r} belong together.",
                 path=self.path,
             )
@@ -161,7 +161,7 @@ class Bundle:
             if e.shard >= len(sizes) or e.offset + e.size > sizes[e.shard]:
                 raise ValueError("its data ends before its last tensor does")
             if e.shard == shard and e.offset < end:
-                raise ValueError("two of its tensors lie upon each other")
+                raise ValueError("two of its tensors overlap")
             end, shard = e.offset + e.size, e.shard
             if e.dtype in DTYPES:
                 itemsize = numpy_dtype(DTYPES[e.dtype]).itemsize
@@ -185,8 +185,8 @@ class Bundle:
         entry = self.entries[key]
         if entry.sliced:
             raise ArtefactKindError(
-                f"The tensor {key!r} is stored in pieces, as partitioned variables are; these are "
-                "not put together here.",
+                f"The tensor {key!r} is a partitioned variable, stored in pieces; these are "
+                "not supported.",
                 received=f"path={self.path!r}",
                 remedy=f"Read it with `tf.train.load_variable({self.path!r}, {key!r})`, or leave "
                 "it out.",

@@ -1,9 +1,9 @@
-"""Write a TensorFlow checkpoint without TensorFlow: snapshot -> *data and index* -> commit.
+"""Write the data and index of a TensorFlow checkpoint, without TensorFlow.
 
-TensorFlow's own writer would want the tensors in its hands, write them under names of its choice,
-and rename these itself, before they are synced. Here the data goes from the memory that the
-snapshot shares with the variables into a file that somebody else opened and will commit, with the
-digests of the record taken in the same pass.
+TensorFlow's own writer needs the tensors as TensorFlow objects, chooses its own file names, and
+renames the files before they are synced. Here, the data is written from the memory that the
+snapshot shares with the variables to a file that the caller opened and will commit. The digests of
+the record are computed in the same pass.
 
 Source: TensorFlow's `tensor_bundle.proto` and `tensor_bundle.cc`.
 """

@@ -1,8 +1,8 @@
-"""A TensorFlow checkpoint: artefact -> *source* -> objects.
+"""Read a TensorFlow checkpoint: its tensors and the objects that own them.
 
-Tensors come by their key (`tf_bundle`), and what a key means is in the file as well: the graph of
-Python objects that TensorFlow walked (`tf_graph`). Those of TensorFlow 1 have no such graph; there,
-a key is the name of a variable. No TensorFlow is needed to read any of it.
+Tensors are read by key (`bundle.py`). The object graph in the file (`object_graph.py`) maps keys to
+the Python objects that TensorFlow tracked. Checkpoints of TensorFlow 1 have no graph; there, a key
+is the name of a variable.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TfCheckpoint:
 
     Raises:
         ArtefactNotFoundError: there is none of that prefix.
-        DamagedArtefactError: it is not whole.
+        DamagedArtefactError: it is incomplete.
         OverBudgetError: it takes more than it may.
     """
 

@@ -1,8 +1,8 @@
-"""The graph of Python objects in a TensorFlow checkpoint: bytes -> *nodes*.
+"""Read the object graph of a TensorFlow checkpoint.
 
-TensorFlow saves which object had which others under which names, the names of the variables, and
-which variable is the slot of which (a `TrackableObjectGraph`). Nothing is restored by it later,
-when an object happens to be made: `tf_objects` reads it beside live objects.
+TensorFlow saves the children of each object by name, the names of variables, and which variable is
+an optimizer slot of which (a `TrackableObjectGraph`). `live/foreign/tf_objects.py` compares the
+graph with live objects; nothing is deferred.
 
 Source: TensorFlow's `trackable_object_graph.proto`.
 """

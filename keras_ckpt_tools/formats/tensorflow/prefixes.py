@@ -1,8 +1,8 @@
-"""Which TensorFlow checkpoint a path means: path -> *prefix*.
+"""Find the TensorFlow checkpoint that a path means.
 
-A checkpoint is several files that begin alike, so it is named by what they begin with. A directory
-stands for the newest one in it, by the file `checkpoint` that TensorFlow keeps there; directories
-are moved and files are deleted, so what that file says need not be so, and then somebody is told.
+A checkpoint consists of several files with the same prefix, which is its name. In a directory, the
+file `checkpoint` names the newest one. Directories are moved and files are deleted, so this may be
+out of date; then a warning says so.
 """
 
 from __future__ import annotations
@@ -72,29 +72,28 @@ def prefix_in(directory: str) -> str | None:
         _warn(directory, named[0], "elsewhere", here)
         return here
     if outside:
-        there = "there is one" if os.path.isfile(f"{prefix}.index") else "nothing is there either"
+        there = "it exists" if os.path.isfile(f"{prefix}.index") else "it does not exist there"
         raise _gone(
             directory,
             f"The file `checkpoint` of these TensorFlow checkpoints names {named[0]!r}, which is "
-            f"outside of this directory ({there}), and none of that name is here.",
-            f"If it is meant, pass its prefix: {prefix!r}.",
+            f"outside this directory ({there}); this directory has no checkpoint of that name.",
+            f"To load that one, pass its prefix: {prefix!r}.",
         )
     found = _numbered(directory)
     if found is None:
         raise _gone(
             directory,
-            f"The file `checkpoint` is there, and the checkpoint that it names is not: {named[0]!r}"
-            ".",
-            "Put its `.index` and `.data-...` files back.",
+            f"The file `checkpoint` names a checkpoint that does not exist: {named[0]!r}.",
+            "Restore its `.index` and `.data-...` files.",
         )
-    _warn(directory, named[0], "gone", found)
+    _warn(directory, named[0], "missing", found)
     return found
 
 
 def _warn(directory: str, named: str, how: str, taken: str) -> None:
     warn(
         f"The file `checkpoint` in {directory!r} names {named!r}, which is {how}; {taken!r} is "
-        "taken instead.",
+        "used instead.",
         UserWarning,
         stacklevel=3,
     )
@@ -106,7 +105,7 @@ def _gone(directory: str, what: str, remedy: str) -> ArtefactNotFoundError:
     return ArtefactNotFoundError(
         what,
         received=f"path={directory!r}",
-        remedy=f"{remedy} In the directory there is: {there}.",
+        remedy=f"{remedy} The directory contains: {there}.",
         path=directory,
         nearby=names,
     )
@@ -197,7 +196,8 @@ def missing(prefix: str) -> ArtefactNotFoundError:
     nearest = difflib.get_close_matches(name, prefixes, n=1, cutoff=0) or prefixes[:1]
     instead = f"; the nearest prefix is {os.path.join(folder, nearest[0])!r}" if nearest else ""
     return ArtefactNotFoundError(
-        f"There is no TensorFlow checkpoint of that prefix: {folder!r} has no {name + '.index'!r}.",
+        f"There is no TensorFlow checkpoint with this prefix: {folder!r} has no "
+        f"{name + '.index'!r}.",
         received=f"path={prefix!r}",
         remedy=f"Check the path; in the directory there is: {listed(prefix)}{instead}.",
         path=prefix,

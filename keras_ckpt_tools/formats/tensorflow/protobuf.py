@@ -1,7 +1,7 @@
-"""The wire format of Protocol Buffers, as far as TensorFlow checkpoints need it: bytes <-> fields.
+"""Read and write the wire format of Protocol Buffers, as far as TensorFlow checkpoints need it.
 
-Their messages are few and small, and written by strangers. Reading them takes a page; a library for
-it would bring generated classes of TensorFlow's with it, and TensorFlow itself.
+The messages are few and small, and may be untrusted. A library for them would need TensorFlow's
+generated classes, and TensorFlow itself.
 
 Source: the Protocol Buffers documentation, "Encoding".
 """

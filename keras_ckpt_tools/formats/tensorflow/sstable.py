@@ -1,9 +1,9 @@
-"""The index of a TensorFlow checkpoint: bytes <-> *entries*, in the order of their keys.
+"""Read and write the index of a TensorFlow checkpoint: a sorted table of keys and values.
 
-It is a table as LevelDB writes them: blocks of entries, an index of the blocks, a footer. Each
-block ends with a byte for its compression, which TensorFlow does not use here, and a checksum.
-Everything that the bytes say is held against what there is: a stranger's file may say that a key of
-a megabyte is repeated half a million times.
+It is a LevelDB table: blocks of entries, an index of the blocks, a footer. Each block ends with a
+byte for its compression, which TensorFlow does not use here, and a checksum. Sizes are compared
+with limits, because a malicious file can declare a key of a megabyte that is repeated half a
+million times.
 
 Source: LevelDB's `doc/table_format.md`; TensorFlow's `tensor_bundle.cc` turns compression off.
 """
@@ -138,7 +138,7 @@ def write_table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _made_of(entries: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a block; every key stands in it whole, so every entry is one to begin at."""
+    """Return a block; it has complete keys, so reading can begin at every entry."""
     block = bytearray()
     restarts = []
     for key, value in entries:
