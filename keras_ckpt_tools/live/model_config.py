@@ -19,9 +19,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.formats.common.contents import Documents
 from keras_ckpt_tools.live.keras_walk import save_state
 from keras_ckpt_tools.live.state import to_numpy
@@ -278,9 +278,9 @@ def _mark(value: Any, looked_at: _LookedAt) -> Any:
         return kind, [(key, _mark(item, looked_at)) for key, item in value.items()]
     if issubclass(kind, (set, frozenset)):
         return kind, looked_at.add_asked(lambda: set(value))
-    if issubclass(kind, (keras.Variable, tf.Variable)):
+    if issubclass(kind, (keras.Variable, *tf_kinds("Variable"))):
         return None
-    if issubclass(kind, tf.Tensor) and hasattr(value, "numpy"):
+    if issubclass(kind, tf_kinds("Tensor")) and hasattr(value, "numpy"):
         return looked_at.add_asked(lambda: _of_array(value.numpy()))
     if issubclass(kind, (np.ndarray, np.generic)):
         return looked_at.add_asked(lambda: _of_array(value))

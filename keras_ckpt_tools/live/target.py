@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.keras_walk import has_state
 from keras_ckpt_tools.live.stores import Captured
-from keras_ckpt_tools.live.variable_trees import collect_variables, is_variable
+from keras_ckpt_tools.live.variable_trees import collect_variables, is_generator, is_variable
 from keras_ckpt_tools.live.variables import as_tensor, assign, handles_of
 from keras_ckpt_tools.matching.compare import Comparison, compare_source, is_raw, misfit
 from keras_ckpt_tools.matching.report import RestoreReport
@@ -223,10 +223,10 @@ class Target:
 def is_several(target: Any) -> bool:
     """Return whether something is restored part by part: all but a Keras model or layer."""
     kinds = (list, tuple, Mapping, keras.optimizers.Optimizer, keras.metrics.Metric)
-    alone = (tf.random.Generator, keras.random.SeedGenerator)
-    if isinstance(target, (*kinds, *alone)) or is_variable(target):
+    if isinstance(target, kinds) or is_variable(target) or is_generator(target):
         return True
-    return isinstance(target, tf.Module) and not isinstance(target, internals.KerasSaveable)
+    saveable = isinstance(target, internals.KerasSaveable)
+    return not saveable and isinstance(target, tf_kinds("Module"))
 
 
 def _parts_of(target: Any) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
@@ -257,8 +257,7 @@ def _check(part: Part) -> None:
                 name=where,
             )
         return
-    generators = (tf.random.Generator, keras.random.SeedGenerator)
-    if is_variable(target) or isinstance(target, (tf.Module, *generators)):
+    if is_variable(target) or is_generator(target) or isinstance(target, tf_kinds("Module")):
         return
     if isinstance(target, (list, tuple, Mapping)):
         _, strange = collect_variables(target)

@@ -19,15 +19,14 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.keras_walk import Structure, has_state, is_whole, structure_of
 from keras_ckpt_tools.live.stores import Captured
-from keras_ckpt_tools.live.variable_trees import collect_variables, is_variable
+from keras_ckpt_tools.live.variable_trees import collect_variables, is_generator, is_variable
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.state.random_generators import state_access
@@ -118,7 +117,7 @@ class VariablesAdapter(Adapter):
 
     def __init__(self, name: str, target: Any):
         super().__init__(name, target)
-        self.kind = "module" if isinstance(target, tf.Module) else "container"
+        self.kind = "module" if isinstance(target, tf_kinds("Module")) else "container"
 
     def variables(self) -> dict[str, Any]:
         return self._split()[0]
@@ -257,7 +256,7 @@ class StateAdapter(Adapter):
 def _plain(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {str(key): _plain(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple, tf.TensorShape)):
+    if isinstance(config, (list, tuple, tf_kinds("TensorShape"))):
         return [_plain(value) for value in config]
     return config
 
@@ -284,21 +283,23 @@ def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
         return KerasAdapter(name, target, elsewhere)
     if (access := state_access(target)) is not None:
         return StateAdapter(name, target, *access)
-    if isinstance(target, tf.data.Iterator):
+    if isinstance(target, tf_kinds("data.Iterator")):
+        from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
+
         return StateAdapter(
             name,
             target,
             lambda: {"iterator": iterator_state(target)},
             lambda taken: restore_iterator(target, taken["iterator"]),
         )
-    if isinstance(target, (tf.random.Generator, keras.random.SeedGenerator)):
+    if is_generator(target):
         return Adapter(name, target.state)
     for get, put in (("get_state", "set_state"), ("state_dict", "load_state_dict")):
         if callable(getattr(target, get, None)) and callable(getattr(target, put, None)):
             return StateAdapter(name, target, getattr(target, get), getattr(target, put))
-    if isinstance(target, (list, tuple, Mapping, tf.Module)):
+    if isinstance(target, (list, tuple, Mapping, *tf_kinds("Module"))):
         adapter = VariablesAdapter(name, target)
-        if not adapter.variables() and not isinstance(target, tf.Module):
+        if not adapter.variables() and not isinstance(target, tf_kinds("Module")):
             return None
         if strange := adapter.strange():
             raise ArgumentError(

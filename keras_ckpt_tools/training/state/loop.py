@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.showing.messages import warn
@@ -260,7 +260,7 @@ class LoopState:
             done = self._compare(dataset, done)
             dataset.start(epoch, done)
             return dataset, done
-        pipeline = isinstance(dataset, tf.data.Dataset)
+        pipeline = isinstance(dataset, tf_kinds("data.Dataset"))
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
             warn(
