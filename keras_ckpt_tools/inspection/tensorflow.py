@@ -15,7 +15,8 @@ from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_of, prefixes_in, state_of_directory
 from keras_ckpt_tools.inspection.report import Inspection, Problem
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.tensorflow import RECORD, is_prefix, list_prefixes
+from keras_ckpt_tools.runs.listing import checkpoints_in
+from keras_ckpt_tools.runs.tensorflow import RECORD, is_prefix
 
 __all__ = ["inspect_tensorflow", "prefixes_to_verify", "problems_of_prefix"]
 
@@ -72,8 +73,8 @@ def prefixes_to_verify(artefact: Artefact) -> list[str]:
     """Return the checkpoints that an artefact means: of a directory all, else the one."""
     if not os.path.isdir(artefact.path):
         return [prefix_of(artefact.path)]
-    saved, damaged = list_prefixes(artefact.path)
-    runs = [item.path for item in saved] + damaged
+    saved, damaged = checkpoints_in(artefact.path)
+    runs = [path for path in (*(one.path for one in saved), *dict(damaged)) if is_prefix(path)]
     return sorted({*runs, *prefixes_in(artefact.path)})
 
 

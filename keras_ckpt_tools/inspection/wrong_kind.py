@@ -14,7 +14,7 @@ from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArt
 from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.runs import choose
-from keras_ckpt_tools.runs.entry import entries_in
+from keras_ckpt_tools.runs.listing import entries_in
 
 __all__ = ["damaged", "only_one_model", "wrong_kind"]
 

@@ -29,10 +29,11 @@ from keras_ckpt_tools.runs.checkpoints import (
     next_number,
 )
 from keras_ckpt_tools.runs.choose import Choice, choose_newest, other_major
-from keras_ckpt_tools.runs.retention import Policy, Saved
+from keras_ckpt_tools.runs.entry import CheckpointEntry
+from keras_ckpt_tools.runs.retention import Policy
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.runs.stock_backups import backup_at, stock_backups
-from keras_ckpt_tools.runs.tensorflow import is_prefix, prefix_path
+from keras_ckpt_tools.runs.tensorflow import is_prefix
 from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
@@ -254,7 +255,8 @@ class Checkpoints:
         ]
         described, objects = self._describe(adapters, parts), objects_of(kinds)
         if self._format == "tf":
-            from keras_ckpt_tools.training.writing import prepare_tf_checkpoint
+            from keras_ckpt_tools.runs.tensorflow import prefix_path
+            from keras_ckpt_tools.training.tensorflow_writing import prepare_tf_checkpoint
 
             prepared = prepare_tf_checkpoint(
                 self.objects, self._paths(parts, everything=True), snapshot, described, objects
@@ -305,7 +307,7 @@ class Checkpoints:
     def delete_all(
         self,
         run_id: str,
-        also: Callable[[Saved], bool] = lambda item: False,
+        also: Callable[[CheckpointEntry], bool] = lambda item: False,
         *,
         but_newest: bool = False,
     ) -> None:
@@ -404,7 +406,7 @@ class Checkpoints:
         self,
         differences: Differences = _no_differences,
         steps: int | None = None,
-        among: Callable[[list[Saved]], Sequence[Saved]] = lambda saved: saved,
+        among: Callable[[list[CheckpointEntry]], Sequence[CheckpointEntry]] = lambda saved: saved,
         *,
         optimizers: bool = True,
         stock: bool = True,
@@ -426,9 +428,9 @@ class Checkpoints:
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        tried: list[Saved] = []
+        tried: list[CheckpointEntry] = []
 
-        def candidates(saved: list[Saved]) -> Sequence[Saved]:
+        def candidates(saved: list[CheckpointEntry]) -> Sequence[CheckpointEntry]:
             tried.extend(among(saved))
             return list(tried)
 

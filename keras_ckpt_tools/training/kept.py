@@ -6,7 +6,7 @@ deleted here is of one run only, and of that what the same kind of door wrote.
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,18 +20,17 @@ from keras_ckpt_tools.runs.checkpoints import (
     checkpoint_names,
     clear_leftovers,
     delete_checkpoints,
-    digest_of_state,
-    list_checkpoints,
-    state_in,
 )
-from keras_ckpt_tools.runs.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.runs.entry import CheckpointEntry
+from keras_ckpt_tools.runs.listing import checkpoints_in
+from keras_ckpt_tools.runs.retention import Policy, best_of, to_delete
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.commit import refused, remove_files
 from keras_ckpt_tools.training import filepattern
 from keras_ckpt_tools.training.filepattern import matching_files, record_in
 
-_Known = tuple[list[Saved], frozenset[str]]
+_Known = tuple[list[CheckpointEntry], frozenset[str]]
 
 
 class KeptCheckpoints:
@@ -61,27 +60,29 @@ class KeptCheckpoints:
         self._noticed = False
 
     @property
-    def saved(self) -> list[Saved]:
+    def saved(self) -> list[CheckpointEntry]:
         """The checkpoints that are there, oldest first; another process may have changed them."""
         return self._look()[0]
 
     def _look(self) -> _Known:
         names, known = checkpoint_names(self.directory), self._known
         if known is None or known[1] != names:
-            known = self._known = list_checkpoints(self.directory)[0], names
+            known = self._known = checkpoints_in(self.directory)[0], names
         return known
 
     @property
-    def best(self) -> Saved | None:
+    def best(self) -> CheckpointEntry | None:
         """The best checkpoint by the monitored metric."""
         return best_of(self.saved, self.monitor, self.mode) if self.monitor else None
 
-    def best_with(self, progress: TrainingProgress) -> Saved | None:
+    def best_with(self, progress: TrainingProgress) -> CheckpointEntry | None:
         """Return the best checkpoint if one were saved now."""
         if self.monitor is None:
             return None
-        number = self.saved[-1].number + 1 if self.saved else 1
-        return best_of([*self.saved, Saved("", number, progress)], self.monitor, self.mode)
+        number = (self.saved[-1].number or 0) + 1 if self.saved else 1
+        return best_of(
+            [*self.saved, CheckpointEntry("", number, progress)], self.monitor, self.mode
+        )
 
     def look_again(self) -> None:
         """Forget what is there: it may have changed."""
@@ -91,7 +92,7 @@ class KeptCheckpoints:
         """Let the checkpoint that a run was resumed from stay until something newer is there."""
         self._resumed_from = path
 
-    def found(self, saved: list[Saved]) -> None:
+    def found(self, saved: list[CheckpointEntry]) -> None:
         """Take a list of what is there, made a moment ago."""
         self._known = saved, checkpoint_names(self.directory)
 
@@ -106,9 +107,7 @@ class KeptCheckpoints:
         except OSError as error:
             self._known = None  # To be listed again.
             raise refused(Path(path), error, committed=True) from error
-        holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        finite, state = not record.not_finite, functools.partial(state_in, path)
-        new = Saved(path, number, record.progress, holds, finite, state, record.phase)
+        new = CheckpointEntry.of_record(path, record, number)
         self._known = [*(item for item in known if item.path != path), new], names | {name}
         self._added = True
         self._keep()
@@ -178,7 +177,7 @@ class KeptCheckpoints:
     def delete_all(
         self,
         run_id: str,
-        also: Callable[[Saved], bool] = lambda item: False,
+        also: Callable[[CheckpointEntry], bool] = lambda item: False,
         *,
         but_newest: bool = False,
     ) -> None:
@@ -197,14 +196,14 @@ class KeptCheckpoints:
         delete_checkpoints([item.path for item in gone])
         self._without((saved, names), gone)
 
-    def _without(self, known: _Known, gone: list[Saved]) -> None:
+    def _without(self, known: _Known, gone: list[CheckpointEntry]) -> None:
         names = known[1] - {os.path.basename(item.path) for item in gone}
         self._known = [item for item in known[0] if item not in gone], names
 
-    def _is_ours(self, item: Saved) -> bool:
+    def _is_ours(self, item: CheckpointEntry) -> bool:
         return not self._door or self._door in item.holds or not item.holds & DOORS
 
-    def _mine(self, last: Saved) -> list[Saved]:
+    def _mine(self, last: CheckpointEntry) -> list[CheckpointEntry]:
         """Return the checkpoints of the run that the same kind of door wrote.
 
         A run may go on in the other: then each has a policy of its own for its own files.
@@ -233,7 +232,7 @@ class KeptFiles:
         self._pattern = pattern
         self._policy = policy
         self._last = last
-        self._saved: list[Saved] | None = None
+        self._saved: list[CheckpointEntry] | None = None
         self._trail = Trail()
 
     def about_to_add(self, progress: TrainingProgress) -> TrainingProgress:
@@ -261,10 +260,9 @@ class KeptFiles:
         """
         filepattern.clear_leftovers(self._pattern)
         known = self._before(path, record) if self._saved is None else self._saved
-        number = known[-1].number + 1 if known else 1
+        number = (known[-1].number or 0) + 1 if known else 1
         saved = [item for item in known if item.path != path]
-        finite, state = not record.not_finite, functools.partial(_state_in, path)
-        saved.append(Saved(path, number, record.progress, finite=finite, state=state))
+        saved.append(CheckpointEntry.of_record(path, record, number))
         best = best_of(saved, monitor, mode)
         gone = to_delete(saved, self._policy, best=best.path if best else None)
         self._saved = saved
@@ -275,19 +273,16 @@ class KeptFiles:
         """Find out anew what is there: a save has failed, and its file may be in place or not."""
         self._saved = None
 
-    def _before(self, path: str, record: Record) -> list[Saved]:
+    def _before(self, path: str, record: Record) -> list[CheckpointEntry]:
         """Return what the same run wrote before a restart, oldest first."""
         run_id = record.progress.run_id
         found = [
-            (one.progress, other, not one.not_finite)
+            CheckpointEntry.of_record(other, one)
             for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
-        found.sort(key=lambda item: item[0].saved_at)
-        return [
-            Saved(other, n, progress, finite=finite, state=functools.partial(_state_in, other))
-            for n, (progress, other, finite) in enumerate(found, 1)
-        ]
+        ordered = sorted(found, key=lambda one: one.saved_at)
+        return [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
 
     def written(self) -> Iterator[tuple[str, Record]]:
         """Yield the files that are there and were written under this pattern, with records."""
@@ -298,10 +293,6 @@ class KeptFiles:
             record = record_in(path)
             if record is not None and record.state.get(PATTERN) == name:
                 yield path, record
-
-
-def _state_in(path: str) -> str:
-    return digest_of_state(record_in(path))
 
 
 def is_of(record: Record, model: Any) -> bool:

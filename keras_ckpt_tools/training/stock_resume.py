@@ -26,7 +26,13 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.target import Target
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP, misfit
 from keras_ckpt_tools.matching.report import Mismatch, RestoreReport
-from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject, TrainingProgress
+from keras_ckpt_tools.metadata import (
+    Record,
+    TensorInfo,
+    TrackedObject,
+    TrainingProgress,
+    epoch_number,
+)
 from keras_ckpt_tools.runs.stock_backups import (
     ITERATIONS,
     MANAGER,
@@ -165,7 +171,7 @@ def pick_up_from(
     epoch = step // steps if steps else 0
     where = f"`steps()` with step {step}, and `epochs()` with epoch 1: it has no count of epochs"
     if steps:
-        where = f"epoch {epoch + 1}, by its {step:,} steps at {steps:,} an epoch"
+        where = f"epoch {epoch_number(epoch)}, by its {step:,} steps at {steps:,} an epoch"
     warn(
         " ".join(
             [
@@ -183,8 +189,8 @@ def pick_up_from(
 
 def _tell(backup: StockBackup, progress: TrainingProgress, notes: list[str]) -> None:
     text = (
-        f"Goes on with epoch {progress.epochs_completed + 1} from a backup of {backup.kind}, "
-        f"{backup.path!r}."
+        f"Goes on with epoch {epoch_number(progress.epochs_completed)} from a backup of "
+        f"{backup.kind}, {backup.path!r}."
     )
     warn(" ".join([text, *notes, _ANEW, _LEFT]), UserWarning, stacklevel=5)
 
@@ -212,8 +218,8 @@ def _restore(
             raise misfit(_with_places(error.report, places), remedy=error.remedy) from error
     if place.batches:
         notes.append(
-            f"Epoch {place.epoch + 1} was interrupted after {place.batches} batches and begins "
-            "again from its first one, because the backup does not have its metrics."
+            f"Epoch {epoch_number(place.epoch)} was interrupted after {place.batches} batches and "
+            "begins again from its first one, because the backup does not have its metrics."
         )
     return progress_at(Place(place.epoch, 0), count, backup.path), notes
 

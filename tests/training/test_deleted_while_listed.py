@@ -12,8 +12,7 @@ import keras
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.runs.checkpoints import list_checkpoints
-from keras_ckpt_tools.runs.listing import read_run
+from keras_ckpt_tools.runs.listing import checkpoints_in, read_run
 
 
 def checkpoint(folder: Path, **arguments: Any) -> Path:
@@ -61,7 +60,7 @@ def test_what_disappears_while_it_is_listed_is_not_listed(
     made = checkpoint(tmp_path / "run", **arguments)
 
     def look() -> None:
-        saved, damaged = list_checkpoints(made.parent)
+        saved, damaged = checkpoints_in(made.parent)
         assert not damaged
         assert str(made) in [item.path for item in saved]
 

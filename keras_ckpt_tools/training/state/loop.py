@@ -16,6 +16,7 @@ import keras
 from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
@@ -264,8 +265,8 @@ class LoopState:
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
             warn(
-                f"The first {done} batches of epoch {epoch + 1} are passed over, and may not be "
-                f"those that are done, because {replay.reason}. {replay.remedy}.",
+                f"The first {done} batches of epoch {epoch_number(epoch)} are passed over, and "
+                f"may not be those that are done, because {replay.reason}. {replay.remedy}.",
                 UserWarning,
                 stacklevel=4,
             )
