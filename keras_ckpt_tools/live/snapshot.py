@@ -161,7 +161,10 @@ class _Walked:
             # What is saved once is read without more ado.
             self._was_read = True
             return _read_anew(self.captured.values)
-        give = self._in_bulk()()
+        bulk = self._in_bulk()
+        if bulk is None:
+            return _read_anew(self.captured.values)
+        give = bulk()
         copied = {path: to_numpy(value) for path, value in self._copied.items()}
 
         def arrays() -> dict[str, np.ndarray[Any, Any]]:
@@ -170,12 +173,14 @@ class _Walked:
 
         return _Taken(self.captured.values.keys(), arrays)
 
-    def _in_bulk(self) -> BulkRead:
+    def _in_bulk(self) -> BulkRead | None:
+        """Return what reads the variables that have handles, which are those of TensorFlow."""
         if self._bulk is None:
             values = self.captured.values
             self._paths = [path for path, value in values.items() if handle_of(value) is not None]
+            if not self._paths:
+                return None
             self._copied = {p: v for p, v in values.items() if handle_of(v) is None}
-            # It imports TensorFlow, of which these are variables.
             from keras_ckpt_tools.live.bulk_read import BulkRead
 
             self._bulk = BulkRead([values[path] for path in self._paths])
