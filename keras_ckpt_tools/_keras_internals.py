@@ -6,7 +6,9 @@ the package imports from `keras.src` or `tensorflow.python`. Tested on Keras 3.1
 3.x, with TensorFlow 2.18 and the newest 2.x.
 """
 
+import importlib
 import random
+import sys
 from typing import Any
 
 # Walks layers, optimizers and metrics in the order, and under the paths, of Keras' own files. There
@@ -59,14 +61,6 @@ from keras.src.backend.common.variables import Variable as Variable
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 
-# The eager context has the seed of `tf.random.set_seed`, and a generator of Python's that each
-# eager random op without a seed of its own draws one from; neither has a public way to be read.
-from tensorflow.python.eager import context as _context
-
-# `tf.random.get_global_generator()` makes the generator that it is asked for. A TensorFlow that has
-# it elsewhere has none here, and it is left out of the state.
-from tensorflow.python.ops import stateful_random_ops as _stateful_random_ops
-
 # Chooses how `fit()` takes its data, and takes a `PyDataset`. Keras shuffles the batches of one by
 # itself and asks nobody; a Keras without these names would need another way to keep their order.
 from keras.src.trainers import data_adapters as data_adapters
@@ -83,17 +77,33 @@ GLOBAL_SEED = "global_random_seed"
 GLOBAL_SEED_GENERATOR = "global_seed_generator"
 
 
+# TensorFlow's eager context has the seed of `tf.random.set_seed`, and a generator of Python's from
+# which each eager random op without a seed of its own draws one; neither has a public way to be
+# read. `tf.random.get_global_generator()` makes the generator that it is asked for. A TensorFlow
+# that has one of these elsewhere, or is not imported, shows none here: it is left out of the state.
+
+
+def _of_tensorflow(module: str) -> Any:
+    return importlib.import_module(module) if "tensorflow" in sys.modules else None
+
+
 def eager_seed() -> Any:
     """Return what `tf.random.set_seed` was last given, or `None`."""
-    return getattr(_context.context(), "_seed", None)
+    return getattr(_eager_context(), "_seed", None)
+
+
+def _eager_context() -> Any:
+    found = _of_tensorflow("tensorflow.python.eager.context")
+    return None if found is None else found.context()
 
 
 def eager_operation_seeds() -> random.Random | None:
     """Return the generator of operation seeds; `None` before a seed is set, or where it is gone."""
-    found = getattr(_context.context(), "_rng", None)
+    found = getattr(_eager_context(), "_rng", None)
     return found if isinstance(found, random.Random) else None
 
 
 def tensorflow_global_generator() -> Any:
     """Return `tf.random`'s global generator if it exists, or `None`."""
-    return getattr(_stateful_random_ops, "global_generator", None)
+    found = _of_tensorflow("tensorflow.python.ops.stateful_random_ops")
+    return getattr(found, "global_generator", None)

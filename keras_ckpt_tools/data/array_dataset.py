@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.data.keras_adapter import InOrderDataset
 from keras_ckpt_tools.data.parallel import in_order
 from keras_ckpt_tools.data.positions import NextPass, is_whole_number, shuffled
@@ -267,7 +268,7 @@ def _problem_of(leaf: Any) -> str | None:
     kind = f"is a {type(leaf).__name__}"
     if isinstance(leaf, keras.utils.PyDataset):
         return f"{kind}, which already makes batches: pass it to `fit()` unchanged"
-    if _is_tf_dataset(leaf):
+    if isinstance(leaf, tf_kinds("data.Dataset")):
         return f"{kind}: {_PIPELINE}"
     if inspect.isgenerator(leaf) or (hasattr(leaf, "__iter__") and not _can_be_indexed(leaf)):
         return f"{kind}, which can only start at its beginning: {_MATERIALIZE}"
@@ -287,12 +288,6 @@ def _can_be_indexed(leaf: Any) -> bool:
     except TypeError:
         return False
     return hasattr(leaf, "__getitem__")
-
-
-def _is_tf_dataset(leaf: Any) -> bool:
-    import tensorflow as tf
-
-    return isinstance(leaf, tf.data.Dataset)
 
 
 def _problems_of_options(

@@ -15,12 +15,16 @@ tensor: TensorFlow would use it as the pipeline of one epoch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import tensorflow as tf
-
+from keras_ckpt_tools._tensorflow import needed_for
 from keras_ckpt_tools.data.positions import NextPass, is_whole_number
 from keras_ckpt_tools.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    tf = needed_for("kct.data.resumable", "kct.data.resumable")
 
 PipelineOf = Callable[[int], Any]
 

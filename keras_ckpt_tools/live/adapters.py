@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import NotBuiltError
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.keras_walk import Structure, has_state, is_whole, structure_of
@@ -135,7 +135,7 @@ class VariablesAdapter(Adapter):
     def __init__(self, name: str, target: Any):
         super().__init__(name, target)
         if not is_variable(target):
-            self.kind = "module" if isinstance(target, tf.Module) else "container"
+            self.kind = "module" if isinstance(target, tf_kinds("Module")) else "container"
 
     def variables(self) -> dict[str, Any]:
         return collect_variables(self.target)[0]
@@ -374,6 +374,6 @@ def not_built(what: str, why: str, remedy: str, adapter: Adapter) -> NotBuiltErr
 def _plain(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {str(key): _plain(value) for key, value in config.items()}
-    if isinstance(config, (list, tuple, tf.TensorShape)):
+    if isinstance(config, (list, tuple, tf_kinds("TensorShape"))):
         return [_plain(value) for value in config]
     return config

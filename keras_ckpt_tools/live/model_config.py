@@ -18,9 +18,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.formats.common.contents import Documents
 from keras_ckpt_tools.live.keras_walk import save_state
 from keras_ckpt_tools.live.state import to_numpy
@@ -182,9 +182,9 @@ def _mark(value: Any, seen: _Seen) -> Any:
         return kind, [(key, _mark(item, seen)) for key, item in value.items()]
     if issubclass(kind, (set, frozenset)):
         return kind, set(value)
-    if issubclass(kind, (keras.Variable, tf.Variable)):
+    if issubclass(kind, (keras.Variable, *tf_kinds("Variable"))):
         return None
-    if issubclass(kind, tf.Tensor) and hasattr(value, "numpy"):
+    if issubclass(kind, tf_kinds("Tensor")) and hasattr(value, "numpy"):
         return _of_array(value.numpy())
     if issubclass(kind, (np.ndarray, np.generic)):
         return _of_array(value)

@@ -30,20 +30,22 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.formats.common.contents import Snapshot
 from keras_ckpt_tools.formats.layer_names import names_above
-from keras_ckpt_tools.live.bulk_read import BulkRead
 from keras_ckpt_tools.live.keras_walk import Structure
 from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.live.stores import Captured, built_on
 from keras_ckpt_tools.live.variables import as_array, handle_of, read
 from keras_ckpt_tools.metadata import OptimizerState
+
+if TYPE_CHECKING:
+    from keras_ckpt_tools.live.bulk_read import BulkRead
 
 __all__ = ["Part", "Snapshot", "Snapshots"]
 
@@ -159,7 +161,10 @@ class _Walked:
             # What is saved once is read without more ado.
             self._was_read = True
             return _read_anew(self.captured.values)
-        give = self._in_bulk()()
+        bulk = self._in_bulk()
+        if bulk is None:
+            return _read_anew(self.captured.values)
+        give = bulk()
         copied = {path: to_numpy(value) for path, value in self._copied.items()}
 
         def arrays() -> dict[str, np.ndarray[Any, Any]]:
@@ -168,11 +173,16 @@ class _Walked:
 
         return _Taken(self.captured.values.keys(), arrays)
 
-    def _in_bulk(self) -> BulkRead:
+    def _in_bulk(self) -> BulkRead | None:
+        """Return what reads the variables that have handles, which are those of TensorFlow."""
         if self._bulk is None:
             values = self.captured.values
             self._paths = [path for path, value in values.items() if handle_of(value) is not None]
+            if not self._paths:
+                return None
             self._copied = {p: v for p, v in values.items() if handle_of(v) is None}
+            from keras_ckpt_tools.live.bulk_read import BulkRead
+
             self._bulk = BulkRead([values[path] for path in self._paths])
         return self._bulk
 
@@ -225,4 +235,4 @@ def _identical(one: Sequence[Any], other: Sequence[Any]) -> bool:
 
 
 def _is_variable(value: Any) -> bool:
-    return isinstance(value, (keras.Variable, tf.Variable))
+    return isinstance(value, (keras.Variable, *tf_kinds("Variable")))

@@ -305,9 +305,10 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
         return value.copy()
     if (handle := handle_of(value)) is not None:
         return np.array(as_array(read(handle)))  # A tenth of the time that `.numpy()` takes.
-    if hasattr(value, "numpy"):
+    value = variable_of(value)
+    if hasattr(value, "numpy") and not hasattr(value, "detach"):
         return np.asarray(value.numpy())
-    return np.asarray(ops.convert_to_numpy(value))
+    return np.array(ops.convert_to_numpy(value))  # JAX gives its own memory, and uses it again.
 
 
 class Refused(Exception):

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.live.adapters import Adapter, VariablesAdapter, adapter_of
@@ -84,10 +84,10 @@ class Target:
 def is_several(target: Any) -> bool:
     """Return whether something is restored part by part: all but a Keras model or layer."""
     kinds = (list, tuple, Mapping, keras.optimizers.Optimizer, keras.metrics.Metric)
-    alone = (tf.random.Generator, keras.random.SeedGenerator)
-    if isinstance(target, (*kinds, *alone)) or is_variable(target):
+    if isinstance(target, kinds) or is_variable(target) or is_generator(target):
         return True
-    return isinstance(target, tf.Module) and not isinstance(target, internals.KerasSaveable)
+    saveable = isinstance(target, internals.KerasSaveable)
+    return not saveable and isinstance(target, tf_kinds("Module"))
 
 
 def _parts_of(target: Any) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
@@ -105,7 +105,7 @@ def _check(part: Adapter) -> None:
     target = part.target
     part.check_built()
     if isinstance(part, VariablesAdapter):
-        alone = (tf.Module, tf.random.Generator, keras.random.SeedGenerator)
+        alone = (keras.random.SeedGenerator, *tf_kinds("Module", "random.Generator"))
         if not isinstance(target, (list, tuple, Mapping, *alone)) and not is_variable(target):
             raise _unfit("This is none of them.", target)
         strange = {} if isinstance(target, alone) else part.strange()

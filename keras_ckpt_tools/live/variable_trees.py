@@ -11,16 +11,16 @@ from typing import Any
 from urllib.parse import quote
 
 import keras
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
 from keras_ckpt_tools.live.keras_walk import variables_of
 
 
 def is_variable(item: Any) -> bool:
     """Return whether something is one variable, of Keras or of TensorFlow."""
-    return isinstance(item, (tf.Variable, keras.Variable))
+    return isinstance(item, (keras.Variable, *tf_kinds("Variable")))
 
 
 def collect_variables(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -40,10 +40,15 @@ def collect_variables(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return found, strange
 
 
+def is_generator(item: Any) -> bool:
+    """Return whether this is a random generator whose `state` is a variable."""
+    return isinstance(item, (keras.random.SeedGenerator, *tf_kinds("random.Generator")))
+
+
 def _collect(
     item: Any, path: str, found: dict[str, Any], strange: dict[str, Any], above: set[int]
 ) -> None:
-    if isinstance(item, (tf.random.Generator, keras.random.SeedGenerator)):
+    if is_generator(item):
         item = item.state
     if is_variable(item):
         found[f"{path}vars/0"] = item
@@ -55,7 +60,7 @@ def _collect(
     if children is None:
         strange[path.rstrip("/")] = item
         return
-    if isinstance(item, tf.Module):
+    if isinstance(item, tf_kinds("Module")):
         strange = {}  # Its attributes are whatever its author needs.
     for key, child in children:
         _collect(child, f"{path}{_segment(key)}/", found, strange, above)
@@ -74,7 +79,7 @@ def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
         return zip(names, item.values(), strict=True)
     if isinstance(item, (list, tuple)):
         return ((str(index), child) for index, child in enumerate(item))
-    if isinstance(item, tf.Module):
+    if isinstance(item, tf_kinds("Module")):
         # TensorFlow keeps each variable a second time, in a table of its own.
         return sorted((k, v) for k, v in vars(item).items() if not k.startswith("_self_"))
     if isinstance(item, internals.KerasSaveable):

@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.formats.common.dtypes import dtype_name, is_of_numpy, numpy_dtype
 from keras_ckpt_tools.formats.common.extents import ALIGNMENT
 from keras_ckpt_tools.live.stores import Captured
@@ -37,18 +37,22 @@ def handle_of(value: Any) -> Handle | None:
     What is not (on a GPU, or one copy for each replica of a strategy) has to be copied.
     """
     inner = variable_of(value)
-    if not isinstance(inner, tf.Variable) or hasattr(inner, "values"):
+    if not isinstance(inner, tf_kinds("Variable")) or hasattr(inner, "values"):
         return None
     return (inner.handle, inner.dtype) if "CPU" in inner.handle.device else None
 
 
 def read(handle: Handle) -> Any:
     """Return the present value of a variable. A later assignment goes into new memory."""
+    import tensorflow as tf
+
     return tf.raw_ops.ReadVariableOp(resource=handle[0], dtype=handle[1])
 
 
 def assign(handle: Handle, value: Any) -> None:
     """Let a variable have a value of its shape and dtype."""
+    import tensorflow as tf
+
     tf.raw_ops.AssignVariableOp(resource=handle[0], value=value)
 
 
@@ -59,6 +63,8 @@ def as_array(tensor: Any) -> np.ndarray[Any, Any]:
     except (TypeError, ValueError, BufferError, RuntimeError):
         name = tensor.dtype.name
     if name == _EXOTIC:
+        import tensorflow as tf
+
         bits = tf.bitcast(tensor, _BITS)
         return np.asarray(memoryview(bits)).view(numpy_dtype(name))
     return np.asarray(tensor.numpy())  # On a GPU, strings, or float8.
@@ -66,6 +72,8 @@ def as_array(tensor: Any) -> np.ndarray[Any, Any]:
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Any:
     """Return an array as a tensor, without a copy where its memory lies as TensorFlow wants it."""
+    import tensorflow as tf
+
     name = dtype_name(array.dtype)
     exotic = name == _EXOTIC
     shareable = exotic or (array.dtype.kind in "iufc" and is_of_numpy(array.dtype))

@@ -17,7 +17,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype
 from keras_ckpt_tools.formats.common.extents import aligned_memory
@@ -72,7 +71,7 @@ def random_numbers_put_off() -> Iterator[PutOff]:
     """Put off the random numbers of variables that this thread makes in the block."""
     put_off = PutOff()
     original = getattr(keras.Variable, _METHOD, None)
-    if keras.backend.backend() != "tensorflow" or original is None or tf.distribute.has_strategy():
+    if keras.backend.backend() != "tensorflow" or original is None or _has_strategy():
         yield put_off
         return
     thread = threading.get_ident()
@@ -97,7 +96,15 @@ def random_numbers_put_off() -> Iterator[PutOff]:
         _one_at_a_time.release()
 
 
+def _has_strategy() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.distribute.has_strategy())
+
+
 def _zeros(shape: Any, dtype: Any) -> Any:
+    import tensorflow as tf
+
     kind = numpy_dtype(str(dtype))
     nbytes = math.prod(shape) * kind.itemsize
     if nbytes < _LARGE or kind.kind not in "fV":

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import keras
 
+from keras_ckpt_tools._tensorflow import needed_for
 from keras_ckpt_tools.errors import (
     ArgumentError,
     ArtefactKindError,
@@ -518,7 +519,10 @@ def check_format(format: Format) -> Format:
 
     Raises:
         ArgumentError: it is none.
+        MissingPackageError: it needs TensorFlow, which is not installed.
     """
+    if format == "tf":
+        needed_for("TensorFlow checkpoints", f"format={format!r}")
     if format in get_args(Format):
         return format
     raise ArgumentError(

@@ -18,8 +18,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.live.adapters import Adapter, MetricAdapter, VariablesAdapter
 from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.live.variables import variable_of
@@ -76,7 +76,7 @@ def _optimizers_of(target: Any) -> Iterable[Any]:
         inner = getattr(target, "inner_optimizer", None)
         if inner is not None:
             yield from _optimizers_of(inner)
-    elif isinstance(target, (keras.Model, tf.Module)):
+    elif isinstance(target, (keras.Model, *tf_kinds("Module"))):
         for item in vars(target).values():
             if isinstance(item, keras.optimizers.Optimizer):
                 yield from _optimizers_of(item)
@@ -103,12 +103,12 @@ def _smallest_float(adapter: Adapter) -> list[Any]:
 def _variable_behind(variable: Any) -> Any:
     """Return TensorFlow's own variable, where there is one: it stays the same."""
     value = variable_of(variable)
-    return value if isinstance(value, tf.Variable) else variable
+    return value if isinstance(value, tf_kinds("Variable")) else variable
 
 
 def _held(variable: Any) -> Any:
-    value = variable if isinstance(variable, tf.Variable) else variable_of(variable)
-    if isinstance(value, tf.Variable):
+    value = variable if isinstance(variable, tf_kinds("Variable")) else variable_of(variable)
+    if isinstance(value, tf_kinds("Variable")):
         return value.value()  # Half the time of `read_value`, and this is for each batch.
     # Arrays of JAX cannot be changed; those of PyTorch can, and are copied where they are.
     return value.detach().clone() if hasattr(value, "detach") else value

@@ -19,11 +19,12 @@ import socket
 import time
 from typing import Any, Protocol
 
-import tensorflow as tf
-
+from keras_ckpt_tools._tensorflow import needed_for
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.local_paths import local_path
+
+tf = needed_for("TensorBoard's event files", "tensorboard=")
 
 FOLDER = "saves"
 """The folder below the log directory."""

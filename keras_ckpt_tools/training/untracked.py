@@ -23,9 +23,9 @@ from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError, UntrackedStateError
 from keras_ckpt_tools.live.keras_walk import attributes_of_any, optimizers_of
 from keras_ckpt_tools.live.snapshot import Part
@@ -254,7 +254,7 @@ class _Look:
 
     def _judge(self, path: str, name: str, value: Any) -> Finding | None:
         by_name = _BY_NAME.format(name=name if name.isidentifier() else "name")
-        if isinstance(value, tf.Variable):
+        if isinstance(value, tf_kinds("Variable")):
             return Finding(path, f"a tf.Variable of shape {value.shape}", f"{_WEIGHT}, {by_name}")
         if isinstance(value, keras.Variable):
             what = f"a keras.Variable of shape {tuple(value.shape)}"
@@ -267,7 +267,7 @@ class _Look:
             kind = "an optimizer" if isinstance(value, keras.optimizers.Optimizer) else "a layer"
             what = f"{kind}, {type(value).__name__}, with {_weights(lost)}"
             return Finding(path, what, f"{_ATTRIBUTE}, {by_name}") if lost else None
-        if isinstance(value, (*_GENERATORS, tf.random.Generator)):
+        if isinstance(value, (*_GENERATORS, *tf_kinds("random.Generator"))):
             remedy = f"use a `keras.random.SeedGenerator`, {by_name}"
             return Finding(path, "a random generator", remedy)
         if _gives_state(value):

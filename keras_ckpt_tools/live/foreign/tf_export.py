@@ -19,14 +19,16 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import needed_for
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.tensorflow.checkpoint import SUFFIX
 from keras_ckpt_tools.formats.tensorflow.object_graph import VALUE
 from keras_ckpt_tools.formats.tensorflow.protobuf import bytes_field, number_field
 from keras_ckpt_tools.live.variable_trees import is_variable
 from keras_ckpt_tools.storage.commit import staged
+
+tf = needed_for("TensorFlow checkpoints", "format tf")
 
 __all__ = ["write_arrays", "write_objects"]
 

@@ -12,15 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.live.adapters import Adapter, Arrays, VariablesAdapter, adapter_of
 from keras_ckpt_tools.live.keras_walk import Structure
 from keras_ckpt_tools.live.stores import Captured
-from keras_ckpt_tools.live.variable_trees import is_variable
+from keras_ckpt_tools.live.variable_trees import is_generator, is_variable
 from keras_ckpt_tools.metadata import TrackedObject
 from keras_ckpt_tools.training.state.random_generators import state_access
 from keras_ckpt_tools.training.state.trees import give_arrays, take_arrays
@@ -79,21 +77,21 @@ def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
         return adapter_of(name, target, () if elsewhere is None else (elsewhere,))
     if (access := state_access(target)) is not None:
         return StateAdapter(name, target, *access)
-    if isinstance(target, tf.data.Iterator):
+    if isinstance(target, tf_kinds("data.Iterator")):
         return StateAdapter(
             name,
             target,
             lambda: {"iterator": iterator_state(target)},
             lambda taken: restore_iterator(target, taken["iterator"]),
         )
-    if isinstance(target, (tf.random.Generator, keras.random.SeedGenerator)):
+    if is_generator(target):
         return VariablesAdapter(name, target.state)
     for get, put in (("get_state", "set_state"), ("state_dict", "load_state_dict")):
         if callable(getattr(target, get, None)) and callable(getattr(target, put, None)):
             return StateAdapter(name, target, getattr(target, get), getattr(target, put))
-    if isinstance(target, (list, tuple, Mapping, tf.Module)):
+    if isinstance(target, (list, tuple, Mapping, *tf_kinds("Module"))):
         adapter = VariablesAdapter(name, target)
-        if not adapter.variables() and not isinstance(target, tf.Module):
+        if not adapter.variables() and not isinstance(target, tf_kinds("Module")):
             return None
         if strange := adapter.strange():
             raise ArgumentError(

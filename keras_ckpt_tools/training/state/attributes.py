@@ -20,17 +20,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 import xxhash
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.live.state import to_numpy
-from keras_ckpt_tools.live.variable_trees import is_variable
+from keras_ckpt_tools.live.variable_trees import is_generator, is_variable
 from keras_ckpt_tools.training.state.random_generators import Access, state_access
 from keras_ckpt_tools.training.state.trees import take_arrays
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
-_HANDLES = (tf.string, tf.resource, tf.variant)
+_HANDLES = ("string", "resource", "variant")
 _STATE_METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
 MISSING: Any = type("Missing", (), {"__slots__": (), "__repr__": lambda self: "MISSING"})()
@@ -128,7 +128,7 @@ class _Looking:
         kind = type(value)
         if kind in _PLAIN or _is_number(value) or (kind is np.ndarray and _is_numeric(value)):
             return value
-        if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype not in _HANDLES:
+        if isinstance(value, tf_kinds("Tensor")) and _has_numbers(value):
             return to_numpy(value)
         if kind is dict and all(_is_key(key) for key in value):
             return {k: self.at(v, f"{path}/{k!r}", inside) for k, v in value.items()}
@@ -163,7 +163,13 @@ def _is_key(value: Any) -> bool:
 
 def _may_be_looked_into(value: Any) -> bool:
     # What changes in these is saved elsewhere, or no matter of the callback, or takes too long.
-    far = (ModuleType, type, logging.Logger, tf.data.Dataset, tf.Module, keras.layers.Layer)
+    far = (
+        ModuleType,
+        type,
+        logging.Logger,
+        keras.layers.Layer,
+        *tf_kinds("data.Dataset", "Module"),
+    )
     if not hasattr(value, "__dict__") or callable(value) or is_variable(value):
         return False
     return not isinstance(value, far)
@@ -203,10 +209,19 @@ def holds_values(kind: type) -> bool:
     return issubclass(kind, (dict, list, collections.deque, set, tuple))
 
 
+def _has_numbers(tensor: Any) -> bool:
+    return hasattr(tensor, "numpy") and tensor.dtype.name not in _HANDLES
+
+
 def _variables_in(value: Any) -> list[Any] | None:
-    if isinstance(value, (tf.random.Generator, keras.random.SeedGenerator)):
+    if is_generator(value):
         return [value.state]
-    kinds = (keras.layers.Layer, keras.metrics.Metric, keras.optimizers.Optimizer, tf.Module)
+    kinds = (
+        keras.layers.Layer,
+        keras.metrics.Metric,
+        keras.optimizers.Optimizer,
+        *tf_kinds("Module"),
+    )
     return list(value.variables) if isinstance(value, kinds) else None
 
 
@@ -237,7 +252,9 @@ def fill(present: Any, content: Any, elsewhere: Elsewhere = _NOWHERE) -> Any:
     """
     if content is None:
         return None
-    if isinstance(present, tf.Tensor):
+    if isinstance(present, tf_kinds("Tensor")):
+        import tensorflow as tf
+
         return tf.convert_to_tensor(content)
     if type(present) is dict and isinstance(content, dict):
         _fill_mapping(present, content, elsewhere)

@@ -16,7 +16,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools.training.model_checkpoint import ModelCheckpoint
 
@@ -317,9 +316,11 @@ class CsvFile:
         file = self._logger.csv_file
         if file is not None and not getattr(file, "closed", False):
             file.flush()
-        if not tf.io.gfile.exists(self._logger.filename):
+        from tensorflow.io import gfile
+
+        if not gfile.exists(self._logger.filename):
             return None
-        with tf.io.gfile.GFile(self._logger.filename, "rb") as reading:
+        with gfile.GFile(self._logger.filename, "rb") as reading:
             content: bytes = reading.read()
         return content
 
@@ -330,7 +331,9 @@ class CsvFile:
             # At once, so that a kill leaves no less than this.
             os.truncate(self._logger.filename, len(content))
             return
-        with tf.io.gfile.GFile(self._logger.filename, "wb") as writing:
+        from tensorflow.io import gfile
+
+        with gfile.GFile(self._logger.filename, "wb") as writing:
             writing.write(content)
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.live.adapters import Adapter
@@ -343,7 +343,7 @@ class LoopState:
             done = self._compare(dataset, done)
             dataset.start(epoch, done)
             return dataset, done
-        pipeline = isinstance(dataset, tf.data.Dataset)
+        pipeline = isinstance(dataset, tf_kinds("data.Dataset"))
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
             warn(

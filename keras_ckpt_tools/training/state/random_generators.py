@@ -19,7 +19,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
@@ -314,6 +313,17 @@ def _set_all(state: Mapping[str, Any]) -> None:
 
 
 def _set_tensorflow(state: Mapping[str, Any]) -> None:
+    if "tensorflow" not in sys.modules:
+        if any(value is not None for value in state.values()):
+            warn(
+                "The checkpoint has the state of TensorFlow's random generators, and TensorFlow is "
+                "not imported here: they start over.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return
+    import tensorflow as tf
+
     # Also lets TensorFlow forget its kernels, and with them how often each has drawn.
     tf.random.set_seed(state["seed"])
     seeds = internals.eager_operation_seeds()

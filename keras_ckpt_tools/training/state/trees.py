@@ -17,11 +17,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError
 
-_ARRAYS = (np.ndarray, tf.Tensor, tf.Variable, keras.Variable)
+_ARRAYS = (np.ndarray, keras.Variable)
 
 
 def take_arrays(
@@ -61,7 +61,7 @@ def take_arrays(
         return {"__scalar__": [item.dtype.name, take(item.item())]}
     if isinstance(item, np.generic) and item.dtype.kind in "cV":
         return {"__scalar__": [item.dtype.name, {"__array__": put(np.asarray(item))}]}
-    if isinstance(item, _ARRAYS) and _is_numeric(item):
+    if isinstance(item, (*_ARRAYS, *tf_kinds("Tensor", "Variable"))) and _is_numeric(item):
         return {"__array__": put(item)}
     if _is_torch(item):
         return {"__torch__": [str(item.dtype), {"__array__": put(_from_torch(item))}]}
@@ -124,8 +124,8 @@ def _to_torch(name: str, array: np.ndarray[Any, Any]) -> Any:
 
 def _is_numeric(item: Any) -> bool:
     # Of numbers and truth values each file format knows the bytes; of text and dates none does.
-    if isinstance(item, (tf.Tensor, tf.Variable)):
-        return item.dtype not in (tf.string, tf.resource, tf.variant)
+    if isinstance(item, tf_kinds("Tensor", "Variable")):
+        return item.dtype.name not in ("string", "resource", "variant")
     return isinstance(item, keras.Variable) or item.dtype.kind in "biufcV"
 
 
