@@ -20,7 +20,7 @@ from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.live.adapters import Adapter, VariablesAdapter, adapter_of
 from keras_ckpt_tools.live.restore import compare_all, restore_all
 from keras_ckpt_tools.live.stores import Captured
-from keras_ckpt_tools.live.variable_trees import is_variable
+from keras_ckpt_tools.live.variable_trees import is_generator, is_variable
 from keras_ckpt_tools.matching.compare import Comparison
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.matching.selection import ALL, Selection

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools._tensorflow import tf_kinds
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.live.adapters import Adapter, Arrays, VariablesAdapter, adapter_of
 from keras_ckpt_tools.live.keras_walk import Structure
