@@ -140,6 +140,7 @@ def _opened(state: bytes) -> tuple[dict[str, Any], list[bytes]]:
             received=f"{len(state)} bytes",
             remedy="Restore an earlier checkpoint.",
             path=_WHERE,
+            how="bytes of it are missing or have changed",
         )
     head, _, body = content.partition(b"\n")
     header = json.loads(head)

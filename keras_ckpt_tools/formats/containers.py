@@ -55,7 +55,7 @@ def tell_zip(file: BinaryIO, size: int, path: str, limits: Limits) -> Finding:
         with open_archive(file, path, limits) as archive:
             names = archive.namelist()
     except DamagedArtefactError as error:
-        return Finding("KERAS", error.what.removeprefix("The file is damaged: ").rstrip("."))
+        return Finding("KERAS", error.how)
     except CkptError as error:
         return Finding("KERAS", refusal=error)
     except (*BAD_ZIP, NotImplementedError, OverflowError, struct.error) as error:
@@ -136,8 +136,7 @@ def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -
     try:
         found = survey(file.fileno(), 0, size, path, limits)
     except DamagedArtefactError as error:
-        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-        return Finding(_guess_hdf5(file), damage)
+        return Finding(_guess_hdf5(file), error.how)
     except CkptError as error:
         return Finding(_guess_hdf5(file), refusal=error)
     return Finding(_kind_of_hdf5(found), survey=found)
@@ -154,8 +153,7 @@ def tell_json(file: BinaryIO, path: str, limits: Limits) -> Finding:
         if b'"weight_map"' not in text[:_SCAN] or b".weights.h5" not in text[:_SCAN]:
             return Finding("UNKNOWN")
         if isinstance(error, DamagedArtefactError):
-            damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-            return Finding("SHARDED_WEIGHTS", damage)
+            return Finding("SHARDED_WEIGHTS", error.how)
         return Finding("SHARDED_WEIGHTS", refusal=error)
     if is_index(data):
         return _tell_shards(data, path, limits)
@@ -167,8 +165,7 @@ def _tell_shards(data: dict[str, Any], path: str, limits: Limits) -> Finding:
     try:
         index = ShardIndex.of(data, path, limits)
     except DamagedArtefactError as error:
-        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-        return Finding("SHARDED_WEIGHTS", damage)
+        return Finding("SHARDED_WEIGHTS", error.how)
     except CkptError as error:
         return Finding("SHARDED_WEIGHTS", refusal=error)
     folder = os.path.dirname(path) or "."

@@ -26,6 +26,7 @@ from keras_ckpt_tools.errors import (
     ArgumentError,
     ArtefactError,
     CkptError,
+    DamagedArtefactError,
     NewerFormatError,
 )
 from keras_ckpt_tools.formats import containers
@@ -235,8 +236,8 @@ def _tell_ours(path: str, file: BinaryIO, identity: Identity) -> Artefact:
     except NewerFormatError:
         # It is whole for all we know; whoever opens it gets to hear what is needed.
         return Artefact(path, Kind.CHECKPOINT, size)
-    except CkptError as error:
-        return Artefact(path, Kind.CHECKPOINT, size, error.what)
+    except DamagedArtefactError as error:
+        return Artefact(path, Kind.CHECKPOINT, size, error.how)
     assert found is not None  # The magic is there.
     record, _ = found
     if TENSORFLOW in record.state:

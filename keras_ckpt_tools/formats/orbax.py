@@ -14,6 +14,7 @@ zarr specifications, versions 2 and 3.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, MissingPackageError
+from keras_ckpt_tools.errors import CkptError, MissingPackageError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_member, read_all, regular_members
@@ -44,6 +45,9 @@ _VARIABLES, _CONFIG, _ASSETS = "pytree", "model_config", "assets"
 _ALLOWANCE = 256 << 20
 # What a branch without leaves is called.
 _EMPTY = ("Dict", "List", "NamedTuple", "None", "Tuple")
+_damaged = functools.partial(
+    damaged, remedy="Copy it again, or take an earlier step.", thing="Orbax checkpoint"
+)
 _MOST_AXES = 32
 _LONGEST_AXIS = 1 << 62
 _ZARR_2 = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
@@ -120,7 +124,7 @@ class OrbaxCheckpoint:
         strings = self.document(_CONFIG, "_strings.json")
         text = strings.get("config")
         if not isinstance(text, str):
-            raise self.damaged("its model_config has no config")
+            raise _damaged(self.path, "its model_config has no config")
         config = parse_object(text, "model_config", self.path, self.limits)
         found: dict[str, Any] = with_public_optimizers(config)
         return found
@@ -133,7 +137,7 @@ class OrbaxCheckpoint:
         finally:
             os.close(opened)
         if descriptor is None:
-            raise self.damaged(f"{os.path.join(folder, name)!r} is not in it")
+            raise _damaged(self.path, f"{os.path.join(folder, name)!r} is not in it")
         text = read_all(descriptor, self.limits.json_bytes)
         return parse_object(text, os.path.join(folder, name), self.path, self.limits)
 
@@ -206,21 +210,12 @@ class OrbaxCheckpoint:
         ]
         for name, array in item.read(wanted).items():
             if array.dtype != "uint8":
-                raise self.damaged(f"its asset {name!r} is no file")
+                raise _damaged(self.path, f"its asset {name!r} is no file")
             place = os.path.join(folder, *name.split("/"))
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with open(place, "xb") as file:
                 file.write(array.tobytes())
         return folder
-
-    def damaged(self, how: str) -> DamagedArtefactError:
-        """Return the error for what is wrong with it."""
-        return DamagedArtefactError(
-            f"The Orbax checkpoint is damaged: {how}.",
-            received=f"path={self.path!r}",
-            remedy="Copy it again, or take an earlier step.",
-            path=self.path,
-        )
 
 
 class _Item:
@@ -231,7 +226,9 @@ class _Item:
         self._folder = folder
         tree = checkpoint.document(folder, _TREE)
         if tree.get("use_ocdbt") is not True:
-            raise checkpoint.damaged(f"{folder or 'it'} is not in the form that Keras writes")
+            raise _damaged(
+                checkpoint.path, f"{folder or 'it'} is not in the form that Keras writes"
+            )
         self._zarr = 3 if tree.get("use_zarr3") else 2
         # By name: where it stands in the database, and what it was in Python.
         self.keys: dict[str, tuple[str, str]] = {}
@@ -241,8 +238,9 @@ class _Item:
             parts = parts if isinstance(parts, list) else []
             names = [part.get("key") if isinstance(part, dict) else None for part in parts]
             if not names or not all(map(_is_component, names)) or not isinstance(kind, dict):
-                raise checkpoint.damaged(
-                    f"{_TREE} has a name that Keras never writes: {str(names)[:200]}"
+                raise _damaged(
+                    checkpoint.path,
+                    f"{_TREE} has a name that Keras never writes: {str(names)[:200]}",
                 )
             if kind.get("value_type") in _EMPTY:
                 continue
@@ -251,7 +249,7 @@ class _Item:
 
     def _entries(self, tree: Any) -> list[Any]:
         if not isinstance(tree, dict):
-            raise self._checkpoint.damaged(f"{_TREE} is not what Orbax writes")
+            raise _damaged(self._checkpoint.path, f"{_TREE} is not what Orbax writes")
         return list(tree.values())
 
     @property
@@ -268,7 +266,9 @@ class _Item:
             found = {name: future.result() for name, future in texts.items()}
         lacking = [name for name, one in found.items() if one.state != "value"]
         if lacking:
-            raise self._checkpoint.damaged(f"the values of {', '.join(lacking[:10])} are missing")
+            raise _damaged(
+                self._checkpoint.path, f"the values of {', '.join(lacking[:10])} are missing"
+            )
         infos = {name: self._info(name, one.value) for name, one in found.items()}
         self._check_room(sum(info.nbytes for info in infos.values()))
         return infos
@@ -288,13 +288,13 @@ class _Item:
             for n in shape[: _MOST_AXES + 1]
         )
         if not good or len(shape or ()) > _MOST_AXES or not isinstance(dtype, str):
-            raise checkpoint.damaged(f"{name} has no shape or dtype")
+            raise _damaged(checkpoint.path, f"{name} has no shape or dtype")
         if not re.fullmatch(r"(bool|bfloat|complex|float|u?int)\w{0,16}", dtype, re.ASCII):
-            raise checkpoint.damaged(f"{name} is of an unknown dtype, {dtype!r}")
+            raise _damaged(checkpoint.path, f"{name} is of an unknown dtype, {dtype!r}")
         try:
             size = numpy_dtype(dtype).itemsize
         except (TypeError, ValueError) as error:
-            raise checkpoint.damaged(f"{name} is of an unknown dtype, {dtype!r}") from error
+            raise _damaged(checkpoint.path, f"{name} is of an unknown dtype, {dtype!r}") from error
         assert isinstance(shape, list)  # It is good.
         return TensorInfo(name, tuple(shape), dtype, None, math.prod(shape) * size)
 
@@ -331,7 +331,9 @@ class _Item:
             stores = {name: future.result() for name, future in opened.items()}
             other = [i.path for i in infos if tuple(stores[i.path].shape) != i.shape]
             if other:
-                raise self._checkpoint.damaged(f"{', '.join(other[:10])} was written to meanwhile")
+                raise _damaged(
+                    self._checkpoint.path, f"{', '.join(other[:10])} was written to meanwhile"
+                )
             reading = {name: store.read() for name, store in stores.items()}
             return {name: np.asarray(future.result()) for name, future in reading.items()}
 
@@ -369,4 +371,4 @@ class _TensorStore:
             if isinstance(error, CkptError):
                 return
             said = str(error).partition(" [")[0][:300]
-            raise self._checkpoint.damaged(f"TensorStore cannot read it ({said})") from error
+            raise _damaged(self._checkpoint.path, f"TensorStore cannot read it ({said})") from error

@@ -23,7 +23,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
+from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.dtypes import (
     hdf5_dtype,
@@ -100,7 +100,7 @@ class SafetensorsSource(Source):
         self._end = self._identity.size
         length = int.from_bytes(os.pread(self._fd, 8, 0), "little")
         if not 2 <= length <= self._end - 8:
-            raise self._damaged("its header is longer than the file")
+            raise damaged(self.path, "its header is longer than the file")
         if length > _MOST_HEADER:
             raise over_budget(self.path, "its header has", "bytes", length, _MOST_HEADER)
         self._base = 8 + length
@@ -110,7 +110,7 @@ class SafetensorsSource(Source):
 
     def _read_notes(self, noted: Any) -> None:
         if not isinstance(noted, dict) or not all(isinstance(v, str) for v in noted.values()):
-            raise self._damaged("its __metadata__ has more than texts")
+            raise damaged(self.path, "its __metadata__ has more than texts")
         self.noted = noted
         self.config = self._document(CONFIG)
         self.metadata = self._document(METADATA) or {}
@@ -128,13 +128,13 @@ class SafetensorsSource(Source):
         position = self._base
         for info in table:
             if info.offset != position:
-                raise self._damaged(f"{info.path[:100]!r} overlaps another tensor, or there is a "
-                                    "hole before it")  # fmt: skip
+                how = f"{info.path[:100]!r} overlaps another tensor, or there is a hole before it"
+                raise damaged(self.path, how)
             position += info.nbytes
         if position > self._end:
-            raise self._damaged(f"truncated at {self._end:,} of {position:,} bytes")
+            raise damaged(self.path, f"truncated at {self._end:,} of {position:,} bytes")
         if position < self._end:
-            raise self._damaged(f"{self._end - position:,} bytes too long")
+            raise damaged(self.path, f"{self._end - position:,} bytes too long")
         if position - self._base > self.limits.max_bytes:
             needed, allowed = position - self._base, self.limits.max_bytes
             raise over_budget(self.path, "its tensors take", "max_bytes", needed, allowed)
@@ -145,20 +145,22 @@ class SafetensorsSource(Source):
             kind, shape, (start, end) = told["dtype"], told["shape"], told["data_offsets"]
             numbers = (*shape, start, end)
         except (TypeError, ValueError, KeyError) as error:
-            raise self._damaged(f"its header makes no sense about {name[:100]!r}") from error
+            raise damaged(self.path, f"its header makes no sense about {name[:100]!r}") from error
         dtype = DTYPES.get(kind) if isinstance(kind, str) else None
         if dtype is None or not (hasattr(np, dtype) or hasattr(ml_dtypes, dtype)):
-            raise self._damaged(f"{name[:100]!r} is of a type that is not read: {str(kind)[:50]}")
+            raise damaged(
+                self.path, f"{name[:100]!r} is of a type that is not read: {str(kind)[:50]}"
+            )
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
         if not whole or not all(0 <= n < _LONGEST_AXIS for n in numbers) or len(shape) > _MOST_AXES:
-            raise self._damaged(f"its header makes no sense about {name[:100]!r}")
+            raise damaged(self.path, f"its header makes no sense about {name[:100]!r}")
         itemsize = numpy_dtype(dtype).itemsize
         # An axis of no length hides what the others multiply to, and NumPy looks at these.
         if math.prod(n for n in shape if n) * itemsize >= _LONGEST_AXIS:
-            raise self._damaged(f"its header makes no sense about {name[:100]!r}")
+            raise damaged(self.path, f"its header makes no sense about {name[:100]!r}")
         nbytes = math.prod(shape) * itemsize
         if end - start != nbytes:
-            raise self._damaged(f"the length of {name[:100]!r} is not that of its shape")
+            raise damaged(self.path, f"the length of {name[:100]!r} is not that of its shape")
         return TensorInfo(name, tuple(shape), dtype, self._base + start, nbytes)
 
     @property
@@ -193,7 +195,7 @@ class SafetensorsSource(Source):
         while view:
             read = pread_into(self._fd, view, offset)
             if not read:
-                raise self._damaged("it has become shorter")
+                raise damaged(self.path, "it has become shorter")
             view, offset = view[read:], offset + read
         return array
 

@@ -27,7 +27,7 @@ from keras_ckpt_tools.errors import (
     ArtefactError,
     ArtefactKindError,
     CkptError,
-    DamagedArtefactError,
+    damaged,
 )
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
@@ -139,7 +139,7 @@ class Opened:
             self._read_record()
         if self._archive is not None and not self.record and sealed_digest(self._archive.comment):
             # Taking a file of ours for somebody else's would switch every check off.
-            raise self._damaged("its record is not where it was")
+            raise damaged(self.path, "its record is not where it was")
         if self.record is not None:
             total = sum(info.nbytes for info in self.record.tensors)
             if total > self.limits.max_bytes:
@@ -172,7 +172,7 @@ class Opened:
     def _read_index(self, file: BinaryIO) -> None:
         data = parse_object(file.read(self.limits.json_bytes + 1), "index", self.path, self.limits)
         if not is_index(data):
-            raise self._damaged(f"its {INDEX_MEMBER} names no shards")
+            raise damaged(self.path, f"its {INDEX_MEMBER} names no shards")
         self.index = ShardIndex.of(data, self.path, self.limits)
 
     def _read_record(self) -> None:
@@ -203,14 +203,14 @@ class Opened:
         except CkptError:
             raise
         except BAD_ZIP as error:
-            raise self._damaged(f"its zip structure cannot be read ({error})") from error
+            raise damaged(self.path, f"its zip structure cannot be read ({error})") from error
 
     def _member(self, name: str) -> bytes:
         assert self._archive is not None
         try:
             return reader.read_member(self._archive, name, self.limits.json_bytes)
         except BAD_ZIP as error:
-            raise self._damaged(f"its member {name} cannot be read ({error})") from error
+            raise damaged(self.path, f"its member {name} cannot be read ({error})") from error
 
     def _document_of_directory(self, name: str) -> bytes | None:
         assert self._folder is not None
@@ -227,7 +227,7 @@ class Opened:
         """Refuse weights that are to unpack to more than they say that they are."""
         end = end_of_hdf5(io.BytesIO(head), 0) if head.startswith(HDF5_MAGIC) else None
         if end is not None and end < size:
-            raise self._damaged(f"its weights end after {end:,} bytes, and unpack to {size:,}")
+            raise damaged(self.path, f"its weights end after {end:,} bytes, and unpack to {size:,}")
 
     def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
         data = parse_object(text, name, self.path, self.limits)
@@ -244,7 +244,9 @@ class Opened:
         except CkptError:
             raise
         except BAD_ZIP as error:
-            raise self._damaged(f"its member {WEIGHTS_MEMBER} cannot be read ({error})") from error
+            raise damaged(
+                self.path, f"its member {WEIGHTS_MEMBER} cannot be read ({error})"
+            ) from error
 
     @property
     def _has_weights(self) -> bool:
@@ -258,7 +260,7 @@ class Opened:
             DamagedArtefactError: it was.
         """
         if self._fd >= 0 and identity_of(self._fd) != self._identity:
-            raise self._damaged("it was written to while it was being read")
+            raise damaged(self.path, "it was written to while it was being read")
 
     @property
     def passed_over(self) -> list[str]:
@@ -318,16 +320,8 @@ class Opened:
             try:
                 reader.extract(self._archive, names, directory)
             except (*BAD_ZIP, OSError) as error:
-                raise self._damaged(f"its assets cannot be read ({error})") from error
+                raise damaged(self.path, f"its assets cannot be read ({error})") from error
         return folder if os.path.isdir(folder) else None
-
-    def _damaged(self, how: str) -> DamagedArtefactError:
-        return DamagedArtefactError(
-            f"The file is damaged: {how}.",
-            received=f"path={self.path!r}",
-            remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
-            path=self.path,
-        )
 
 
 class ReplacedError(Exception):
@@ -471,7 +465,7 @@ class Source(Opened):
             self.not_finite += _not_finite_in(found)
         arrays = {path: array for path, array in found.items() if array is not None}
         if changed := [path for path in found if path not in arrays]:
-            raise self._damaged(f"the bytes of {', '.join(changed)} have changed")
+            raise damaged(self.path, f"the bytes of {', '.join(changed)} have changed")
         return arrays
 
     def place_of(self, path: str) -> tuple[int, int, str] | None:
@@ -513,7 +507,7 @@ class Source(Opened):
         ours = self.record is not None
         problems = self._check_around() if ours else self._check_checksums()
         if problems:
-            raise self._damaged("; ".join(problems))
+            raise damaged(self.path, "; ".join(problems))
         self._checked = True
 
     def _check_checksums(self) -> list[str]:
@@ -535,7 +529,7 @@ class Source(Opened):
         except CkptError:
             raise
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise self._damaged(f"libhdf5 cannot read it ({error})") from error
+            raise damaged(self.path, f"libhdf5 cannot read it ({error})") from error
 
     @property
     def covered(self) -> bool:
@@ -639,12 +633,8 @@ def open_source(
         except OSError as error:
             if isinstance(error, CkptError):
                 raise
-            raise DamagedArtefactError(
-                f"The file cannot be read: {error}.",
-                received=f"path={artefact.path!r}",
-                remedy="Check that it is whole and that you may read it.",
-                path=artefact.path,
-            ) from error
+            how, remedy = f"it cannot be read ({error})", "Check that you may read it."
+            raise damaged(artefact.path, how, remedy) from error
     raise ArtefactError(
         "The file was replaced again and again while it was being opened.",
         received=f"path={os.fspath(path)!r}",
@@ -657,12 +647,7 @@ def _require_readable(artefact: Artefact) -> None:
     if artefact.refusal is not None:
         raise artefact.refusal
     if artefact.damage:
-        raise DamagedArtefactError(
-            f"The file is damaged: {artefact.damage}.",
-            received=f"path={artefact.path!r}",
-            remedy="Fetch or copy it again, or load an earlier checkpoint of the run.",
-            path=artefact.path,
-        )
+        raise damaged(artefact.path, artefact.damage)
     if artefact.kind not in READABLE:
         raise ArtefactKindError(
             f"This is a {artefact.kind}; it holds no Keras model or weights that could be read.",

@@ -16,6 +16,7 @@ from keras_ckpt_tools.errors import (
     CkptError,
     DamagedArtefactError,
     MissingPackageError,
+    damaged,
 )
 from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
@@ -40,7 +41,7 @@ from keras_ckpt_tools.inspection.report import Inspection, Problem, newer_than_h
 from keras_ckpt_tools.inspection.size_estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.inspection.trust import Trust, calling_package
 from keras_ckpt_tools.inspection.verdicts import ObjectUse, Resolver
-from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.inspection.wrong_kind import visibly_damaged, wrong_kind
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
@@ -67,6 +68,7 @@ _NAMED = 10
 # Ten thousand layers name less: the layer, its initializers, its activation, its dtype policy.
 _MOST_NEEDS = 250_000
 _MOST_UNKNOWN = 5_000
+_ORIGINAL = "Ask whoever gave it to you for the original."
 
 
 def inspect(
@@ -133,7 +135,7 @@ def _inspect(path: str | os.PathLike[str], resolver: Resolver, limits: Limits) -
     if artefact.refusal is not None:
         return _with_problem(artefact, artefact.refusal)
     if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
-        return _with_problem(artefact, damaged(artefact))
+        return _with_problem(artefact, visibly_damaged(artefact))
     if is_tensorflow:
         # Only where one is met: looking at a file of ours is to be quick.
         from keras_ckpt_tools.inspection.tensorflow import inspect_tensorflow
@@ -160,7 +162,7 @@ def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
 
 def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
     resolved = resolver.resolve(examine(source, resolver.replaced), source.record)
-    problems = [Problem.of(damaged(artefact))] if artefact.damage else []
+    problems = [Problem.of(visibly_damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source) + _one_of_shards(artefact)
     tensors: tuple[TensorInfo, ...] = ()
     groups: Mapping[str, str] = {}
@@ -320,7 +322,7 @@ def needs_of(
         how = "its config is nested deeper than any model's"
         if isinstance(error, MalformedConfigError):
             how = f"in its config {error}"
-        raise _malformed(path, how) from error
+        raise damaged(path, how, _ORIGINAL) from error
     if len(needs) > _MOST_NEEDS:
         raise over_budget(path, "its config names", "objects", len(needs), _MOST_NEEDS)
     if len(needs) > _MOST_UNKNOWN:
@@ -329,15 +331,6 @@ def needs_of(
             what = "beside Keras' own its config names"
             raise over_budget(path, what, "objects", unknown, _MOST_UNKNOWN)
     return needs
-
-
-def _malformed(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Ask whoever gave it to you for the original.",
-        path=path,
-    )
 
 
 def check_size(source: ModelSource) -> int:
@@ -362,14 +355,15 @@ def check_size(source: ModelSource) -> int:
     constant = nodes_without_inputs(found)
     if constant:
         how = f"in its config the layer {constant!r} is called with no tensor"
-        raise _malformed(source.path, how)
+        raise damaged(source.path, how, _ORIGINAL)
     try:
         calls, needed = (
             size_estimate.steps(source.config, found),
             size_estimate.estimate(source.config),
         )
     except RecursionError as error:
-        raise _malformed(source.path, "its config is nested deeper than any model's") from error
+        how = "its config is nested deeper than any model's"
+        raise damaged(source.path, how, _ORIGINAL) from error
     if calls > MOST_STEPS:
         raise over_budget(source.path, "to build its model takes", "steps", calls, MOST_STEPS)
     allowed = room_for(source) if source.tensors else source.limits

@@ -76,4 +76,5 @@ def with_step(
         received=f"path={artefact.path!r}",
         remedy="Restore one from a copy.",
         path=artefact.path,
+        how="; ".join(bad),
     )

@@ -48,7 +48,7 @@ from keras_ckpt_tools.inspection.report import warn_of_passed_over, writer
 from keras_ckpt_tools.inspection.size_estimate import layers_in, mappings
 from keras_ckpt_tools.inspection.trust import Trust, calling_package
 from keras_ckpt_tools.inspection.verdicts import Resolved, Resolver
-from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.inspection.wrong_kind import visibly_damaged, wrong_kind
 from keras_ckpt_tools.live.attached_progress import attach_progress
 from keras_ckpt_tools.live.keras_walk import optimizers_of, parts_of
 from keras_ckpt_tools.loading.build import Plan, build_model
@@ -230,7 +230,7 @@ def _load(artefact: Artefact, wish: _Wish, limits: Limits, which: str | int = "l
     if artefact.kind not in _MODELS:
         raise wrong_kind(artefact, "model")
     if artefact.damage:
-        raise damaged(artefact)
+        raise visibly_damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
         directories.require_epoch(which, source.record, artefact.path)
         return _load_open(source, wish)
@@ -463,5 +463,6 @@ def _load_from_directory(
             received=f"path={folder.path!r}",
             remedy="Restore one from a copy.",
             path=folder.path,
+            how="; ".join(bad),
         )
     raise wrong_kind(folder, "model")

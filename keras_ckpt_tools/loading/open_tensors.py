@@ -19,7 +19,7 @@ from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_of
 from keras_ckpt_tools.inspection.inspect import versions_of
-from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.inspection.wrong_kind import visibly_damaged, wrong_kind
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 from keras_ckpt_tools.runs import choose as directories
 from keras_ckpt_tools.runs.tensorflow import is_prefix
@@ -93,7 +93,9 @@ def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Ar
     candidates = directories.choose(entries, which, artefact.path)
     if not candidates:
         broken = [one.path for one in entries if one.problem and not os.path.islink(one.path)]
-        raise damaged(tell(broken[0], limits)) if broken else wrong_kind(artefact, "weights")
+        raise (
+            visibly_damaged(tell(broken[0], limits)) if broken else wrong_kind(artefact, "weights")
+        )
     return tell(candidates[0].path, limits)
 
 

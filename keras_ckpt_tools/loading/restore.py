@@ -22,7 +22,7 @@ from keras_ckpt_tools.formats.source import Source, open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, prefix_of
 from keras_ckpt_tools.inspection.report import warn_of_passed_over
-from keras_ckpt_tools.inspection.wrong_kind import damaged, only_one_model, wrong_kind
+from keras_ckpt_tools.inspection.wrong_kind import only_one_model, visibly_damaged, wrong_kind
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.attached_progress import attach_progress
 from keras_ckpt_tools.live.foreign.orbax import has_optimizer, match_orbax
@@ -188,6 +188,7 @@ def _load_any(
         received=f"path={str(path)!r}",
         remedy="Restore one from a copy, or train anew.",
         path=str(path),
+        how="; ".join(bad),
     )
 
 
@@ -385,7 +386,7 @@ def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[S
     if artefact.kind not in _WEIGHTS:
         raise wrong_kind(artefact, "weights")
     if artefact.damage:
-        raise damaged(artefact)
+        raise visibly_damaged(artefact)
     with open_source(artefact.path, artefact, limits) as source:
         yield source
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ckpt_tools.errors import CkptError, NewerFormatError
+from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.common.bounded_json import loads
 from keras_ckpt_tools.formats.containers import HDF5_MAGIC
 from keras_ckpt_tools.formats.keras_zip.reader import end_record
@@ -130,9 +130,8 @@ def _ours(read: ReadAt, size: int, path: str, kind: Kind | None = None) -> Glimp
         head = read_head(read, path)
     except NewerFormatError as error:
         return Glimpse(kind or Kind.CHECKPOINT, note=error.what)
-    except CkptError as error:
-        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-        return Glimpse(kind or Kind.CHECKPOINT, damage=damage)
+    except DamagedArtefactError as error:
+        return Glimpse(kind or Kind.CHECKPOINT, damage=error.how)
     if head is None:
         return None
     damage = ""

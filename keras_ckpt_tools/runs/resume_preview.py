@@ -163,6 +163,7 @@ def _damaged(path: str, problems: Sequence[str]) -> DamagedArtefactError:
         received=f"path={path!r}",
         remedy="Restore it from a copy.",
         path=path,
+        how="; ".join(problems),
     )
 
 

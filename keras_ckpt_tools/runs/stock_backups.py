@@ -207,6 +207,7 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
             received=f"path={chief!r}",
             remedy=error.remedy,
             path=chief,
+            how=error.what.rstrip("."),
         ) from error
     assert prefix is not None
     checkpoint = TfCheckpoint(prefix)
@@ -248,6 +249,7 @@ def progress_of_stock(directory: str) -> TrainingProgress | None:
         received=f"path={directory!r}",
         remedy="Restore its files from a copy.",
         path=directory,
+        how=first.lost.rstrip("."),
     )
 
 

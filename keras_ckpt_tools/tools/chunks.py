@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.hdf5.window import pread_into
 from keras_ckpt_tools.formats.source import Source
@@ -81,20 +81,11 @@ def pieces(source: TensorSource, path: str, length: int) -> Iterator[np.ndarray[
         while view:
             read = pread_into(descriptor, view, offset)
             if not read:
-                raise _changed(source, path)
+                raise damaged(source.path, f"the bytes of {path} have changed")
             view, offset = view[read:], offset + read
         digest.update(raw_bytes(piece))
         left -= piece.size
         yield piece.view(numpy_dtype(info.dtype)) if dtype.kind == "V" else piece
     if info.digest and digest.hexdigest() != info.digest:
-        raise _changed(source, path)
+        raise damaged(source.path, f"the bytes of {path} have changed")
     source.check_unchanged()
-
-
-def _changed(source: TensorSource, path: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: the bytes of {path} have changed.",
-        received=f"path={source.path!r}",
-        remedy="Restore it from a copy, or take an earlier checkpoint of the run.",
-        path=source.path,
-    )

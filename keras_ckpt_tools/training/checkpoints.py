@@ -455,6 +455,7 @@ class Checkpoints:
                 received=f"directory={self.directory!r}",
                 remedy="Move them away to start over, or put a good copy there.",
                 path=self.directory,
+                how="; ".join(passed),
             )
         if chosen.saved or not stock:
             return None

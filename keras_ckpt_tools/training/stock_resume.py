@@ -96,6 +96,7 @@ def pick_up(
         received=f"directory={directory!r}",
         remedy=f"Put a good copy there; {_START_OVER}.",
         path=directory,
+        how="; ".join(passed),
     )
 
 
@@ -278,6 +279,7 @@ def _unusable(backup: StockBackup, what: str) -> DamagedArtefactError:
         received=f"path={backup.path!r}",
         remedy="Restore it from a copy.",
         path=backup.path,
+        how=what.rstrip("."),
     )
 
 

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from typing import IO, BinaryIO, NamedTuple
 
-from keras_ckpt_tools.errors import DamagedArtefactError, UnsafeArtefactError
+from keras_ckpt_tools.errors import UnsafeArtefactError, damaged
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.keras_zip.seal import WEIGHTS_MEMBER
 from keras_ckpt_tools.showing.byte_counts import advance
@@ -69,12 +69,8 @@ def open_archive(file: BinaryIO, path: str, limits: Limits) -> zipfile.ZipFile:
         )
     problems = [*_twins(members), *_wrong(members), *contradictions(file.fileno(), archive)]
     if problems:
-        raise DamagedArtefactError(
-            f"The file is damaged: {'; '.join(problems[:20])}.",
-            received=f"path={path!r}",
-            remedy="Fetch or copy it again, or ask for the file as Keras saved it.",
-            path=path,
-        )
+        remedy = "Fetch or copy it again, or ask for the file as Keras saved it."
+        raise damaged(path, "; ".join(problems[:20]), remedy)
     _hold(members, path, limits)
     return archive
 

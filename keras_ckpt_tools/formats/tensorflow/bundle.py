@@ -11,6 +11,7 @@ Source: TensorFlow's `tensor_bundle.proto`, `tensor_bundle.h` and `types.proto`.
 from __future__ import annotations
 
 import errno
+import functools
 import math
 import os
 import weakref
@@ -27,6 +28,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     OverBudgetError,
 )
+from keras_ckpt_tools.errors import damaged as _damaged
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype
 from keras_ckpt_tools.formats.common.extents import aligned_memory
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
@@ -61,6 +63,10 @@ STRING = 7
 _LITTLE_ENDIAN = 0
 _MOST_DIMENSIONS = 32  # NumPy's before 2.0; TensorFlow's own limit is 254.
 _CHUNK = 1 << 24
+
+damaged = functools.partial(
+    _damaged, remedy="Restore its files from a copy.", thing="TensorFlow checkpoint"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,7 @@ class Bundle:
                 "The TensorFlow checkpoint is not whole: its index is there, and of its data these "
                 f"files are not: {', '.join(gone)}. In the directory there is: {there}.",
                 received=f"path={self.path!r}",
+                how=f"of its data these files are not there: {', '.join(gone)}",
                 remedy="Copy them beside the index, from where it was copied; all files that begin "
                 f"with {os.path.basename(self.path) + '.'!r} belong together.",
                 path=self.path,
@@ -313,13 +320,3 @@ def _dimensions(shape: int | bytes) -> Iterator[int]:
             if size < 0:
                 raise ValueError("a shape in its index is not known")
             yield size
-
-
-def damaged(prefix: str, how: str) -> DamagedArtefactError:
-    """Return the error for a checkpoint that is damaged."""
-    return DamagedArtefactError(
-        f"The TensorFlow checkpoint is damaged: {how}.",
-        received=f"path={prefix!r}",
-        remedy="Restore its files from a copy.",
-        path=prefix,
-    )
