@@ -35,6 +35,7 @@ from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_regular
 from keras_ckpt_tools.formats.hdf5.scan import Survey
 from keras_ckpt_tools.formats.hdf5.shard_index import INDEX_MEMBER
+from keras_ckpt_tools.formats.keras_zip.records import END_MARK, LOCAL_MARK
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
 
@@ -185,7 +186,7 @@ def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
     head = file.read(_HEAD)
     if head.startswith(MAGIC):
         return _tell_ours(path, file, identity)
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if head.startswith((LOCAL_MARK, END_MARK)):
         found = containers.tell_zip(file, size, path, limits)
     else:
         base = containers.superblock_at(file, size)
