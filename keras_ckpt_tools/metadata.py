@@ -379,6 +379,22 @@ class Record(_Value):
         return {name: one for name, one in self.tracked.items() if one.kind != "run"}
 
     @property
+    def model(self) -> str | None:
+        """The name of the tracked model that is meant without a name: `model`, or the only one."""
+        models = [name for name, one in self.tracked.items() if one.kind == "model"]
+        return "model" if "model" in models else models[0] if len(models) == 1 else None
+
+    def optimizers_of(self, model: str) -> list[str]:
+        """Return the names of the tracked optimizers of variables of one tracked model."""
+        return [
+            name
+            for name, one in self.tracked.items()
+            if one.kind == "optimizer"
+            and one.built_on
+            and all(path.startswith(f"{model}/") for path in one.built_on)
+        ]
+
+    @property
     def phase(self) -> Mapping[str, Any]:
         """Which `fit()` of a program a checkpoint is of, as `training.phases` records it."""
         for one in self.tracked.values():

@@ -16,7 +16,7 @@ from keras_ckpt_tools.cli.places import artefacts_at, refuse_found_link
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.source import READABLE
+from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.inspection.inspect import Inspection, inspect
 from keras_ckpt_tools.inspection.trust import Trust
 

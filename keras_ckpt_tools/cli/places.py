@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from keras_ckpt_tools.formats.common.safe_open import is_alias, refuse_link
 from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.runs.tensorflow import DATA, INDEX, RECORD, is_prefix
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, is_prefix
 
 __all__ = ["artefacts_at", "one_of_folder", "refuse_found_link"]
 

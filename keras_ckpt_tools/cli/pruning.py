@@ -18,12 +18,13 @@ from keras_ckpt_tools.cli.columns import Column, Row, Table, amount, metric, sho
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
+from keras_ckpt_tools.formats.tensorflow.recorded import SUFFIXES, is_prefix
 from keras_ckpt_tools.inspection.verify import verify
 from keras_ckpt_tools.metadata import Best
 from keras_ckpt_tools.runs.listing import Run, State, read_run
 from keras_ckpt_tools.runs.pruning import Plan, plan_pruning
 from keras_ckpt_tools.runs.retention import KeepBest, KeepEvery, KeepLast, Policy
-from keras_ckpt_tools.runs.tensorflow import SUFFIXES, delete_prefixes, is_prefix
+from keras_ckpt_tools.runs.tensorflow import delete_prefixes
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import plural
 from keras_ckpt_tools.storage.commit import remove_files

@@ -11,7 +11,7 @@ from keras_ckpt_tools.cli.places import artefacts_at, refuse_found_link
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.source import READABLE
+from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.inspection.verify import FileCheck, verify
 
 __all__ = ["command"]

@@ -39,7 +39,7 @@ from keras_ckpt_tools.formats.keras_zip.records import END_MARK, LOCAL_MARK
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
 
-__all__ = ["Artefact", "Kind", "plain_path", "tell", "tell_open"]
+__all__ = ["Artefact", "Kind", "ReplacedError", "plain_path", "tell", "tell_open"]
 
 _HEAD = 4096
 # In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
@@ -103,6 +103,25 @@ class Artefact:
     identity: Identity | None = field(default=None, compare=False, repr=False)
     survey: Survey | None = field(default=None, compare=False, repr=False)
 
+    def open(self) -> BinaryIO:
+        """Open the file that was looked at.
+
+        Raises:
+            ReplacedError: another one is there now.
+        """
+        descriptor = open_regular(self.path)
+        if descriptor is None:
+            raise ReplacedError
+        file = open(descriptor, "rb")
+        if self.identity not in (None, identity_of(descriptor)):
+            file.close()
+            raise ReplacedError
+        return file
+
+
+class ReplacedError(Exception):
+    """The file is not the one that was looked at."""
+
 
 def plain_path(path: str | os.PathLike[str]) -> str:
     """Return a path as a string, with the home directory for `~`.
@@ -153,7 +172,7 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
     try:
         status = os.stat(name)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if os.path.isfile(f"{name}.index"):
+        if any(os.path.isfile(f"{name}{ending}") for ending in (".index", ".record")):
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
         # Rarely needed, and what only looks at a file of ours is to start at once.
         from keras_ckpt_tools.formats.tensorflow.prefixes import has_prefixes, missing

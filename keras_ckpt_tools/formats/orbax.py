@@ -20,15 +20,16 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from keras_ckpt_tools.errors import CkptError, MissingPackageError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_member, read_all, regular_members
-from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.layer_names import with_public_optimizers
-from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,19 +64,8 @@ def steps_in(path: str) -> list[int]:
     return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII))
 
 
-class OrbaxCheckpoint:
-    """One step of an Orbax checkpoint. Use it in a `with` block.
-
-    Attributes:
-        path: Its directory.
-        kind: `Kind.ORBAX`.
-        record: `None`: we did not write it.
-        config: The model's config, or `None` where it was saved with `save_weights_only=True`.
-        training_config: `None`: what a model was compiled with is in its config.
-        metadata: Empty: it does not say who wrote it.
-        untranslated: Empty: only Keras 3 writes it.
-        limits: What reading it may take.
-        not_finite: Names of tensors in which NaN or infinity was found, as far as they were read.
+class OrbaxCheckpoint(ModelSource):
+    """One step of an Orbax checkpoint; the newest, where the artefact is a directory of them.
 
     Raises:
         DamagedArtefactError: it lacks a part, or a part says what Orbax never writes.
@@ -83,16 +73,10 @@ class OrbaxCheckpoint:
         OverBudgetError: it would take more than it may.
     """
 
-    kind = Kind.ORBAX
-    record: Record | None = None
-    training_config: dict[str, Any] | None = None
-    untranslated: tuple[()] = ()
-
-    def __init__(self, path: str, limits: Limits):
-        self.path = os.path.abspath(path)
-        self.limits = limits
-        self.metadata: dict[str, Any] = {}
-        self.not_finite: list[str] = []
+    def __init__(self, artefact: Artefact, limits: Limits):
+        super().__init__(artefact, limits)
+        steps = map(str, steps_in(self.path)[-1:])
+        self.path = os.path.abspath(os.path.join(self.path, *steps))
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             regular_members(folder, self.path)
@@ -102,12 +86,6 @@ class OrbaxCheckpoint:
         alone = not os.path.exists(os.path.join(self.path, _CHECKPOINT))
         self._variables = _Item(self, "" if alone else _VARIABLES)
         self.config = self._read_config()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing stays open."""
 
     def _size(self) -> int:
         size = members = 0
@@ -141,27 +119,20 @@ class OrbaxCheckpoint:
         text = read_all(descriptor, self.limits.json_bytes)
         return parse_object(text, os.path.join(folder, name), self.path, self.limits)
 
-    @property
-    def names(self) -> list[str]:
-        """The names of its tensors, which take no TensorStore to read."""
-        return list(self._variables.keys)
-
     def is_plain_number(self, name: str) -> bool:
         """Return whether a scalar was saved as a number of Python's, without its dtype."""
         return self._variables.keys[name][1] == "scalar"
 
+    @property
+    def variables(self) -> list[str]:
+        """The names of its tensors, which take no TensorStore to read."""
+        return list(self._variables.keys)
+
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor, by name."""
         return self._variables.infos()
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """Return tensors by name.
-
-        Raises:
-            KeyError: there is none of a name.
-            DamagedArtefactError: one cannot be read.
-        """
         from keras_ckpt_tools.formats.common.finite import not_finite_in
 
         arrays = self._variables.read([self.tensors[path] for path in paths])
@@ -174,7 +145,7 @@ class OrbaxCheckpoint:
 
         The step is a number of batches, if it is what the optimizer counted, and an epoch if not.
         """
-        counts = [name for name in self.names if name.endswith("/iteration")]
+        counts = [name for name in self.variables if name.endswith("/iteration")]
         name = os.path.basename(self.path)
         if len(counts) != 1 or not name.isdecimal():
             return TrainingProgress()
@@ -182,22 +153,11 @@ class OrbaxCheckpoint:
         epochs = 0 if step == int(name) else int(name) + 1
         return TrainingProgress(epochs_completed=epochs, step=step)
 
-    def check(self) -> None:
-        """It has no digests to be checked; TensorStore checks those of its own as it reads."""
-
-    def check_unchanged(self) -> None:
-        """Orbax never writes to a step again."""
-
     @property
     def has_assets(self) -> bool:
-        """Whether there are files that layers saved (vocabularies)."""
         return os.path.isdir(os.path.join(self.path, _ASSETS))
 
     def extract_assets(self, directory: str, inside: str = "") -> str | None:
-        """Write the files that layers saved (vocabularies) into a directory; return which.
-
-        See `Opened.extract_assets`.
-        """
         if not self.has_assets:
             return None
         item = _Item(self, _ASSETS)

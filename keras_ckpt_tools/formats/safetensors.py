@@ -3,7 +3,7 @@
 Such a file is a length, a JSON object and the bytes of its tensors. The reader is ours, because the
 file is somebody else's: the header is measured before it is parsed, and nothing of a declared size
 is made before the tensors are known to lie in the file, one after the other, without overlap and
-without holes. It is a `Source` like any other, so whatever reads weights reads these.
+without holes. It is opened like any other, so whatever reads weights reads these.
 
 The format has no digests: a truncated file is told, changed numbers are not. What our own `export`
 notes beside the tensors (progress, config) is text in `__metadata__`; it is held to what a record
@@ -23,7 +23,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, damaged
+from keras_ckpt_tools.errors import CkptError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.dtypes import (
     hdf5_dtype,
@@ -32,12 +32,12 @@ from keras_ckpt_tools.formats.common.dtypes import (
     raw_bytes,
 )
 from keras_ckpt_tools.formats.common.finite import not_finite_in
-from keras_ckpt_tools.formats.common.limits import over_budget
+from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import identity_of
 from keras_ckpt_tools.formats.hdf5.window import pread_into
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.record.validation import check_types
-from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
 __all__ = [
@@ -82,22 +82,27 @@ _MOST_AXES = 32  # NumPy's before 2.0.
 _LONGEST_AXIS = 1 << 62
 
 
-class SafetensorsSource(Source):
-    """One open `.safetensors` file. See `Source`.
+class SafetensorsSource(ModelSource):
+    """One open `.safetensors` file.
 
     Attributes:
         noted: The texts in `__metadata__`.
     """
 
-    _table: Mapping[str, TensorInfo]
-    noted: Mapping[str, str]
+    covered = False  # There are no digests.
 
-    def _open(self, artefact: Artefact) -> None:
-        self._table, self.noted = {}, {}
-        file = self._open_file(artefact)
-        self._file, self._fd = file, file.fileno()
+    def __init__(self, artefact: Artefact, limits: Limits):
+        super().__init__(artefact, limits)
+        self._fd = self._stack.enter_context(artefact.open()).fileno()
         self._identity = identity_of(self._fd)
         self._end = self._identity.size
+        try:
+            self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self) -> None:
         length = int.from_bytes(os.pread(self._fd, 8, 0), "little")
         if not 2 <= length <= self._end - 8:
             raise damaged(self.path, "its header is longer than the file")
@@ -111,7 +116,7 @@ class SafetensorsSource(Source):
     def _read_notes(self, noted: Any) -> None:
         if not isinstance(noted, dict) or not all(isinstance(v, str) for v in noted.values()):
             raise damaged(self.path, "its __metadata__ has more than texts")
-        self.noted = noted
+        self.noted: dict[str, str] = noted
         self.config = self._document(CONFIG)
         self.metadata = self._document(METADATA) or {}
         self.record = _record_of(self._document(RECORD))
@@ -138,7 +143,7 @@ class SafetensorsSource(Source):
         if position - self._base > self.limits.max_bytes:
             needed, allowed = position - self._base, self.limits.max_bytes
             raise over_budget(self.path, "its tensors take", "max_bytes", needed, allowed)
-        self._table = {info.path: info for info in table}
+        self.tensors = {info.path: info for info in table}
 
     def _info(self, name: str, told: Any) -> TensorInfo:
         try:
@@ -163,28 +168,13 @@ class SafetensorsSource(Source):
             raise damaged(self.path, f"the length of {name[:100]!r} is not that of its shape")
         return TensorInfo(name, tuple(shape), dtype, self._base + start, nbytes)
 
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor, by its name in the file."""
-        return self._table
-
-    @property
-    def foreign_weights(self) -> bool:
-        """Whether libhdf5 would have to meet it: there is nothing of HDF5 in such a file."""
-        return False
-
-    @property
-    def covered(self) -> bool:
-        """Whether changed bytes could be found: there are no digests."""
-        return False
-
     def place_of(self, path: str) -> tuple[int, int, str] | None:
         self.check_unchanged()
-        info = self._table[path]
+        info = self.tensors[path]
         return self._fd, info.offset or 0, hdf5_dtype(numpy_dtype(info.dtype)).str
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        arrays = {path: self._read(self._table[path]) for path in paths}
+        arrays = {path: self._read(self.tensors[path]) for path in paths}
         self.check_unchanged()
         self.not_finite += not_finite_in(arrays.items())
         return arrays
@@ -198,27 +188,6 @@ class SafetensorsSource(Source):
                 raise damaged(self.path, "it has become shorter")
             view, offset = view[read:], offset + read
         return array
-
-    def check(self) -> None:
-        """Do nothing: the header was held against the file when it was opened."""
-
-    def check_others(self, paths: Iterable[str]) -> None:
-        """Do nothing: what is not read cannot be checked."""
-
-    def verify(self) -> tuple[str, ...]:
-        try:
-            for path in self._table:
-                self.read_all([path])
-        except DamagedArtefactError as error:
-            return (error.what,)
-        return ()
-
-    @property
-    def has_assets(self) -> bool:
-        return False
-
-    def extract_assets(self, directory: str, inside: str = "") -> str | None:
-        return None
 
 
 def _record_of(noted: Mapping[str, Any] | None) -> Record | None:

@@ -46,12 +46,15 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.keras2_archive import in_places_of_keras_3
 from keras_ckpt_tools.live.foreign.orbax import match_orbax
 from keras_ckpt_tools.live.keras_walk import has_state, is_whole
-from keras_ckpt_tools.live.migration import with_new_variables
+from keras_ckpt_tools.live.migration import (
+    warn_of_lost_state,
+    with_current_weights,
+    with_new_variables,
+)
 from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.isolation import Allowed, closed_room
 from keras_ckpt_tools.loading.lazy_initializers import random_numbers_put_off
-from keras_ckpt_tools.loading.migrations import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.run_checkpoint import built_on_in
 from keras_ckpt_tools.matching import compare
 from keras_ckpt_tools.matching.report import RestoreReport
@@ -163,7 +166,7 @@ def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
     weights: TensorSource = source
     if isinstance(source, Source) and is_keras_2(source.metadata.get("keras_version")):
         weights = in_places_of_keras_3(source, model)
-    return as_they_are_now(weights, source.record, {"": model}, plan.registry)
+    return with_current_weights(weights, source.record, {"": model}, plan.registry)
 
 
 def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Captured | None]:

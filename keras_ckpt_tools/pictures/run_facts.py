@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import CustomObject, Record, TensorInfo
 from keras_ckpt_tools.pictures.run_summary import Story
 
@@ -159,7 +160,7 @@ def _object(one: CustomObject) -> tuple[str, ...]:
     return one.registered_name, where, str(one.version), one.package_version or ""
 
 
-def _settings(source: Source, record: Record) -> Iterator[tuple[str, str]]:
+def _settings(source: ModelSource, record: Record) -> Iterator[tuple[str, str]]:
     config: Any = source.config or {}
     compiled = config.get("compile_config") or (source.training_config or {})
     yield from _flat("", compiled if isinstance(compiled, Mapping) else {})

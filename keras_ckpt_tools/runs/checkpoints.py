@@ -18,16 +18,15 @@ from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.record.userblock import decode, digest_of
+from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix, record_of
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.runs.retention import Saved, newest_first
 from keras_ckpt_tools.runs.tensorflow import (
     clear_prefixes,
     delete_prefixes,
-    is_prefix,
     list_prefixes,
     numbers_in,
     prefix_of_record,
-    record_of,
 )
 from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 

@@ -16,11 +16,11 @@ from typing import Any, Generic, TypeVar
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.runs.checkpoints import list_checkpoints
 from keras_ckpt_tools.runs.entry import KeptCheckpoint, State, entries_in
 from keras_ckpt_tools.runs.retention import Saved, best_first, newest_first
-from keras_ckpt_tools.runs.tensorflow import DATA, INDEX, RECORD
 
 __all__ = [
     "MODELS",

@@ -22,6 +22,7 @@ from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED, Identity, is
 from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.record.userblock import decode
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.runs.peek import (
     NO_RECORD,
@@ -32,7 +33,6 @@ from keras_ckpt_tools.runs.peek import (
     reader_of,
 )
 from keras_ckpt_tools.runs.retention import newest_first
-from keras_ckpt_tools.runs.tensorflow import DATA, INDEX, RECORD
 from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
 
 __all__ = [

@@ -28,10 +28,10 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError, CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.common.safe_open import refuse_link
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory
+from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.tensorflow import is_prefix
 
 ITERATIONS = "optimizer/vars/0"
 _WEIGHTS = "latest.weights.h5"

@@ -13,18 +13,19 @@ import re
 from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.kinds import TENSORFLOW
-from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory, state_text
-from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.formats.tensorflow.recorded import (
+    DATA,
+    INDEX,
+    RECORD,
+    SUFFIXES,
+    is_prefix,
+    record_of,
+)
 from keras_ckpt_tools.runs.retention import Saved
 from keras_ckpt_tools.storage.commit import remove_files, staged
 from keras_ckpt_tools.storage.commit_set import remove_abandoned, remove_set
 
-DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".record"
-SUFFIXES = (DATA, INDEX, RECORD)
-# What the record of such a checkpoint says of its other files.
-STATE = TENSORFLOW
 _FILE = re.compile(r"(ckpt-(\d{8,}))(\.index|\.data-\d+-of-\d+|\.record)")
 
 
@@ -37,15 +38,6 @@ def prefix_path(directory: str | os.PathLike[str], number: int) -> str:
     return os.path.join(directory, f"ckpt-{number:08d}")
 
 
-def is_prefix(path: str | os.PathLike[str]) -> bool:
-    """Return whether there is such a checkpoint of a run under a prefix."""
-    try:
-        with open(f"{os.fspath(path)}{RECORD}", "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
-
-
 def size_of_run(prefix: str) -> int:
     """Return the bytes of the files of such a checkpoint.
 
@@ -53,21 +45,6 @@ def size_of_run(prefix: str) -> int:
         OSError: one of them is not there.
     """
     return sum(os.path.getsize(f"{prefix}{suffix}") for suffix in SUFFIXES)
-
-
-def record_of(prefix: str) -> tuple[Record, int]:
-    """Return the record of a checkpoint, and the bytes of its file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedArtefactError: it has changed.
-    """
-    with open(f"{prefix}{RECORD}", "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        found = decode(lambda offset, length: os.pread(file.fileno(), length, offset), prefix)
-    if found is None:
-        raise FileNotFoundError(f"{prefix}{RECORD}")
-    return found[0], size
 
 
 def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:

@@ -18,8 +18,7 @@ import xxhash
 from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.hdf5.window import pread_into
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["TOGETHER", "in_batches", "nbytes_of", "pieces"]
@@ -64,13 +63,13 @@ def pieces(source: TensorSource, path: str, length: int) -> Iterator[np.ndarray[
     Raises:
         DamagedArtefactError: its bytes have changed since it was written; after the last piece.
     """
-    place = source.place_of(path) if isinstance(source, Source) else None
+    place = source.place_of(path) if isinstance(source, ModelSource) else None
     info = source.tensors[path]
     if place is None or math.prod(info.shape) * np.dtype(place[2]).itemsize != info.nbytes:
         whole = source.read_all([path])[path].reshape(-1)
         yield from (whole[start : start + length] for start in range(0, whole.size, length))
         return
-    assert isinstance(source, Source)
+    assert isinstance(source, ModelSource)
     digest = xxhash.xxh3_128()
     descriptor, offset, layout = place
     dtype = np.dtype(layout)

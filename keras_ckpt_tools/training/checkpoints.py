@@ -21,7 +21,7 @@ from keras_ckpt_tools.errors import (
     CommitError,
     DamagedArtefactError,
 )
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.runs.checkpoints import (
@@ -32,8 +32,7 @@ from keras_ckpt_tools.runs.choose import Choice, choose_newest, other_major
 from keras_ckpt_tools.runs.retention import Policy, Saved
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.runs.stock_backups import backup_at, stock_backups
-from keras_ckpt_tools.runs.tensorflow import is_prefix, prefix_path
-from keras_ckpt_tools.runs.tensorflow_source import open_run
+from keras_ckpt_tools.runs.tensorflow import prefix_path
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.directory_lock import Occupancy
@@ -375,7 +374,7 @@ class Checkpoints:
         self.follow_compile()
         if (stock := backup_at(path)) is not None:
             return Restored(path, pick_up_from(stock, self._adapters), STOCK)
-        with open_run(path) if is_prefix(path) else open_source(path) as source:
+        with open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
                 raise ArtefactKindError(

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keras_ckpt_tools import _keras_internals as internals
+from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.tensorflow import is_prefix, size_of_run
+from keras_ckpt_tools.runs.tensorflow import size_of_run
 from keras_ckpt_tools.showing.bars import bar
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import size_of

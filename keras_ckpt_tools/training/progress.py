@@ -10,16 +10,15 @@ import dataclasses
 import os
 from typing import Any
 
-from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.inspection.orbax_steps import with_step
 from keras_ckpt_tools.live.attached_progress import attached_progress
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.runs.entry import entries_in, progress_with_history
 from keras_ckpt_tools.runs.stock_backups import progress_of_stock
-from keras_ckpt_tools.runs.tensorflow import is_prefix, record_of
 
 
 def training_progress(source: Any) -> TrainingProgress:
@@ -72,26 +71,11 @@ def _of_path(path: str) -> TrainingProgress:
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
-    if is_prefix(path):
-        return record_of(path)[0].progress
     artefact = tell(path)
     if artefact.kind is Kind.ORBAX:
-        return _of_orbax(path)
+        return with_step(artefact, "latest", Limits.of(), lambda step: step.progress)
     with open_source(path, artefact) as opened:
-        return opened.record.progress if opened.record else TrainingProgress()
-
-
-def _of_orbax(path: str) -> TrainingProgress:
-    """Return what the newest step says that is not visibly damaged."""
-    damage: DamagedArtefactError | None = None
-    for place in [os.path.join(path, str(step)) for step in reversed(steps_in(path))] or [path]:
-        try:
-            with OrbaxCheckpoint(place, Limits.of()) as step:
-                return step.progress
-        except DamagedArtefactError as error:
-            damage = damage or error
-    assert damage is not None  # There was one step at least.
-    raise damage
+        return opened.progress
 
 
 def _of_model(model: Any) -> TrainingProgress:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.target import Target

@@ -11,7 +11,6 @@ Source: TensorFlow's `tensor_bundle.proto`, `tensor_bundle.h` and `types.proto`.
 from __future__ import annotations
 
 import errno
-import functools
 import math
 import os
 import weakref
@@ -28,13 +27,12 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     OverBudgetError,
 )
-from keras_ckpt_tools.errors import damaged as _damaged
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype
 from keras_ckpt_tools.formats.common.extents import aligned_memory
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_regular, read_all
 from keras_ckpt_tools.formats.hdf5.window import pread_into
-from keras_ckpt_tools.formats.tensorflow.prefixes import listed, missing
+from keras_ckpt_tools.formats.tensorflow.prefixes import damaged, listed, missing
 from keras_ckpt_tools.formats.tensorflow.protobuf import fields, read_varint, signed
 from keras_ckpt_tools.formats.tensorflow.sstable import mask, read_table
 from keras_ckpt_tools.metadata import TensorInfo
@@ -63,10 +61,6 @@ STRING = 7
 _LITTLE_ENDIAN = 0
 _MOST_DIMENSIONS = 32  # NumPy's before 2.0; TensorFlow's own limit is 254.
 _CHUNK = 1 << 24
-
-damaged = functools.partial(
-    _damaged, remedy="Restore its files from a copy.", thing="TensorFlow checkpoint"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,7 @@ import numpy as np
 
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.layer_names import group_name
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import TensorInfo
@@ -63,7 +62,7 @@ class _Moved:
         return found | {p: state.to_numpy(v) for p, v in self._fresh.items() if p in paths}
 
 
-def weights_of_keras_2(source: Source, model: Any) -> TensorSource | None:
+def weights_of_keras_2(source: ModelSource, model: Any) -> TensorSource | None:
     """Return the tensors of a `.weights.h5`, if only a file of Keras 2 has them at such places.
 
     Such a file does not say which version wrote it.
@@ -79,7 +78,7 @@ def weights_of_keras_2(source: Source, model: Any) -> TensorSource | None:
 
 
 def in_places_of_keras_3(
-    source: Source, model: Any, *, may_lack_optimizer: bool = False
+    source: ModelSource, model: Any, *, may_lack_optimizer: bool = False
 ) -> TensorSource:
     """Return the tensors of a `.keras` that Keras 2 wrote, under the paths of a live model.
 
