@@ -19,17 +19,6 @@ from typing import Any, ClassVar, Self
 
 from keras_ckpt_tools.showing.tables import as_text, facts_as_html
 
-__all__ = [
-    "FORMAT_VERSION",
-    "Best",
-    "CustomObject",
-    "OptimizerState",
-    "Record",
-    "TensorInfo",
-    "TrackedObject",
-    "TrainingProgress",
-]
-
 FORMAT_VERSION = 1
 
 

@@ -18,18 +18,6 @@ from dataclasses import dataclass
 from keras_ckpt_tools.cli.printing import write
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = [
-    "Column",
-    "Row",
-    "Table",
-    "age",
-    "amount",
-    "colours_wanted",
-    "lines_of",
-    "metric",
-    "show",
-]
-
 _STYLES = {"head": "1", "good": "32", "bad": "31", "faint": "2"}
 _LEAST = 8
 

@@ -17,10 +17,9 @@ from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, an
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.open_source import READABLE
-from keras_ckpt_tools.inspection.inspect import Inspection, inspect
+from keras_ckpt_tools.inspection.inspect import inspect
+from keras_ckpt_tools.inspection.report import Inspection
 from keras_ckpt_tools.inspection.trust import Trust
-
-__all__ = ["command"]
 
 _READ = READABLE | {Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT}
 

@@ -35,8 +35,6 @@ from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.runs.listing import KeptCheckpoint, Run, State, find_runs, read_run
 from keras_ckpt_tools.showing.tables import plural
 
-__all__ = ["Listing", "command", "facts_of", "list_runs", "table_of", "watch_runs"]
-
 _MOST_METRICS = 4
 _EVERY_S = 2
 _STOCK = "latest.weights.h5"

@@ -17,8 +17,6 @@ from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, is_prefix
 
-__all__ = ["artefacts_at", "one_of_folder", "refuse_found_link"]
-
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
 

@@ -30,8 +30,6 @@ from keras_ckpt_tools.showing.tables import plural
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.directory_lock import Occupancy, is_occupied
 
-__all__ = ["command", "policies_of"]
-
 _TERM = re.compile(r"(?P<what>last|every)\s+(?P<n>\d+)|best\s+(?P<best>\d+)(?P<rest>(\s+\S+){0,2})")
 _EXAMPLE = '"last 3, best 2 val_loss min, every 10"'
 

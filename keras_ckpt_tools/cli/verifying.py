@@ -14,8 +14,6 @@ from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.inspection.verify import FileCheck, verify
 
-__all__ = ["command"]
-
 _READ = READABLE | {Kind.TF_CHECKPOINT}
 
 

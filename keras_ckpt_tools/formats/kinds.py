@@ -39,8 +39,6 @@ from keras_ckpt_tools.formats.keras_zip.records import END_MARK, LOCAL_MARK
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
 
-__all__ = ["Artefact", "Kind", "ReplacedError", "plain_path", "tell", "tell_open"]
-
 _HEAD = 4096
 # In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
 TENSORFLOW = "tensorflow"

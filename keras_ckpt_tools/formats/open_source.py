@@ -15,8 +15,6 @@ from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, ReplacedError, tell
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 
-__all__ = ["READABLE", "open_source"]
-
 READERS = {
     Kind.KERAS: "source:Source",
     Kind.KERAS_DIR: "source:Source",

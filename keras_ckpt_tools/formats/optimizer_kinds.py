@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keras_ckpt_tools.metadata import OptimizerState
 
-__all__ = ["is_of_keras", "why_not"]
-
 _OF_KERAS = (
     "Adadelta",
     "Adafactor",

@@ -34,8 +34,6 @@ from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["METRICS", "OPTIMIZER", "OrbaxCheckpoint", "steps_in"]
-
 OPTIMIZER = "optimizer_variables/"
 METRICS = "metrics_variables/"
 

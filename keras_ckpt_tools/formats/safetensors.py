@@ -40,17 +40,6 @@ from keras_ckpt_tools.formats.record.validation import check_types
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
 
-__all__ = [
-    "CONFIG",
-    "DTYPES",
-    "METADATA",
-    "NAMES",
-    "RECORD",
-    "SafetensorsSource",
-    "notes",
-    "write_safetensors",
-]
-
 DTYPES = {
     "F64": "float64",
     "F32": "float32",

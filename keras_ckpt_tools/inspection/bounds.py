@@ -23,8 +23,6 @@ from typing import Any
 
 from keras_ckpt_tools.formats.common.limits import over_budget
 
-__all__ = ["LONGEST_NAME", "check_bounds", "nodes_without_inputs", "pattern_steps"]
-
 LONGEST_NAME = 1_024
 _LONGEST_PATTERN = 1_024
 # Names in a path, of those that are as long as the longest.

@@ -41,25 +41,13 @@ from keras_ckpt_tools.inspection.orbax_steps import with_step
 from keras_ckpt_tools.inspection.report import Inspection, Problem, newer_than_here, passed_over
 from keras_ckpt_tools.inspection.size_estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.inspection.trust import Trust, calling_package
-from keras_ckpt_tools.inspection.verdicts import ObjectUse, Resolver
+from keras_ckpt_tools.inspection.verdicts import Resolver
 from keras_ckpt_tools.inspection.wrong_kind import require, visibly_damaged, wrong_kind
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.runs.entry import KeptCheckpoint, progress_with_history
-
-__all__ = [
-    "Inspection",
-    "ObjectUse",
-    "Problem",
-    "check_size",
-    "examine",
-    "inspect",
-    "needs_of",
-    "not_finite",
-    "room_for",
-]
 
 # What a model takes beside what its file holds (the state of an optimizer that was not saved, say).
 _FACTOR = 8

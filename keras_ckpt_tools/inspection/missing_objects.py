@@ -14,14 +14,6 @@ from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.showing.messages import as_name, harmless, literal
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = [
-    "describe_refused",
-    "describe_untranslated",
-    "objects_not_found",
-    "successor",
-    "untranslatable",
-]
-
 # What Python calls a function without a name.
 _NO_NAME = "<lambda>"
 

@@ -19,8 +19,6 @@ from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.runs.choose import check_which
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["steps_at", "with_step"]
-
 _Result = TypeVar("_Result")
 
 

@@ -21,16 +21,6 @@ from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.showing.messages import harmless, warn
 from keras_ckpt_tools.showing.tables import as_html, as_text, plural
 
-__all__ = [
-    "Inspection",
-    "Problem",
-    "Severity",
-    "newer_than_here",
-    "passed_over",
-    "warn_of_passed_over",
-    "writer",
-]
-
 Severity = Literal["error", "warning"]
 
 

@@ -21,17 +21,6 @@ from typing import Any
 
 from keras_ckpt_tools.formats.common.bounded_json import LEAVES
 
-__all__ = [
-    "MOST_LAYERS",
-    "MOST_REPEATS",
-    "MOST_STEPS",
-    "estimate",
-    "layers_in",
-    "mappings",
-    "repeats",
-    "steps",
-]
-
 Shape = tuple[int | None, ...] | None
 """Dimensions without the batch, `None` for each that is not known; `None` where none is."""
 

@@ -22,8 +22,6 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 
-__all__ = ["REGISTERED_HERE", "Trust", "calling_package"]
-
 REGISTERED_HERE = "registered-here"
 
 _SELF = __name__.partition(".")[0]

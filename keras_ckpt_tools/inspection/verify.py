@@ -24,8 +24,6 @@ from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import as_html, as_text
 
-__all__ = ["FileCheck", "VerifyReport", "verify"]
-
 # In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 

@@ -23,8 +23,6 @@ from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.runs.entry import entries_in
 
-__all__ = ["only_one_model", "require", "visibly_damaged", "wrong_kind"]
-
 _LISTED = 5
 
 

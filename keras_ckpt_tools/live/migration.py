@@ -39,16 +39,6 @@ from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.registry.older_versions import Former, formers_of
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = [
-    "begun_anew",
-    "classes_in",
-    "has_migrated",
-    "old_groups",
-    "warn_of_lost_state",
-    "with_current_weights",
-    "with_new_variables",
-]
-
 Arrays = dict[str, np.ndarray[Any, Any]]
 _SHOWN = 10
 

@@ -61,15 +61,6 @@ from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
-__all__ = [
-    "Plan",
-    "build_model",
-    "build_optimizers_as_saved",
-    "not_built",
-    "with_fresh_optimizer",
-    "with_old_names",
-]
-
 # Groups that hold no weight of a model.
 _AROUND = (compare.OPTIMIZER_GROUP, compare.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
 

@@ -39,8 +39,6 @@ from keras_ckpt_tools.matching.compare import Needed, compare_source
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.matching.selection import Rename, Selection
 
-__all__ = ["compare"]
-
 _KERAS_3 = "Keras 3"
 _KERAS_2 = "Keras 2"
 _OWN_LAYOUT = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY, Kind.ORBAX)

@@ -12,8 +12,6 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["keras_2_hard_sigmoid"]
-
 
 def keras_2_hard_sigmoid(x: Any) -> Any:
     """Return `max(0, min(1, 0.2 * x + 0.5))`, the `hard_sigmoid` of Keras 2.

@@ -64,8 +64,6 @@ from keras_ckpt_tools.runs.entry import KeptCheckpoint
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["safe_load_model"]
-
 Compile = bool | Literal["auto"]
 
 _MODELS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_MODEL)

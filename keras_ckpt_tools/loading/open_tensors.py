@@ -14,8 +14,6 @@ from keras_ckpt_tools.inspection.orbax_steps import steps_at
 from keras_ckpt_tools.inspection.wrong_kind import require, visibly_damaged, wrong_kind
 from keras_ckpt_tools.runs import choose as directories
 
-__all__ = ["chosen", "open_tensors"]
-
 _FOLDERS = (Kind.CHECKPOINT_DIR, Kind.DIRECTORY)
 
 

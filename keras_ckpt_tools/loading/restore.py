@@ -46,8 +46,6 @@ from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["load_weights", "require_target", "tensors_for"]
-
 # Matched with what the classes have now.
 _MATCHED = (*LEGACY, Kind.ORBAX)
 _OF_RUN = (Kind.CHECKPOINT, Kind.TF_CHECKPOINT)

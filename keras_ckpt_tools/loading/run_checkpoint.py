@@ -27,8 +27,6 @@ from keras_ckpt_tools.live.target import Part, Target
 from keras_ckpt_tools.matching import compare as comparison
 from keras_ckpt_tools.metadata import Record, TrackedObject
 
-__all__ = ["LEGACY", "build_config", "build_parts", "built_on_in", "weights_in"]
-
 LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
 
 

@@ -17,8 +17,6 @@ from keras_ckpt_tools.formats.tensor_source import regrouped
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, is_raw
 from keras_ckpt_tools.metadata import Record
 
-__all__ = ["matcher", "places_at_root", "places_of_object", "renamed"]
-
 Places = dict[str, str]
 """Where a tensor stands in the file, by the name that it is to have."""
 

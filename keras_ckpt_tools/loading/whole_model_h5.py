@@ -32,8 +32,6 @@ from keras_ckpt_tools.matching import compare
 from keras_ckpt_tools.matching.report import Mismatch, RestoreReport
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["build_legacy", "is_subclassed"]
-
 _GROUP = "optimizer_weights"
 # Which metric these are depends on the outputs; `compile` decides.
 _ACCURACIES = ("accuracy", "acc", "crossentropy", "ce")

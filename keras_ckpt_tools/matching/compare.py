@@ -241,22 +241,6 @@ def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> 
     return any(p.startswith(prefix) for p in one) != any(p.startswith(prefix) for p in other)
 
 
-__all__ = [
-    "OF_NO_VARIABLE",
-    "OPTIMIZER_GROUP",
-    "RANDOM_GROUP",
-    "RAW",
-    "Comparison",
-    "Needed",
-    "Sorted",
-    "compare_source",
-    "compare_tensors",
-    "is_raw",
-    "misfit",
-    "set_optimizers_apart",
-    "sort",
-]
-
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass
 # over the group.
 RANDOM_GROUP = f"{RANDOM}/"

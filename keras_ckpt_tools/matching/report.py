@@ -17,8 +17,6 @@ from keras_ckpt_tools.formats.layer_names import shown_as
 from keras_ckpt_tools.matching.suggestions import as_rename
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = ["Mismatch", "Misnamed", "RestoreReport"]
-
 # Rows of one kind that are shown.
 _MOST = 30
 _HEADER = ("what", "in the checkpoint", "in the model", "")

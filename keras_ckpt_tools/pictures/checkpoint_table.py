@@ -18,8 +18,6 @@ from keras_ckpt_tools.pictures.svg import shown
 from keras_ckpt_tools.runs.entry import KeptCheckpoint
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = ["checkpoint_table"]
-
 _MOST_ROWS = 1_000
 _MOST_METRICS = 4
 # So many saves in a row that are gone share a line.

@@ -17,8 +17,6 @@ from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.pictures.run_summary import Save, Story, believable
 from keras_ckpt_tools.runs.save_history import Place, place_of
 
-__all__ = ["Axis", "Best", "Curves", "Line", "Panel", "curves_of", "number", "panels_of"]
-
 By = Literal["epoch", "step"]
 
 _LARGEST = 2**53

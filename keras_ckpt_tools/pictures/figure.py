@@ -20,8 +20,6 @@ from keras_ckpt_tools.storage.local_paths import local_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["literally", "new_figure", "save_plot"]
-
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot"]
-
 # Told apart by eyes of all kinds, on white and on black.
 _COLOURS = ("#2f78d6", "#e07b16", "#1d9a72", "#c2479a", "#8a6fd8", "#8f7a1c", "#3aa0b8", "#d1495b")
 _MUTED = "#8a8f98"

@@ -18,8 +18,6 @@ from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import CustomObject, Record, TensorInfo
 from keras_ckpt_tools.pictures.run_summary import Story
 
-__all__ = ["RunFacts", "duration", "facts_of", "moment", "size_of"]
-
 _MOST_TENSORS = 500
 _MOST_SETTINGS = 60
 _LONGEST = 120

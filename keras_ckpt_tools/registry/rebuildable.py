@@ -28,14 +28,6 @@ from typing import Any
 
 from keras_ckpt_tools.errors import NotSerializableError
 
-__all__ = [
-    "config_method",
-    "has_automatic_config",
-    "init_parameters",
-    "keras_parameters",
-    "require_rebuildable",
-]
-
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # What `get_config` returns for certain, by Keras base class. Tested against Keras 3.10 and 3.15.

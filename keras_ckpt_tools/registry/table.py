@@ -20,8 +20,6 @@ from keras_ckpt_tools.registry.definitions import UNKNOWN, place_of, same_defini
 from keras_ckpt_tools.registry.entries import Entry
 from keras_ckpt_tools.registry.names import match
 
-__all__ = ["EntryTable"]
-
 
 class EntryTable:
     """Entries by name, alias and object.

@@ -35,17 +35,6 @@ from keras_ckpt_tools.formats.record.userblock import MAGIC, ReadAt, parse, read
 from keras_ckpt_tools.formats.record.validation import check_progress
 from keras_ckpt_tools.metadata import FORMAT_VERSION, TrainingProgress
 
-__all__ = [
-    "NO_RECORD",
-    "WITHOUT_RECORD",
-    "Glimpse",
-    "Head",
-    "glimpse",
-    "glimpse_of_run",
-    "read_head",
-    "reader_of",
-]
-
 NO_RECORD = "no record of ours"
 _NO_MODEL = "no model that its first bytes tell"
 # What is noted of files that say nothing about a run.

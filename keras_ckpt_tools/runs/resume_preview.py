@@ -33,8 +33,6 @@ from keras_ckpt_tools.runs.stock_backups import (
 )
 from keras_ckpt_tools.storage.directory_lock import is_occupied
 
-__all__ = ["Difference", "Foresight", "foresee", "foresee_file"]
-
 _PACKAGES = ("python", "keras", "tensorflow", "numpy", "h5py", "keras_ckpt_tools")
 _OPTIMIZER = re.compile(r"([^/]+/)?optimizer(_weights)?/")
 _BESIDE = {

@@ -19,18 +19,6 @@ from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.showing.tables import as_html
 
-__all__ = [
-    "KeepBest",
-    "KeepEvery",
-    "KeepLast",
-    "Policy",
-    "Saved",
-    "best_first",
-    "best_of",
-    "newest_first",
-    "to_delete",
-]
-
 
 @dataclass(frozen=True)
 class Saved:

@@ -197,7 +197,8 @@ def _place_of_keras(weights: str, metadata: str) -> tuple[Place | None, str]:
 
 
 def _backup_of_keras_2(chief: str) -> StockBackup:
-    from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, prefix_in
+    from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+    from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_in
 
     try:
         prefix = prefix_in(chief)

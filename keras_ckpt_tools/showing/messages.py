@@ -15,8 +15,6 @@ from __future__ import annotations
 import keyword
 import warnings
 
-__all__ = ["as_name", "harmless", "literal", "warn"]
-
 
 def harmless(text: str) -> str:
     r"""Return text with the escapes of all that is not printable, but for the ends of its lines.

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keras_ckpt_tools.showing.messages import harmless
 
-__all__ = ["as_html", "as_text", "facts_as_html", "plural", "printable", "size_of"]
-
 _LONGEST = 500
 
 

@@ -21,8 +21,6 @@ from keras_ckpt_tools.formats.hdf5.window import pread_into
 from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["TOGETHER", "in_batches", "nbytes_of", "pieces"]
-
 TOGETHER = 32 << 20
 """Bytes that are read together, and of which a large tensor's pieces are at most."""
 

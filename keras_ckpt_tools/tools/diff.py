@@ -36,8 +36,6 @@ from keras_ckpt_tools.tools.diff_report import (
 )
 from keras_ckpt_tools.tools.distance import Distance, Meter
 
-__all__ = ["diff"]
-
 _MOST_CHANGES = 100
 # Looking for renames compares each path with each: beyond this it would take longer than the rest.
 _MOST_PAIRS = 20_000

@@ -36,8 +36,6 @@ from keras_ckpt_tools.tools.export_report import Exported, Format, Wish, invento
 from keras_ckpt_tools.tools.export_source import Material, described_by, of_file, of_model
 from keras_ckpt_tools.tools.export_writers import check_storable, is_keras_path, write
 
-__all__ = ["export"]
-
 _ENDINGS: dict[str, Format] = {
     ".keras": "keras",
     ".weights.h5": "weights.h5",

@@ -15,8 +15,6 @@ from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.tables import as_html, as_text, plural
 from keras_ckpt_tools.tools.export_source import Material
 
-__all__ = ["Exported", "Format", "Part", "Wish", "inventory"]
-
 Format = Literal["keras", "weights.h5", "safetensors", "tf"]
 _SHOWN = 20
 

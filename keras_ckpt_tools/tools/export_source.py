@@ -30,8 +30,6 @@ from keras_ckpt_tools.registry import registry
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Material", "described_by", "of_file", "of_model"]
-
 # Where the state of random generators is: in files of ours, and in Orbax checkpoints.
 _GENERATORS = r"random_state|\w+_variables/(.*/)?seed_generator"
 

@@ -122,7 +122,8 @@ def pick_up_from(
         NotBuiltError: something has no variables yet, and what it needs for that is not known.
         DamagedArtefactError: it cannot be read.
     """
-    from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint
+    from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+    from keras_ckpt_tools.formats.tensorflow.object_graph import Node
     from keras_ckpt_tools.live.foreign.tf_target import match_target
 
     checkpoint = TfCheckpoint(backup.path)
@@ -259,7 +260,8 @@ def _opened(
 ) -> Iterator[TensorSource]:
     """Open a backup under the paths of a Keras weights file."""
     if backup.is_tensorflow:
-        from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint
+        from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+        from keras_ckpt_tools.formats.tensorflow.object_graph import Node
         from keras_ckpt_tools.live.foreign.tf_objects import match_model
 
         checkpoint = TfCheckpoint(backup.path)

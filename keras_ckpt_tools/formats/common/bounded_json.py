@@ -14,8 +14,6 @@ from typing import Any
 from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 
-__all__ = ["LEAVES", "depth_of", "loads", "parse_object"]
-
 LEAVES = frozenset({bool, float, int, str, type(None)})
 """The types of what JSON has that is neither an object nor a list."""
 

@@ -16,8 +16,6 @@ import numpy as np
 
 from keras_ckpt_tools.metadata import Record
 
-__all__ = ["INFINITY", "NAN", "not_finite_in", "spoiled", "spoiled_in", "worst_in"]
-
 NAN, INFINITY = "NaN", "infinity"
 
 # A record does not list thousands of them.

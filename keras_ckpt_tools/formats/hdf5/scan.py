@@ -35,8 +35,6 @@ from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.hdf5.structure import FoundTensor
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["Survey", "survey"]
-
 _CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hdf5_child.py")
 _MEMORY = 2 << 30
 _ANSWER = 256 << 20

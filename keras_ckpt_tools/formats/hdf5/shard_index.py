@@ -25,8 +25,6 @@ from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_regular, read_all
 
-__all__ = ["ENDING", "INDEX_MEMBER", "ShardIndex", "index_beside", "is_index", "shards_named_by"]
-
 ENDING = ".weights.json"
 # Each is looked at by a process of its own; the largest models have some hundreds.
 _MOST_SHARDS = 1000

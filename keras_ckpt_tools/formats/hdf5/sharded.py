@@ -33,8 +33,6 @@ from keras_ckpt_tools.metadata import TensorInfo
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ShardedHdf5"]
-
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LISTED = 20
 _damaged = functools.partial(

@@ -29,15 +29,6 @@ from keras_ckpt_tools.formats.keras_zip.records import (
 from keras_ckpt_tools.formats.keras_zip.seal import WEIGHTS_MEMBER
 from keras_ckpt_tools.showing.byte_counts import advance
 
-__all__ = [
-    "contradictions",
-    "copy_member",
-    "extract",
-    "first_bad_member",
-    "open_archive",
-    "read_member",
-]
-
 _CHUNK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL = 1 << 20

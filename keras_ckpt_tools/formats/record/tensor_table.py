@@ -14,8 +14,6 @@ from typing import Any, overload
 
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["Rows", "TensorTable"]
-
 
 class Rows:
     """What the table of each file of one structure has in common.

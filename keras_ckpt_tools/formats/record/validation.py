@@ -18,8 +18,6 @@ from typing import Any
 from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 
-__all__ = ["check_progress", "check_record", "check_types"]
-
 _LARGEST = 1 << 62
 # Seconds since 1970: what `datetime` can show, clocks that were wrong included.
 _EARLIEST, _LATEST = 10**9, 250 * 10**9

@@ -26,21 +26,9 @@ from keras_ckpt_tools.formats.tensorflow.object_graph import (
     parse_graph,
     paths_of,
 )
-from keras_ckpt_tools.formats.tensorflow.prefixes import damaged, prefix_in, prefix_of
+from keras_ckpt_tools.formats.tensorflow.prefixes import damaged, prefix_of
 from keras_ckpt_tools.formats.tensorflow.recorded import RunSource, is_prefix
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
-
-__all__ = [
-    "GRAPH",
-    "SUFFIX",
-    "Node",
-    "TfCheckpoint",
-    "TfSource",
-    "open_tensorflow",
-    "plain_key",
-    "prefix_in",
-    "prefix_of",
-]
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 SUFFIX = f"/.ATTRIBUTES/{VALUE}"

@@ -25,8 +25,6 @@ from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DATA", "INDEX", "RECORD", "SUFFIXES", "RunSource", "is_prefix", "record_of"]
-
 DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".record"
 SUFFIXES = (DATA, INDEX, RECORD)
 

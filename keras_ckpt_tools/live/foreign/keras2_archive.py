@@ -27,8 +27,6 @@ from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import TensorInfo
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["Arranged", "arrange", "in_places_of_keras_3", "momentum_product", "weights_of_keras_2"]
-
 _VARS = f"{OPTIMIZER_GROUP}vars/"
 # Attributes of a layer of Keras 2 that Keras 3 has under another name.
 _ATTRIBUTES = re.compile(r"/_(query|key|value|output)_dense/")

@@ -37,8 +37,6 @@ from keras_ckpt_tools.live.foreign.keras2_archive import arrange, momentum_produ
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["LegacyWeights", "legacy_weights", "saved_layers"]
-
 _VARS = f"{OPTIMIZER_GROUP}vars/"
 _MODEL, _OPTIMIZER, _TOP = "model_weights", "optimizer_weights", "top_level_model_weights"
 _ALIKE = {"depthwise_kernel": "kernel"}

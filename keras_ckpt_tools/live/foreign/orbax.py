@@ -21,8 +21,6 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 
-__all__ = ["match_orbax"]
-
 # Generators stand beside the model, whatever its name.
 _GENERATOR = "seed_generator"
 

@@ -28,8 +28,6 @@ from keras_ckpt_tools.formats.tensorflow.protobuf import bytes_field, number_fie
 from keras_ckpt_tools.live.variable_trees import is_variable
 from keras_ckpt_tools.storage.commit import staged
 
-__all__ = ["write_arrays", "write_objects"]
-
 
 def write_objects(prefix: str, **objects: Any) -> None:
     """Write live objects, as `tf.train.Checkpoint(**objects)` does.
