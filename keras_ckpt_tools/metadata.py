@@ -15,7 +15,7 @@ import datetime
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from keras_ckpt_tools.showing.tables import as_text, facts_as_html
 
@@ -355,8 +355,6 @@ class Record(_Value):
     skeleton_digest: str = ""
     size: int = 0
     format_version: int = FORMAT_VERSION
-
-    KINDS: ClassVar[tuple[str, ...]] = ("model", "weights", "checkpoint")
 
     def to_json(self) -> dict[str, Any]:
         # There may be other sequences than tuples of these.

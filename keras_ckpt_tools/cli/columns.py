@@ -188,20 +188,6 @@ def _styled(text: str, style: str, colours: bool) -> str:
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
-def amount(nbytes: int) -> str:
-    """Return a number of bytes in a unit that keeps it short.
-
-    >>> amount(42), amount(1_500), amount(3_200_000_000)
-    ('42 B', '1.5 kB', '3.2 GB')
-    """
-    value = float(nbytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.3g} TB"
-
-
 def age(seconds: float) -> str:
     """Return a length of time in its largest unit.
 

@@ -68,28 +68,6 @@ def _status(report: Inspection, trust: Trust) -> int:
 
 
 def _facts(report: Inspection) -> dict[str, Any]:
-    return {
-        "path": report.path,
-        "kind": str(report.kind),
-        "size": report.size,
-        "versions": dict(report.versions),
-        "progress": report.progress.to_json(),
-        "problems": [
-            {"severity": problem.severity, "what": problem.what, "remedy": problem.remedy}
-            for problem in report.problems
-        ],
-        "objects": [
-            {
-                "where": use.where,
-                "role": use.role,
-                "name": use.registered_name,
-                "class_name": use.class_name,
-                "module": use.module,
-                "part": use.part,
-                "verdict": use.verdict,
-                "note": use.note,
-            }
-            for use in report.objects
-        ],
-        "tensors": report.tensors_to_json(),
-    }
+    facts = report.to_json()
+    named = [{**use, "name": use["registered_name"]} for use in facts["objects"]]
+    return {**facts, "objects": named}

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.columns import Column, Row, Table, amount, metric, show
+from keras_ckpt_tools.cli.columns import Column, Row, Table, metric, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
@@ -26,7 +26,7 @@ from keras_ckpt_tools.runs.pruning import Plan, plan_pruning
 from keras_ckpt_tools.runs.retention import KeepBest, KeepEvery, KeepLast, Policy
 from keras_ckpt_tools.runs.tensorflow import delete_prefixes
 from keras_ckpt_tools.showing.messages import harmless
-from keras_ckpt_tools.showing.tables import plural
+from keras_ckpt_tools.showing.tables import plural, size_of
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.directory_lock import Occupancy, is_occupied
 
@@ -76,7 +76,7 @@ def _prune(path: str, *, dry_run: bool, yes: bool, as_json: bool, **options: Any
     if not as_json:
         show([_table_of(plan, run)])
         if agreed and not yes:
-            question = f"Delete {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}?"
+            question = f"Delete {plural(len(plan.goes), 'file')}, {size_of(plan.nbytes)}?"
             agreed = click.confirm(question, default=False)
     if agreed:
         _delete(plan, given)
@@ -84,7 +84,7 @@ def _prune(path: str, *, dry_run: bool, yes: bool, as_json: bool, **options: Any
         status = _status(plan, agreed=agreed, dry_run=dry_run)
         write_json(status, **_facts_of(plan, deleted=agreed, dry_run=dry_run))
     elif agreed:
-        click.echo(f"Deleted {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}.")
+        click.echo(f"Deleted {plural(len(plan.goes), 'file')}, {size_of(plan.nbytes)}.")
     elif plan.goes and not dry_run:
         click.echo("Nothing was deleted. Pass --yes to delete without being asked.")
     return _status(plan, agreed=agreed, dry_run=dry_run)
@@ -261,10 +261,10 @@ def _table_of(plan: Plan, run: Run) -> Table:
         one = verdict.checkpoint
         cells = ["goes" if verdict.goes else "stays", one.name, str(one.epoch), f"{one.step:,}"]
         cells += [metric(one.logs.get(name)) for name in metrics]
-        rows.append(Row([*cells, amount(one.size), verdict.why], "bad" if verdict.goes else ""))
+        rows.append(Row([*cells, size_of(one.size), verdict.why], "bad" if verdict.goes else ""))
     caption = (
         f"{plan.path}: {plural(len(plan.goes), 'file')} of {len(plan.verdicts):,} go, "
-        f"{amount(plan.nbytes)} of {amount(sum(v.checkpoint.size for v in plan.verdicts))}"
+        f"{size_of(plan.nbytes)} of {size_of(sum(v.checkpoint.size for v in plan.verdicts))}"
     )
     return Table(caption, columns, rows, [f"{path}: {what}" for path, what in plan.damaged])
 

@@ -17,6 +17,7 @@ from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import CustomObject, Record, TensorInfo
 from keras_ckpt_tools.pictures.run_summary import Story
+from keras_ckpt_tools.showing.tables import size_of
 
 _MOST_TENSORS = 500
 _MOST_SETTINGS = 60
@@ -80,19 +81,6 @@ def duration(seconds: float) -> str:
         if len(found) == 2:
             break
     return " ".join(part for part in found if part)
-
-
-def size_of(nbytes: int) -> str:
-    """Return a number of bytes in few digits.
-
-    >>> size_of(512), size_of(123_456), size_of(98_765_432_100)
-    ('512 B', '123 KB', '98.8 GB')
-    """
-    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "KB")):
-        if nbytes >= 1000**power:
-            value = nbytes / 1000**power
-            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-    return f"{nbytes} B"
 
 
 def facts_of(story: Story) -> RunFacts:
