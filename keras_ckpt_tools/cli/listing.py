@@ -311,14 +311,7 @@ def _facts_of_checkpoint(one: KeptCheckpoint) -> dict[str, Any]:
 
 
 def watch_runs(paths: Sequence[str], choice: Choice, *, every: float, as_json: bool) -> None:
-    """Show runs until the user stops it, which is the way it ends.
-
-    Args:
-        paths: Directories, which need not be there yet.
-        choice: What of them is shown.
-        every: Seconds between two looks.
-        as_json: Whether each change is one line of JSON.
-    """
+    """Show runs until the user stops it, which is the way it ends."""
     live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not as_json
     try:
         if live:

@@ -207,12 +207,7 @@ def _untranslated(source: ModelSource) -> list[Problem]:
 
 
 def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]:
-    """Return the warning for tensors with NaN or infinity; nothing where there are none.
-
-    Args:
-        paths: Where they stand in the file.
-        called: What Keras calls their variables, by path.
-    """
+    """Return the warning for tensors with NaN or infinity; nothing where there are none."""
     paths = [shown_as(path, called) for path in paths]
     if not paths:
         return []

@@ -157,12 +157,7 @@ def _key(name: str, bare: list[str]) -> str:
 
 
 def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableError:
-    """Return the one error for all that a model of Keras 2 says and Keras 3 cannot.
-
-    Args:
-        path: The file.
-        found: What was left over.
-    """
+    """Return the one error for all that a model of Keras 2 says and Keras 3 cannot."""
     things = "1 thing" if len(found) == 1 else f"{len(found)} things"
     compiled = all(one.part == "compile" for one in found)
     remedy = (

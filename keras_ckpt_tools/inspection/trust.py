@@ -57,10 +57,6 @@ class Trust:
     def of(cls, trusted: Iterable[str], caller: str | None = None) -> Trust:
         """Read a `trusted=` argument.
 
-        Args:
-            trusted: The argument.
-            caller: See `calling_package`.
-
         Raises:
             ArgumentError: it is no list of names, or it would trust everything.
         """

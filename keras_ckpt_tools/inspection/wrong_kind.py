@@ -29,10 +29,6 @@ _LISTED = 5
 def require(artefact: Artefact, kinds: Collection[Kind] = READABLE) -> None:
     """Refuse what cannot be opened here, with the call that opens it.
 
-    Args:
-        artefact: What was found at a path.
-        kinds: What is meant. Default: all that has tensors.
-
     Raises:
         ArtefactError: it must not be opened, is of another kind, or is visibly damaged.
     """

@@ -106,11 +106,6 @@ class Plan:
 def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = None) -> Any:
     """Build and fill a model from a `.keras` archive or directory.
 
-    Args:
-        source: The file.
-        plan: What is to be built.
-        left: See `state.fill`.
-
     Raises:
         ArtefactKindError: the config is not a model's.
         NotBuiltError: the model cannot be built from what the file says.
@@ -199,13 +194,7 @@ def _has_slots(source: ModelSource) -> bool:
 
 
 def not_built(path: str, name: str, how: str) -> NotBuiltError:
-    """Return the error for a subclassed model whose file does not have the shape of its input.
-
-    Args:
-        path: The file.
-        name: The class of the model.
-        how: How to build it.
-    """
+    """Return the error for a subclassed model whose file does not have the shape of its input."""
     return NotBuiltError(
         f"The file does not say which shape the {name} was built for, so it has no variables "
         "to restore into.",

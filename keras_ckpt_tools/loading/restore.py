@@ -256,11 +256,6 @@ def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
 
     What is not built yet is built here. Everything behind it, which tensors are meant and whether
     they fit, is the same for every kind.
-
-    Args:
-        target: What they are for.
-        artefact: What is to be opened.
-        wanted: How.
     """
     require(artefact)
     several = is_several(target)

@@ -93,15 +93,7 @@ def sort(
     chosen: set[str],
     exact: bool = False,
 ) -> Sorted:
-    """Say of each path whether it matches.
-
-    Args:
-        expected: Tensors of the model.
-        found: Tensors of the checkpoint.
-        pairing: Which belong together.
-        chosen: The paths that are meant.
-        exact: Whether nothing may be cast.
-    """
+    """Say of each path whether it matches."""
     result = Sorted()
     for path, ours in expected.items():
         other = pairing.paths.get(path)
@@ -597,14 +589,7 @@ def misfit(
     remedy: str | None = None,
     differences: Iterable[str] = (),
 ) -> RestoreError:
-    """Return the error that says what does not fit.
-
-    Args:
-        report: The tensors.
-        refused: Layers, and why they refused their state.
-        remedy: What to do. Default: what the report suggests.
-        differences: What else there is, as sentences.
-    """
+    """Return the error that says what does not fit."""
     others = "".join(f"\n  differs   {sentence}" for sentence in differences)
     reasons = "".join(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused

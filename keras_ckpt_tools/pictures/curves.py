@@ -124,12 +124,7 @@ class Panel:
 
 @dataclass
 class Axis:
-    """Where a place of a run lies.
-
-    Args:
-        by: `"epoch"` or `"step"`.
-        known: Places of the run.
-    """
+    """Where a place of a run lies."""
 
     by: By
     known: Iterable[Place] = ()

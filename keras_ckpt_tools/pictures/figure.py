@@ -26,10 +26,6 @@ _SUFFIXES = (".png", ".svg", ".pdf")
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure.
 
-    Args:
-        width: In inches.
-        height: In inches.
-
     Raises:
         MissingPackageError: Matplotlib is not installed.
     """

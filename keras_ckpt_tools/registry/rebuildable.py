@@ -51,11 +51,6 @@ class _Fault:
 def require_rebuildable(cls: type, name: str, place: str) -> None:
     """Refuse a class whose saved config can never build it again.
 
-    Args:
-        cls: The class that is being registered.
-        name: The name it is to get.
-        place: Where it is defined, as `file:line`.
-
     Raises:
         NotSerializableError: With the method to write, ready to paste.
     """

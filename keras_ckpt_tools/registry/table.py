@@ -22,11 +22,7 @@ from keras_ckpt_tools.registry.names import match
 
 
 class EntryTable:
-    """Entries by name, alias and object.
-
-    Args:
-        mirrored: Whether Keras is to know them as well.
-    """
+    """Entries by name, alias and object."""
 
     def __init__(self, *, mirrored: bool):
         self._mirrored = mirrored

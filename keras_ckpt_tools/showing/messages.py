@@ -52,11 +52,5 @@ def as_name(text: str, otherwise: str) -> str:
 
 
 def warn(message: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
-    """Warn, as `warnings.warn` does, with everything in the message made harmless.
-
-    Args:
-        message: What to say.
-        category: The kind of warning.
-        stacklevel: As for `warnings.warn`, counted from the caller.
-    """
+    """Warn, as `warnings.warn` does, with everything in the message made harmless."""
     warnings.warn(harmless(message), category, stacklevel=stacklevel + 1)

@@ -132,13 +132,6 @@ def regular_members(folder: int, path: str, level: int = 0) -> None:
 def copy_tree(folder: int, name: str, target: str, path: str, limits: Limits) -> bool:
     """Copy a directory of an open directory; return whether there is one.
 
-    Args:
-        folder: The open directory.
-        name: Which of its directories.
-        target: Where to make the copy; made anew.
-        path: The artefact, for messages.
-        limits: What it may take.
-
     Raises:
         UnsafeArtefactError: there is anything in it but regular files and directories.
         OverBudgetError: it has too many files, or is too large.

@@ -50,15 +50,7 @@ class _Shard:
 
 
 class ShardedHdf5:
-    """The tensors of all shards. See `ForeignHdf5`, in whose place it stands.
-
-    Args:
-        index: Which shards there are.
-        folder: The open directory that they are in.
-        path: The artefact, for messages.
-        limits: What all of them may take together.
-        stack: Closes what is opened here.
-    """
+    """The tensors of all shards. See `ForeignHdf5`, in whose place it stands."""
 
     def __init__(self, index: ShardIndex, folder: int, path: str, limits: Limits, stack: ExitStack):
         self._index, self._folder, self._path, self._limits = index, folder, path, limits

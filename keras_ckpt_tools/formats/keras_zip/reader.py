@@ -190,13 +190,7 @@ _SHOWN = 100
 
 
 def contradictions(descriptor: int, archive: zipfile.ZipFile, stated: EndRecord) -> list[str]:
-    """Return what is wrong with where things are in an open zip, as sentences.
-
-    Args:
-        descriptor: The file.
-        archive: The same, as `zipfile` reads it.
-        stated: What its end says.
-    """
+    """Return what is wrong with where things are in an open zip, as sentences."""
     size = os.fstat(descriptor).st_size
     end, last, described = 0, "", False
     problems = []

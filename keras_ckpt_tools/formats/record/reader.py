@@ -49,13 +49,6 @@ class RecordReader:
 
     Attributes:
         not_finite: Paths of the tensors with NaN or infinity among those that were read.
-
-    Args:
-        descriptor: The open file.
-        start: Where the HDF5 file begins in it.
-        end: Where it ends.
-        record: Its record.
-        block: Length of its user block.
     """
 
     def __init__(self, descriptor: int, start: int, end: int, record: Record, block: int):
