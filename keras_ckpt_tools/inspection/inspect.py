@@ -102,7 +102,8 @@ def inspect(
     >>> report.versions, [use.verdict for use in report.objects]
     ({'keras': '3.15.1'}, ['built-in'])
     """
-    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted, calling_package()))
+    used = default_registry if registry is None else registry
+    resolver = Resolver(used, custom_objects, Trust.of(trusted, calling_package()))
     limits = Limits.of(max_bytes)
     with on_disk(path) as place:
         found = _inspect(place, resolver, limits)
@@ -144,10 +145,6 @@ def _prefix_in(path: str) -> tuple[str, list[Problem]]:
     return prefix, [
         Problem("warning", str(one.message), "Pass the prefix that is meant.") for one in told
     ]
-
-
-def _given(registry: Registry | None) -> Registry:
-    return default_registry if registry is None else registry
 
 
 def _inspect_source(source: ModelSource, artefact: Artefact, resolver: Resolver) -> Inspection:

@@ -326,7 +326,7 @@ def _gate(
 ) -> tuple[list[Need], Resolved]:
     needs = examine(source, resolver.replaced)
     if compiled is False:
-        needs = _model_part(needs)
+        needs = [need for need in needs if need.part == "model"]
     resolved = resolver.resolve(needs, source.record)
     refused = resolved.refused()
     if refused and (compiled is True or resolved.refused("model")):
@@ -340,10 +340,6 @@ def _gate(
             stacklevel=6,
         )
     return needs, resolved
-
-
-def _model_part(needs: Iterable[Need]) -> list[Need]:
-    return [need for need in needs if need.part == "model"]
 
 
 def _versions(source: ModelSource) -> dict[str, int]:

@@ -150,7 +150,7 @@ def set_optimizers_apart(
     # Those in attributes of a model (a GAN's) are only there if its own `compile` was called.
     attributes = {f"{group}/" for group in theirs if group and f"{group}/" not in prefixes}
     for prefix in sorted({OPTIMIZER_GROUP, *attributes} if optimizer_may_differ else ()):
-        if _only_on_one_side(prefix, expected, found):
+        if any(p.startswith(prefix) for p in expected) != any(p.startswith(prefix) for p in found):
             unwanted = {p for p in everything if p.startswith(prefix)} - left_out
             result.skipped += [p for p in everything if p in unwanted]
             result.without(unwanted)
@@ -227,10 +227,6 @@ def _is_of_training(group: str, found: Mapping[str, TensorInfo], name: str) -> b
         return True
     called = f"{group.rpartition('/')[2]} {name}"
     return _METRIC.search(called) is not None and len({info.shape for info in infos}) == 1
-
-
-def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> bool:
-    return any(p.startswith(prefix) for p in one) != any(p.startswith(prefix) for p in other)
 
 
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass

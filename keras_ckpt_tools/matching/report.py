@@ -15,7 +15,7 @@ from typing import Any
 
 from keras_ckpt_tools.formats.layer_names import shown_as
 from keras_ckpt_tools.matching.suggestions import as_rename
-from keras_ckpt_tools.showing.tables import printable
+from keras_ckpt_tools.showing.tables import as_text, printable
 
 # Rows of one kind that are shown.
 _MOST = 30
@@ -235,13 +235,8 @@ class RestoreReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"{printable(self.path)}: {self.summary}"]
         rows = _shortened(self.rows())
-        if rows:
-            cells = [_HEADER, *rows]
-            widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-            lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        return "\n".join(lines)
+        return as_text(f"{self.path}: {self.summary}", [_HEADER, *rows] if rows else ())
 
     def _repr_html_(self) -> str:
         head = _row(_HEADER, "th")

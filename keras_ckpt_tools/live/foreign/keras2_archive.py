@@ -237,7 +237,7 @@ def arrange(
         names: Their names, where the file has them.
         variables: The index of each trained variable, by its name in the file.
     """
-    kind = _kind_of(optimizer)
+    kind = next((k.__name__ for k in type(optimizer).__mro__ if k.__name__ in _SLOTS), None)
     if kind is None:
         return Arranged({}, not shapes)
     parts = list(_by_name(kind, names, variables or {}) if names else _by_order(kind, optimizer))
@@ -273,10 +273,6 @@ def momentum_product(optimizer: Any, steps: int) -> float:
         product *= beta * (1.0 - 0.5 * math.pow(0.96, step))
     with np.errstate(all="ignore"):
         return product * float(np.power(beta, max(steps - _SETTLED, 0)))
-
-
-def _kind_of(optimizer: Any) -> str | None:
-    return next((k.__name__ for k in type(optimizer).__mro__ if k.__name__ in _SLOTS), None)
 
 
 def _attributes(kind: str) -> list[str]:
