@@ -104,7 +104,8 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
 
     Args:
         path: A `.keras`, `.weights.h5` or `.h5` file, the `.weights.json` of sharded weights, an
-            unzipped Keras directory, the prefix of a TensorFlow checkpoint, or a directory of such.
+            unzipped Keras directory, the prefix of a TensorFlow checkpoint, what
+            `keras.callbacks.OrbaxCheckpoint` wrote, or a directory of such.
 
     Returns:
         The report; it is true if nothing is wrong. It prints as a table.
