@@ -22,6 +22,18 @@ from keras_ckpt_tools.showing.tables import as_text, facts_as_html
 FORMAT_VERSION = 1
 
 
+def epoch_number(epoch: int) -> int:
+    """Return the number that people see of a zero-based epoch: how many there are with it.
+
+    Keras passes zero-based epochs to callbacks, and prints and formats one-based ones. This, and
+    `TrainingProgress.epoch_index` and `ended_epoch` for the way back, are the only conversions.
+
+    >>> epoch_number(0)
+    1
+    """
+    return epoch + 1
+
+
 @dataclass(frozen=True)
 class _Value:
     """What all records share: a tolerant reading of JSON."""
@@ -151,6 +163,20 @@ class TrainingProgress(_Value):
     def place(self) -> tuple[int, int, int]:
         """Epochs, batches and steps: where in training this is."""
         return self.epochs_completed, self.batches_completed, self.step
+
+    @property
+    def epoch_index(self) -> int:
+        """The zero-based epoch that this belongs to: the one under way, or else the last one.
+
+        >>> TrainingProgress(3, batches_completed=5).epoch_index, TrainingProgress(3).epoch_index
+        (3, 2)
+        """
+        return max(self.epochs_completed - (not self.batches_completed), 0)
+
+    @property
+    def ended_epoch(self) -> int | None:
+        """The zero-based epoch that ended last, or `None` where none has."""
+        return self.epochs_completed - 1 if self.epochs_completed else None
 
     @property
     def trained(self) -> bool:
@@ -401,6 +427,8 @@ class Record(_Value):
                 "objects": tuple(CustomObject.from_json(o) for o in data.get("objects") or ()),
                 "tracked": {name: TrackedObject.from_json(o) for name, o in tracked.items()},
                 "names": data.get("names") or {},
+                "state": data.get("state") or {},
+                "versions": data.get("versions") or {},
                 "optimizers": {
                     group: OptimizerState.from_json(o)
                     for group, o in (data.get("optimizers") or {}).items()

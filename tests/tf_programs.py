@@ -11,7 +11,8 @@ from keras_ckpt_tools.formats.tensorflow.checkpoint import SUFFIX
 from keras_ckpt_tools.formats.tensorflow.protobuf import bytes_field, number_field
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.runs.checkpoints import clear_leftovers
-from keras_ckpt_tools.runs.tensorflow import delete_prefixes, list_prefixes, prefix_path
+from keras_ckpt_tools.runs.listing import checkpoints_in
+from keras_ckpt_tools.runs.tensorflow import delete_prefixes, prefix_path
 from keras_ckpt_tools.runs.tensorflow_writer import commit_run
 
 
@@ -40,7 +41,7 @@ def save_next(directory: str, calls: int | None) -> int:
     Returns:
         How many such calls there are.
     """
-    saved, _ = list_prefixes(directory)
+    saved, _ = checkpoints_in(directory)
     with killed_after(calls, of_files=True) as count:
         commit_number(directory, saved[-1].number + 1 if saved else 1)
         delete_prefixes([item.path for item in saved])

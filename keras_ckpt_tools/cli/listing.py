@@ -31,7 +31,7 @@ from keras_ckpt_tools.cli.columns import (
 )
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write, write_json
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.runs.listing import KeptCheckpoint, Run, State, find_runs, read_run
+from keras_ckpt_tools.runs.listing import CheckpointEntry, Run, State, find_runs, read_run
 from keras_ckpt_tools.showing.tables import plural, size_of
 
 _MOST_METRICS = 4
@@ -183,7 +183,7 @@ def _check_names(listing: Listing, choice: Choice) -> None:
             )
 
 
-def _ordered(run: Run, choice: Choice) -> list[KeptCheckpoint]:
+def _ordered(run: Run, choice: Choice) -> list[CheckpointEntry]:
     order = _ORDERS.get(choice.sort)
     found = list(run.checkpoints)
     if order is not None:
@@ -290,7 +290,7 @@ def _facts_of_run(run: Run, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _facts_of_checkpoint(one: KeptCheckpoint) -> dict[str, Any]:
+def _facts_of_checkpoint(one: CheckpointEntry) -> dict[str, Any]:
     return {
         "path": one.path,
         "name": one.name,

@@ -47,7 +47,7 @@ from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.runs import choose
-from keras_ckpt_tools.runs.entry import KeptCheckpoint, progress_with_history
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 
 # What a model takes beside what its file holds (the state of an optimizer that was not saved, say).
 _FACTOR = 8
@@ -220,7 +220,7 @@ def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]
     ]
 
 
-def _inspect_directory(artefact: Artefact, entries: Iterable[KeptCheckpoint]) -> Inspection:
+def _inspect_directory(artefact: Artefact, entries: Iterable[CheckpointEntry]) -> Inspection:
     newest = next((one for one in entries if one.ours), None)
     problems = [
         Problem(
@@ -239,7 +239,7 @@ def _inspect_directory(artefact: Artefact, entries: Iterable[KeptCheckpoint]) ->
         kind=artefact.kind,
         size=artefact.size,
         versions=newest.versions if newest else {},
-        progress=progress_with_history(newest) if newest else TrainingProgress(),
+        progress=newest.progress_with_history() if newest else TrainingProgress(),
         problems=tuple(problems),
     )
 

@@ -21,7 +21,7 @@ from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.runs import choose
-from keras_ckpt_tools.runs.entry import entries_in
+from keras_ckpt_tools.runs.listing import entries_in
 
 _LISTED = 5
 

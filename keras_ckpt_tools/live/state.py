@@ -1,11 +1,7 @@
 """From live Keras objects to named tensors, and back: snapshot -> write, and source -> restore.
 
 Keras' own walk finds what there is and names it; the stores that it is given are ours. Nothing here
-knows where the tensors come from or go to.
-
-A restore is all or nothing. Everything is compared and everything is read before the first
-variable changes; should a layer's own `load_own_variables` fail after that, the variables get
-back what they had.
+knows where the tensors come from or go to; `restore` compares and undoes.
 """
 
 from __future__ import annotations
@@ -44,24 +40,17 @@ from keras_ckpt_tools.live.stores import (
     Visited,
 )
 from keras_ckpt_tools.live.variables import (
-    Handle,
     as_array,
-    as_tensor,
-    asks_for_files,
-    assign,
     handle_of,
-    handles_of,
     read,
+    variable_of,
 )
 from keras_ckpt_tools.matching.compare import (
     RANDOM_GROUP,
     RAW,
-    compare_source,
     is_raw,
-    misfit,
     vars_beside,
 )
-from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.matching.selection import ALL, Selection
 
 # Variables are looked for in lists and dicts that are not nested deeper.
@@ -320,90 +309,6 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(ops.convert_to_numpy(value))
 
 
-def fill(
-    saveable: Any,
-    source: TensorSource,
-    *,
-    strict: bool = True,
-    assets: Callable[[str], str | None] | None = None,
-    optimizer_may_differ: bool = True,
-    selection: Selection = ALL,
-    left: dict[str, str] | None = None,
-    exactly: bool = False,
-    captured: Captured | None = None,
-) -> RestoreReport:
-    """Restore the state of a Keras object from named tensors.
-
-    Args:
-        saveable: A model, layer, optimizer or metric, built.
-        source: Where the tensors come from.
-        strict: Whether everything has to match. If not, what matches is loaded.
-        assets: See `AssetsWhenAsked`; `None` where layers saved no files (vocabularies).
-        optimizer_may_differ: See `compare_source`.
-        selection: Which tensors are meant, and what they are called.
-        left: Where it is given, what is not a weight need not fit; it takes why the state of an
-            optimizer, a metric or a generator is left as it is, by its group.
-        exactly: Whether floats that are cast may not be rounded.
-        captured: What `capture` returns of the object, where it has been called.
-
-    Returns:
-        The report.
-
-    Raises:
-        RestoreError: something does not fit and `strict`, or a layer refused its state. Nothing
-            was changed.
-    """
-    captured = capture(saveable) if captured is None else captured
-    if any(map(is_raw, source.tensors)):
-        captured = captured.with_raw()
-    unknown = tuple(captured.unknown)
-    source = at_other_paths(source, saveable, captured, selection)
-    taken_as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
-    needed = captured.needed()
-    needed = dataclasses.replace(needed, tensors={**needed.tensors, **taken_as_they_are})
-    compared = compare_source(
-        needed,
-        source,
-        selection,
-        optimizer_may_differ=optimizer_may_differ,
-        may_leave=left is not None,
-    )
-    if strict and not compared.report:
-        raise misfit(compared.report)
-    arrays: dict[str, Any]
-    report, arrays = compared.read(exactly=exactly)
-    if strict and not report:
-        raise misfit(report)
-    if left is not None:
-        left |= compared.left
-    asked = assets is not None and asks_for_files(saveable, captured)
-    handles = None if asked else handles_of(saveable, captured)
-    if handles is not None:
-        _assign_all({path: (handles[path], as_tensor(array)) for path, array in arrays.items()})
-        return report
-    undo = remember(saveable)
-    try:
-        pour(saveable, completed(arrays, captured), assets, captured=captured)
-    except BaseException as error:
-        undo()
-        if isinstance(error, Refused):
-            raise misfit(report, error.reasons) from error.reasons[0][1]
-        raise
-    return report
-
-
-def _assign_all(values: Mapping[str, tuple[Handle, Any]]) -> None:
-    """Give variables of TensorFlow new values, or, should one fail or a user interrupt, none."""
-    before = [(handle, read(handle)) for handle, _ in values.values()]
-    try:
-        for handle, value in values.values():
-            assign(handle, value)
-    except BaseException:
-        for handle, value in before:
-            assign(handle, value)
-        raise
-
-
 class Refused(Exception):
     """Layers refused their state. Attribute: `reasons`, pairs of a layer and its error."""
 
@@ -512,7 +417,7 @@ def remember(saveable: Any) -> Callable[[], None]:
     """Return what gives an object's variables back their present values."""
     own = [variable for part in parts_of(saveable) for variable in _own_variables(part)]
     variables = {id(one): one for one in (*variables_of(saveable), *own)}
-    before = [(variable, _held(variable)) for variable in variables.values()]
+    before = [(variable, held(variable)) for variable in variables.values()]
 
     def undo() -> None:
         for variable, value in before:
@@ -521,11 +426,11 @@ def remember(saveable: Any) -> Callable[[], None]:
     return undo
 
 
-def _held(variable: Any) -> Any:
+def held(variable: Any) -> Any:
     """Return the present value of a variable, which no later assignment changes."""
     if (handle := handle_of(variable)) is not None:
         return read(handle)
-    value = variable.value
+    value = variable_of(variable)
     if hasattr(value, "read_value"):  # TensorFlow: shares the buffer until the next assignment.
         return value.read_value()
     if hasattr(value, "detach"):  # PyTorch: assignments write into the buffer.

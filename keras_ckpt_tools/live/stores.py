@@ -53,6 +53,23 @@ class Captured:
         """Return the same with the variables of `raw` among its values."""
         return dataclasses.replace(self, values=self.values | self.raw)
 
+    def with_more(self, values: Mapping[str, Any]) -> Captured:
+        """Return the same with further values."""
+        return dataclasses.replace(self, values={**self.values, **values}) if values else self
+
+    @classmethod
+    def of_all(cls, named: Iterable[tuple[str, Captured]]) -> Captured:
+        """Return what several objects are made of, below their names."""
+        found = [one.under(name) if name else one for name, one in named]
+        whole = cls()
+        for one in found:
+            whole.values.update(one.values)
+            whole.names.update(one.names)
+            whole.unknown.extend(one.unknown)
+            whole.optimizers.update(one.optimizers)
+            whole.raw.update(one.raw)
+        return dataclasses.replace(whole, holders=frozenset().union(*(o.holders for o in found)))
+
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
         return Captured(

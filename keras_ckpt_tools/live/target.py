@@ -8,116 +8,22 @@ either all of them change or none.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.errors import ArgumentError, NotBuiltError
+from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.live import state
-from keras_ckpt_tools.live.keras_walk import has_state
+from keras_ckpt_tools.live.adapters import Adapter, VariablesAdapter, adapter_of
+from keras_ckpt_tools.live.restore import compare_all, restore_all
 from keras_ckpt_tools.live.stores import Captured
-from keras_ckpt_tools.live.variable_trees import collect_variables, is_variable
-from keras_ckpt_tools.live.variables import as_tensor, assign, handles_of
-from keras_ckpt_tools.matching.compare import Comparison, compare_source, is_raw, misfit
+from keras_ckpt_tools.live.variable_trees import is_variable
+from keras_ckpt_tools.matching.compare import Comparison
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.matching.selection import ALL, Selection
-
-
-class Part:
-    """One object to fill.
-
-    Args:
-        name: Where it stands in the target, `""` for the target itself.
-        target: A model, layer, optimizer, metric, module, variable, or variables in a container.
-        skip: Optimizers that are parts of their own.
-
-    Attributes:
-        extra: Further variables, by path: those that Keras would not save and a file has.
-    """
-
-    def __init__(self, name: str, target: Any, skip: tuple[Any, ...] = ()):
-        self.name = name
-        self.target = target
-        self.extra: dict[str, Any] = {}
-        self._skip = skip
-
-    @property
-    def is_optimizer(self) -> bool:
-        return isinstance(self.target, keras.optimizers.Optimizer)
-
-    @property
-    def is_keras(self) -> bool:
-        """Whether Keras itself walks it."""
-        metric = isinstance(self.target, keras.metrics.Metric)
-        return isinstance(self.target, internals.KerasSaveable) and not metric
-
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer that a model was compiled with, where that is no part of its own."""
-        optimizer = getattr(self.target, "optimizer", None) if self.is_keras else None
-        return None if any(optimizer is one for one in self._skip) else optimizer
-
-    def leave_out(self, optimizer: Any) -> None:
-        """Leave the optimizer of a model as it is."""
-        self._skip = (*self._skip, optimizer)
-
-    def captured(self) -> Captured:
-        """Return references to its tensors, by path below its name.
-
-        Raises:
-            NotBuiltError: it has no variables yet.
-        """
-        if self.is_keras:
-            found = state.capture(self.target, skip=self._skip)
-            found.values.update(self.extra)
-            return found
-        return Captured(self._variables())
-
-    def _variables(self) -> dict[str, Any]:
-        target = self.target
-        if isinstance(target, keras.metrics.Metric):
-            return {f"vars/{index}": v for index, v in enumerate(target.variables)}
-        return collect_variables(target)[0] | self.extra
-
-    def remember(self) -> Callable[[], None]:
-        """Return what gives it back its present state."""
-        held = [(v, state.to_numpy(v)) for v in self._rest()]
-        undo = state.remember(self.target) if self.is_keras else None
-
-        def give_back() -> None:
-            if undo is not None:
-                undo()
-            for variable, value in held:
-                variable.assign(value)
-
-        return give_back
-
-    def _rest(self) -> list[Any]:
-        return list(self.extra.values()) if self.is_keras else list(self._variables().values())
-
-    def pour(self, arrays: Mapping[str, Any]) -> None:
-        """Give it what was read. If this raises, `remember` undoes it."""
-        direct = self.extra if self.is_keras else self._variables()
-        for path, variable in direct.items():
-            if path in arrays:
-                variable.assign(arrays[path])
-        if self.is_keras:
-            captured = state.capture(self.target, skip=self._skip)
-            if any(map(is_raw, arrays)):
-                captured = captured.with_raw()
-            inside = {path: a for path, a in arrays.items() if path not in self.extra}
-            handles = handles_of(self.target, captured)
-            if handles is not None:
-                for path, array in inside.items():
-                    assign(handles[path], as_tensor(array))
-                return
-            present = state.completed(inside, captured)
-            state.pour(self.target, present, skip=self._skip, captured=captured)
 
 
 class Target:
@@ -138,7 +44,7 @@ class Target:
 
     def __init__(self, target: Any):
         self.target = target
-        self.parts = [Part(name, item, skip) for name, item, skip in _parts_of(target)]
+        self.parts = [adapter_of(name, item, skip) for name, item, skip in _parts_of(target)]
         if not self.parts:
             raise _unfit("It is empty.", target)
         for part in self.parts:
@@ -154,70 +60,25 @@ class Target:
         """Whether it is one Keras object with nothing that Keras would not restore."""
         return not self.is_container and self.parts[0].is_keras and not self.parts[0].extra
 
+    @property
+    def _restorable(self) -> list[Adapter]:
+        """Its parts, without optimizers that are not built."""
+        return [part for part in self.parts if not part.is_optimizer or part.target.built]
+
     def captured(self) -> Captured:
         """Return references to all its tensors, by path; none of an optimizer that is not built."""
-        whole = Captured()
-        for part in self.parts:
-            if part.is_optimizer and not part.target.built:
-                continue
-            one = part.captured()
-            one = one.under(part.name) if part.name else one
-            whole.values.update(one.values)
-            whole.names.update(one.names)
-            whole.unknown.extend(one.unknown)
-            whole.optimizers.update(one.optimizers)
-            whole.raw.update(one.raw)
-        return whole
+        return Captured.of_all((part.name, part.captured()) for part in self._restorable)
 
     def compare(self, source: TensorSource, selection: Selection = ALL) -> Comparison:
         """Compare it with what a source has."""
-        captured = self.captured()
-        if any(map(is_raw, source.tensors)):
-            captured = captured.with_raw()
-        unknown = tuple(captured.unknown)
-        as_they_are = {p: i for p, i in source.tensors.items() if p.startswith(unknown)}
-        needed = captured.needed()
-        needed = dataclasses.replace(needed, tensors={**needed.tensors, **as_they_are})
-        return compare_source(needed, source, selection)
+        return compare_all(self._restorable, source, selection)
 
     def fill(
         self, source: TensorSource, *, strict: bool = True, selection: Selection = ALL
     ) -> RestoreReport:
-        """Restore all parts, or none.
-
-        Args:
-            source: Where the tensors come from.
-            strict: Whether everything has to match. If not, what matches is restored.
-            selection: Which tensors are meant, and what they are called.
-
-        Returns:
-            The report.
-
-        Raises:
-            RestoreError: something does not fit and `strict`, or an object refused its state.
-                Nothing was changed.
-        """
-        compared = self.compare(source, selection)
-        if strict and not compared.report:
-            raise misfit(compared.report)
-        report, arrays = compared.read()
-        if strict and not report:
-            raise misfit(report)
-        undo: list[Callable[[], None]] = []
-        try:
-            for part in self.parts:
-                undo.append(part.remember())
-                prefix = f"{part.name}/" if part.name else ""
-                own = {p.removeprefix(prefix): a for p, a in arrays.items() if p.startswith(prefix)}
-                if own:
-                    part.pour(own)
-        except BaseException as error:
-            for step in reversed(undo):
-                step()
-            if isinstance(error, state.Refused):
-                raise misfit(report, error.reasons) from error.reasons[0][1]
-            raise
-        return report
+        """Restore all parts, or none; see `restore_all`."""
+        parts = self._restorable
+        return restore_all(parts, compare_all(parts, source, selection), strict=strict)
 
 
 def is_several(target: Any) -> bool:
@@ -240,32 +101,16 @@ def _parts_of(target: Any) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
         yield name, item, optimizers if not isinstance(item, keras.optimizers.Optimizer) else ()
 
 
-def _check(part: Part) -> None:
-    target, where = part.target, part.name or "target"
-    if part.is_optimizer:
-        return  # Built when it is known what it was built on.
-    if part.is_keras:
-        if not has_state(target):
-            raise state.not_built(target, where, "restored")
-        return
-    if isinstance(target, keras.metrics.Metric):
-        if not target.variables:
-            raise NotBuiltError(
-                f"The metric {where!r} is not built: it makes its variables at its first update.",
-                received=f"{where}={target!r}",
-                remedy="Call `update_state` on one batch of data, and restore after that.",
-                name=where,
-            )
-        return
-    generators = (tf.random.Generator, keras.random.SeedGenerator)
-    if is_variable(target) or isinstance(target, (tf.Module, *generators)):
-        return
-    if isinstance(target, (list, tuple, Mapping)):
-        _, strange = collect_variables(target)
+def _check(part: Adapter) -> None:
+    target = part.target
+    part.check_built()
+    if isinstance(part, VariablesAdapter):
+        alone = (tf.Module, tf.random.Generator, keras.random.SeedGenerator)
+        if not isinstance(target, (list, tuple, Mapping, *alone)) and not is_variable(target):
+            raise _unfit("This is none of them.", target)
+        strange = {} if isinstance(target, alone) else part.strange()
         if strange:
             raise _unfit(f"Beside variables there is {next(iter(strange.items()))!r}.", target)
-        return
-    raise _unfit("This is none of them.", target)
 
 
 def _unfit(what: str, target: Any) -> ArgumentError:

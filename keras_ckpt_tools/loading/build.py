@@ -51,6 +51,7 @@ from keras_ckpt_tools.live.migration import (
     with_current_weights,
     with_new_variables,
 )
+from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.isolation import Allowed, closed_room
@@ -133,7 +134,7 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
     with tempfile.TemporaryDirectory(prefix=".kct-assets-") as folder:
-        state.fill(
+        fill(
             model,
             with_fresh_optimizer(weights, model),
             assets=partial(source.extract_assets, folder) if source.has_assets else None,

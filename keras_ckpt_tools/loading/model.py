@@ -60,7 +60,7 @@ from keras_ckpt_tools.loading.whole_model_h5 import build_legacy, is_subclassed
 from keras_ckpt_tools.registry import Entry, Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.runs import choose as directories
-from keras_ckpt_tools.runs.entry import KeptCheckpoint
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
@@ -418,7 +418,7 @@ def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
 
 def _load_from_directory(
     folder: Artefact,
-    entries: Iterable[KeptCheckpoint],
+    entries: Iterable[CheckpointEntry],
     wish: _Wish,
     which: str | int,
     limits: Limits,

@@ -29,6 +29,7 @@ from keras_ckpt_tools.live.attached_progress import attach_progress
 from keras_ckpt_tools.live.foreign.tf_target import match_target
 from keras_ckpt_tools.live.keras_walk import optimizers_of
 from keras_ckpt_tools.live.migration import begun_anew, with_current_weights
+from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.live.target import Target, is_several
 from keras_ckpt_tools.loading.build import build_optimizers_as_saved, with_fresh_optimizer
 from keras_ckpt_tools.loading.run_checkpoint import (
@@ -194,7 +195,7 @@ def _load(
     with tensors_for(target, artefact, wanted) as opened:
         parts = opened.parts
         if parts is None or parts.is_plain_model:
-            report = state.fill(target, opened.tensors, strict=strict, selection=selection)
+            report = fill(target, opened.tensors, strict=strict, selection=selection)
         else:
             report = parts.fill(opened.tensors, strict=strict, selection=selection)
         report = opened.told(report)

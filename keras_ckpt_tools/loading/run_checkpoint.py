@@ -19,11 +19,12 @@ from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import ModelSource, SourceView, TensorSource
 from keras_ckpt_tools.inspection.wrong_kind import only_one_model
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.adapters import Adapter
 from keras_ckpt_tools.live.foreign.keras2_archive import in_places_of_keras_3, weights_of_keras_2
 from keras_ckpt_tools.live.foreign.keras2_h5 import legacy_weights
 from keras_ckpt_tools.live.foreign.orbax import match_orbax
 from keras_ckpt_tools.live.migration import has_migrated
-from keras_ckpt_tools.live.target import Part, Target
+from keras_ckpt_tools.live.target import Target
 from keras_ckpt_tools.matching import compare as comparison
 from keras_ckpt_tools.metadata import Record, TrackedObject
 
@@ -154,7 +155,7 @@ def open_tracked(
     return parts, SourceView(source, groups, checked=True)
 
 
-def _only(source: ModelSource, part: Part, tracked: dict[str, TrackedObject]) -> str:
+def _only(source: ModelSource, part: Adapter, tracked: dict[str, TrackedObject]) -> str:
     kind = "optimizer" if part.is_optimizer else "keras" if part.is_keras else ""
     if isinstance(part.target, keras.Model):
         kind = "model"
@@ -180,7 +181,7 @@ def _shapes(source: ModelSource, name: str) -> dict[str, tuple[int, ...]]:
 
 
 def _build(
-    part: Part, described: TrackedObject | None, target: Target, record: Record | None
+    part: Adapter, described: TrackedObject | None, target: Target, record: Record | None
 ) -> None:
     if described is None or not described.built_on:
         return

@@ -15,7 +15,7 @@ from keras_ckpt_tools.pictures.curves import Curves, Panel, number
 from keras_ckpt_tools.pictures.run_facts import moment
 from keras_ckpt_tools.pictures.run_summary import Save, Story
 from keras_ckpt_tools.pictures.svg import shown
-from keras_ckpt_tools.runs.entry import KeptCheckpoint
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.showing.tables import printable, size_of
 
 _MOST_ROWS = 1_000
@@ -96,7 +96,7 @@ def _save(
     return _row(head, metrics, "best" if file.best else "", file.name, tags, cells)
 
 
-def _logged(file: KeptCheckpoint, curves: Curves, metric: str, x: float) -> float | None:
+def _logged(file: CheckpointEntry, curves: Curves, metric: str, x: float) -> float | None:
     if metric in file.logs:
         return number(file.logs[metric])
     line = curves.lines.get(metric)
@@ -109,7 +109,7 @@ def _value(value: float | None) -> str:
     return shown(value) if math.isfinite(value) else "not finite"
 
 
-def _other(one: KeptCheckpoint, story: Story, metrics: Sequence[str], head: Sequence[str]) -> str:
+def _other(one: CheckpointEntry, story: Story, metrics: Sequence[str], head: Sequence[str]) -> str:
     tags = [("is-bad", str(one.state))] if not one.ours else [("", "of another run")]
     if one.ours and one.run_id == story.progress.run_id:
         tags = [("", "saved at the same place")]

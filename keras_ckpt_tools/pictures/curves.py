@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.pictures.run_summary import Save, Story, believable
 from keras_ckpt_tools.runs.save_history import Place, place_of
 
@@ -189,7 +190,7 @@ def curves_of(story: Story, by: By) -> Curves:
     lines = {}
     for name, values in progress.history.items():
         points = {
-            axis.of_epochs(epoch + 1): number(value)
+            axis.of_epochs(epoch_number(epoch)): number(value)
             for epoch, value in zip(progress.history_epochs[name], values, strict=False)
             if 0 <= epoch < _LARGEST
         }
@@ -201,7 +202,8 @@ def curves_of(story: Story, by: By) -> Curves:
         # With a save inside of an epoch the best one may be between two epochs.
         value = number(best.value)
         if math.isfinite(value) and 0 <= best.epoch < _LARGEST and best.monitor in lines:
-            found = Best(best.monitor, axis.of_epochs(best.epoch + 1), value, best.epoch + 1)
+            reached = epoch_number(best.epoch)
+            found = Best(best.monitor, axis.of_epochs(reached), value, reached)
     return Curves(
         story.name,
         {name: line for name, line in lines.items() if line.xs},

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArgumentError, ArtefactError
-from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.entry import KeptCheckpoint
+from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.listing import Run, read_run
 from keras_ckpt_tools.runs.save_history import Place, place_of, places
 
@@ -36,7 +36,7 @@ class Save:
 
     place: Place
     state: Literal["kept", "deleted", "saved"]
-    file: KeptCheckpoint | None = None
+    file: CheckpointEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def _epochs_of(values: int, epochs: Sequence[int]) -> tuple[int, ...]:
     ((1, 3), (2,))
     """
     every = max(len(epochs) // values, 1)
-    spaced = tuple(epoch for epoch in epochs if (epoch + 1) % every == 0)  # `validation_freq`
+    # `validation_freq`
+    spaced = tuple(epoch for epoch in epochs if epoch_number(epoch) % every == 0)
     return spaced if len(spaced) == values else tuple(epochs[-values:])
 
 

@@ -1,41 +1,35 @@
-"""The checkpoints of one run, in one directory: keep -> *find* -> resume.
+"""Name and delete the checkpoints of one run, in one directory.
 
 A directory holds `ckpt-00000001.weights.h5`, `ckpt-00000002.weights.h5`, ... in the order of the
-saves. There is no index beside them that could say something else than the files do: each file's
-record says where training was. A file counts only if it has both the name and a record of ours, so
-nobody else's file is ever listed, resumed from or deleted.
-
-Those of a run that saves as TensorFlow does are among them, by their prefix (see `tf_run`): a run
-may change its format, and goes on from whichever is the newest.
+saves. There is no index that could contradict the files: each file's record says where training
+was. TensorFlow checkpoints of a run are among them, by their prefix (see `tensorflow`): a run may
+change its format, and resumes from the newest. `listing.checkpoints_in` lists them.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
 import re
 from pathlib import Path
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.record.userblock import decode, digest_of
-from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix, record_of
+from keras_ckpt_tools.formats.record.userblock import decode
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.runs.retention import Saved, newest_first
-from keras_ckpt_tools.runs.tensorflow import (
-    clear_prefixes,
-    delete_prefixes,
-    list_prefixes,
-    numbers_in,
-    prefix_of_record,
+from keras_ckpt_tools.storage.commit import (
+    refused,
+    remove_files,
+    remove_leftovers_of,
+    target_of_staged,
 )
-from keras_ckpt_tools.storage.commit import refused, remove_files, remove_leftovers_of
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 # What tells who wrote a checkpoint, among the names of what it holds beside tracked objects: each
 # kind of door has a policy of its own, for its own files.
 DOORS = frozenset({"_fit", "_loop"})
 
-_NAME = re.compile(r"ckpt-(\d{8,})\.weights\.h5")
+_H5, _RECORD = ".weights.h5", ".record"
+# Without an ending it is the prefix of a TensorFlow checkpoint.
+_NAME = re.compile(r"(ckpt-(\d{8,}))(\.weights\.h5|\.record|\.index|\.data-\d+-of-\d+)?")
 
 
 def checkpoint_path(directory: str | os.PathLike[str], number: int) -> str:
@@ -45,6 +39,19 @@ def checkpoint_path(directory: str | os.PathLike[str], number: int) -> str:
     'runs/digits/ckpt-00000012.weights.h5'
     """
     return os.path.join(directory, f"ckpt-{number:08d}.weights.h5")
+
+
+def nbytes_of(path: str) -> int:
+    """Return the bytes of a file, or of the files of a TensorFlow checkpoint of a run.
+
+    Raises:
+        OSError: it, or one of them, is not there.
+    """
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    from keras_ckpt_tools.formats.tensorflow.recorded import SUFFIXES
+
+    return sum(os.path.getsize(f"{path}{suffix}") for suffix in SUFFIXES)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record | None:
@@ -58,61 +65,32 @@ def read_record(path: str | os.PathLike[str]) -> Record | None:
     return found[0] if found else None
 
 
-def list_checkpoints(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:
-    """Return the checkpoints of a directory, oldest first, and those whose record is damaged.
+def number_in(path: str) -> int | None:
+    """Return the number in the name of a checkpoint, of the prefix of one, or of one of its files.
 
-    Only records are read here, not tensors. A directory that is not there has none.
+    >>> number_in("runs/ckpt-00000012.weights.h5"), number_in("runs/ckpt-00000012")
+    (12, 12)
     """
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return [], []
-    saved, damaged = list_prefixes(directory)
-    for name in sorted(names):
-        match = _NAME.fullmatch(name)
-        path = os.path.join(directory, name)
-        if not match or not (os.path.isfile(path) or os.path.islink(path)):
-            continue
-        if os.path.islink(path):
-            damaged.append(path)  # It leads out of the directory, or is another one's second name.
-            continue
-        try:
-            record = read_record(path)
-        except CkptError:
-            damaged.append(path)
-            continue
-        if record is not None and record.kind != "checkpoint":
-            continue  # A file of ours, but of another kind: `ModelCheckpoint` may be called so.
-        if record is not None and os.path.getsize(path) == record.size:
-            holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-            finite, state = not record.not_finite, functools.partial(state_in, path)
-            saved.append(
-                Saved(path, int(match[1]), record.progress, holds, finite, state, record.phase)
-            )
-        elif record is not None or not _is_plain_hdf5(path):
-            damaged.append(path)
-    return newest_first(saved)[::-1], damaged
+    found = _NAME.fullmatch(os.path.basename(path))
+    return int(found[2]) if found else None
 
 
-def state_in(path: str) -> str:
-    """Return a digest of the tensors of tracked objects in a checkpoint, or `""`."""
-    try:
-        record = record_of(path)[0] if is_prefix(path) else read_record(path)
-    except (CkptError, OSError):
-        return ""
-    return digest_of_state(record)
+def checkpoint_in(name: str) -> str | None:
+    """Return the name of the checkpoint that the presence of a file makes one, or `None`.
+
+    >>> checkpoint_in("ckpt-00000001.weights.h5"), checkpoint_in("ckpt-00000001.record")
+    ('ckpt-00000001.weights.h5', 'ckpt-00000001')
+    >>> checkpoint_in("ckpt-00000001.index")
+    """
+    found = _NAME.fullmatch(name)
+    return {_H5: name, _RECORD: found[1]}.get(found[3]) if found else None
 
 
-def digest_of_state(record: Record | None) -> str:
-    """Return a digest of the tensors of a record, those of the run itself left out; or `""`."""
-    told = [
-        (info.path, info.digest)
-        for info in (record.tensors if record else ())
-        if not info.path.startswith("_")
-    ]
-    if not told or not all(digest for _, digest in told):
-        return ""
-    return digest_of(repr(sorted(told)).encode())
+def files_of_run(names: list[str]) -> list[str]:
+    """Return which of the names in a directory are those of files of checkpoints."""
+    there = {checkpoint_in(name) for name in names}
+    found = (_NAME.fullmatch(name) for name in names)
+    return [match[0] for match in found if match and there & {match[0], match[1]}]
 
 
 def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
@@ -121,14 +99,7 @@ def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
         names = os.listdir(directory)
     except OSError:
         return frozenset()
-    found = (name if _NAME.fullmatch(name) else prefix_of_record(name) for name in names)
-    return frozenset(name for name in found if name)
-
-
-def _is_plain_hdf5(path: str) -> bool:
-    """Return whether somebody else wrote the file: ours never begin like this."""
-    with open(path, "rb") as file:
-        return file.read(len(_HDF5)) == _HDF5
+    return frozenset(filter(None, map(checkpoint_in, names)))
 
 
 def next_number(directory: str | os.PathLike[str]) -> int:
@@ -143,8 +114,7 @@ def next_number(directory: str | os.PathLike[str]) -> int:
         return 1
     except OSError as error:
         raise refused(Path(directory), error) from error
-    used = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
-    return max([*used, *numbers_in(names)], default=0) + 1
+    return max((number_in(name) or 0 for name in names), default=0) + 1
 
 
 def delete_checkpoints(paths: list[str]) -> None:
@@ -153,14 +123,27 @@ def delete_checkpoints(paths: list[str]) -> None:
     Raises:
         CommitError: the operating system refused.
     """
-    remove_files([path for path in paths if _NAME.fullmatch(os.path.basename(path))], _is_ours)
-    delete_prefixes([path for path in paths if is_prefix(path)])
+    files = [path for path in paths if path.endswith(_H5)]
+    remove_files([path for path in files if number_in(path) is not None], _is_ours)
+    if len(files) < len(paths):
+        from keras_ckpt_tools.runs.tensorflow import delete_prefixes
+
+        delete_prefixes([path for path in paths if not path.endswith(_H5)])
 
 
 def clear_leftovers(directory: str | os.PathLike[str]) -> None:
     """Remove what killed runs left of staging checkpoints, whatever their numbers."""
-    remove_leftovers_of(Path(directory), _NAME.fullmatch)
-    clear_prefixes(directory)
+    remove_leftovers_of(Path(directory), _is_h5)
+    with contextlib.suppress(OSError):  # It cannot be listed, and can be written to all the same.
+        targets = [target_of_staged(name) for name in os.listdir(directory)]
+        if any(t and number_in(t) is not None and not _is_h5(t) for t in targets):
+            from keras_ckpt_tools.runs.tensorflow import clear_prefixes
+
+            clear_prefixes(directory)
+
+
+def _is_h5(name: str) -> bool:
+    return name.endswith(_H5) and number_in(name) is not None
 
 
 def _is_ours(path: str) -> bool:

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
-from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD
 from keras_ckpt_tools.metadata import Record, TrainingProgress
-from keras_ckpt_tools.runs.checkpoints import list_checkpoints
-from keras_ckpt_tools.runs.entry import KeptCheckpoint, State, entries_in
-from keras_ckpt_tools.runs.retention import Saved, best_first, newest_first
+from keras_ckpt_tools.runs.entry import CheckpointEntry, State
+from keras_ckpt_tools.runs.listing import checkpoints_in, entries_in
+from keras_ckpt_tools.runs.retention import best_first, newest_first
 
 MODELS = frozenset({Kind.KERAS, Kind.H5_MODEL})
 
@@ -29,7 +27,7 @@ _OTHERS = (Kind.TF_CHECKPOINT, Kind.ORBAX)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR, *_OTHERS)
 
 
-def entries_of(artefact: Artefact) -> list[KeptCheckpoint]:
+def entries_of(artefact: Artefact) -> list[CheckpointEntry]:
     """Return the files of the directory of a run, the newest first.
 
     Empty for everything else: a file, one model as a directory, or checkpoints of TensorFlow or
@@ -43,7 +41,7 @@ def entries_of(artefact: Artefact) -> list[KeptCheckpoint]:
     return entries
 
 
-def problems_of(entries: Iterable[KeptCheckpoint]) -> list[str]:
+def problems_of(entries: Iterable[CheckpointEntry]) -> list[str]:
     """Return what is visibly wrong with files that are passed over, by name."""
     found = sorted((one.name, one.problem) for one in entries if one.problem)
     return [f"{name}: {problem}" for name, problem in found]
@@ -59,7 +57,7 @@ def stock_models(directory: str) -> list[str]:
     ]
 
 
-def is_model(one: KeptCheckpoint) -> bool:
+def is_model(one: CheckpointEntry) -> bool:
     """Return whether a file is a model, or may have been one before it was damaged."""
     untold = one.kind in (Kind.UNKNOWN, Kind.EMPTY) and not one.name.endswith(".weights.h5")
     return one.kind in MODELS or (untold and bool(one.problem))
@@ -92,12 +90,12 @@ def require_epoch(which: str | int, record: Record | None, path: str) -> None:
     Raises:
         ArgumentError: the file is of another epoch, or does not say of which.
     """
-    reached = record.progress.epochs_completed if record is not None else None
-    if isinstance(which, str) or reached == which + 1:
+    ended = record.progress.ended_epoch if record is not None else None
+    if isinstance(which, str) or ended == which:
         return
     at = "the file does not say at which epoch it was saved"
-    if reached is not None:
-        at = f"it was saved at the end of epoch {reached - 1}" if reached else "no epoch had ended"
+    if record is not None:
+        at = "no epoch had ended" if ended is None else f"it was saved at the end of epoch {ended}"
     raise ArgumentError(
         f"One file was passed, and it is not known to be of epoch {which} (zero-based): {at}.",
         received=f"which={which!r}, path={path!r}",
@@ -105,7 +103,9 @@ def require_epoch(which: str | int, record: Record | None, path: str) -> None:
     )
 
 
-def choose(entries: Sequence[KeptCheckpoint], which: str | int, path: str) -> list[KeptCheckpoint]:
+def choose(
+    entries: Sequence[CheckpointEntry], which: str | int, path: str
+) -> list[CheckpointEntry]:
     """Return the files to try, the first choice first.
 
     Args:
@@ -131,7 +131,7 @@ def choose(entries: Sequence[KeptCheckpoint], which: str | int, path: str) -> li
             )
         return chosen
     assert isinstance(which, int)
-    chosen = [one for one in newest if one.epoch == which + 1]
+    chosen = [one for one in newest if one.progress.ended_epoch == which]
     if not chosen:
         raise ArgumentError(
             f"No file in the directory was written at the end of epoch {which} (zero-based).",
@@ -143,8 +143,8 @@ def choose(entries: Sequence[KeptCheckpoint], which: str | int, path: str) -> li
     return sorted(chosen, key=lambda one: (one.progress.run_id != run_id, bool(one.batch)))
 
 
-def _epochs(newest: Iterable[KeptCheckpoint]) -> str:
-    epochs = sorted({one.epoch - 1 for one in newest if one.epoch})
+def _epochs(newest: Iterable[CheckpointEntry]) -> str:
+    epochs = sorted({ended for one in newest if (ended := one.progress.ended_epoch) is not None})
     return ", ".join(map(str, epochs)) or "none"
 
 
@@ -174,7 +174,7 @@ class Choice(Generic[T]):
     """
 
     result: T | None
-    saved: list[Saved]
+    saved: list[CheckpointEntry]
     passed: list[tuple[str, str]]
     not_finite: list[tuple[str, str]] = field(default_factory=list)
     path: str | None = None
@@ -183,7 +183,7 @@ class Choice(Generic[T]):
 def choose_newest(
     directory: str,
     attempt: Callable[[str, bool], T],
-    among: Callable[[list[Saved]], Sequence[Saved]] = lambda saved: saved,
+    among: Callable[[list[CheckpointEntry]], Sequence[CheckpointEntry]] = lambda saved: saved,
 ) -> Choice[T]:
     """Try the checkpoints of a directory until one is complete, the newest first.
 
@@ -195,8 +195,8 @@ def choose_newest(
             where the file is damaged, and `NotFinite` where it has NaN and that is not accepted.
         among: Returns those that come into question, oldest first.
     """
-    saved, damaged = list_checkpoints(directory)
-    choice: Choice[T] = Choice(None, saved, [(path, _why(path)) for path in damaged])
+    saved, damaged = checkpoints_in(directory)
+    choice: Choice[T] = Choice(None, saved, damaged)
     newest = list(reversed(among(saved)))
     run_id = newest[0].progress.run_id if newest else ""
     ours = [item for item in newest if item.progress.run_id == run_id]
@@ -241,12 +241,6 @@ def is_over(progress: TrainingProgress, fit: Mapping[str, Any], loop: Mapping[st
         steps, rest = divmod(progress.step - progress.batches_completed, progress.epochs_completed)
         known = None if rest else steps
     return bool(progress.batches_completed == known)
-
-
-def _why(path: str) -> str:
-    endings = ("", RECORD, INDEX, DATA)
-    linked = any(os.path.islink(f"{path}{ending}") for ending in endings)
-    return f"it is {NOT_FOLLOWED}" if linked else "its record is damaged"
 
 
 def other_major(saved: str, installed: str) -> bool:

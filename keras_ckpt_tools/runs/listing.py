@@ -1,35 +1,57 @@
-"""Read the directory of a run as a list of records: directory -> *run* -> lists, plots and pruning.
+"""List the directory of a run: what there is, newest and best, and the history.
 
-A run may have left ten thousand checkpoints, and whoever lists them wants to see them at once, also
-while they are being written and deleted. So only the head of each record is read, a file that is
-gone by then is passed over, and files that have not changed are not read again. What is told apart
-here is what shows: whole, damaged, not finished, somebody else's. That no byte of a tensor has
-changed is what `verify` finds out.
+`entries_in` lists everything, `checkpoints_in` what a resume may choose from, and `read_run` makes
+the summary of a directory that lists, plots and pruning go by. A run may have left ten thousand
+checkpoints, and they are listed while they are being written and deleted. So only the head of each
+record is read, files that have not changed are not read again, and a file that goes between the
+listing of its directory and the reading is not listed. What is detected here is what shows: intact,
+damaged, not finished, third-party. `verify` finds out whether a byte of a tensor has changed.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
-from keras_ckpt_tools.errors import ArtefactError
+from keras_ckpt_tools.errors import ArtefactError, CkptError
 from keras_ckpt_tools.formats.common.path_hints import not_found
-from keras_ckpt_tools.formats.kinds import plain_path
+from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED, Identity
+from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
+from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
 from keras_ckpt_tools.formats.tensorflow.prefixes import files_of
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, SUFFIXES, is_prefix
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.entry import (
-    KeptCheckpoint,
-    State,
-    is_listed,
-    look_at_all,
-    progress_with_history,
+from keras_ckpt_tools.runs.checkpoints import files_of_run, number_in
+from keras_ckpt_tools.runs.entry import CheckpointEntry, State
+from keras_ckpt_tools.runs.peek import (
+    NO_RECORD,
+    OPENING,
+    WITHOUT_RECORD,
+    Glimpse,
+    glimpse,
+    glimpse_of_run,
 )
 from keras_ckpt_tools.runs.retention import best_of, newest_first
+from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
 
-__all__ = ["KeptCheckpoint", "Restart", "Run", "State", "find_runs", "read_run"]
+__all__ = [
+    "CheckpointEntry",
+    "Restart",
+    "Run",
+    "State",
+    "checkpoints_in",
+    "entries_in",
+    "find_runs",
+    "read_run",
+]
 
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+_RECORD = re.compile(rf"ckpt-\d{{8,}}{re.escape(RECORD)}")
 # Between an event and the save after it a clock goes on; less than this is no restart.
 _PAUSE_S = 1.0
 
@@ -67,17 +89,17 @@ class Run:
     """
 
     path: str
-    checkpoints: tuple[KeptCheckpoint, ...] = ()
+    checkpoints: tuple[CheckpointEntry, ...] = ()
     progress: TrainingProgress = field(default_factory=TrainingProgress)
-    newest: KeptCheckpoint | None = None
+    newest: CheckpointEntry | None = None
 
     @property
-    def whole(self) -> tuple[KeptCheckpoint, ...]:
+    def whole(self) -> tuple[CheckpointEntry, ...]:
         """The checkpoints of ours with which nothing is visibly wrong, newest last."""
         return tuple(one for one in self.checkpoints if one.state is State.WHOLE)
 
     @property
-    def best(self) -> KeptCheckpoint | None:
+    def best(self) -> CheckpointEntry | None:
         """The best checkpoint that is there, by the metric that was monitored."""
         return next((one for one in self.checkpoints if one.best), None)
 
@@ -163,7 +185,7 @@ def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
             remedy="Give the user of this process the right to read it.",
             path=place,
         ) from error
-    found = newest_first(look_at_all(folder, names, before, any_name=single))
+    found = newest_first(_look(folder, names, before, any_name=single))
     best = best_of(one for one in found if one.ours)
     checkpoints = tuple(
         one if one.best == (one is best) else replace(one, best=not one.best)
@@ -172,7 +194,7 @@ def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
     newest = next((one for one in reversed(checkpoints) if one.ours), None)
     if known and newest and known.newest and newest.identity == known.newest.identity:
         return Run(place, checkpoints, known.progress, newest)
-    progress = progress_with_history(newest) if newest else TrainingProgress()
+    progress = newest.progress_with_history() if newest else TrainingProgress()
     return Run(place, checkpoints, progress, newest)
 
 
@@ -193,5 +215,240 @@ def find_runs(path: str | os.PathLike[str]) -> Iterator[str]:
         )
         if {"saved_model.pb", "config.json"} & set(names):
             folders[:] = []  # It is one model; its parts are no run.
-        elif any(is_listed(name) for name in names):
+        elif any(_is_listed(name) for name in names):
             yield folder
+
+
+def entries_in(directory: str) -> list[CheckpointEntry]:
+    """Return what shows of the files of a directory, the newest first.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    return newest_first(_look(directory, os.listdir(directory)))
+
+
+def checkpoints_in(
+    directory: str | os.PathLike[str],
+) -> tuple[list[CheckpointEntry], list[tuple[str, str]]]:
+    """Return the checkpoints of a run that show no damage, oldest first, and the others.
+
+    Only files count that have both the name and a record of a run's checkpoint, so third-party
+    files are never resumed from or deleted. A directory that is not there has none.
+
+    Returns:
+        The checkpoints, with their histories, and those that are damaged, as `(path, why)`.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return [], []
+    saved, damaged = [], []
+    for one in _look(os.fspath(directory), files_of_run(names)):
+        if one.ours and one.number is not None:
+            # A policy of a user's may look at it.
+            saved.append(replace(one, progress=one.progress_with_history()))
+            continue
+        path = os.path.splitext(one.path)[0] if one.path.endswith(SUFFIXES) else one.path
+        # HDF5 files of other writers, and of a `ModelCheckpoint` that calls its files so.
+        other = one.ours or one.kind in (Kind.H5_WEIGHTS, Kind.H5_MODEL)
+        if not other and (path.endswith(_SUFFIXES) or is_prefix(path)):
+            why = f"it is {NOT_FOLLOWED}" if one.note == NOT_FOLLOWED else one.note
+            damaged.append((path, "its record is damaged" if why in WITHOUT_RECORD else why))
+    return newest_first(saved)[::-1], sorted(damaged)
+
+
+def _is_listed(name: str) -> bool:
+    """Return whether a file of that name is one of a run."""
+    if name.startswith("."):
+        return (target_of_staged(name) or "").endswith(_SUFFIXES)
+    return name.endswith((*_SUFFIXES, ENDING, INDEX)) or _RECORD.fullmatch(name) is not None
+
+
+def _look(
+    folder: str,
+    names: list[str],
+    before: Mapping[str, CheckpointEntry] | None = None,
+    *,
+    any_name: bool = False,
+) -> Iterator[CheckpointEntry]:
+    """Yield what shows of the files of a directory.
+
+    Args:
+        folder: The directory.
+        names: The names in it.
+        before: What was seen before, by name: files that have not changed are not read again.
+        any_name: Whether files that are not called like checkpoints are listed, whoever wrote them.
+            If not, only those with a record are.
+    """
+    there = set(names)
+    # Sharded weights are one thing: they are listed by their index.
+    shards = frozenset() if any_name else shards_named_by(folder, names)
+    data: dict[str, list[str]] = {}
+    for name in names:
+        if (begin := name.rpartition(".data-")[0]) and not name.startswith("."):
+            data.setdefault(begin, []).append(name)
+    for name in names:
+        listed = any_name or _is_listed(name)
+        if name in shards or not (listed or _may_be_renamed(name)):
+            continue
+        path = os.path.join(folder, name)
+        one: CheckpointEntry | None
+        if name.startswith(".") and target_of_staged(name):
+            one = _staged(path)
+        elif name.endswith(INDEX) or _RECORD.fullmatch(name):
+            prefix, ending = os.path.splitext(name)
+            if ending == RECORD and f"{prefix}{INDEX}" in there:
+                continue
+            beside = [os.path.join(folder, one) for one in data.get(prefix, [])]
+            one = _tensorflow(os.path.join(folder, prefix), beside)
+        elif not any_name and os.path.islink(path):
+            one = _link(path) if listed else None
+        elif name.endswith(ENDING):
+            one = _sharded(path)
+        else:
+            one = _file(path, (before or {}).get(name))
+        if one is not None and (listed or one.ours):
+            yield one
+
+
+def _may_be_renamed(name: str) -> bool:
+    """Return whether a file may be a checkpoint of ours that a user has given another name."""
+    return not name.startswith(".") and not name.endswith(RECORD) and ".data-" not in name
+
+
+def _link(path: str) -> CheckpointEntry | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return _entry(path, Kind.UNKNOWN, State.FOREIGN, NOT_FOLLOWED, status, size=0, identity=None)
+
+
+def _file(path: str, before: CheckpointEntry | None) -> CheckpointEntry | None:
+    doing = "opened"
+    try:
+        if before is not None and before.identity == _identity(os.stat(path)):
+            return before
+        descriptor = os.open(path, OPENING)
+        doing = "read"
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return _told(path, status, glimpse(descriptor, path))
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None  # A policy has deleted it since the directory was listed.
+    except OSError as error:
+        note = f"cannot be {doing}: {error.strerror or error}"
+        return CheckpointEntry(path, kind=Kind.UNKNOWN, state=State.DAMAGED, note=note)
+
+
+def _sharded(path: str) -> CheckpointEntry | None:
+    try:
+        artefact = tell(path)
+        status = os.stat(path)
+    except (OSError, CkptError):
+        return None
+    if artefact.kind is not Kind.SHARDED_WEIGHTS:
+        return None
+    bad = artefact.damage or (artefact.refusal.what if artefact.refusal else "")
+    state = State.DAMAGED if bad else State.FOREIGN
+    note = bad or NO_RECORD
+    return _entry(path, artefact.kind, state, note, status, size=artefact.size, identity=None)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _entry(
+    path: str, kind: Kind, state: State, note: str, status: os.stat_result, **more: Any
+) -> CheckpointEntry:
+    shown = {
+        "size": status.st_size,
+        "modified": status.st_mtime,
+        "identity": _identity(status),
+        **more,
+    }
+    return CheckpointEntry(path, kind=kind, state=state, note=note, **shown)
+
+
+def _told(path: str, status: os.stat_result, seen: Glimpse) -> CheckpointEntry:
+    head, note = seen.head, seen.damage or seen.note
+    state = State.DAMAGED if seen.damage else State.WHOLE if head else State.FOREIGN
+    shown = _entry(path, seen.kind, state, note, status)
+    if head is None:
+        return shown
+    number = number_in(path) if head.kind == "checkpoint" else None
+    return CheckpointEntry.of_record(
+        path,
+        head,
+        number,
+        kind=seen.kind,
+        state=state,
+        note=note,
+        size=shown.size,
+        modified=shown.modified,
+        identity=shown.identity,
+    )
+
+
+def _staged(path: str) -> CheckpointEntry | None:
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    target = target_of_staged(os.path.basename(path))
+    left = is_abandoned(path)
+    note = f"a killed writer left it of {target}" if left else f"{target} is being written"
+    return _entry(path, Kind.UNKNOWN, State.UNFINISHED, note, status)
+
+
+def _tensorflow(prefix: str, data: list[str]) -> CheckpointEntry | None:
+    for path in (f"{prefix}{INDEX}", f"{prefix}{RECORD}", *data):
+        if os.path.islink(path):
+            return _link(path)
+    found: dict[str, os.stat_result] = {}
+    for path in (f"{prefix}{INDEX}", *data):
+        try:
+            found[path] = os.stat(path)
+        except FileNotFoundError:
+            continue  # Named, or told by the other files to have been there.
+        except OSError:
+            return None
+    index, whole = found.get(f"{prefix}{INDEX}"), found.get(f"{prefix}{DATA}")
+    size = sum(status.st_size for status in found.values())
+    damage = "its data file is not there" if len(found) < 2 else ""
+    damage = damage if index else "its index is not there"
+    # After the others: the record is the first that is deleted.
+    own = _of_run(prefix, whole.st_size if whole else 0)
+    if own is not None:
+        identity = _identity(index) if index else own.identity
+        own = replace(own, size=own.size + size, identity=identity)
+        return replace(own, state=State.DAMAGED, note=damage) if damage else own
+    if index is None:
+        return None  # A policy has deleted it since the directory was listed.
+    state = State.DAMAGED if damage else State.FOREIGN
+    return _entry(prefix, Kind.TF_CHECKPOINT, state, damage or NO_RECORD, index, size=size)
+
+
+def _of_run(prefix: str, data_size: int) -> CheckpointEntry | None:
+    """Return a TensorFlow checkpoint of a run, with the size of its record alone."""
+    try:
+        descriptor = os.open(f"{prefix}{RECORD}", OPENING)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            seen = glimpse_of_run(descriptor, prefix, data_size)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return None if seen is None else _told(prefix, status, seen)

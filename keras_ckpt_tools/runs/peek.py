@@ -10,12 +10,10 @@ Sources: the ZIP APPNOTE (4.3.7, 4.3.12, 4.3.16), the HDF5 File Format Specifica
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import struct
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +30,15 @@ from keras_ckpt_tools.formats.keras_zip.records import (
 from keras_ckpt_tools.formats.keras_zip.seal import WEIGHTS_MEMBER, seal_comment, sealed_digest
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.record.userblock import MAGIC, ReadAt, parse, read_json, values_of
-from keras_ckpt_tools.formats.record.validation import check_progress
-from keras_ckpt_tools.metadata import FORMAT_VERSION, TrainingProgress
+from keras_ckpt_tools.formats.record.validation import check_types
+from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
 
 NO_RECORD = "no record of ours"
 _NO_MODEL = "no model that its first bytes tell"
 # What is noted of files that say nothing about a run.
 WITHOUT_RECORD = (NO_RECORD, _NO_MODEL)
 
+OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _FIRST = 1 << 13
 _KINDS = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS, "checkpoint": Kind.CHECKPOINT}
 _LARGEST_TABLE = 1 << 20
@@ -57,7 +56,7 @@ class Glimpse:
     """
 
     kind: Kind
-    head: Head | None = None
+    head: Record | None = None
     damage: str = ""
     note: str = ""
 
@@ -92,7 +91,8 @@ def glimpse_of_run(descriptor: int, path: str, data_size: int) -> Glimpse | None
     """
     size = os.fstat(descriptor).st_size
     first = os.pread(descriptor, _FIRST, 0)
-    return _ours(_windowed(descriptor, 0, size, first), data_size, path, Kind.TF_CHECKPOINT)
+    read = _windowed(descriptor, 0, size, first)
+    return _ours(read, data_size, path, Kind.TF_CHECKPOINT)
 
 
 def reader_of(descriptor: int, path: str) -> ReadAt | None:
@@ -155,7 +155,8 @@ def _archive(descriptor: int, size: int, path: str) -> Glimpse:
         return Glimpse(Kind.KERAS, damage="its weights are not where they were")
     start, length = span
     first = os.pread(descriptor, min(_FIRST, length), start)
-    found = _ours(_windowed(descriptor, start, length, first), length, path, Kind.KERAS)
+    read = _windowed(descriptor, start, length, first)
+    found = _ours(read, length, path, Kind.KERAS)
     return found or Glimpse(Kind.KERAS, damage="its record is not where it was")
 
 
@@ -208,35 +209,7 @@ _CUT = b'"\\u007f cut out \\u007f"'
 _CUT_TEXT = "\x7f cut out \x7f"
 
 
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """What a record says, without its tensors and without the logs of earlier epochs.
-
-    Attributes:
-        kind: `"model"`, `"weights"` or `"checkpoint"`.
-        versions: Versions of Python and the packages that wrote the file.
-        progress: Where training was; its `history` is empty.
-        tracked: For a checkpoint, the kind of each tracked object by its name.
-        state: Further JSON state, by the name of what it belongs to.
-        size: Length of the HDF5 file in bytes.
-        finite: Whether its weights are numbers; also where nobody has looked.
-    """
-
-    kind: str
-    versions: Mapping[str, str]
-    progress: TrainingProgress
-    tracked: Mapping[str, str]
-    state: Mapping[str, Any]
-    size: int
-    finite: bool = True
-
-    @property
-    def holds(self) -> frozenset[str]:
-        """Names of what it holds beside tracked objects."""
-        return frozenset(name for name, kind in self.tracked.items() if kind == "run")
-
-
-def read_head(read: ReadAt, path: str) -> Head | None:
+def read_head(read: ReadAt, path: str) -> Record | None:
     """Read the head of the record in front of an HDF5 file.
 
     Args:
@@ -244,7 +217,8 @@ def read_head(read: ReadAt, path: str) -> Head | None:
         path: Name of the file, for messages.
 
     Returns:
-        The head, or `None` where there is no record of ours.
+        The record without its tensors, what these are called, and the logs of earlier epochs; or
+        `None` where there is no record of ours.
 
     Raises:
         DamagedArtefactError: there is one, and its bytes have changed.
@@ -254,25 +228,18 @@ def read_head(read: ReadAt, path: str) -> Head | None:
     return None if found is None else parse(found[0], path, _head)
 
 
-def _head(body: bytes) -> tuple[int, Head | None]:
+def _head(body: bytes) -> tuple[int, Record | None]:
     data = _cut(body)
     if data is None:
         data = values_of(body)
     found = data.get("format_version", 0)
     if found > FORMAT_VERSION:
         return found, None
-    told = {**(data.get("progress") or {}), "history": {}, "history_epochs": {}}
-    progress = TrainingProgress.from_json(told)
-    check_progress(progress)
-    state, versions = data.get("state") or {}, data.get("versions") or {}
-    tracked = {name: one["kind"] for name, one in (data.get("tracked") or {}).items()}
-    kind, size = data.get("kind", ""), data.get("size", 0)
-    texts = (kind, *tracked.values(), *versions.values())
-    if not all(isinstance(text, str) for text in texts) or not isinstance(state, dict):
-        raise TypeError("its kinds or versions are no texts, or its state is of another type")
-    if not isinstance(size, int) or size < 0:
-        raise TypeError("its size is no number")
-    return found, Head(kind, versions, progress, tracked, state, size, not data.get("not_finite"))
+    progress = {**(data.get("progress") or {}), "history": {}, "history_epochs": {}}
+    long: dict[str, Any] = {"names": {}, "optimizers": {}, "objects": (), "tensors": ()}
+    record = Record.from_json({**data, **long, "progress": progress})
+    check_types(record)
+    return found, record
 
 
 def _cut(body: bytes) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.retention import Saved
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.storage.commit import staged
 
 _AMBIGUOUS = (
@@ -63,7 +63,7 @@ class Phase:
     program: str = ""
 
     @classmethod
-    def of(cls, saved: Saved) -> Phase:
+    def of(cls, saved: CheckpointEntry) -> Phase:
         """Return the phase that a checkpoint belongs to; older ones belong to the first."""
         return cls.read(saved.phase)
 
@@ -93,7 +93,7 @@ class Choice:
         warning: What to warn of, or nothing.
     """
 
-    saved: list[Saved]
+    saved: list[CheckpointEntry]
     over: bool = False
     of_later: bool = False
     warning: str = ""
@@ -139,7 +139,7 @@ class Phases:
         self._held: int | None = None
         self._left: tuple[str, float] | None = None
 
-    def begins(self, model: Any, name: str | None, saved: Sequence[Saved]) -> Phase:
+    def begins(self, model: Any, name: str | None, saved: Sequence[CheckpointEntry]) -> Phase:
         """Note that a `fit()` begins, and return its phase.
 
         Args:
@@ -194,7 +194,7 @@ class Phases:
         if self._fresh and self.phase is not None:
             self.phase = dataclasses.replace(self.phase, program=uuid.uuid4().hex)
 
-    def choose(self, saved: Sequence[Saved], resume: str) -> Choice:
+    def choose(self, saved: Sequence[CheckpointEntry], resume: str) -> Choice:
         """Return which checkpoints the phase may resume from.
 
         Args:
@@ -230,7 +230,9 @@ class Phases:
         text = why.format(directory=self.directory, newest=newest)
         return Choice([], warning="" if told else text)
 
-    def _chosen(self, mine: list[tuple[Saved, Phase]], pairs: list[tuple[Saved, Phase]]) -> Choice:
+    def _chosen(
+        self, mine: list[tuple[CheckpointEntry, Phase]], pairs: list[tuple[CheckpointEntry, Phase]]
+    ) -> Choice:
         assert self.phase is not None
         if mine:
             # A name may have been used by several programs: the one that saved last.
@@ -291,7 +293,7 @@ class Phases:
                 self._held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 weakref.finalize(self._model(), self._let_go, self._held)
 
-    def leaves(self, saved: Sequence[Saved]) -> None:
+    def leaves(self, saved: Sequence[CheckpointEntry]) -> None:
         """Note what stays in the directory when the phase has ended."""
         self._left = _newest_of(saved) if saved else None
 
@@ -319,7 +321,7 @@ class Phases:
             with contextlib.suppress(OSError):
                 os.close(held)
 
-    def is_of_program(self, saved: Saved) -> bool:
+    def is_of_program(self, saved: CheckpointEntry) -> bool:
         """Return whether a checkpoint is of this program and model, whatever the phase."""
         here, there = self.phase, Phase.of(saved)
         return here is not None and (there.program, there.model) == (here.program, here.model)
@@ -328,7 +330,7 @@ class Phases:
 _by_directory: dict[str, Phases] = {}
 
 
-def _newest_of(saved: Sequence[Saved]) -> tuple[str, float]:
+def _newest_of(saved: Sequence[CheckpointEntry]) -> tuple[str, float]:
     return os.path.basename(saved[-1].path), saved[-1].progress.saved_at
 
 

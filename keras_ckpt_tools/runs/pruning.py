@@ -17,9 +17,10 @@ import string
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.runs.checkpoints import DOORS
-from keras_ckpt_tools.runs.listing import KeptCheckpoint, Run, State
-from keras_ckpt_tools.runs.retention import Policy, Saved, best_of, newest_first, to_delete
+from keras_ckpt_tools.runs.listing import CheckpointEntry, Run, State
+from keras_ckpt_tools.runs.retention import Policy, best_of, newest_first, to_delete
 
 # A pattern may be a stranger's: one name is not looked at for hours, nor filled up to a gigabyte.
 _ANYTHING = ".+"
@@ -37,7 +38,7 @@ class Verdict:
         why: Why it stays; for one that goes, an empty string.
     """
 
-    checkpoint: KeptCheckpoint
+    checkpoint: CheckpointEntry
     goes: bool
     why: str
 
@@ -57,7 +58,7 @@ class Plan:
     damaged: tuple[tuple[str, str], ...] = ()
 
     @property
-    def goes(self) -> tuple[KeptCheckpoint, ...]:
+    def goes(self) -> tuple[CheckpointEntry, ...]:
         """The files that are to be deleted."""
         return tuple(one.checkpoint for one in self.verdicts if one.goes)
 
@@ -88,7 +89,7 @@ def plan_pruning(
     held = {os.path.realpath(path) for path in pinned}
     linked = {os.path.realpath(one.path) for one in run.checkpoints if os.path.islink(one.path)}
     reasons: dict[str, list[str]] = {}
-    groups: dict[object, list[KeptCheckpoint]] = {}
+    groups: dict[object, list[CheckpointEntry]] = {}
     damaged = [(one.path, one.note) for one in run.checkpoints if one.state is State.DAMAGED]
     for one in run.checkpoints:
         why = _apart(one, wanted)
@@ -108,7 +109,7 @@ def plan_pruning(
     return Plan(run.path, verdicts, tuple(damaged))
 
 
-def _apart(one: KeptCheckpoint, run_id: str) -> str:
+def _apart(one: CheckpointEntry, run_id: str) -> str:
     """Return why a file is none that a policy decides about, or nothing."""
     if os.path.islink(one.path):
         return "a link"
@@ -121,11 +122,11 @@ def _apart(one: KeptCheckpoint, run_id: str) -> str:
     return ""
 
 
-def _door(one: KeptCheckpoint) -> object:
+def _door(one: CheckpointEntry) -> object:
     return (one.holds & DOORS) if one.number is not None else one.pattern
 
 
-def _named_by(one: KeptCheckpoint) -> bool:
+def _named_by(one: CheckpointEntry) -> bool:
     """Return whether a file is called as its pattern says of what is in it."""
     parts = []
     try:
@@ -140,12 +141,12 @@ def _named_by(one: KeptCheckpoint) -> bool:
     return re.fullmatch("".join(parts), one.name, re.DOTALL) is not None
 
 
-def _values_of(one: KeptCheckpoint, name: str, spec: str) -> str:
+def _values_of(one: CheckpointEntry, name: str, spec: str) -> str:
     if _TOO_WIDE.search(spec):
         raise ValueError(spec)
     if name == "epoch":
         # One-based; inside an epoch it is the one under way.
-        values: Iterable[float] = (one.epoch, one.epoch + 1)
+        values: Iterable[float] = (one.epoch, epoch_number(one.epoch))
     elif name in one.logs:
         values = (one.logs[name],)
     else:
@@ -154,7 +155,7 @@ def _values_of(one: KeptCheckpoint, name: str, spec: str) -> str:
 
 
 def _judge(
-    group: Sequence[KeptCheckpoint],
+    group: Sequence[CheckpointEntry],
     policies: Sequence[tuple[str, Policy]],
     reasons: dict[str, list[str]],
     goes: set[str],
@@ -162,9 +163,7 @@ def _judge(
 ) -> dict[str, str]:
     """Decide about the files of one door; return those found damaged on the way."""
     ordered = newest_first(group)[::-1]
-    saved = [
-        Saved(one.path, n, one.progress, one.holds, one.finite) for n, one in enumerate(ordered, 1)
-    ]
+    saved = [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
     broken: dict[str, str] = {}
     while saved:
         gone = _may_go(saved, policies, [path for path, why in reasons.items() if why])
@@ -192,8 +191,10 @@ def _judge(
 
 
 def _may_go(
-    saved: Sequence[Saved], policies: Sequence[tuple[str, Policy]], pinned: Collection[str]
-) -> list[Saved]:
+    saved: Sequence[CheckpointEntry],
+    policies: Sequence[tuple[str, Policy]],
+    pinned: Collection[str],
+) -> list[CheckpointEntry]:
     union: Policy = _Nothing()
     for _, policy in policies:
         union |= policy
@@ -205,5 +206,5 @@ def _may_go(
 class _Nothing(Policy):
     """Keeps nothing of its own accord."""
 
-    def keeps(self, saved: Sequence[Saved]) -> set[str]:
+    def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         return set()

@@ -22,7 +22,7 @@ from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
 from keras_ckpt_tools.formats.tensorflow.prefixes import files_of, prefix_of
 from keras_ckpt_tools.formats.tensorflow.recorded import RECORD, is_prefix
-from keras_ckpt_tools.metadata import Record, TrainingProgress
+from keras_ckpt_tools.metadata import Record, TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.choose import NotFinite, choose_newest, is_over, other_major
 from keras_ckpt_tools.runs.phases import Phase
 from keras_ckpt_tools.runs.stock_backups import (
@@ -286,13 +286,14 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
         )
     elif alone:
         notes.append("`manager.restore(path)` goes on from it; its directory may have a newer one.")
+    number = epoch_number(epoch)
     if record.kind == "checkpoint" and not fit and is_over(progress, fit, loop):
         notes.append(
-            f"All batches of epoch {epoch + 1} are done, and its end is not: a loop resumes with "
-            f"epoch {epoch + 2}."
+            f"All batches of epoch {number} are done, and its end is not: a loop resumes with "
+            f"epoch {number + 1}."
         )
     elif fit.get("over") and batch and "_metrics" in record.tracked:
-        notes.append(f"All batches of epoch {epoch + 1} are done: fit() validates, and ends it.")
+        notes.append(f"All batches of epoch {number} are done: fit() validates, and ends it.")
     elif record.kind == "checkpoint" and batch and not fit:
         notes.append(f"`manager.batches(data)` passes over the first {batch:,} batches.")
     elif fit and batch and fit.get("replayable", True) and "_metrics" in record.tracked:

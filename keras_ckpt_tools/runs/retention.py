@@ -11,58 +11,13 @@ the best one and the one being resumed from are never deleted; see `to_delete`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.showing.tables import as_html
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint that is there.
-
-    Attributes:
-        path: Its file.
-        number: Its place in the order of saves, from 1.
-        progress: Where training was.
-        holds: Names of what it holds beside tracked objects, which tell who wrote it.
-        finite: Whether its weights are numbers: without NaN, or infinity where it is not meant.
-        state: Reads its file, and returns a digest of all tensors in it, or `""` where that is not
-            known. Asked only where two were saved at one place of a run.
-        phase: Which `fit()` of a program it is of; see `training.phases`.
-    """
-
-    path: str
-    number: int
-    progress: TrainingProgress
-    holds: frozenset[str] = frozenset()
-    finite: bool = True
-    state: Callable[[], str] = field(default=lambda: "", compare=False, repr=False)
-    phase: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def saved_at(self) -> float:
-        """When it was saved, in seconds since 1970; 0 where its record does not say."""
-        return self.progress.saved_at
-
-
-class Entry(Protocol):
-    """A checkpoint in a directory, as far as its place among the others depends on it."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def number(self) -> int | None: ...
-    @property
-    def progress(self) -> TrainingProgress: ...
-    @property
-    def saved_at(self) -> float: ...
-
-
-_E = TypeVar("_E", bound=Entry)
 
 
 class Policy:
@@ -77,12 +32,13 @@ class Policy:
     >>> class KeepRound(Policy):
     ...     def keeps(self, saved):
     ...         return {item.path for item in saved if item.progress.step % 1000 == 0}
-    >>> saved = [Saved(f"{n}.weights.h5", n, TrainingProgress(n, step=n * 500)) for n in (1, 2, 3)]
+    >>> saved = [CheckpointEntry(f"{n}.weights.h5", n, TrainingProgress(n, step=n * 500))
+    ...          for n in (1, 2, 3)]
     >>> sorted((KeepRound() | KeepLast(1)).keeps(saved))
     ['2.weights.h5', '3.weights.h5']
     """
 
-    def keeps(self, saved: Sequence[Saved]) -> set[str]:
+    def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         """Return the paths that stay.
 
         Args:
@@ -111,7 +67,7 @@ class Policy:
 class _Union(Policy):
     parts: tuple[Policy, ...]
 
-    def keeps(self, saved: Sequence[Saved]) -> set[str]:
+    def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         return set().union(*(part.keeps(saved) for part in self.parts))
 
     def rules(self) -> tuple[str, ...]:
@@ -135,7 +91,7 @@ class KeepLast(Policy):
 
     Example:
 
-    >>> saved = [Saved(f"{n}.weights.h5", n, TrainingProgress(n)) for n in (1, 2, 3)]
+    >>> saved = [CheckpointEntry(f"{n}.weights.h5", n, TrainingProgress(n)) for n in (1, 2, 3)]
     >>> sorted(KeepLast(2).keeps(saved))
     ['2.weights.h5', '3.weights.h5']
     """
@@ -145,7 +101,7 @@ class KeepLast(Policy):
     def __post_init__(self) -> None:
         _check_count("KeepLast", self.n)
 
-    def keeps(self, saved: Sequence[Saved]) -> set[str]:
+    def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         return {item.path for item in _distinct(saved)[-self.n :]}
 
     def rules(self) -> tuple[str, ...]:
@@ -168,7 +124,7 @@ class KeepBest(Policy):
 
     Example:
 
-    >>> saved = [Saved(f"{v}.weights.h5", i, TrainingProgress(i, logs={"val_loss": v}))
+    >>> saved = [CheckpointEntry(f"{v}.weights.h5", i, TrainingProgress(i, logs={"val_loss": v}))
     ...          for i, v in enumerate((0.3, 0.1, 0.2))]
     >>> KeepBest(1, "val_loss", "min").keeps(saved)
     {'0.1.weights.h5'}
@@ -187,7 +143,7 @@ class KeepBest(Policy):
                 remedy="Pass 'min' for a loss, 'max' for an accuracy.",
             )
 
-    def keeps(self, saved: Sequence[Saved]) -> set[str]:
+    def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         ranked = best_first(_distinct(saved), self.monitor, self.mode)
         stays = {item.path for item in ranked[: self.n]}
         if len(ranked) < self.n:
@@ -219,7 +175,8 @@ class KeepEvery(Policy):
 
     Example:
 
-    >>> saved = [Saved(f"{n}.weights.h5", n, TrainingProgress(n, step=n * 40)) for n in range(1, 7)]
+    >>> saved = [CheckpointEntry(f"{n}.weights.h5", n, TrainingProgress(n, step=n * 40))
+    ...          for n in range(1, 7)]
     >>> sorted(KeepEvery(3).keeps(saved))
     ['3.weights.h5', '6.weights.h5']
     >>> sorted(KeepEvery(steps=100).keeps(saved))
@@ -249,7 +206,7 @@ class KeepEvery(Policy):
         ):
             raise _no_hours(self.hours)
 
-    def keeps(self, saved: Sequence[Saved]) -> set[str]:
+    def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         if self.hours is not None:
             return self._by_time(saved, self.hours * 3600)
         if self.steps is not None:
@@ -265,7 +222,7 @@ class KeepEvery(Policy):
             and not item.progress.batches_completed
         }
 
-    def _by_steps(self, saved: Sequence[Saved], distance: int) -> set[str]:
+    def _by_steps(self, saved: Sequence[CheckpointEntry], distance: int) -> set[str]:
         stays: dict[int, str] = {}
         for item in saved:
             multiple = (item.progress.step or item.progress.batches_completed) // distance
@@ -273,7 +230,7 @@ class KeepEvery(Policy):
                 stays.setdefault(multiple, item.path)
         return set(stays.values())
 
-    def _by_time(self, saved: Sequence[Saved], distance_s: float) -> set[str]:
+    def _by_time(self, saved: Sequence[CheckpointEntry], distance_s: float) -> set[str]:
         stays: set[str] = set()
         last = -math.inf
         for item in saved:
@@ -338,12 +295,12 @@ def policy_from(max_to_keep: int | None, keep: Policy | None) -> Policy:
 
 
 def to_delete(
-    saved: Sequence[Saved],
+    saved: Sequence[CheckpointEntry],
     policy: Policy,
     *,
     best: str | None = None,
     pinned: Collection[str] = (),
-) -> list[Saved]:
+) -> list[CheckpointEntry]:
     """Return what may go: what the policy does not keep, but never the newest or the best.
 
     If the newest has NaN in its weights, the newest without stays too: a restart resumes from it.
@@ -361,14 +318,14 @@ def to_delete(
     return [item for item in saved if item.path not in stays]
 
 
-def newest_first(entries: Iterable[_E]) -> list[_E]:
+def newest_first(entries: Iterable[CheckpointEntry]) -> list[CheckpointEntry]:
     """Return checkpoints in the order of their saves, the newest first.
 
     The time of the save decides, as the record has it: file names are up to the user, a copied file
     has another modification time, and another run in the directory counts its epochs from 0 again.
     Numbered checkpoints are in the order of their numbers, also where the clock was set back.
 
-    >>> runs = [Saved(f"{n}.weights.h5", n, TrainingProgress(e, saved_at=60.0 * n))
+    >>> runs = [CheckpointEntry(f"{n}.weights.h5", n, TrainingProgress(e, saved_at=60.0 * n))
     ...         for n, e in ((1, 5), (2, 1))]
     >>> [item.path for item in newest_first(runs)]
     ['2.weights.h5', '1.weights.h5']
@@ -380,7 +337,7 @@ def newest_first(entries: Iterable[_E]) -> list[_E]:
         if one.number is not None:
             times[one.path] = latest = max(latest, one.saved_at)
 
-    def place(one: _E) -> tuple[object, ...]:
+    def place(one: CheckpointEntry) -> tuple[object, ...]:
         here = one.progress
         reached = here.epochs_completed, here.batches_completed, here.step
         return times.get(one.path, one.saved_at), one.number or 0, reached, one.path
@@ -389,8 +346,8 @@ def newest_first(entries: Iterable[_E]) -> list[_E]:
 
 
 def best_first(
-    entries: Iterable[_E], monitor: str | None = None, mode: str | None = None
-) -> list[_E]:
+    entries: Iterable[CheckpointEntry], monitor: str | None = None, mode: str | None = None
+) -> list[CheckpointEntry]:
     """Return the checkpoints that have a finite value of a metric, the best first.
 
     Of equals the earliest comes first, as `save_best_only` keeps it.
@@ -413,8 +370,8 @@ def best_first(
 
 
 def best_of(
-    entries: Iterable[_E], monitor: str | None = None, mode: str | None = None
-) -> _E | None:
+    entries: Iterable[CheckpointEntry], monitor: str | None = None, mode: str | None = None
+) -> CheckpointEntry | None:
     """Return the first of `best_first`, or `None` where none has a value."""
     return next(iter(best_first(entries, monitor, mode)), None)
 
@@ -423,21 +380,22 @@ def _value_of(progress: TrainingProgress, monitor: str) -> float:
     value, best = progress.logs.get(monitor), progress.best
     if value is None and best is not None and best.monitor == monitor:
         # The best epoch is the one that has just ended.
-        at_its_end = not progress.batches_completed and best.epoch == progress.epochs_completed - 1
+        ended = progress.ended_epoch
+        at_its_end = not progress.batches_completed and ended is not None and best.epoch == ended
         value = best.value if at_its_end else None
     return math.nan if value is None else value
 
 
-def _distinct(saved: Sequence[Saved]) -> list[Saved]:
+def _distinct(saved: Sequence[CheckpointEntry]) -> list[CheckpointEntry]:
     """Return what is there, and of what is there twice (one place, one state) the newest only."""
-    groups: dict[object, list[Saved]] = {}
+    groups: dict[object, list[CheckpointEntry]] = {}
     for item in saved:
         here = item.progress
         place = here.epochs_completed, here.batches_completed, here.step
         groups.setdefault((here.run_id, place), []).append(item)
     gone: set[str] = set()
     for group in groups.values():
-        states = [item.state() for item in group] if len(group) > 1 else []
+        states = [item.digest() for item in group] if len(group) > 1 else []
         gone |= {
             item.path
             for n, item in enumerate(group[:-1])

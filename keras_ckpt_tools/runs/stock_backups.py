@@ -31,7 +31,7 @@ from keras_ckpt_tools.formats.common.safe_open import refuse_link
 from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory
 from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
-from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
 
 ITERATIONS = "optimizer/vars/0"
 _WEIGHTS = "latest.weights.h5"
@@ -84,7 +84,7 @@ class Place:
                 found = dataclasses.replace(self, epoch=(count - self.batches) // steps)
         was = _steps_of(count, self.epoch, self.batches)
         if found.batches and found.batches in (steps, was):
-            return dataclasses.replace(found, epoch=found.epoch + 1, batches=0)
+            return dataclasses.replace(found, epoch=epoch_number(found.epoch), batches=0)
         return found
 
 
@@ -219,7 +219,7 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
         return StockBackup(prefix, kind, None, "It has no `ckpt_saved_epoch`.")
     told = f"epoch {epoch}, batch {'none' if batch is None else batch}"
     if batch is None or batch < 0 or epoch < 0:
-        return StockBackup(prefix, kind, Place(epoch + 1, 0, told))
+        return StockBackup(prefix, kind, Place(epoch_number(epoch), 0, told))
     return StockBackup(prefix, kind, Place(epoch, batch + 1, told))
 
 

@@ -12,21 +12,16 @@ import os
 import re
 from pathlib import Path
 
-from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory, state_text
 from keras_ckpt_tools.formats.tensorflow.recorded import (
-    DATA,
-    INDEX,
     RECORD,
     SUFFIXES,
     is_prefix,
-    record_of,
 )
-from keras_ckpt_tools.runs.retention import Saved
 from keras_ckpt_tools.storage.commit import remove_files, staged
 from keras_ckpt_tools.storage.commit_set import remove_abandoned, remove_set
 
-_FILE = re.compile(r"(ckpt-(\d{8,}))(\.index|\.data-\d+-of-\d+|\.record)")
+_NAME = re.compile(r"ckpt-\d{8,}")
 
 
 def prefix_path(directory: str | os.PathLike[str], number: int) -> str:
@@ -38,68 +33,11 @@ def prefix_path(directory: str | os.PathLike[str], number: int) -> str:
     return os.path.join(directory, f"ckpt-{number:08d}")
 
 
-def size_of_run(prefix: str) -> int:
-    """Return the bytes of the files of such a checkpoint.
-
-    Raises:
-        OSError: one of them is not there.
-    """
-    return sum(os.path.getsize(f"{prefix}{suffix}") for suffix in SUFFIXES)
-
-
-def list_prefixes(directory: str | os.PathLike[str]) -> tuple[list[Saved], list[str]]:
-    """Return the checkpoints of a directory, and those that are damaged, as prefixes."""
-    saved, damaged = [], []
-    for name in sorted(os.listdir(directory)):
-        match = _FILE.fullmatch(name)
-        if not match or match[3] != RECORD:
-            continue
-        prefix = os.path.join(directory, match[1])
-        if not is_prefix(prefix):
-            continue  # Somebody else's, of that name.
-        try:
-            if any(os.path.islink(f"{prefix}{ending}") for ending in (RECORD, INDEX, DATA)):
-                damaged.append(prefix)
-                continue
-            record, _ = record_of(prefix)
-            whole = os.path.getsize(f"{prefix}{DATA}") == record.size
-            whole = whole and os.path.isfile(f"{prefix}{INDEX}")
-        except (CkptError, OSError):
-            whole = False
-        if not whole:
-            damaged.append(prefix)
-            continue
-        holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        finite = not record.not_finite
-        saved.append(
-            Saved(prefix, int(match[2]), record.progress, holds, finite, phase=record.phase)
-        )
-    return saved, damaged
-
-
-def numbers_in(names: list[str]) -> list[int]:
-    """Return the numbers that are in use among file names, whoever uses them."""
-    return [int(found[2]) for name in names if (found := _FILE.fullmatch(name))]
-
-
-def prefix_of_record(name: str) -> str | None:
-    """Return the name of a checkpoint by that of its record, or `None`.
-
-    >>> prefix_of_record("ckpt-00000001.record"), prefix_of_record("ckpt-00000001.index")
-    ('ckpt-00000001', None)
-    """
-    found = _FILE.fullmatch(name)
-    return found[1] if found and found[3] == RECORD else None
-
-
 def records_in(directory: str | os.PathLike[str]) -> list[str]:
     """Return the names of the checkpoints of ours in a directory, in the order of their numbers."""
-    found = [m for name in os.listdir(directory) if (m := _FILE.fullmatch(name)) and m[3] == RECORD]
-    ours = {m[1]: int(m[2]) for m in found if is_prefix(os.path.join(directory, m[1]))}
-    return sorted(ours, key=ours.__getitem__)
-
-
-_NAME = re.compile(r"ckpt-\d{8,}")
+    stems = [name.removesuffix(RECORD) for name in os.listdir(directory) if name.endswith(RECORD)]
+    ours = [n for n in stems if _NAME.fullmatch(n) and is_prefix(os.path.join(directory, n))]
+    return sorted(ours, key=lambda name: int(name.removeprefix("ckpt-")))
 
 
 def delete_prefixes(prefixes: list[str]) -> None:
@@ -108,10 +46,10 @@ def delete_prefixes(prefixes: list[str]) -> None:
     Raises:
         CommitError: the operating system refused.
     """
-    for prefix in prefixes:
-        if is_prefix(prefix):
-            remove_set(prefix, SUFFIXES)
-    for directory in {os.path.dirname(prefix) for prefix in prefixes}:
+    ours = [prefix for prefix in prefixes if is_prefix(prefix)]
+    for prefix in ours:
+        remove_set(prefix, SUFFIXES)
+    for directory in {os.path.dirname(prefix) for prefix in ours}:
         write_state(directory)
 
 

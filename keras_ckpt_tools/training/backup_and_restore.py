@@ -18,9 +18,10 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.live.keras_walk import is_whole
 from keras_ckpt_tools.live.state import build_optimizer
-from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.phases import Choice, Phases, check_phase, phases_of
-from keras_ckpt_tools.runs.retention import KeepLast, Saved
+from keras_ckpt_tools.runs.retention import KeepLast
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import Changes, check_changed
 from keras_ckpt_tools.training.checkpoints import Checkpoints, Commit, Restored
@@ -240,7 +241,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _restore(self, checkpoints: Checkpoints, phases: Phases) -> Restored | None:
         choice = Choice([])
 
-        def among(saved: list[Saved]) -> list[Saved]:
+        def among(saved: list[CheckpointEntry]) -> list[CheckpointEntry]:
             nonlocal choice
             choice = phases.choose(saved, self.resume)
             return choice.saved
@@ -504,7 +505,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Save if it is time to, by epochs."""
         self._run().epoch_ends(epoch, plain_logs(logs), left=self._left)
-        due = self._cadence.epoch_ends(epoch + 1) or self._due or self._signals.received
+        due = self._cadence.epoch_ends(epoch_number(epoch)) or self._due or self._signals.received
         if due and not self._left:
             self._back_up(in_epoch=False)
         self._leave_on_signal()
@@ -619,7 +620,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         return saved[index].path if len(saved) >= -index else ""
 
 
-def _none(saved: Saved) -> bool:
+def _none(saved: CheckpointEntry) -> bool:
     return False
 
 

@@ -22,6 +22,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
 )
 from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
 from keras_ckpt_tools.runs.checkpoints import (
@@ -29,10 +30,10 @@ from keras_ckpt_tools.runs.checkpoints import (
     next_number,
 )
 from keras_ckpt_tools.runs.choose import Choice, choose_newest, other_major
-from keras_ckpt_tools.runs.retention import Policy, Saved
+from keras_ckpt_tools.runs.entry import CheckpointEntry
+from keras_ckpt_tools.runs.retention import Policy
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.runs.stock_backups import backup_at, stock_backups
-from keras_ckpt_tools.runs.tensorflow import prefix_path
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.directory_lock import Occupancy
@@ -40,8 +41,7 @@ from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.custom_objects import objects_of
 from keras_ckpt_tools.training.kept import KeptCheckpoints
 from keras_ckpt_tools.training.messages import Announcer
-from keras_ckpt_tools.training.restoring import adapters_of, restore_all
-from keras_ckpt_tools.training.state.adapters import Adapter, KerasAdapter, build_compiled_optimizer
+from keras_ckpt_tools.training.restoring import adapters_of, restore_tracked
 from keras_ckpt_tools.training.state.run_state import Given, read_beside
 from keras_ckpt_tools.training.stock_resume import pick_up, pick_up_from
 from keras_ckpt_tools.training.untracked import OnUntracked, UntrackedWatch
@@ -191,7 +191,7 @@ class Checkpoints:
             build_compiled_optimizer(tracked)
         given = [Given(name, tree) for name, tree in (beside or {}).items()]
         adapters = [*self._adapters, *given]
-        parts = [Part(adapter.name, adapter.captured, adapter.structure()) for adapter in adapters]
+        parts = [Part(adapter.name, adapter.to_save, adapter.structure()) for adapter in adapters]
         self._look_for_untracked(parts)
         snapshot = self._snapshots.take(parts)
         snapshot = dataclasses.replace(snapshot, links=self._links(snapshot))
@@ -253,7 +253,8 @@ class Checkpoints:
         ]
         described, objects = self._describe(adapters, parts), objects_of(kinds)
         if self._format == "tf":
-            from keras_ckpt_tools.training.writing import prepare_tf_checkpoint
+            from keras_ckpt_tools.runs.tensorflow import prefix_path
+            from keras_ckpt_tools.training.tensorflow_writing import prepare_tf_checkpoint
 
             prepared = prepare_tf_checkpoint(
                 self.objects, self._paths(parts, everything=True), snapshot, described, objects
@@ -304,7 +305,7 @@ class Checkpoints:
     def delete_all(
         self,
         run_id: str,
-        also: Callable[[Saved], bool] = lambda item: False,
+        also: Callable[[CheckpointEntry], bool] = lambda item: False,
         *,
         but_newest: bool = False,
     ) -> None:
@@ -387,7 +388,7 @@ class Checkpoints:
                 )
             restored = Restored(path, record.progress, read_beside(source, record))
             found = [*_other_keras(record), *differences(restored)]
-            restore_all(
+            restore_tracked(
                 self._adapters,
                 source,
                 record,
@@ -403,7 +404,7 @@ class Checkpoints:
         self,
         differences: Differences = _no_differences,
         steps: int | None = None,
-        among: Callable[[list[Saved]], Sequence[Saved]] = lambda saved: saved,
+        among: Callable[[list[CheckpointEntry]], Sequence[CheckpointEntry]] = lambda saved: saved,
         *,
         optimizers: bool = True,
         stock: bool = True,
@@ -425,9 +426,9 @@ class Checkpoints:
             DamagedArtefactError: there are checkpoints, and none of them is whole.
         """
         self.wait()
-        tried: list[Saved] = []
+        tried: list[CheckpointEntry] = []
 
-        def candidates(saved: list[Saved]) -> Sequence[Saved]:
+        def candidates(saved: list[CheckpointEntry]) -> Sequence[CheckpointEntry]:
             tried.extend(among(saved))
             return list(tried)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError, FilepathKeyError
 from keras_ckpt_tools.formats.open_source import open_source
-from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.metadata import Record, epoch_number
 from keras_ckpt_tools.storage.commit import remove_leftovers_of
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.training.run import plain_logs
@@ -126,7 +126,7 @@ def fill_pattern(
     >>> fill_pattern("{epoch:02d}-{loss:.1f}.keras", 0, None, {"loss": 0.25})
     '01-0.2.keras'
     """
-    values: dict[str, Any] = {"epoch": epoch + 1}
+    values: dict[str, Any] = {"epoch": epoch_number(epoch)}
     if batch is not None:
         values["batch"] = batch + 1
     numbers = plain_logs(logs)

@@ -6,7 +6,7 @@ deleted here is of one run only, and of that what the same kind of door wrote.
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,11 +20,10 @@ from keras_ckpt_tools.runs.checkpoints import (
     checkpoint_names,
     clear_leftovers,
     delete_checkpoints,
-    digest_of_state,
-    list_checkpoints,
-    state_in,
 )
-from keras_ckpt_tools.runs.retention import Policy, Saved, best_of, to_delete
+from keras_ckpt_tools.runs.entry import CheckpointEntry
+from keras_ckpt_tools.runs.listing import checkpoints_in
+from keras_ckpt_tools.runs.retention import Policy, best_of, to_delete
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.commit import refused, remove_files
@@ -51,32 +50,34 @@ class KeptCheckpoints:
         self.policy = policy
         self.monitor = monitor
         self.mode = mode
-        self._saved: list[Saved] | None = None
+        self._saved: list[CheckpointEntry] | None = None
         self._names: frozenset[str] = frozenset()
         self._resumed_from: str | None = None
         self._added = False
         self._noticed = False
 
     @property
-    def saved(self) -> list[Saved]:
+    def saved(self) -> list[CheckpointEntry]:
         """The checkpoints that are there, oldest first; another process may have changed them."""
         names = checkpoint_names(self.directory)
         if self._saved is None or names != self._names:
-            self._saved, _ = list_checkpoints(self.directory)
+            self._saved, _ = checkpoints_in(self.directory)
             self._names = names
         return self._saved
 
     @property
-    def best(self) -> Saved | None:
+    def best(self) -> CheckpointEntry | None:
         """The best checkpoint by the monitored metric."""
         return best_of(self.saved, self.monitor, self.mode) if self.monitor else None
 
-    def best_with(self, progress: TrainingProgress) -> Saved | None:
+    def best_with(self, progress: TrainingProgress) -> CheckpointEntry | None:
         """Return the best checkpoint if one were saved now."""
         if self.monitor is None:
             return None
-        number = self.saved[-1].number + 1 if self.saved else 1
-        return best_of([*self.saved, Saved("", number, progress)], self.monitor, self.mode)
+        number = (self.saved[-1].number or 0) + 1 if self.saved else 1
+        return best_of(
+            [*self.saved, CheckpointEntry("", number, progress)], self.monitor, self.mode
+        )
 
     def look_again(self) -> None:
         """Forget what is there: it may have changed."""
@@ -86,7 +87,7 @@ class KeptCheckpoints:
         """Let the checkpoint that a run was resumed from stay until something newer is there."""
         self._resumed_from = path
 
-    def found(self, saved: list[Saved]) -> None:
+    def found(self, saved: list[CheckpointEntry]) -> None:
         """Take a list of what is there, made a moment ago."""
         self._saved, self._names = saved, checkpoint_names(self.directory)
 
@@ -101,10 +102,7 @@ class KeptCheckpoints:
         except OSError as error:
             self._saved = None  # To be listed again.
             raise refused(Path(path), error, committed=True) from error
-        holds = frozenset(record.tracked.keys() - record.objects_tracked.keys())
-        finite, state = not record.not_finite, functools.partial(state_in, path)
-        new = Saved(path, number, record.progress, holds, finite, state, record.phase)
-        self._saved = [*known, new]
+        self._saved = [*known, CheckpointEntry.of_record(path, record, number)]
         self._added = True
         self._keep()
 
@@ -173,7 +171,7 @@ class KeptCheckpoints:
     def delete_all(
         self,
         run_id: str,
-        also: Callable[[Saved], bool] = lambda item: False,
+        also: Callable[[CheckpointEntry], bool] = lambda item: False,
         *,
         but_newest: bool = False,
     ) -> None:
@@ -191,14 +189,14 @@ class KeptCheckpoints:
         delete_checkpoints([item.path for item in gone])
         self._without(self.saved, gone)
 
-    def _without(self, saved: list[Saved], gone: list[Saved]) -> None:
+    def _without(self, saved: list[CheckpointEntry], gone: list[CheckpointEntry]) -> None:
         self._saved = [item for item in saved if item not in gone]
         self._names -= {os.path.basename(item.path) for item in gone}
 
-    def _is_ours(self, item: Saved) -> bool:
+    def _is_ours(self, item: CheckpointEntry) -> bool:
         return not self._door or self._door in item.holds or not item.holds & DOORS
 
-    def _mine(self, last: Saved) -> list[Saved]:
+    def _mine(self, last: CheckpointEntry) -> list[CheckpointEntry]:
         """Return the checkpoints of the run that the same kind of door wrote.
 
         A run may go on in the other: then each has a policy of its own for its own files.
@@ -227,7 +225,7 @@ class KeptFiles:
         self._pattern = pattern
         self._policy = policy
         self._last = last
-        self._saved: list[Saved] | None = None
+        self._saved: list[CheckpointEntry] | None = None
         self._trail = Trail()
 
     def about_to_add(self, progress: TrainingProgress) -> TrainingProgress:
@@ -255,10 +253,9 @@ class KeptFiles:
         """
         filepattern.clear_leftovers(self._pattern)
         known = self._before(path, record) if self._saved is None else self._saved
-        number = known[-1].number + 1 if known else 1
+        number = (known[-1].number or 0) + 1 if known else 1
         saved = [item for item in known if item.path != path]
-        finite, state = not record.not_finite, functools.partial(_state_in, path)
-        saved.append(Saved(path, number, record.progress, finite=finite, state=state))
+        saved.append(CheckpointEntry.of_record(path, record, number))
         best = best_of(saved, monitor, mode)
         gone = to_delete(saved, self._policy, best=best.path if best else None)
         self._saved = saved
@@ -269,19 +266,16 @@ class KeptFiles:
         """Find out anew what is there: a save has failed, and its file may be in place or not."""
         self._saved = None
 
-    def _before(self, path: str, record: Record) -> list[Saved]:
+    def _before(self, path: str, record: Record) -> list[CheckpointEntry]:
         """Return what the same run wrote before a restart, oldest first."""
         run_id = record.progress.run_id
         found = [
-            (one.progress, other, not one.not_finite)
+            CheckpointEntry.of_record(other, one)
             for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
-        found.sort(key=lambda item: item[0].saved_at)
-        return [
-            Saved(other, n, progress, finite=finite, state=functools.partial(_state_in, other))
-            for n, (progress, other, finite) in enumerate(found, 1)
-        ]
+        ordered = sorted(found, key=lambda one: one.saved_at)
+        return [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
 
     def written(self) -> Iterator[tuple[str, Record]]:
         """Yield the files that are there and were written under this pattern, with records."""
@@ -292,10 +286,6 @@ class KeptFiles:
             record = record_in(path)
             if record is not None and record.state.get(PATTERN) == name:
                 yield path, record
-
-
-def _state_in(path: str) -> str:
-    return digest_of_state(record_in(path))
 
 
 def is_of(record: Record, model: Any) -> bool:

@@ -1,13 +1,11 @@
-"""`CheckpointManager`: a hand-written loop -> a run that goes on after any interruption.
+"""`CheckpointManager`: saves and resumes a hand-written training loop.
 
-The door for loops that people write themselves: the verbs of `tf.train.CheckpointManager`, and the
-iterators of `loop`, which turn the loop's own `for` statements into events. Behind it is the same
-engine that serves `fit()`.
+It has the verbs of `tf.train.CheckpointManager`, and iterators that turn the loop's own `for`
+statements into events. Behind it is the same engine that serves `fit()`.
 """
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import logging
 import os
@@ -19,10 +17,11 @@ import keras
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError, ResumeError
 from keras_ckpt_tools.live.state import to_numpy
-from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.metadata import Best, TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.choose import is_over
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.phases import check_phase
-from keras_ckpt_tools.runs.retention import Policy, Saved, policy_from
+from keras_ckpt_tools.runs.retention import Policy, policy_from
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.training.best_metric import direction
@@ -47,6 +46,7 @@ from keras_ckpt_tools.training.state.run_state import CADENCE, FIT, LOOP
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory
 
+_log = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
 
 
@@ -111,20 +111,141 @@ class _Epoch:
         self.at_end: Commit | None = None
 
 
-class TrainingLoop(abc.ABC):
-    """Follows a loop; the base of `CheckpointManager`."""
+class CheckpointManager:
+    """Save, keep and restore the state of a hand-written training loop.
 
-    _cadence: Cadence
-    _checkpoints: Checkpoints
-    _run: Run
-    _state: LoopState
-    _batches_to_skip: int
-    _steps_done: int | None
-    _phase: str | None
-    _save_on_signal: bool
-    _signals: SignalWatch
+    Reach for it where you would use `tf.train.CheckpointManager`: its familiar verbs do what they
+    do there, and the iterators `epochs`, `batches` and `steps` make a loop resume by themselves.
 
-    def __init__(self) -> None:
+    Args:
+        directory: Directory of the checkpoints of one run; made if it is missing.
+        max_to_keep: How many checkpoints stay, the newest first; `None` keeps all. The best one
+            (with `monitor`) always stays.
+        keep: A retention policy instead: `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.
+        save_freq: When the iterators save: `"epoch"`, a number of steps from 1, or a
+            `datetime.timedelta`.
+        monitor: Name of a logged metric by which the best checkpoint is known, or `None`.
+        mode: `"min"`, `"max"`, or `"auto"` to infer it from the name of the metric.
+        resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
+            `"must"` raises where there is nothing.
+        phase: Name of this part of a program that has several loops, each with a manager of its
+            own, in one directory: only checkpoints of that name are resumed from. See
+            `docs/loops.md`.
+        changed: What of the program differs from when the checkpoint was written, and is meant to:
+            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
+            `"seed"`. Where it really differs, the program's own counts in place of what was saved.
+            `docs/resuming.md` lists what may differ without it, and what each costs.
+        background: Whether files are written in a thread, while training goes on. What is saved is
+            the state at the moment of the save. An error is raised at the next save, at `wait`, or
+            when the loop ends.
+        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints, which stock
+            `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
+            A directory may have both; a run goes on from the newest, whichever it is.
+        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
+            under way, and do after that what they would have done. Or which signals do that: one,
+            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
+        callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
+            `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
+            `model`, or to the first one, and their state is carried over a restart.
+        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
+            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            anything is written, or `"ignore"` it. What is tracked here by name is no such state.
+        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
+            when, where to, how large, how long each took and how long training stood still.
+        verbose: 1 to print a line at each save and where a run goes on, with a bar on a terminal
+            while a save or restore takes long. With 0 it goes to `logging` instead, under the name
+            `keras_ckpt_tools.training.manager`.
+        **objects: What is tracked, by names of your choice and any number of them: Keras models,
+            optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
+            `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
+            Python's `random.Random`; objects with `state_dict`/`load_state_dict` or
+            `get_state`/`set_state`. The generators of the process itself are saved without being
+            tracked.
+
+    Raises:
+        ArgumentError: an argument cannot work, or an object cannot be tracked.
+        CommitError: the directory is a file. When a loop begins: it may not be written to, and
+            something is left to train. Restoring only reads.
+
+    What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
+    visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
+    is tracked under the name `model`. With `format="tf"` it is `directory/ckpt-00000001.index`,
+    `.data-00000-of-00001` and `.record`, and the file `checkpoint`, which names one that is whole.
+
+    Example:
+
+    >>> import tempfile
+    >>> import tensorflow as tf
+    >>> import keras_ckpt_tools as kct
+    >>> directory = tempfile.mkdtemp()
+    >>> weight = tf.Variable(1.0)
+    >>> manager = kct.CheckpointManager(directory, max_to_keep=3, weight=weight)
+    >>> for epoch in manager.epochs(2):
+    ...     for x in manager.batches([1.0, 2.0, 3.0]):
+    ...         _ = weight.assign_add(x)
+    ...     manager.log(weight=weight)
+    >>> manager.progress.step, len(manager.checkpoints)
+    (6, 2)
+    >>> again = tf.Variable(0.0)
+    >>> manager = kct.CheckpointManager(directory, weight=again)
+    >>> _ = manager.restore_or_initialize()
+    >>> float(again), list(manager.epochs(3))
+    (13.0, [2])
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        max_to_keep: int | None = None,
+        keep: Policy | None = None,
+        save_freq: SaveFreq = "epoch",
+        monitor: str | None = None,
+        mode: Literal["auto", "min", "max"] = "auto",
+        resume: Literal["auto", "never", "must"] = "auto",
+        phase: str | None = None,
+        changed: str | Iterable[str] = (),
+        background: bool = False,
+        format: Format = "h5",
+        save_on_signal: SaveOnSignal = False,
+        callbacks: Iterable[keras.callbacks.Callback] | None = None,
+        on_untracked: OnUntracked = "warn",
+        tensorboard: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        **objects: Any,
+    ):
+        objects = _without_stock_arguments(objects)
+        policy = policy_from(max_to_keep, keep)
+        self._cadence = Cadence(save_freq)
+        self._resume = check_resume(resume)
+        self._phase = check_phase(phase)
+        self._changes = Changes(check_changed(changed))
+        self._mode = direction(monitor, mode)
+        directory = check_directory(directory, "directory", to_write=False)
+        self._announcer = Announcer(_log, directory, verbose, tensorboard)
+        self._checkpoints = Checkpoints(
+            directory,
+            objects,
+            policy,
+            monitor,
+            self._mode,
+            background,
+            check_on_untracked(on_untracked),
+            self._announcer,
+            check_format(format),
+            self._changes,
+            LOOP,
+        )
+        if resume == "never":
+            self._checkpoints.kept.expect_another_run()
+        self._run = Run(TrainingProgress())
+        model = _one_model(self._checkpoints.objects)
+        self._state = LoopState(callbacks, model, self._changes)
+        self._save_on_signal = bool(save_on_signal)
+        self._signals = SignalWatch(save_on_signal, self._save_at_signal)
+        self._restored = False
+        self._batches_to_skip = 0
+        self._steps_done: int | None = None
         self._marked: tuple[Any, Marked] | None = None
         self._under_way: _UnderWay | None = None
         self._epoch: _Epoch | None = None
@@ -133,27 +254,68 @@ class TrainingLoop(abc.ABC):
         self._ended_at_restart = False  # Whether a restart was all that the last epoch needed.
         self._saving = False
         self._told: set[str] = set()
+        self._join_models()
+
+    def _join_models(self) -> None:
+        for tracked in self._checkpoints.objects.values():
+            if isinstance(tracked, keras.Model):
+                join_run(tracked, self._run)
+
+    # Where the run is.
 
     @property
-    @abc.abstractmethod
+    def directory(self) -> str:
+        """Directory of the checkpoints."""
+        return self._checkpoints.directory
+
+    @property
     def progress(self) -> TrainingProgress:
         """Where the run is; see `TrainingProgress`."""
+        if self._under_way is not None and self._under_way.left:
+            self._settle()
+        return self._run.progress(
+            self._counting_optimizer(), self._best(self._checkpoints.kept.best)
+        )
 
-    @abc.abstractmethod
-    def wait(self) -> None:
-        """Wait until everything is written."""
+    @property
+    def checkpoints(self) -> list[str]:
+        """Paths of the checkpoints that are there, oldest first."""
+        return [item.path for item in self._checkpoints.kept.saved]
 
-    @abc.abstractmethod
-    def _take(self, *, over: bool = False) -> Commit:
-        """Take the state of now; return what saves it."""
+    @property
+    def latest_checkpoint(self) -> str | None:
+        """Path of the newest checkpoint, or `None`.
 
-    @abc.abstractmethod
-    def _restore_once(self) -> None:
-        """Restore what there is, unless that was done already."""
+        Where this package has not saved yet, it is that of `tf.train.CheckpointManager` or of
+        Keras' own backup, if there is one.
+        """
+        return self._checkpoints.newest
 
-    @abc.abstractmethod
+    @property
+    def best_checkpoint(self) -> str | None:
+        """Path of the checkpoint with the best monitored metric, or `None`."""
+        best = self._checkpoints.kept.best
+        return best.path if best else None
+
     def _counting_optimizer(self) -> Any:
-        """Return the optimizer that counts the steps, or `None`."""
+        self._checkpoints.follow_compile()
+        for tracked in self._checkpoints.objects.values():
+            if isinstance(tracked, keras.optimizers.Optimizer):
+                return tracked
+        for tracked in self._checkpoints.objects.values():
+            optimizer = getattr(tracked, "optimizer", None)
+            if optimizer_step(optimizer) is not None:  # One of PyTorch counts nothing.
+                return optimizer
+        return None
+
+    def _best(self, saved: CheckpointEntry | None) -> Best | None:
+        monitor = self._checkpoints.kept.monitor
+        if monitor is None or saved is None:
+            return None
+        here = saved.progress
+        return Best(monitor, self._mode, here.logs[monitor], here.epoch_index)
+
+    # The iterators.
 
     def epochs(self, total: int) -> Iterator[int]:
         """Iterate over the epochs that are still to do.
@@ -505,245 +667,6 @@ class TrainingLoop(abc.ABC):
             )
         self._run.note(numbers)
 
-
-def _check_total(name: str, total: object) -> None:
-    if isinstance(total, bool) or not isinstance(total, int) or total < 0:
-        raise ArgumentError(
-            f"The number of {name} is a whole number from 0.",
-            received=f"{name}={total!r}",
-            remedy=f"Pass how many {name} the whole run has.",
-        )
-
-
-def _length(dataset: Any) -> int | None:
-    try:
-        return len(dataset)
-    except (TypeError, NotImplementedError):
-        return None
-
-
-def _checked_number(checkpoint_number: Any, options: Any) -> int | None:
-    if options is not None:
-        raise ArgumentError(
-            "A checkpoint is written in one way, for which there are no options.",
-            received=f"options={options!r}",
-            remedy="Leave `options` out. In place of `enable_async`, pass `background=True` to the "
-            "manager.",
-        )
-    if checkpoint_number is None:
-        return None
-    array = to_numpy(checkpoint_number) if hasattr(checkpoint_number, "dtype") else None
-    number = checkpoint_number if array is None else array.item() if array.size == 1 else None
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise ArgumentError(
-            "`checkpoint_number` is a whole number from 0.",
-            received=f"checkpoint_number={checkpoint_number!r}",
-            remedy="Pass an integer or an integer variable, or leave it out.",
-        )
-    return number
-
-
-_log = logging.getLogger(__name__)
-
-
-class CheckpointManager(TrainingLoop):
-    """Save, keep and restore the state of a hand-written training loop.
-
-    Reach for it where you would use `tf.train.CheckpointManager`: its familiar verbs do what they
-    do there, and the iterators `epochs`, `batches` and `steps` make a loop resume by themselves.
-
-    Args:
-        directory: Directory of the checkpoints of one run; made if it is missing.
-        max_to_keep: How many checkpoints stay, the newest first; `None` keeps all. The best one
-            (with `monitor`) always stays.
-        keep: A retention policy instead: `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.
-        save_freq: When the iterators save: `"epoch"`, a number of steps from 1, or a
-            `datetime.timedelta`.
-        monitor: Name of a logged metric by which the best checkpoint is known, or `None`.
-        mode: `"min"`, `"max"`, or `"auto"` to infer it from the name of the metric.
-        resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
-            `"must"` raises where there is nothing.
-        phase: Name of this part of a program that has several loops, each with a manager of its
-            own, in one directory: only checkpoints of that name are resumed from. See
-            `docs/loops.md`.
-        changed: What of the program differs from when the checkpoint was written, and is meant to:
-            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
-            `"seed"`. Where it really differs, the program's own counts in place of what was saved.
-            `docs/resuming.md` lists what may differ without it, and what each costs.
-        background: Whether files are written in a thread, while training goes on. What is saved is
-            the state at the moment of the save. An error is raised at the next save, at `wait`, or
-            when the loop ends.
-        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints, which stock
-            `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
-            A directory may have both; a run goes on from the newest, whichever it is.
-        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done. Or which signals do that: one,
-            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
-        callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
-            `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
-            `model`, or to the first one, and their state is carried over a restart.
-        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
-            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
-            anything is written, or `"ignore"` it. What is tracked here by name is no such state.
-        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
-            when, where to, how large, how long each took and how long training stood still.
-        verbose: 1 to print a line at each save and where a run goes on, with a bar on a terminal
-            while a save or restore takes long. With 0 it goes to `logging` instead, under the name
-            `keras_ckpt_tools.training.manager`.
-        **objects: What is tracked, by names of your choice and any number of them: Keras models,
-            optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
-            `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
-            Python's `random.Random`; objects with `state_dict`/`load_state_dict` or
-            `get_state`/`set_state`. The generators of the process itself are saved without being
-            tracked.
-
-    Raises:
-        ArgumentError: an argument cannot work, or an object cannot be tracked.
-        CommitError: the directory is a file. When a loop begins: it may not be written to, and
-            something is left to train. Restoring only reads.
-
-    What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
-    visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
-    is tracked under the name `model`. With `format="tf"` it is `directory/ckpt-00000001.index`,
-    `.data-00000-of-00001` and `.record`, and the file `checkpoint`, which names one that is whole.
-
-    Example:
-
-    >>> import tempfile
-    >>> import tensorflow as tf
-    >>> import keras_ckpt_tools as kct
-    >>> directory = tempfile.mkdtemp()
-    >>> weight = tf.Variable(1.0)
-    >>> manager = kct.CheckpointManager(directory, max_to_keep=3, weight=weight)
-    >>> for epoch in manager.epochs(2):
-    ...     for x in manager.batches([1.0, 2.0, 3.0]):
-    ...         _ = weight.assign_add(x)
-    ...     manager.log(weight=weight)
-    >>> manager.progress.step, len(manager.checkpoints)
-    (6, 2)
-    >>> again = tf.Variable(0.0)
-    >>> manager = kct.CheckpointManager(directory, weight=again)
-    >>> _ = manager.restore_or_initialize()
-    >>> float(again), list(manager.epochs(3))
-    (13.0, [2])
-    """
-
-    def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        *,
-        max_to_keep: int | None = None,
-        keep: Policy | None = None,
-        save_freq: SaveFreq = "epoch",
-        monitor: str | None = None,
-        mode: Literal["auto", "min", "max"] = "auto",
-        resume: Literal["auto", "never", "must"] = "auto",
-        phase: str | None = None,
-        changed: str | Iterable[str] = (),
-        background: bool = False,
-        format: Format = "h5",
-        save_on_signal: SaveOnSignal = False,
-        callbacks: Iterable[keras.callbacks.Callback] | None = None,
-        on_untracked: OnUntracked = "warn",
-        tensorboard: str | os.PathLike[str] | None = None,
-        verbose: int = 0,
-        **objects: Any,
-    ):
-        super().__init__()
-        objects = _without_stock_arguments(objects)
-        policy = policy_from(max_to_keep, keep)
-        self._cadence = Cadence(save_freq)
-        self._resume = check_resume(resume)
-        self._phase = check_phase(phase)
-        self._changes = Changes(check_changed(changed))
-        self._mode = direction(monitor, mode)
-        directory = check_directory(directory, "directory", to_write=False)
-        self._announcer = Announcer(_log, directory, verbose, tensorboard)
-        self._checkpoints = Checkpoints(
-            directory,
-            objects,
-            policy,
-            monitor,
-            self._mode,
-            background,
-            check_on_untracked(on_untracked),
-            self._announcer,
-            check_format(format),
-            self._changes,
-            LOOP,
-        )
-        if resume == "never":
-            self._checkpoints.kept.expect_another_run()
-        self._run = Run(TrainingProgress())
-        model = _one_model(self._checkpoints.objects)
-        self._state = LoopState(callbacks, model, self._changes)
-        self._save_on_signal = bool(save_on_signal)
-        self._signals = SignalWatch(save_on_signal, self._save_at_signal)
-        self._restored = False
-        self._batches_to_skip = 0
-        self._steps_done = None
-        self._join_models()
-
-    def _join_models(self) -> None:
-        for tracked in self._checkpoints.objects.values():
-            if isinstance(tracked, keras.Model):
-                join_run(tracked, self._run)
-
-    # Where the run is.
-
-    @property
-    def directory(self) -> str:
-        """Directory of the checkpoints."""
-        return self._checkpoints.directory
-
-    @property
-    def progress(self) -> TrainingProgress:
-        """Where the run is; see `TrainingProgress`."""
-        if self._under_way is not None and self._under_way.left:
-            self._settle()
-        return self._run.progress(
-            self._counting_optimizer(), self._best(self._checkpoints.kept.best)
-        )
-
-    @property
-    def checkpoints(self) -> list[str]:
-        """Paths of the checkpoints that are there, oldest first."""
-        return [item.path for item in self._checkpoints.kept.saved]
-
-    @property
-    def latest_checkpoint(self) -> str | None:
-        """Path of the newest checkpoint, or `None`.
-
-        Where this package has not saved yet, it is that of `tf.train.CheckpointManager` or of
-        Keras' own backup, if there is one.
-        """
-        return self._checkpoints.newest
-
-    @property
-    def best_checkpoint(self) -> str | None:
-        """Path of the checkpoint with the best monitored metric, or `None`."""
-        best = self._checkpoints.kept.best
-        return best.path if best else None
-
-    def _counting_optimizer(self) -> Any:
-        self._checkpoints.follow_compile()
-        for tracked in self._checkpoints.objects.values():
-            if isinstance(tracked, keras.optimizers.Optimizer):
-                return tracked
-        for tracked in self._checkpoints.objects.values():
-            optimizer = getattr(tracked, "optimizer", None)
-            if optimizer_step(optimizer) is not None:  # One of PyTorch counts nothing.
-                return optimizer
-        return None
-
-    def _best(self, saved: Saved | None) -> Best | None:
-        monitor = self._checkpoints.kept.monitor
-        if monitor is None or saved is None:
-            return None
-        # Between epochs, the one that has just ended is meant.
-        epoch = saved.progress.epochs_completed - (saved.progress.batches_completed == 0)
-        return Best(monitor, self._mode, saved.progress.logs[monitor], max(epoch, 0))
-
     # Save and restore.
 
     def _take(self, *, over: bool = False) -> Commit:
@@ -836,7 +759,7 @@ class CheckpointManager(TrainingLoop):
         trained = self._run.progress().trained
         self._changes.begin_once(self._counting_optimizer(), same=trained)
 
-    def _mine(self, saved: list[Saved]) -> list[Saved]:
+    def _mine(self, saved: list[CheckpointEntry]) -> list[CheckpointEntry]:
         """Return the checkpoints of the phase."""
         if self._phase is None or not any(item.phase.get("name") for item in saved):
             return saved
@@ -854,7 +777,7 @@ class CheckpointManager(TrainingLoop):
         self._announcer.goes_on(restored.path, restored.progress)
         self._state.resume(restored)
         if over:
-            epoch = restored.progress.epochs_completed - 1
+            epoch = restored.progress.epoch_index
             self._state.ended_before(epoch, restored.progress.logs)
         self._restored = True
         done, step = restored.progress.batches_completed, restored.progress.step
@@ -868,9 +791,10 @@ class CheckpointManager(TrainingLoop):
         """Let the epoch whose batches were all done be one that has ended."""
         epoch = restored.progress.epochs_completed
         warn(
-            f"{restored.path!r} was saved in epoch {epoch + 1}, after its last batch and before "
-            "its end. Training resumes with the next epoch; what the loop does after its batches "
-            "(a validation, for example) was not saved for this epoch, and is not done again.",
+            f"{restored.path!r} was saved in epoch {epoch_number(epoch)}, after its last batch and "
+            "before its end. Training resumes with the next epoch; what the loop does after its "
+            "batches (a validation, for example) was not saved for this epoch, and is not done "
+            "again.",
             UserWarning,
             stacklevel=5,
         )
@@ -910,6 +834,43 @@ class CheckpointManager(TrainingLoop):
             checkpoints.kept.policy,
             self._cadence.next_save,
         )
+
+
+def _check_total(name: str, total: object) -> None:
+    if isinstance(total, bool) or not isinstance(total, int) or total < 0:
+        raise ArgumentError(
+            f"The number of {name} is a whole number from 0.",
+            received=f"{name}={total!r}",
+            remedy=f"Pass how many {name} the whole run has.",
+        )
+
+
+def _length(dataset: Any) -> int | None:
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _checked_number(checkpoint_number: Any, options: Any) -> int | None:
+    if options is not None:
+        raise ArgumentError(
+            "A checkpoint is written in one way, for which there are no options.",
+            received=f"options={options!r}",
+            remedy="Leave `options` out. In place of `enable_async`, pass `background=True` to the "
+            "manager.",
+        )
+    if checkpoint_number is None:
+        return None
+    array = to_numpy(checkpoint_number) if hasattr(checkpoint_number, "dtype") else None
+    number = checkpoint_number if array is None else array.item() if array.size == 1 else None
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ArgumentError(
+            "`checkpoint_number` is a whole number from 0.",
+            received=f"checkpoint_number={checkpoint_number!r}",
+            remedy="Pass an integer or an integer variable, or leave it out.",
+        )
+    return number
 
 
 def _one_model(objects: Mapping[str, Any]) -> Any:

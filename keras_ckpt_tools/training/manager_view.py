@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.retention import Policy, Saved
+from keras_ckpt_tools.runs.entry import CheckpointEntry
+from keras_ckpt_tools.runs.retention import Policy
 from keras_ckpt_tools.showing.tables import as_html, as_text, facts_as_html
 
 
@@ -34,7 +35,7 @@ class ManagerView:
     directory: str
     progress: TrainingProgress
     objects: Mapping[str, Any]
-    saved: tuple[Saved, ...]
+    saved: tuple[CheckpointEntry, ...]
     best: str | None
     policy: Policy
     next_save: str

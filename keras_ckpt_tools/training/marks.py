@@ -20,9 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_ckpt_tools.live.adapters import Adapter, MetricAdapter, VariablesAdapter
 from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.live.variables import variable_of
-from keras_ckpt_tools.training.state.adapters import Adapter, MetricAdapter, VariablesAdapter
 
 _COUNTERS = ("dynamic_scale",)
 
@@ -94,7 +94,7 @@ def _counters_of(optimizer: Any) -> list[Any]:
 
 def _smallest_float(adapter: Adapter) -> list[Any]:
     # Counters that a program keeps itself may be raised before the work as well as after it.
-    if isinstance(adapter, (VariablesAdapter, MetricAdapter)) or adapter.kind == "variable":
+    if isinstance(adapter, (VariablesAdapter, MetricAdapter)):
         floats = [v for v in adapter.variables().values() if "float" in str(v.dtype)]
         return sorted(floats, key=lambda v: math.prod(tuple(v.shape)))[:1]
     return []

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
-from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.tensorflow import size_of_run
+from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
+from keras_ckpt_tools.runs.checkpoints import nbytes_of
 from keras_ckpt_tools.showing.bars import bar
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import size_of
@@ -73,8 +72,7 @@ class Save:
     @property
     def epoch(self) -> str:
         """The epoch that it is of, one-based, as Keras prints it."""
-        done = self.progress
-        return f"Epoch {max(done.epochs_completed + (done.batches_completed > 0), 1)}"
+        return f"Epoch {epoch_number(self.progress.epoch_index)}"
 
     def __str__(self) -> str:
         how = f"{size_of(self.nbytes)} in {self.took_s:.2f} s"
@@ -120,8 +118,8 @@ class Announcer:
         """Tell of a restart."""
         batch = f", batch {progress.batches_completed + 1}" if progress.batches_completed else ""
         self.say(
-            f"Going on from {path} with epoch {progress.epochs_completed + 1}{batch}, "
-            f"after {progress.step} steps"
+            f"Going on from {path} with epoch {epoch_number(progress.epochs_completed)}"
+            f"{batch}, after {progress.step} steps"
         )
 
     def bar(self, title: str) -> contextlib.AbstractContextManager[None]:
@@ -143,8 +141,7 @@ class Announcer:
         save.took_s = time.perf_counter() - save.began
         save.committed_at = time.time()
         with contextlib.suppress(OSError):  # Somebody may be quick to take it away.
-            several = is_prefix(save.place)
-            save.nbytes = size_of_run(save.place) if several else os.path.getsize(save.place)
+            save.nbytes = nbytes_of(save.place)
         self._committed.append(save)
 
     def settle(self, words: Callable[[Save], str] = str) -> None:

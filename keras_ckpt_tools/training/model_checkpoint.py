@@ -20,7 +20,7 @@ from typing import Any, Literal
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError
-from keras_ckpt_tools.metadata import Best, Record, TrainingProgress
+from keras_ckpt_tools.metadata import Best, Record, TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.retention import Policy, policy_from
 from keras_ckpt_tools.runs.save_history import Place, place_of
 from keras_ckpt_tools.showing.messages import warn
@@ -277,7 +277,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         run = self._run()
         left = was_left(self, run.progress().batches_completed)
         run.epoch_ends(epoch, plain_logs(logs), left=left)
-        if self._cadence.epoch_ends(epoch + 1):
+        if self._cadence.epoch_ends(epoch_number(epoch)):
             self._save_model(epoch, None, logs)
         self._leave_on_signal()
 
@@ -500,7 +500,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                     )
 
     def _say(self, epoch: int, message: str, level: int = logging.INFO) -> None:
-        self._say_plainly(f"Epoch {epoch + 1}: {message}", level)
+        self._say_plainly(f"Epoch {epoch_number(epoch)}: {message}", level)
 
     def _say_plainly(self, message: str, level: int = logging.INFO) -> None:
         self._announcer.verbose = self.verbose

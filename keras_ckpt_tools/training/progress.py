@@ -17,7 +17,7 @@ from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.inspection.orbax_steps import with_step
 from keras_ckpt_tools.live.attached_progress import attached_progress
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.entry import entries_in, progress_with_history
+from keras_ckpt_tools.runs.listing import entries_in
 from keras_ckpt_tools.runs.stock_backups import progress_of_stock
 
 
@@ -67,7 +67,7 @@ def _of_path(path: str) -> TrainingProgress:
     if os.path.isdir(path):
         newest = next((one for one in entries_in(path) if one.ours), None)
         if newest is not None:
-            return progress_with_history(newest)
+            return newest.progress_with_history()
         stock = progress_of_stock(path)
         if stock is not None:
             return stock

@@ -7,7 +7,7 @@ what they had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,20 +15,19 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError, RestoreError
 from keras_ckpt_tools.formats.common.finite import spoiled_in
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.live import restore as live
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter
 from keras_ckpt_tools.live.migration import (
     has_migrated,
     warn_of_lost_state,
     with_current_weights,
 )
 from keras_ckpt_tools.live.state import to_numpy
-from keras_ckpt_tools.live.stores import built_on, variable_paths
 from keras_ckpt_tools.matching.compare import (
     OPTIMIZER_GROUP,
     RAW,
     Comparison,
-    Needed,
-    compare_source,
     is_raw,
     misfit,
 )
@@ -37,7 +36,7 @@ from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject
 from keras_ckpt_tools.runs.choose import NotFinite
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import OPTIMIZER_REMEDY, Changes
-from keras_ckpt_tools.training.state.adapters import Adapter, KerasAdapter, adapt
+from keras_ckpt_tools.training.state.adapters import adapt
 from keras_ckpt_tools.training.state.run_state import is_beside
 
 _REMEDY = "To begin another run, pass `resume='never'`, or give it a directory of its own."
@@ -47,7 +46,7 @@ _MODEL_REMEDY = (
 )
 
 
-def restore_all(
+def restore_tracked(
     adapters: Sequence[Adapter],
     source: TensorSource,
     record: Record,
@@ -86,10 +85,10 @@ def restore_all(
     source = _with_rate_of(adapters, source, changes)
     if not optimizers or "optimizer" in changes.applied:
         adapters, source = _without_optimizers(adapters, source)
-    compared = _compare(adapters, source, record)
+    compared = _compare(adapters, source)
     if not compared.report and "optimizer" in changes.changed:
         others, without = _without_optimizers(adapters, source)
-        again = _compare(others, without, record)
+        again = _compare(others, without)
         if again.report:
             changes.applied.add("optimizer")
             adapters, compared = others, again
@@ -100,29 +99,13 @@ def restore_all(
             remedy=_remedy(adapters, source, record, report, changes.explained),
             differences=differences,
         )
-    arrays: dict[str, dict[str, Any]] = {adapter.name: {} for adapter in adapters}
-    _, read = compared.read()
-    if not accept_nan and (paths := spoiled_in(file, record)):
-        raise NotFinite(paths)
-    _tell_of_raw(report)
-    for path, array in read.items():
-        name, _, inner = path.partition("/")
-        arrays[name][inner] = array
-    undo: list[Callable[[], None]] = []
-    try:
-        for adapter in adapters:
-            undo.append(adapter.remember())
-            adapter.put_back(arrays[adapter.name], record.tracked[adapter.name])
-    except BaseException as error:
-        # Ctrl-C in the middle is no reason to leave half a restore either.
-        for step in reversed(undo):
-            try:
-                step()
-            except Exception as second:  # noqa: BLE001 (the others are given back all the same)
-                error.add_note(f"An object could not be given back its state: {second}")
-        if isinstance(error, Exception):
-            raise misfit(report, [(adapter.name, error)], _REMEDY) from error
-        raise
+
+    def check(found: RestoreReport) -> None:
+        if not accept_nan and (paths := spoiled_in(file, record)):
+            raise NotFinite(paths)
+        _tell_of_raw(found)
+
+    live.restore_all(adapters, compared, tracked=record.tracked, check=check, remedy=_REMEDY)
 
 
 def _tell_of_raw(report: RestoreReport) -> None:
@@ -139,14 +122,6 @@ def _tell_of_raw(report: RestoreReport) -> None:
         )
 
 
-class _WithoutOptimizer(KerasAdapter):
-    """A model without its optimizer, and without the one that a loss scale wraps."""
-
-    def _skip(self) -> tuple[Any, ...]:
-        inner = getattr(self._elsewhere, "inner_optimizer", None)
-        return (self._elsewhere,) if inner is None else (self._elsewhere, inner)
-
-
 def _without_optimizers(
     adapters: Sequence[Adapter], source: TensorSource
 ) -> tuple[list[Adapter], TensorSource]:
@@ -160,7 +135,10 @@ def _without_optimizers(
             continue
         if isinstance(adapter, KerasAdapter) and optimizer is not None:
             prefixes.append(f"{adapter.name}/{OPTIMIZER_GROUP}")
-            others.append(_WithoutOptimizer(adapter.name, adapter.target, optimizer))
+            # With the one that a loss scale wraps.
+            inner = getattr(optimizer, "inner_optimizer", None)
+            skip = (optimizer,) if inner is None else (optimizer, inner)
+            others.append(KerasAdapter(adapter.name, adapter.target, skip))
             continue
         others.append(adapter)
     kept = {path: path for path in source.tensors if not path.startswith(tuple(prefixes))}
@@ -177,7 +155,7 @@ def _remedy(
     if report:
         return _REMEDY
     others, without = _without_optimizers(adapters, source)
-    if _compare(others, without, record).report:
+    if _compare(others, without).report:
         return _REMEDY if explained else f"{OPTIMIZER_REMEDY} {_REMEDY}"
     return f"{_MODEL_REMEDY} {_REMEDY}"
 
@@ -294,33 +272,11 @@ def _build_optimizers(
         )
 
 
-def _compare(
-    adapters: Sequence[Adapter],
-    source: TensorSource,
-    record: Record,
-) -> Comparison:
-    expected: dict[str, TensorInfo] = {}
-    names: dict[str, str] = {}
-    optimizers: dict[str, tuple[str, list[Any]]] = {}
-    variables: dict[str, Any] = {}
-    for adapter in adapters:
-        # What is not made of variables may have other arrays at another time.
-        if adapter.kind == "state" and adapter.name in record.tracked:
-            prefix = f"{adapter.name}/"
-            expected |= {p: info for p, info in source.tensors.items() if p.startswith(prefix)}
-            continue
-        captured = adapter.captured().under(adapter.name)
-        expected |= captured.infos()
-        names |= captured.named()
-        variables |= captured.values
-        optimizers |= captured.optimizers
+def _compare(adapters: Sequence[Adapter], source: TensorSource) -> Comparison:
     elsewhere = tuple(f"{a.name}/{group}" for a in adapters for group in a.elsewhere)
     tracked = {p: p for p in source.tensors if not is_beside(p) and not p.startswith(elsewhere)}
-    return compare_source(
-        Needed(expected, names, built_on(optimizers, variables), variable_paths(variables)),
-        Relabelled(source, tracked),
-        optimizer_may_differ=False,
-        exact=True,
+    return live.compare_all(
+        adapters, Relabelled(source, tracked), optimizer_may_differ=False, exact=True
     )
 
 

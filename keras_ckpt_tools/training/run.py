@@ -21,7 +21,7 @@ import numpy as np
 from keras_ckpt_tools.errors import ArgumentError, PathInUseError
 from keras_ckpt_tools.live.attached_progress import attached_progress
 from keras_ckpt_tools.live.state import to_numpy
-from keras_ckpt_tools.metadata import Best, TrainingProgress
+from keras_ckpt_tools.metadata import Best, TrainingProgress, epoch_number
 
 _runs: weakref.WeakKeyDictionary[Any, Run] = weakref.WeakKeyDictionary()
 
@@ -241,7 +241,7 @@ class Run:
             return
         self._forget_from(epoch)
         self._epochs[epoch] = numbers
-        self._set(epochs_completed=epoch + 1, batches_completed=0, logs=numbers)
+        self._set(epochs_completed=epoch_number(epoch), batches_completed=0, logs=numbers)
 
     def ended(self, epoch: int) -> TrainingProgress:
         """Let an epoch that was resumed after its last batch be one that has ended.

@@ -23,10 +23,17 @@ from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
 from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.adapters import Adapter, build_compiled_optimizer
 from keras_ckpt_tools.live.target import Target
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP, misfit
 from keras_ckpt_tools.matching.report import Mismatch, RestoreReport
-from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject, TrainingProgress
+from keras_ckpt_tools.metadata import (
+    Record,
+    TensorInfo,
+    TrackedObject,
+    TrainingProgress,
+    epoch_number,
+)
 from keras_ckpt_tools.runs.stock_backups import (
     ITERATIONS,
     MANAGER,
@@ -37,8 +44,7 @@ from keras_ckpt_tools.runs.stock_backups import (
     stock_backups,
 )
 from keras_ckpt_tools.showing.messages import warn
-from keras_ckpt_tools.training.restoring import restore_all
-from keras_ckpt_tools.training.state.adapters import Adapter, build_compiled_optimizer
+from keras_ckpt_tools.training.restoring import restore_tracked
 
 _ANEW = (
     "Metrics, `History`, the state of callbacks and random generators are not in such a backup and "
@@ -167,7 +173,7 @@ def pick_up_from(
     epoch = step // steps if steps else 0
     where = f"`steps()` with step {step}, and `epochs()` with epoch 1: it has no count of epochs"
     if steps:
-        where = f"epoch {epoch + 1}, by its {step:,} steps at {steps:,} an epoch"
+        where = f"epoch {epoch_number(epoch)}, by its {step:,} steps at {steps:,} an epoch"
     warn(
         " ".join(
             [
@@ -185,8 +191,8 @@ def pick_up_from(
 
 def _tell(backup: StockBackup, progress: TrainingProgress, notes: list[str]) -> None:
     text = (
-        f"Goes on with epoch {progress.epochs_completed + 1} from a backup of {backup.kind}, "
-        f"{backup.path!r}."
+        f"Goes on with epoch {epoch_number(progress.epochs_completed)} from a backup of "
+        f"{backup.kind}, {backup.path!r}."
     )
     warn(" ".join([text, *notes, _ANEW, _LEFT]), UserWarning, stacklevel=5)
 
@@ -206,7 +212,7 @@ def _restore(
             kind="checkpoint", tracked={one.name: TrackedObject(one.kind) for one in adapters}
         )
         try:
-            restore_all(adapters, _Grouped(source, model, optimizer), record)
+            restore_tracked(adapters, _Grouped(source, model, optimizer), record)
         except RestoreError as error:
             places = getattr(source, "places", {})
             if not places or not error.report.shape_mismatch:
@@ -214,8 +220,8 @@ def _restore(
             raise misfit(_with_places(error.report, places), remedy=error.remedy) from error
     if place.batches:
         notes.append(
-            f"Epoch {place.epoch + 1} was interrupted after {place.batches} batches and begins "
-            "again from its first one, because the backup does not have its metrics."
+            f"Epoch {epoch_number(place.epoch)} was interrupted after {place.batches} batches and "
+            "begins again from its first one, because the backup does not have its metrics."
         )
     return progress_at(Place(place.epoch, 0), count, backup.path), notes
 

@@ -19,21 +19,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import ArgumentError, CommitError
-from keras_ckpt_tools.formats.hdf5.writer import optimizers_in, write_weights
+from keras_ckpt_tools.formats.hdf5.writer import write_weights
 from keras_ckpt_tools.formats.keras_zip import writer as keras_archive
-from keras_ckpt_tools.formats.tensorflow.bundle_writer import storable
-from keras_ckpt_tools.formats.tensorflow.checkpoint import SUFFIX
 from keras_ckpt_tools.live import legacy_h5, state
-from keras_ckpt_tools.live.foreign.tf_export import COUNTER, OWN, graph_of
 from keras_ckpt_tools.live.keras_walk import has_state, structure_of
 from keras_ckpt_tools.live.model_config import Describer, Documents
 from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.metadata import CustomObject, Record, TrackedObject, TrainingProgress
-from keras_ckpt_tools.runs.tensorflow_writer import commit_run
 from keras_ckpt_tools.storage.commit import staged, synced_early
 from keras_ckpt_tools.storage.local_paths import local_path
 from keras_ckpt_tools.training.custom_objects import Named, named_in, objects_named, objects_of
@@ -264,57 +258,3 @@ def check_directory(path: str | os.PathLike[str], argument: str, *, to_write: bo
             path=name,
         )
     return name
-
-
-def prepare_tf_checkpoint(
-    targets: Mapping[str, Any],
-    places: Mapping[int, str],
-    snapshot: Snapshot,
-    tracked: Mapping[str, TrackedObject],
-    objects: tuple[CustomObject, ...],
-) -> Callable[[str, int, TrainingProgress], Callable[[], Record]]:
-    """Return what prepares the writing of tracked objects as one TensorFlow checkpoint.
-
-    Args:
-        targets: The tracked objects.
-        places: The path of each variable in the snapshot, by its `id`.
-        snapshot: The tensors of all of them, and of the run itself.
-        tracked: What each of them holds beside tensors.
-        objects: The custom objects that they are made of.
-
-    Returns:
-        A function of the prefix, the place in the order of saves, and where training is. It
-        returns what writes and commits.
-    """
-    graph = graph_of(targets)
-    paths: dict[str, str] = {}
-    # Of this moment: variables that only TensorFlow sees, as attributes of a Keras layer.
-    beside: dict[str, np.ndarray[Any, Any]] = {}
-    counter = f"{COUNTER}{SUFFIX}"
-    for key, variable in graph.variables.items():
-        path = places.get(id(variable))
-        if path is not None and path in snapshot.arrays and path not in paths:
-            paths[path] = key
-        else:
-            beside[key] = state.to_numpy(variable)
-    keys = {path: paths.get(path, f"{OWN}{path}") for path in snapshot.arrays}
-
-    def prepare(prefix: str, number: int, progress: TrainingProgress) -> Callable[[], Record]:
-        record = dataclasses.replace(
-            new_record("checkpoint", progress, {}),
-            tracked=dict(tracked),
-            objects=objects,
-            names=snapshot.called,
-        )
-        record = dataclasses.replace(record, optimizers=optimizers_in(snapshot, record))
-        final = os.path.abspath(prefix)
-
-        def write() -> Record:
-            arrays = {key: storable(snapshot.arrays[path]) for path, key in keys.items()} | beside
-            arrays[counter] = np.asarray(number, np.int64)
-            names = {key: path for path, key in keys.items()}
-            return commit_run(final, arrays, names, graph.message, record)
-
-        return write
-
-    return prepare

@@ -95,11 +95,9 @@ def test_a_change_of_the_config_is_seen(change: str) -> None:
     before, config = fingerprint(model), _config(model)
     assert before is not None
     assert fingerprint(model) == before
-    assert before.still_holds(model)
     CHANGES[change](model)
     if _config(model) != config:
         assert fingerprint(model) != before
-        assert not before.still_holds(model)
     else:
         assert change == "the loss"  # Keras keeps these arguments in a place of its own.
 
@@ -110,10 +108,8 @@ def test_the_rate_that_training_sets_is_seen() -> None:
     model.compile(keras.optimizers.Adam(0.5), "mse")
     before = fingerprint(model)
     assert before is not None
-    assert before.still_holds(model)
     model.optimizer.learning_rate = 0.25
     assert fingerprint(model) != before
-    assert not before.still_holds(model)
 
 
 def test_every_plain_attribute_of_keras_layers_counts() -> None:
@@ -130,7 +126,7 @@ def test_every_plain_attribute_of_keras_layers_counts() -> None:
                 changed = _config_of(layer) != config
             except Exception:  # noqa: BLE001 (such a layer cannot be saved at all)
                 changed = False
-            unseen = _print_of(layer) == before or before.still_holds(_Alone(layer))
+            unseen = _print_of(layer) == before
             if changed and unseen:
                 missed.append(f"{type(layer).__name__}.{name}")
             vars(layer)[name] = value
@@ -188,7 +184,6 @@ def test_training_leaves_the_config_as_it_is() -> None:
     assert before is not None
     model.fit(x, y, validation_data=(x, y), epochs=2, verbose=0)
     assert fingerprint(model) == before
-    assert before.still_holds(model)
 
 
 def test_what_is_equal_and_another_object_is_looked_at_again() -> None:
@@ -201,7 +196,6 @@ def test_what_is_equal_and_another_object_is_looked_at_again() -> None:
     model.layers[2].noise_shape = None
     model.layers[0].strides = (1, 1)
     assert before is not None
-    assert not before.still_holds(model)
     assert fingerprint(model) == before
     assert describer.describe(model, has_assets=False).config is first
     assert describer.describe(model, has_assets=False).config is first
@@ -230,7 +224,6 @@ def test_a_tensor_in_a_config_counts_by_its_value() -> None:
     assert fingerprint(model) == before
     layer.scale = tf.constant(3.0)
     assert fingerprint(model) != before
-    assert not before.still_holds(model)
 
 
 class _Opaque:

@@ -12,8 +12,8 @@ import pytest
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.open_source import open_source
-from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.keras2_h5 import legacy_weights
+from keras_ckpt_tools.live.restore import fill
 
 FOLDER = Path(__file__).parents[1] / "data" / "keras2"
 layers = keras.layers
@@ -178,7 +178,7 @@ def test_by_name_takes_what_both_have_and_leaves_the_rest_alone(tmp_path):
     )
     with open_source(path) as source:
         weights = legacy_weights(source, model, by_name=True)
-        report = state.fill(model, weights, strict=False)
+        report = fill(model, weights, strict=False)
     assert report.matched == ("layers/dense/vars/0", "layers/dense/vars/1")
     assert not report.unexpected
     assert weights.left_alone == set(report.left_out)

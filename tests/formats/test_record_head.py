@@ -22,8 +22,7 @@ def _same(head, record):
     progress = dataclasses.replace(record.progress, history={}, history_epochs={})
     assert head.progress == progress
     assert (head.kind, head.size, head.versions) == (record.kind, record.size, record.versions)
-    assert head.tracked == {name: one.kind for name, one in record.tracked.items()}
-    assert head.holds == record.tracked.keys() - record.objects_tracked.keys()
+    assert head.tracked == record.tracked
     assert head.state == record.state
 
 
@@ -55,7 +54,7 @@ def test_names_that_look_like_keys_of_the_record_do_not_mislead():
     assert head.progress.logs == odd
     assert head.progress.best.monitor == "best"
     assert head.state == record["state"]
-    assert head.tracked == {"model": "model"}
+    assert head.tracked == record["tracked"]
 
 
 def test_record_of_another_writer_is_read_whole():

@@ -15,6 +15,7 @@ import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import NotBuiltError, RestoreError
 from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.training.writing import save_model
 
 
@@ -43,7 +44,7 @@ def test_a_model_gets_back_weights_optimizer_and_random_state(
     other = _fresh(trained)
     assert not _same(_values(other), _values(trained))
     with open_source(path) as source:
-        assert state.fill(other, source)
+        assert fill(other, source)
     assert _same(_values(other), _values(trained))
 
 
@@ -72,7 +73,7 @@ def test_we_load_what_stock_keras_writes(trained: Any, tmp_path: Path) -> None:
     trained.save_weights(path)
     other = _fresh(trained)
     with open_source(path) as source:
-        assert state.fill(other, source)
+        assert fill(other, source)
     assert _same(*([np.asarray(v) for v in m.weights] for m in (trained, other)))
 
 
@@ -84,7 +85,7 @@ def test_a_strict_restore_that_does_not_fit_changes_nothing(
     other = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(17)])
     before = [np.asarray(v) for v in other.weights]
     with open_source(path) as source, pytest.raises(RestoreError) as caught:
-        state.fill(other, source)
+        fill(other, source)
     assert _same([np.asarray(v) for v in other.weights], before)
     report = caught.value.report
     assert [m.path for m in report.shape_mismatch] == [
@@ -103,7 +104,7 @@ def test_a_lenient_restore_loads_what_fits(trained: Any, save: Callable[..., Pat
     )
     kept = np.asarray(other.weights[2])
     with open_source(path) as source:
-        report = state.fill(other, source, strict=False)
+        report = fill(other, source, strict=False)
     assert not report
     assert np.array_equal(other.weights[0], trained.weights[0])
     assert np.array_equal(other.weights[2], kept)
@@ -136,7 +137,7 @@ def test_a_layer_that_refuses_undoes_the_rest(tmp_path: Path) -> None:
     other = build()
     before = [np.asarray(v) for v in other.weights]
     with open_source(path) as source, pytest.raises(RestoreError, match="not today"):
-        state.fill(other, source)
+        fill(other, source)
     assert _same([np.asarray(v) for v in other.weights], before)
 
 
@@ -168,7 +169,7 @@ def test_every_dtype_comes_back(dtype: str, tmp_path: Path) -> None:
     stock, ours = build(), build()
     stock.load_weights(path)
     with open_source(path) as source:
-        state.fill(ours, source)
+        fill(ours, source)
     for other in (stock, ours):
         assert _same(*([np.asarray(v) for v in m.weights] for m in (model, other)))
 
@@ -206,7 +207,7 @@ def test_only_assets_that_a_layer_asks_for_are_unpacked(tmp_path: Path) -> None:
 
         bare = keras.layers.StringLookup(name="words")
         other = keras.Sequential([keras.layers.Input((1,), dtype="string"), bare])
-        state.fill(other, source, assets=unpack)
+        fill(other, source, assets=unpack)
     assert other.layers[0].get_vocabulary() == ["[UNK]", "cat", "dog"]
     files = [p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()]
     assert [file.as_posix() for file in files] == [asked]

@@ -14,8 +14,9 @@ from tf_programs import commit_number, save_next
 from keras_ckpt_tools.errors import CommitError, DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensorflow.recorded import SUFFIXES, is_prefix
-from keras_ckpt_tools.runs.checkpoints import clear_leftovers, list_checkpoints, next_number
-from keras_ckpt_tools.runs.tensorflow import delete_prefixes, list_prefixes, prefix_path
+from keras_ckpt_tools.runs.checkpoints import clear_leftovers, next_number
+from keras_ckpt_tools.runs.listing import checkpoints_in
+from keras_ckpt_tools.runs.tensorflow import delete_prefixes, prefix_path
 from keras_ckpt_tools.storage.commit_set import staged_set
 
 STRANGERS = ("ckpt-00000001.txt", "notes.index", "ckpt-5.index", "model.keras")
@@ -45,7 +46,7 @@ def test_a_kill_at_any_file_operation_leaves_one_that_is_whole(tmp_path: Path) -
     newest = 2
     for call in range(1, calls + 1, 1 if os.environ.get("KCT_TORTURE") else 2):
         run_killed(save_next, str(tmp_path), call)
-        saved, damaged = list_checkpoints(tmp_path)
+        saved, damaged = checkpoints_in(tmp_path)
         assert not damaged
         assert saved[-1].number in (newest, newest + 1), call
         newest = saved[-1].number
@@ -78,7 +79,7 @@ def test_what_somebody_else_wrote_is_left_alone(tmp_path: Path) -> None:
     value = tf.Variable(1.0)
     path = tf.train.Checkpoint(x=value).write(str(tmp_path / "ckpt-00000007"))
     (tmp_path / "ckpt-00000009.record").write_text("a record of somebody's")
-    assert list_prefixes(tmp_path) == ([], [])
+    assert checkpoints_in(tmp_path) == ([], [])
     assert next_number(tmp_path) == 10
     delete_prefixes([path, str(tmp_path / "ckpt-00000009")])
     clear_leftovers(tmp_path)
@@ -110,7 +111,7 @@ def test_every_changed_byte_is_found(tmp_path: Path) -> None:
             with pytest.raises((DamagedArtefactError, NewerFormatError)):
                 _read_checked(prefix)
         path.write_bytes(whole[:-1])
-        assert list_prefixes(tmp_path)[1] == [prefix] or suffix == SUFFIXES[1]
+        assert dict(checkpoints_in(tmp_path)[1]).keys() == {prefix} or suffix == SUFFIXES[1]
         path.write_bytes(whole)
     Path(f"{prefix}.index").unlink()
-    assert list_prefixes(tmp_path) == ([], [prefix])
+    assert checkpoints_in(tmp_path) == ([], [(prefix, "its index is not there")])

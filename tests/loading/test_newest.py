@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from runs_on_disk import archive, file_run, manager_run, progress_of, sealed, weights
+from tf_programs import commit_number
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.cli import main
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.loading.open_tensors import open_tensors
-from keras_ckpt_tools.runs.checkpoints import list_checkpoints
-from keras_ckpt_tools.runs.listing import read_run
+from keras_ckpt_tools.runs.listing import checkpoints_in, entries_in, read_run
 from keras_ckpt_tools.runs.resume_preview import foresee
 from keras_ckpt_tools.tools.export import export
 from keras_ckpt_tools.tools.export_report import Wish
@@ -133,7 +133,7 @@ def test_numbers_count_where_the_clock_was_set_back(tmp_path: Path) -> None:
     behind = {**progress_of(1, "other"), "saved_at": 7.0}
     (tmp_path / "ckpt-00000004.weights.h5").write_bytes(weights(**behind))
     sealed(tmp_path / "b.keras", archive("b.keras", **{**progress_of(2), "saved_at": 100.0}))
-    saved, _ = list_checkpoints(tmp_path)
+    saved, _ = checkpoints_in(tmp_path)
     assert [item.number for item in saved] == [1, 2, 3, 4]
     newest = read_run(tmp_path).newest
     assert newest is not None
@@ -239,3 +239,29 @@ def test_an_epoch_is_answered_by_its_end(tmp_path: Path) -> None:
     sealed(tmp_path / "inside.keras", archive("inside.keras", **inside))
     with open_tensors(tmp_path, 1) as opened:
         assert os.path.basename(opened.path) == "2.keras"
+
+
+@pytest.mark.parametrize("format", ["h5", "tf"])
+def test_a_checkpoint_that_goes_while_it_is_listed_is_not_listed(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process prunes: it has deleted one between the names and the reading."""
+    if format == "h5":
+        manager_run(tmp_path, [1, 2, 3])
+    for number in (1, 2, 3) if format == "tf" else ():
+        commit_number(str(tmp_path), number)
+    names = os.listdir
+
+    def listed_and_pruned(folder: str) -> list[str]:
+        found = names(folder)
+        for path in tmp_path.glob("ckpt-00000002*"):
+            path.unlink()
+        return found
+
+    for listing in (checkpoints_in, entries_in):
+        monkeypatch.setattr(os, "listdir", listed_and_pruned)
+        listed = listing(str(tmp_path))
+        monkeypatch.undo()
+        saved, damaged = listed if isinstance(listed, tuple) else (listed, [])
+        assert sorted(item.number for item in saved) == [1, 3]
+        assert damaged == []

@@ -6,12 +6,12 @@ import pytest
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.metadata import TrainingProgress
+from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.retention import (
     KeepBest,
     KeepEvery,
     KeepLast,
     Policy,
-    Saved,
     best_of,
     policy_from,
     to_delete,
@@ -19,7 +19,7 @@ from keras_ckpt_tools.runs.retention import (
 
 LOSSES = [0.9, 0.5, 0.7, float("nan"), 0.6, 0.8]
 SAVED = [
-    Saved(str(n), n, TrainingProgress(epochs_completed=n, logs={"val_loss": loss}))
+    CheckpointEntry(str(n), n, TrainingProgress(epochs_completed=n, logs={"val_loss": loss}))
     for n, loss in enumerate(LOSSES, 1)
 ]
 
@@ -64,7 +64,7 @@ def test_nothing_there_is_nothing_to_delete() -> None:
 
 def test_a_half_done_epoch_is_no_nth_epoch() -> None:
     """`KeepEvery` counts epochs that have ended."""
-    half = Saved("h", 7, TrainingProgress(epochs_completed=2, batches_completed=5))
+    half = CheckpointEntry("h", 7, TrainingProgress(epochs_completed=2, batches_completed=5))
     assert KeepEvery(2).keeps([half]) == set()
 
 
@@ -95,10 +95,10 @@ def test_max_to_keep_is_short_for_keep_last() -> None:
         policy_from(-1, None)
 
 
-def _run(*saves: tuple[int, float | None]) -> list[Saved]:
+def _run(*saves: tuple[int, float | None]) -> list[CheckpointEntry]:
     """Return the saves of a loop over steps: the step, and the loss if it was logged."""
     return [
-        Saved(
+        CheckpointEntry(
             f"{n}",
             n,
             TrainingProgress(
@@ -179,13 +179,20 @@ def test_a_distance_that_is_none_is_refused(arguments: dict[str, float]) -> None
         KeepEvery(**arguments)  # type: ignore[arg-type]
 
 
+class Known(CheckpointEntry):
+    """A checkpoint whose tensors have the digest that stands in its note."""
+
+    def digest(self) -> str:
+        return self.note
+
+
 def test_the_same_state_saved_again_pushes_nothing_out() -> None:
     """A restart may save the step that it resumed from again, any number of times."""
     saved = [
-        Saved("a", 1, TrainingProgress(step=10)),
-        Saved("b", 2, TrainingProgress(step=20), state=lambda: "x"),
-        Saved("c", 3, TrainingProgress(step=20), state=lambda: "x"),
-        Saved("d", 4, TrainingProgress(step=20), state=lambda: "x"),
+        CheckpointEntry("a", 1, TrainingProgress(step=10)),
+        Known("b", 2, TrainingProgress(step=20), note="x"),
+        Known("c", 3, TrainingProgress(step=20), note="x"),
+        Known("d", 4, TrainingProgress(step=20), note="x"),
     ]
     assert KeepLast(2).keeps(saved) == {"a", "d"}
     assert KeepLast(1).keeps(saved) == {"d"}
@@ -193,5 +200,5 @@ def test_the_same_state_saved_again_pushes_nothing_out() -> None:
 
 def test_another_state_at_the_same_step_is_another() -> None:
     """A loop that nothing counts saves all its states at step 0."""
-    saved = [Saved(name, 1, TrainingProgress(), state=lambda n=name: n) for name in "abc"]
+    saved = [Known(name, 1, TrainingProgress(), note=name) for name in "abc"]
     assert KeepLast(2).keeps(saved) == {"b", "c"}

@@ -18,7 +18,7 @@ from programs import constant_model, set_constant
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.formats.open_source import open_source
-from keras_ckpt_tools.runs.checkpoints import list_checkpoints
+from keras_ckpt_tools.runs.listing import checkpoints_in
 from keras_ckpt_tools.storage.commit import STAGED_SUFFIX
 
 Save = Callable[[int], None]
@@ -183,7 +183,7 @@ def newest_in(root: str | os.PathLike[str]) -> int | None:
             assert number is not None, f"{path} is not whole"
             numbers.append(number)
     for folder in {os.path.dirname(path) for path in ours_in(root)}:
-        saved, damaged = list_checkpoints(folder)
+        saved, damaged = checkpoints_in(folder)
         assert damaged == []
         if saved:
             assert number_in(saved[-1].path) == max(numbers)

@@ -18,9 +18,11 @@ import keras_ckpt_tools as kct
 from keras_ckpt_tools.formats.common.finite import worst_in
 from keras_ckpt_tools.formats.record.userblock import digest_of
 from keras_ckpt_tools.metadata import TrainingProgress
-from keras_ckpt_tools.runs.checkpoints import list_checkpoints, read_record
+from keras_ckpt_tools.runs.checkpoints import read_record
+from keras_ckpt_tools.runs.entry import CheckpointEntry
+from keras_ckpt_tools.runs.listing import checkpoints_in
 from keras_ckpt_tools.runs.resume_preview import foresee
-from keras_ckpt_tools.runs.retention import KeepLast, Saved, to_delete
+from keras_ckpt_tools.runs.retention import KeepLast, to_delete
 from keras_ckpt_tools.storage.throttle import PIECE
 
 KERNEL = "model/layers/dense/vars/0"
@@ -73,7 +75,7 @@ def test_the_writer_notes_what_is_not_finite(format: Any, tmp_path: Path) -> Non
     manager.save()
     spoil(model)
     manager.save()
-    saved, _ = list_checkpoints(tmp_path)
+    saved, _ = checkpoints_in(tmp_path)
     assert [item.finite for item in saved] == [True, False]
     if format == "h5":
         records = [read_record(item.path) for item in saved]
@@ -163,7 +165,7 @@ def test_an_explicit_path_is_restored_as_it_is(tmp_path: Path) -> None:
 
 def test_a_policy_never_deletes_the_last_finite_one() -> None:
     """However many with NaN come after it."""
-    saved = [Saved(str(n), n, TrainingProgress(n), finite=n < 3) for n in range(1, 6)]
+    saved = [CheckpointEntry(str(n), n, TrainingProgress(n), finite=n < 3) for n in range(1, 6)]
     assert [item.path for item in to_delete(saved, KeepLast(1))] == ["1", "3", "4"]
 
 

@@ -54,8 +54,11 @@ def check_types(record: Record) -> None:
             str,
         ),
         "tracked": ([tracked.kind for tracked in record.tracked.values()], str),
+        "state": ((record.state,), Mapping),
     }
     _check(tests)
+    if record.size < 0:
+        raise TypeError("its size is negative")
     _check_times(one[3] for one in progress.restarts if len(one) == 4)
     if {*map(len, progress.restarts)} - {4} or {*map(len, progress.saves)} - {3, 7}:
         raise TypeError("its restarts or saves are not as long as they should be")

@@ -17,8 +17,9 @@ from keras_ckpt_tools.errors import ArtefactKindError, NotBuiltError
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
 from keras_ckpt_tools.formats.tensorflow.object_graph import Node
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource, Matching
-from keras_ckpt_tools.live.target import Part, Target
+from keras_ckpt_tools.live.target import Target
 
 _COUNTERS = ("_iterations", "iter", "iterations")
 _COUNTED = ("save_counter",)
@@ -69,14 +70,14 @@ def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True
     return matching.source()
 
 
-def _has_optimizer(part: Part) -> bool:
+def _has_optimizer(part: Adapter) -> bool:
     # Of a module that is not Keras', any variable may be an optimizer's.
     unknown = not part.is_keras and not hasattr(part.target, "shape")
     return unknown or part.is_optimizer or part.optimizer is not None
 
 
 def _match(
-    checkpoint: TfCheckpoint, matching: Matching, part: Part, node: Node | None, build: bool
+    checkpoint: TfCheckpoint, matching: Matching, part: Adapter, node: Node | None, build: bool
 ) -> None:
     optimizer = part.optimizer
     if node is None:
@@ -85,7 +86,7 @@ def _match(
     if saved is None and optimizer is not None and not part.name and node is not checkpoint.root:
         # `Checkpoint(model=model, optimizer=optimizer)` has them side by side.
         saved = checkpoint.root.children.get("optimizer")
-    if optimizer is not None and part.name and saved is None:
+    if isinstance(part, KerasAdapter) and optimizer is not None and part.name and saved is None:
         part.leave_out(optimizer)
         optimizer = None
     prefix = f"{part.name}/" if part.name else ""
@@ -127,7 +128,7 @@ def _agree(checkpoint: TfCheckpoint, node: Node, target: Target) -> int:
     )
 
 
-def _node_of(checkpoint: TfCheckpoint, part: Part) -> Node:
+def _node_of(checkpoint: TfCheckpoint, part: Adapter) -> Node:
     root = checkpoint.root
     usual = root.children.get("optimizer" if part.is_optimizer else "model")
     if part.is_optimizer:
@@ -145,7 +146,7 @@ def _node_of(checkpoint: TfCheckpoint, part: Part) -> Node:
     return best[0] if best else root
 
 
-def _score(checkpoint: TfCheckpoint, node: Node, part: Part) -> tuple[int, int]:
+def _score(checkpoint: TfCheckpoint, node: Node, part: Adapter) -> tuple[int, int]:
     """Return how many variables of a saved object are found in a live one, and how few are not."""
     matching = Matching(checkpoint)
     found = matching.match_object(node, part.target, part.captured().values, extra={})
@@ -176,7 +177,7 @@ def build_on(
     optimizer: Any,
     node: Node,
     variables: Iterable[tuple[Node, Any]],
-    parts: Iterable[Part],
+    parts: Iterable[Adapter],
     name: str,
 ) -> None:
     """Build an optimizer on the variables that it was built on when it was saved.

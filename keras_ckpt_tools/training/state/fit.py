@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from keras_ckpt_tools.live import state
+from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
@@ -243,7 +244,7 @@ class FitState:
             return True
         remedy = f" {replay.remedy}." if replay.remedy else ""
         warn(
-            f"Epoch {progress.epochs_completed + 1} was interrupted after "
+            f"Epoch {epoch_number(progress.epochs_completed)} was interrupted after "
             f"{progress.batches_completed} batches and begins again from its first one, because "
             f"{replay.reason}.{remedy}",
             UserWarning,

@@ -16,10 +16,11 @@ import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
+from keras_ckpt_tools.live.adapters import Adapter
+from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import Changes
 from keras_ckpt_tools.training.checkpoints import Restored
-from keras_ckpt_tools.training.state.adapters import Adapter
 from keras_ckpt_tools.training.state.callbacks import CallbackStates
 from keras_ckpt_tools.training.state.fit_data import after, facts_of
 from keras_ckpt_tools.training.state.random_generators import RandomStates
@@ -264,8 +265,8 @@ class LoopState:
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
             warn(
-                f"The first {done} batches of epoch {epoch + 1} are passed over, and may not be "
-                f"those that are done, because {replay.reason}. {replay.remedy}.",
+                f"The first {done} batches of epoch {epoch_number(epoch)} are passed over, and "
+                f"may not be those that are done, because {replay.reason}. {replay.remedy}.",
                 UserWarning,
                 stacklevel=4,
             )
