@@ -21,7 +21,7 @@ from keras_ckpt_tools.inspection.inspect import inspect
 from keras_ckpt_tools.inspection.report import Inspection
 from keras_ckpt_tools.inspection.trust import Trust
 
-_READ = READABLE | {Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT}
+_READ = READABLE | {Kind.CHECKPOINT_DIR}
 
 
 @click.command("inspect")

@@ -4,7 +4,7 @@
 off has lost its directory, so its local headers are followed as far as they go: they say which
 member it ends in and how long it should have been. An HDF5 superblock says where the file ends,
 which finds a truncated download without libhdf5; what is in it, a process of its own says (see
-`quarantine`).
+`hdf5.scan`).
 """
 
 from __future__ import annotations

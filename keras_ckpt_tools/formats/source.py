@@ -1,12 +1,11 @@
-"""Read an artefact: kind -> *source* -> inspect, load, compare, verify.
+"""Read models and weights in the layouts of Keras: artefact -> *source* -> inspect, load, verify.
 
-A `Source` gives config, record and tensors of whatever holds a Keras model or its weights, in one
-shape. It keeps one descriptor open from the first look to the last tensor, so what was inspected is
-what is loaded, even if the file is replaced in between.
+A `Source` keeps one descriptor open from the first look to the last tensor, so what was inspected
+is what is loaded, even if the file is replaced in between.
 
 A file of ours is read through its record: tensors by `pread`, each checked against its digest, and
 everything between them checked before the first tensor is handed out. What others wrote, and the
-attributes of a whole-model `.h5`, which has its config there, is read as `foreign_hdf5` does it:
+attributes of a whole-model `.h5`, which has its config there, is read as `hdf5.foreign` does it:
 after another process has looked through it.
 
 NumPy is imported where tensors are read: to inspect a file of ours it is not needed.

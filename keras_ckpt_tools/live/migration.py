@@ -407,7 +407,7 @@ def old_groups(group: str, former: Any) -> Iterator[str]:
 
     Args:
         group: Where they would be by the name that its class has now.
-        former: The class, as `registry.formers` says it.
+        former: The class, as `registry.older_versions` says it.
 
     >>> from types import SimpleNamespace
     >>> former = SimpleNamespace(cls=type("Block", (), {}), called=("OldBlock",))

@@ -2,7 +2,7 @@
 
 Keras builds, in the closed room, from the config that was walked, not from the one in the file, so
 a class's `migrate` and a dropped compile config take effect. The weights come from our own reader,
-all or nothing. `legacy` does the same for `.h5`.
+all or nothing. `whole_model_h5` does the same for `.h5`.
 
 The optimizer is built before its state is filled in: on the variables that a record says it was
 built on, else on those that are trained now. Only a file whose optimizer had no state yet (a model

@@ -1,6 +1,6 @@
 """Read an HDF5 file that another process has to meet first: survey -> *tensors* -> source.
 
-That process looks through it (`quarantine`). What it says is where the tensors lie; those
+That process looks through it (`scan`). What it says is where the tensors lie; those
 whose bytes lie there as they are, which is all that Keras writes, are read from there. libhdf5
 reads the rest in this process, from what came through the other one unharmed.
 """

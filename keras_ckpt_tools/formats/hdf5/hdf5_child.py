@@ -2,7 +2,7 @@
 
 libhdf5 is a million lines of C that follow what a file says, and a damaged file can crash it, make
 it loop, or make it allocate whatever a number says. So for a file that we did not write, this runs
-first, as a process that has nothing to lose: started by `quarantine` with limits on memory,
+first, as a process that has nothing to lose: started by `scan` with limits on memory,
 processor time and files, with no plug-ins of HDF5's, on a descriptor that is already open. It reads
 the whole structure and every byte of data once, and says in one JSON object what is there. A file
 that ends this process is damaged; only what came through reaches libhdf5 in the user's process.

@@ -1,4 +1,4 @@
-"""Read the index of sharded weights: JSON -> *index* -> kinds, sharded_hdf5.
+"""Read the index of sharded weights: JSON -> *index* -> kinds, sharded.
 
 `model.save_weights("w.weights.json", max_shard_size=...)` writes several `.weights.h5` files, the
 shards, and a JSON object that names the shards of each group of variables. The shards lie in the

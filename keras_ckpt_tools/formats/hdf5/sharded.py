@@ -1,7 +1,7 @@
 """Read the shards of sharded weights as one file: index -> *survey, tensors* -> source.
 
 Each shard is opened under the rules of a single weights file: a regular file in the folder of the
-index, told by its content, looked through by a process of its own (`foreign_hdf5`). What all of
+index, told by its content, looked through by a process of its own (`foreign`). What all of
 them hold together is one `Survey`, so whatever reads an HDF5 file of others reads these as well.
 
 One shard is open at a time, as there may be more of them than a process may open. So it is looked

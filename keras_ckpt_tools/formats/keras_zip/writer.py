@@ -5,7 +5,7 @@ and assets, all stored, not compressed, so that a tensor can be read in place. O
 the head of the weights member.
 
 What the record cannot cover, the zip's own headers and the other members, the archive's comment
-does; see `container_seal`. So each byte of the file is covered by one of the two.
+does; see `seal`. So each byte of the file is covered by one of the two.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A TensorFlow checkpoint: artefact -> *source* -> objects.
 
-Tensors come by their key (`tf_bundle`), and what a key means is in the file as well: the graph of
-Python objects that TensorFlow walked (`tf_graph`). Those of TensorFlow 1 have no such graph; there,
-a key is the name of a variable. No TensorFlow is needed to read any of it.
+Tensors come by their key (`bundle`), and what a key means is in the file as well: the graph of
+Python objects that TensorFlow walked (`object_graph`). Those of TensorFlow 1 have no such graph;
+there, a key is the name of a variable. No TensorFlow is needed to read any of it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 TensorFlow saves which object had which others under which names, the names of the variables, and
 which variable is the slot of which (a `TrackableObjectGraph`). Nothing is restored by it later,
-when an object happens to be made: `tf_objects` reads it beside live objects.
+when an object happens to be made: `live.foreign.tf_objects` reads it beside live objects.
 
 Source: TensorFlow's `trackable_object_graph.proto`.
 """
