@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.places import artefacts_at, refuse_found_link
+from keras_ckpt_tools.cli.places import artefacts_at, file_of_folder, refuse_found_link
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.kinds import Kind
@@ -36,7 +36,8 @@ _READ = READABLE | {Kind.CHECKPOINT_DIR}
 def command(paths: tuple[str, ...], as_json: bool, trusted: tuple[str, ...]) -> None:
     """Say what files are and what they need, without running any of it.
 
-    PATHS are files or folders; of a folder, all models in it and below.
+    PATHS are files or folders; of a folder, all models in it and below. FOLDER@3 is the file of
+    epoch 3 (zero-based), FOLDER@best the best and FOLDER@latest the newest.
     """
     try:
         trust = Trust.of(trusted)
@@ -46,7 +47,13 @@ def command(paths: tuple[str, ...], as_json: bool, trusted: tuple[str, ...]) -> 
 
 
 def _answers(paths: tuple[str, ...], trusted: tuple[str, ...], trust: Trust) -> Iterator[Answer]:
-    for path in artefacts_at(paths):
+    meant: list[str] = []
+    for path in paths:
+        try:
+            meant.append(file_of_folder(path))
+        except CkptError as error:
+            yield Answer(UNREADABLE, f"{path}: {error}", facts={"path": path, "error": str(error)})
+    for path in artefacts_at(meant):
         try:
             refuse_found_link(path, paths)
             report = inspect(path, trusted=trusted)

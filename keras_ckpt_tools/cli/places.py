@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.formats.common.safe_open import is_alias, refuse_link
 from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, tell
 from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, is_prefix
+from keras_ckpt_tools.runs.choose import choose, entries_of
 
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
@@ -65,6 +67,22 @@ def one_of_folder(path: str) -> tuple[str, str | int]:
     if which in ("best", "latest"):
         return folder, which
     return (folder, int(which)) if which.isascii() and which.isdigit() else (path, "latest")
+
+
+def file_of_folder(path: str) -> str:
+    """Return the file that `FOLDER@3`, `FOLDER@best` or `FOLDER@latest` means; others as they are.
+
+    Raises:
+        CkptError: there is none in the folder.
+    """
+    folder, which = one_of_folder(path)
+    if folder == os.path.expanduser(path):
+        return path
+    entries = entries_of(tell(folder))
+    chosen = choose(entries, which, folder)
+    if not chosen:
+        raise not_found(path)
+    return chosen[0].path
 
 
 def _with_tensorflow(folder: str) -> Iterator[str]:

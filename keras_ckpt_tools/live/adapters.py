@@ -192,6 +192,8 @@ class KerasAdapter(Adapter):
         self._skip = skip
         self._assets = assets
         self.has_files = assets is not None
+        # What its layers were built with, and when that was: with so many variables.
+        self._parts: tuple[int, Any] = (-1, {})
         self._known: Captured | None = None
         self._walked: Captured | None = None
 
@@ -235,9 +237,15 @@ class KerasAdapter(Adapter):
         return TrackedObject(
             self.kind,
             build_config=_plain(get()) if get else None,
-            parts=_plain(state.built_parts(self.target)),
+            parts=self._built_parts(),
             flags=state.calibrated(self.target),
         )
+
+    def _built_parts(self) -> Any:
+        count = len(getattr(self.target, "variables", ()))
+        if count != self._parts[0]:
+            self._parts = count, _plain(state.built_parts(self.target))
+        return self._parts[1]
 
     def check_built(self) -> None:
         self._check("restored")
@@ -248,7 +256,6 @@ class KerasAdapter(Adapter):
 
     def prepare(self, described: TrackedObject, variables: Mapping[str, Any]) -> None:
         state.build_like(self.target, described.build_config, self.name, described.parts)
-        build_compiled_optimizer(self.target)
 
     def _handles(self, captured: Captured) -> Mapping[str, Any] | None:
         if self._assets is not None and asks_for_files(self.target, captured):

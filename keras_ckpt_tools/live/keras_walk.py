@@ -153,6 +153,11 @@ def _is_complete(layer: Any) -> bool:
     return bool(layer.built) or getattr(layer.build, "_is_default", False)
 
 
+def has_call(layer: Any) -> bool:
+    """Return whether a model or layer can be called: a GAN may have a `train_step` only."""
+    return type(layer).call not in (keras.Model.call, keras.layers.Layer.call)
+
+
 def has_state(saveable: Any) -> bool:
     """Return whether there is something to save: it is built, or it has variables."""
     return bool(getattr(saveable, "built", True) or getattr(saveable, "variables", ()))

@@ -23,6 +23,7 @@ from keras_ckpt_tools.errors import NotBuiltError
 from keras_ckpt_tools.formats.layer_names import group_name
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource, left_alone_by
 from keras_ckpt_tools.live.keras_walk import (
+    has_call,
     has_state,
     is_whole,
     load_state,
@@ -455,9 +456,9 @@ def build_like(
     Raises:
         NotBuiltError: the shape is not on record, or does not build it.
     """
-    if getattr(saveable, "built", True) or is_whole(saveable):
+    if not parts_of(saveable) or is_whole(saveable):
         return
-    if build_config:
+    if build_config and not getattr(saveable, "built", True):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             saveable.build_from_config(dict(build_config))
@@ -472,12 +473,13 @@ def build_like(
 
 
 def built_parts(saveable: Any) -> dict[str, Any]:
-    """Return what the layers of a model were built with, by group, where it is not built itself.
+    """Return what the layers of a model were built with, by group, where its own does not say.
 
-    A model without `call` has no build config, and may have layers that the first batch builds.
+    A model without `call` has no build config, and may have layers that the first batch builds. So
+    may one that Keras has marked as built, and could not build by a trial run of its `call`.
     """
-    if getattr(saveable, "built", True):
-        return {}
+    if hasattr(saveable, "operations") or not parts_of(saveable):
+        return {}  # A functional model (in one that is sequential, too) is built when it is made.
     configs = {
         group: layer.get_build_config() for group, layer in _layers_by_group(saveable).items()
     }
@@ -541,9 +543,8 @@ def not_built(saveable: Any, name: str, what: str) -> NotBuiltError:
         what: What cannot be done with it: `"saved"` or `"restored"`.
     """
     kind = type(saveable).__name__
-    callable_ = type(saveable).call not in (keras.Model.call, keras.layers.Layer.call)
     remedy = "Call it on one batch of data, or call its `build(input_shape)`, first."
-    if not callable_:
+    if not has_call(saveable):
         layers = [lay.name for lay in saveable._flatten_layers(False, False) if not lay.built]
         remedy = (
             f"{kind} has no `call`, so build its layers first, with `layer.build(input_shape)` or "

@@ -88,7 +88,13 @@ class Captured:
     def needed(self) -> Needed:
         """Return what the object needs, to be compared with what a checkpoint has."""
         optimizers = built_on(self.optimizers, self.values)
-        return Needed(self.infos(), self.named(), optimizers, variable_paths(self.values))
+        return Needed(
+            self.infos(),
+            self.named(),
+            optimizers,
+            variable_paths(self.values),
+            overwritten_in(self.values),
+        )
 
     def named(self) -> dict[str, str]:
         """Return `called`, and empty names of what has none, so that it is not taken for a list."""
@@ -107,6 +113,13 @@ def variable_paths(values: Mapping[str, Any]) -> dict[str, str]:
     """Return what Keras calls the variables among some values, by the path of each."""
     called = {path: getattr(value, "path", None) for path, value in values.items()}
     return {path: name for path, name in called.items() if isinstance(name, str)}
+
+
+def overwritten_in(values: Mapping[str, Any]) -> frozenset[str]:
+    """Return the paths of variables that optimizers overwrite (the scales of float8)."""
+    return frozenset(
+        path for path, value in values.items() if getattr(value, "overwrite_with_gradient", False)
+    )
 
 
 def built_on(

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_ckpt_tools.errors import ArtefactKindError, NotBuiltError
+from keras_ckpt_tools.errors import ArtefactKindError
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
@@ -186,20 +186,10 @@ def _build(
     if described is None or not described.built_on:
         return
     live = target.captured().values
-    if all(path in live for path in described.built_on):
-        part.target.build([live[path] for path in described.built_on])
-        return
-    for other in target.parts:
-        all_of_it = all(path.startswith(f"{other.name}/") for path in described.built_on)
-        if other.is_keras and all_of_it and has_migrated(other.target, record):
-            part.target.build(other.target.trainable_variables)
-            return
-    lacking = [path for path in described.built_on if path not in live]
-    raise NotBuiltError(
-        f"The optimizer {part.name or 'target'!r} is not built, and was built on variables that "
-        f"are not given here: {', '.join(lacking)}.",
-        received=f"{part.name or 'target'}={part.target!r}",
-        remedy="Call its `build(model.trainable_variables)`, or pass the model as well: "
-        '`kct.load_weights({"model": model, "optimizer": optimizer}, path)`.',
-        name=part.name,
-    )
+    if not all(path in live for path in described.built_on):
+        for other in target.parts:
+            all_of_it = all(path.startswith(f"{other.name}/") for path in described.built_on)
+            if other.is_keras and all_of_it and has_migrated(other.target, record):
+                part.target.build(other.target.trainable_variables)
+                return
+    part.prepare(described, live)

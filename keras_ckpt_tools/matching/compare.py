@@ -215,18 +215,36 @@ def leave_what_is_around(
 def _is_of_training(group: str, found: Mapping[str, TensorInfo], name: str) -> bool:
     """Return whether tensors that the model has no object for look like an optimizer or a metric.
 
-    An optimizer begins with its step, an integer. Most metrics have single numbers only.
+    Most metrics have single numbers only.
     """
     if group.startswith("layers/") or not group:
         return False
-    infos = [info for path, info in found.items() if path.rpartition("/")[0] == f"{group}/vars"]
-    first = found.get(f"{group}/vars/0")
-    if first is not None and first.shape == () and "int" in first.dtype:
+    if _is_optimizer(group, found):
         return True
+    infos = [info for path, info in found.items() if path.rpartition("/")[0] == f"{group}/vars"]
     if all(info.shape == () for info in infos):
         return True
     called = f"{group.rpartition('/')[2]} {name}"
     return _METRIC.search(called) is not None and len({info.shape for info in infos}) == 1
+
+
+def _surplus_optimizers(result: Sorted, found: Mapping[str, TensorInfo]) -> set[str]:
+    """Return the groups of optimizers that only the checkpoint has, where it may not say so."""
+    surplus = {path.rpartition("/vars/")[0] for path in result.unexpected} - {""}
+    return {group for group in surplus if _is_optimizer(group, found)}
+
+
+def _is_optimizer(group: str, found: Mapping[str, TensorInfo]) -> bool:
+    """Return whether tensors look like an optimizer: its step, an integer, and moments of weights.
+
+    A layer with a count of its own has weights of its own shapes.
+    """
+    first = found.get(f"{group}/vars/0")
+    if group.startswith("layers/") or first is None or first.shape or "int" not in first.dtype:
+        return False
+    own = {info.shape for path, info in found.items() if path.startswith(f"{group}/")}
+    others = {info.shape for path, info in found.items() if not path.startswith(f"{group}/")}
+    return own - others <= {()}
 
 
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass
@@ -251,12 +269,15 @@ class Needed:
         names: What its layers and optimizers are called, by the path of their group.
         optimizers: Its optimizers, by the path of their group.
         variables: What Keras calls its variables, by path.
+        overwritten: Paths of variables that optimizers overwrite and have no state of: they are not
+            in `optimizers`, and a checkpoint may name them there.
     """
 
     tensors: Mapping[str, TensorInfo]
     names: Mapping[str, str] = field(default_factory=dict)
     optimizers: Mapping[str, OptimizerState] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    overwritten: frozenset[str] = frozenset()
 
     @classmethod
     def by(cls, source: TensorSource) -> Needed:
@@ -408,7 +429,7 @@ def compare_source(
         needed.optimizers,
         differs,
         optimizer_may_differ,
-        () if may_leave else optimizers_of(source),
+        () if may_leave else {*optimizers_of(source), *_surplus_optimizers(sorted_out, found)},
     )
     left: dict[str, str] = {}
     if may_leave:
@@ -523,6 +544,7 @@ def _other_optimizers(
     """Return why state does not belong to the optimizer that it would go to, by group."""
     theirs, names = optimizers_of(source), names_of(source)
     moved = frozenset(p for p, o in pairing.paths.items() if o != p and p not in settled)
+    overwritten = {pairing.paths.get(path, path) for path in needed.overwritten}
     differs: dict[str, str] = {}
     for group, here in needed.optimizers.items():
         prefix = f"{group}/" if group else ""
@@ -534,9 +556,12 @@ def _other_optimizers(
         if own & settled or not own & chosen or any(group.startswith(f"{g}/") for g in differs):
             continue
         saved = {p for p in source.tensors if p.startswith(f"{prefix}vars/")}
+        there = theirs.get(group, OptimizerState())
+        trained = tuple(path for path in there.built_on if path not in overwritten)
+        there = OptimizerState(there.class_name, trained)
         why = why_not(
             _of_tensors(here, needed.tensors, len(saved)),
-            _of_tensors(theirs.get(group, OptimizerState()), source.tensors, len(saved)),
+            _of_tensors(there, source.tensors, len(saved)),
             needed.names.get(group),
             names.get(group),
             pairing.paths,

@@ -251,11 +251,6 @@ class KeepEvery(Policy):
         return (f"each with a multiple of {self.n} epochs completed",)
 
 
-def _is_positive(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 < value < math.inf  # type: ignore[operator]
-
-
 def _no_hours(hours: object) -> ArgumentError:
     return ArgumentError(
         "`hours` is a number above 0.",
@@ -321,9 +316,10 @@ def to_delete(
 def newest_first(entries: Iterable[CheckpointEntry]) -> list[CheckpointEntry]:
     """Return checkpoints in the order of their saves, the newest first.
 
-    The time of the save decides, as the record has it: file names are up to the user, a copied file
-    has another modification time, and another run in the directory counts its epochs from 0 again.
-    Numbered checkpoints are in the order of their numbers, also where the clock was set back.
+    Between runs the time of the save decides, as the record has it: file names are up to the user,
+    a copied file has another modification time, and another run in the directory counts its epochs
+    from 0 again. Within a run a clock that was set back changes nothing: numbered checkpoints are
+    in the order of their numbers, others in that of their epochs, batches and steps.
 
     >>> runs = [CheckpointEntry(f"{n}.weights.h5", n, TrainingProgress(e, saved_at=60.0 * n))
     ...         for n, e in ((1, 5), (2, 1))]
@@ -332,17 +328,24 @@ def newest_first(entries: Iterable[CheckpointEntry]) -> list[CheckpointEntry]:
     """
     entries = list(entries)
     times: dict[str, float] = {}
-    latest = -math.inf
-    for one in sorted(entries, key=lambda one: one.number or 0):
-        if one.number is not None:
+    numbered = sorted((e for e in entries if e.number is not None), key=lambda e: e.number or 0)
+    others: dict[str, list[CheckpointEntry]] = {}
+    for one in entries:
+        if one.number is None and one.progress.run_id:
+            others.setdefault(one.progress.run_id, []).append(one)
+    groups = [
+        sorted(each, key=lambda e: (e.progress.place, e.saved_at)) for each in others.values()
+    ]
+    for group in (numbered, *groups):
+        latest = -math.inf
+        for one in group:
             times[one.path] = latest = max(latest, one.saved_at)
 
-    def place(one: CheckpointEntry) -> tuple[object, ...]:
-        here = one.progress
-        reached = here.epochs_completed, here.batches_completed, here.step
-        return times.get(one.path, one.saved_at), one.number or 0, reached, one.path
+    def order(one: CheckpointEntry) -> tuple[object, ...]:
+        time = times.get(one.path, one.saved_at)
+        return time, one.number or 0, one.progress.place, one.path
 
-    return sorted(entries, key=place, reverse=True)
+    return sorted(entries, key=order, reverse=True)
 
 
 def best_first(
@@ -350,6 +353,8 @@ def best_first(
 ) -> list[CheckpointEntry]:
     """Return the checkpoints that have a finite value of a metric, the best first.
 
+    Those of the newest run count, and those of an earlier one whose best it has carried on: a
+    value of another run says nothing about this one. If none of these has a value, all others do.
     Of equals the earliest comes first, as `save_best_only` keeps it.
 
     Args:
@@ -366,7 +371,21 @@ def best_first(
     sign = -1.0 if mode == "max" else 1.0
     values = [(_value_of(one.progress, monitor), one) for one in reversed(newest)]
     finite = [(sign * value, one) for value, one in values if math.isfinite(value)]
-    return [one for _, one in sorted(finite, key=lambda pair: pair[0])]
+    run_id = newest[0].progress.run_id if newest else ""
+    carried = {
+        one.progress.best.value
+        for one in newest
+        if one.progress.run_id == run_id
+        and one.progress.best is not None
+        and one.progress.best.monitor == monitor
+    }
+    mine = [
+        (value, one)
+        for value, one in finite
+        if one.progress.run_id == run_id or sign * value in carried
+    ]
+    ranked = sorted(mine or finite, key=lambda pair: (pair[0], pair[1].progress.run_id != run_id))
+    return [one for _, one in ranked]
 
 
 def best_of(

@@ -539,7 +539,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         phases.ended(now, newest if gone else None)
         if self.delete_checkpoint:
             also = phases.is_of_program if gone else _none
-            self._checkpoints.delete_all(now.run_id, also, but_newest=not gone)
+            self._checkpoints.kept.delete_all(now.run_id, also, but_newest=not gone)
+            self._checkpoints.close()
             if os.path.isdir(self.backup_dir) and not os.listdir(self.backup_dir):
                 os.rmdir(self.backup_dir)
         phases.leaves(self._checkpoints.kept.saved)

@@ -302,18 +302,6 @@ class Checkpoints:
         self.wait()
         self.kept.tidy()
 
-    def delete_all(
-        self,
-        run_id: str,
-        also: Callable[[CheckpointEntry], bool] = lambda item: False,
-        *,
-        but_newest: bool = False,
-    ) -> None:
-        """Delete the checkpoints of the run; see `KeptCheckpoints.delete_all`."""
-        self.wait()
-        self.kept.delete_all(run_id, also, but_newest=but_newest)
-        self.close()
-
     def close(self) -> None:
         """Finish writing, and give the directory back.
 

@@ -30,6 +30,8 @@ from keras_ckpt_tools.storage.commit import refused, remove_files
 from keras_ckpt_tools.training import filepattern
 from keras_ckpt_tools.training.filepattern import matching_files, record_in
 
+_Known = tuple[list[CheckpointEntry], frozenset[str]]
+
 
 class KeptCheckpoints:
     """The checkpoints in one directory.
@@ -50,8 +52,9 @@ class KeptCheckpoints:
         self.policy = policy
         self.monitor = monitor
         self.mode = mode
-        self._saved: list[CheckpointEntry] | None = None
-        self._names: frozenset[str] = frozenset()
+        # What is there, and the names that were listed then. One pair, set at once: the writer
+        # adds and deletes in a thread of its own.
+        self._known: _Known | None = None
         self._resumed_from: str | None = None
         self._added = False
         self._noticed = False
@@ -59,11 +62,13 @@ class KeptCheckpoints:
     @property
     def saved(self) -> list[CheckpointEntry]:
         """The checkpoints that are there, oldest first; another process may have changed them."""
-        names = checkpoint_names(self.directory)
-        if self._saved is None or names != self._names:
-            self._saved, _ = checkpoints_in(self.directory)
-            self._names = names
-        return self._saved
+        return self._look()[0]
+
+    def _look(self) -> _Known:
+        names, known = checkpoint_names(self.directory), self._known
+        if known is None or known[1] != names:
+            known = self._known = checkpoints_in(self.directory)[0], names
+        return known
 
     @property
     def best(self) -> CheckpointEntry | None:
@@ -81,7 +86,7 @@ class KeptCheckpoints:
 
     def look_again(self) -> None:
         """Forget what is there: it may have changed."""
-        self._saved = None
+        self._known = None
 
     def goes_on_from(self, path: str) -> None:
         """Let the checkpoint that a run was resumed from stay until something newer is there."""
@@ -89,20 +94,21 @@ class KeptCheckpoints:
 
     def found(self, saved: list[CheckpointEntry]) -> None:
         """Take a list of what is there, made a moment ago."""
-        self._saved, self._names = saved, checkpoint_names(self.directory)
+        self._known = saved, checkpoint_names(self.directory)
 
     def add(self, path: str, number: int, record: Record) -> None:
         """Take up what was committed; delete what is not to stay."""
         # The new one is there already; it need not be read again to be known.
         name = os.path.basename(path)
-        if self._saved is not None and name not in self._names:
-            self._names |= {name}
+        if (there := self._known) is not None:
+            self._known = there[0], there[1] | {name}
         try:
-            known = [item for item in self.saved if item.path != path]
+            known, names = self._look()
         except OSError as error:
-            self._saved = None  # To be listed again.
+            self._known = None  # To be listed again.
             raise refused(Path(path), error, committed=True) from error
-        self._saved = [*known, CheckpointEntry.of_record(path, record, number)]
+        new = CheckpointEntry.of_record(path, record, number)
+        self._known = [*(item for item in known if item.path != path), new], names | {name}
         self._added = True
         self._keep()
 
@@ -112,9 +118,9 @@ class KeptCheckpoints:
 
     def delete(self, path: str) -> None:
         """Delete a checkpoint that another one has taken the place of."""
-        saved = self.saved
+        known = self._look()
         delete_checkpoints([path])
-        self._without(saved, [item for item in saved if item.path == path])
+        self._without(known, [item for item in known[0] if item.path == path])
 
     def expect_another_run(self) -> None:
         """Take it as meant that the directory holds checkpoints of another run."""
@@ -145,7 +151,7 @@ class KeptCheckpoints:
             self._resumed_from = resumed_from
 
     def _keep(self) -> None:
-        saved = self.saved
+        saved, names = self._look()
         if not saved or not self._is_ours(saved[-1]):
             return  # Somebody else has deleted the new one by now, or nothing was saved yet.
         best = best_of(saved, self.monitor, self.mode) if self.monitor else None
@@ -154,7 +160,7 @@ class KeptCheckpoints:
         gone = to_delete(mine, self.policy, best=best.path if best else None, pinned=pinned)
         delete_checkpoints([item.path for item in gone])
         clear_leftovers(self.directory)
-        self._without(saved, gone)
+        self._without((saved, names), gone)
         # What was resumed from has done its part once something newer is committed.
         self._resumed_from = None
 
@@ -182,16 +188,17 @@ class KeptCheckpoints:
             also: Says of a checkpoint of another run whether it goes, too.
             but_newest: Whether the newest of the run stays.
         """
-        own = [i for i in self.saved if i.progress.run_id == run_id and self._is_ours(i)]
+        saved, names = self._look()
+        own = [i for i in saved if i.progress.run_id == run_id and self._is_ours(i)]
         mine = self._mine(own[-1]) if own else []
         gone = mine[:-1] if but_newest else mine
-        gone = [item for item in self.saved if item in gone or (item not in mine and also(item))]
+        gone = [item for item in saved if item in gone or (item not in mine and also(item))]
         delete_checkpoints([item.path for item in gone])
-        self._without(self.saved, gone)
+        self._without((saved, names), gone)
 
-    def _without(self, saved: list[CheckpointEntry], gone: list[CheckpointEntry]) -> None:
-        self._saved = [item for item in saved if item not in gone]
-        self._names -= {os.path.basename(item.path) for item in gone}
+    def _without(self, known: _Known, gone: list[CheckpointEntry]) -> None:
+        names = known[1] - {os.path.basename(item.path) for item in gone}
+        self._known = [item for item in known[0] if item not in gone], names
 
     def _is_ours(self, item: CheckpointEntry) -> bool:
         return not self._door or self._door in item.holds or not item.holds & DOORS
@@ -274,7 +281,7 @@ class KeptFiles:
             for other, one in self.written()
             if other != path and one.progress.run_id == run_id
         ]
-        ordered = sorted(found, key=lambda one: one.saved_at)
+        ordered = sorted(found, key=lambda one: (one.progress.place, one.saved_at))
         return [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
 
     def written(self) -> Iterator[tuple[str, Record]]:

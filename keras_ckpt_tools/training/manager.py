@@ -240,7 +240,7 @@ class CheckpointManager:
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         model = _one_model(self._checkpoints.objects)
-        self._state = LoopState(callbacks, model, self._changes)
+        self._state = LoopState(callbacks, model, self._changes, lambda: self._checkpoints.objects)
         self._save_on_signal = bool(save_on_signal)
         self._signals = SignalWatch(save_on_signal, self._save_at_signal)
         self._restored = False
@@ -379,6 +379,8 @@ class CheckpointManager:
         source = _Ahead(data, None if length is None else length - done, tracked=tracked)
         if self._epoch is not None:
             self._epoch.source = source
+        if done:
+            self._state.batches_begin()
         for index, batch in enumerate(source, done):
             body = self._body_begins(index)
             try:

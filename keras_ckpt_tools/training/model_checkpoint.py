@@ -20,6 +20,7 @@ from typing import Any, Literal
 import keras
 
 from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.live.legacy_completion import require_representable
 from keras_ckpt_tools.metadata import Best, Record, TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.retention import Policy, policy_from
 from keras_ckpt_tools.runs.save_history import Place, place_of
@@ -117,6 +118,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     Raises:
         ArgumentError: an argument cannot work.
         UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
+            When training begins: the file is a `.h5`, which cannot hold a model of this kind.
         FilepathKeyError: at a save, the pattern names a key that the logs lack.
         CommitError: at a save, the operating system refused. The file that was there is unchanged.
 
@@ -236,6 +238,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.filepath), self)
         self._first_epoch = None
+        if self._format == ".h5":
+            require_representable(self.model)  # Before an epoch is trained that is not saved.
         call_in_turn(self)
         if self.save_on_signal:
             self._signals.begin()
@@ -492,8 +496,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 continue
             if Best(self.monitor, mode, self.best).improved_by(best.value):
                 self.best, self._best_epoch = best.value, best.epoch
-                self._say_plainly(f"best {self.monitor} before the restart: {shown(best.value)}")
-                if record.progress.run_id != run_id:
+                when = "before the restart" if other == run_id else "of an earlier run"
+                self._say_plainly(f"best {self.monitor} {when}: {shown(best.value)}")
+                if other != run_id:
                     self._warn_once(
                         f"{path!r} holds a model with {self.monitor}={shown(best.value)} from "
                         "another run; only a better one replaces it. Delete it to start over."

@@ -14,11 +14,15 @@ from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
 from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.tensor_source import TensorSource
 from keras_ckpt_tools.inspection.orbax_steps import with_step
 from keras_ckpt_tools.live.attached_progress import attached_progress
+from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.runs.listing import entries_in
 from keras_ckpt_tools.runs.stock_backups import progress_of_stock
+
+_ITERATIONS = f"{OPTIMIZER_GROUP}vars/0"
 
 
 def training_progress(source: Any) -> TrainingProgress:
@@ -33,8 +37,8 @@ def training_progress(source: Any) -> TrainingProgress:
             `CheckpointManager`.
 
     Returns:
-        The record. For a model that was never trained, and for a file that says nothing about its
-        training, that is the zero record.
+        The record. For a model that was never trained, and for a file without a record, that is the
+        zero record; its `step` is that of the optimizer, if the file has one.
 
     Raises:
         ArgumentError: `source` is none of these.
@@ -75,7 +79,17 @@ def _of_path(path: str) -> TrainingProgress:
     if artefact.kind is Kind.ORBAX:
         return with_step(artefact, "latest", Limits.of(), lambda step: step.progress)
     with open_source(path, artefact) as opened:
-        return opened.progress
+        if opened.record is not None or opened.kind is Kind.TF_CHECKPOINT:
+            return opened.progress
+        return TrainingProgress(step=_step_of(opened))
+
+
+def _step_of(source: TensorSource) -> int:
+    """Return the count of updates in the state of an optimizer, its first number."""
+    info = source.tensors.get(_ITERATIONS)
+    if info is None or info.shape or "int" not in info.dtype:
+        return 0
+    return max(int(source.read_all([_ITERATIONS])[_ITERATIONS]), 0)
 
 
 def _of_model(model: Any) -> TrainingProgress:

@@ -17,7 +17,7 @@ from keras_ckpt_tools.formats.common.finite import spoiled_in
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.live import restore as live
 from keras_ckpt_tools.live import state
-from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter
+from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.live.migration import (
     has_migrated,
     warn_of_lost_state,
@@ -230,12 +230,23 @@ def _prepare(adapters: Sequence[Adapter], record: Record, source: TensorSource) 
         described = record.tracked.get(adapter.name)
         if described is not None:
             build_on_changed(adapter, described, adapters, record)
+            if not all(path in variables for path in described.built_on or ()):
+                _build_compiled(order, adapter.target)  # The comparison says what has changed.
             adapter.prepare(described, variables)
         if adapter.kind not in ("optimizer", "state"):
             captured = adapter.captured().under(adapter.name)
             variables |= captured.values
             found |= state.optimizers_by_group(captured, adapter.target)
     _build_optimizers(found, record, variables, source)
+    # After all whose variables are on record: a distiller trains a part of its own only.
+    _build_compiled(order)
+
+
+def _build_compiled(adapters: Sequence[Adapter], optimizer: Any = None) -> None:
+    """Build the optimizers of compiled models, or one of them, on all that the model trains."""
+    for adapter in adapters:
+        if optimizer is None or getattr(adapter.target, "optimizer", None) is optimizer:
+            build_compiled_optimizer(adapter.target)
 
 
 def _build_optimizers(
@@ -258,6 +269,8 @@ def _build_optimizers(
         if built_on and all(path in variables for path in built_on):
             optimizer.build([variables[path] for path in built_on])
             continue
+        if f"{group}/".endswith(f"/{OPTIMIZER_GROUP}"):
+            continue  # That of `compile()`; see `_build_compiled`.
         gone = ", ".join(path for path in built_on if path not in variables)
         why = f"it was built on {gone}, which are not here" if gone else "of what, is not on record"
         lacking.append(f"{group} ({type(optimizer).__name__}): {why}")

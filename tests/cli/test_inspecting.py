@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import runs_on_disk
 from hostile.parts import PAYLOAD, archive, members, node, sequential, weights, written, zipped
 from hostile.records import our_archive
+from runs_on_disk import progress_of, sealed
+
+from keras_ckpt_tools.metadata import Best
 
 ODD = "a model, größer 模型.keras"
 
@@ -106,6 +110,22 @@ def test_folder_stands_for_the_models_in_it_and_below(keras_ckpt, good, custom, 
     found = json.loads(done.stdout)
     assert {Path(f["path"]) for f in found["files"]} == {good, custom}
     assert found["status"] == "problems"
+
+
+def test_a_file_of_a_run_is_named_by_what_it_is(keras_ckpt, tmp_path):
+    """As in `diff` and `export`; what is not there is said."""
+    (tmp_path / "run").mkdir()
+    for number in (1, 2, 3):
+        best = Best("val_loss", "min", 1 / number if number < 3 else 0.01, number - 1)
+        file = runs_on_disk.archive("{epoch}.keras", **progress_of(number), best=best)
+        sealed(tmp_path / "run" / f"{number}.keras", file)
+    for which, name in (("best", "3.keras"), ("latest", "3.keras"), (0, "1.keras")):
+        done = keras_ckpt("inspect", f"{tmp_path / 'run'}@{which}")
+        assert done.stdout.startswith(f"good: {tmp_path / 'run' / name}"), done
+    done = keras_ckpt("inspect", f"{tmp_path / 'run'}@7", tmp_path / "run" / "2.keras")
+    assert done.returncode == 2
+    assert "No file in the directory was written at the end of epoch 7" in done.stdout
+    assert f"{tmp_path / 'run' / '2.keras'}" in done.stdout
 
 
 def test_folder_without_models_exits_with_2(keras_ckpt, tmp_path):

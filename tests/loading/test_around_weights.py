@@ -185,6 +185,50 @@ def test_model_with_a_compile_of_its_own_loads_with_one_warning(save, tmp_path):
     loaded.train_on_batch(X)
 
 
+def test_stock_weights_are_loaded_before_a_gan_is_compiled(tmp_path):
+    """Such a file does not say what its optimizers are; they look like what they are."""
+    model = Gan()
+    arguments = (keras.losses.BinaryCrossentropy(from_logits=True),)
+    model.compile(keras.optimizers.Adam(), keras.optimizers.SGD(0.1, 0.9), *arguments)
+    model.build((None, 4))
+    model.train_on_batch(X)
+    model.save_weights(tmp_path / "net.weights.h5")
+    other = Gan()
+    other.build((None, 4))
+    report = kct.load_weights(other, tmp_path / "net.weights.h5")
+    assert report
+    assert {"d_optimizer/vars/0", "g_optimizer/vars/0"} <= set(report.skipped_optimizer)
+    assert _same(model, other)
+
+
+def test_a_layer_that_counts_is_no_optimizer(tmp_path):
+    """An integer comes first in both; a layer has weights of its own shapes behind it."""
+
+    class Memory(keras.layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(shape=(), dtype="int32", trainable=False)
+            self.kept = self.add_weight(shape=(7, 5))
+
+        def call(self, x):
+            return x
+
+    class Net(keras.Model):
+        def __init__(self, remembers):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+            self.memory = Memory() if remembers else None
+
+        def call(self, x):
+            return self.dense(self.memory(x) if self.memory else x)
+
+    model, without = Net(remembers=True), Net(remembers=False)
+    for one in (model, without):
+        one(np.ones((2, 4)))
+    model.save_weights(tmp_path / "net.weights.h5")
+    with pytest.raises(RestoreError, match="memory"):
+        kct.load_weights(without, tmp_path / "net.weights.h5")
+
+
 def test_surplus_weights_of_a_layer_are_refused(tmp_path):
     """Only what belongs to training is left; a layer that the model lacks is no such thing."""
     model = _trained()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,15 +176,39 @@ def best_by_all(folder: Path) -> set[str]:
 
 
 def test_best_is_one_file_too(tmp_path: Path) -> None:
-    """By the metric that the newest run monitored, whichever run it is of; the first of equals."""
+    """Of the newest run, by the metric that it monitored; the first of equals."""
     manager = manage(tmp_path, 4, 1.0, monitor="loss", mode="min")
     assert best_by_all(tmp_path) == {manager.best_checkpoint}
-    again = manage(tmp_path, 4, 5.0, monitor="loss", mode="min", resume="never")
-    assert again.best_checkpoint == manager.best_checkpoint
-    assert best_by_all(tmp_path) == {manager.best_checkpoint}
+    again = manage(tmp_path, 3, 5.0, monitor="loss", mode="min", resume="never")
+    assert "ckpt-00000007" in str(again.best_checkpoint)
+    assert best_by_all(tmp_path) == {again.best_checkpoint}
+    assert again.progress.best == kct.training_progress(tmp_path).best
     other = manage(tmp_path, 2, 9.0, monitor="loss", mode="max", resume="never")
     assert best_by_all(tmp_path) == {other.best_checkpoint}
-    assert "ckpt-00000001" in str(other.best_checkpoint)
+    assert "ckpt-00000008" in str(other.best_checkpoint)
+
+
+def test_the_best_that_a_new_run_has_carried_on_is_its_best(tmp_path: Path) -> None:
+    """A `ModelCheckpoint` never overwrites a better model, also where it is of an earlier run."""
+    fit(tmp_path, "best.keras", 3)
+    best = kct.training_progress(tmp_path / "best.keras").best
+    later = {**progress_of(2, "later"), "saved_at": time.time() + 9, "best": best}
+    later["logs"] = {"loss": 9.0, "val_loss": 9.0}
+    sealed(tmp_path / "last.keras", archive("last.keras", **later))
+    assert kct.training_progress(tmp_path).run_id == "later"
+    assert best_by_all(tmp_path) == {str(tmp_path / "best.keras")}
+    said = CliRunner().invoke(main, ["ls", str(tmp_path)]).output
+    assert f"that is there, of an earlier run ({read_run(tmp_path).whole[0].run_id[:8]})" in said
+
+
+def test_within_a_run_its_epochs_count_and_not_the_clock(tmp_path: Path) -> None:
+    """Names of files are no numbers of saves, and a clock may be set back between two of them."""
+    for name, number, at in (("a.keras", 1, 900.0), ("c.keras", 2, 300.0), ("b.keras", 3, 600.0)):
+        sealed(tmp_path / name, archive(name, **{**progress_of(number), "saved_at": at}))
+    sealed(tmp_path / "d.keras", archive("d.keras", **{**progress_of(9, "old"), "saved_at": 500.0}))
+    names = [one.name for one in read_run(tmp_path).checkpoints]
+    assert names == ["d.keras", "a.keras", "c.keras", "b.keras"]
+    assert kct.training_progress(tmp_path).epochs_completed == 3
 
 
 def test_best_goes_by_one_metric(tmp_path: Path) -> None:

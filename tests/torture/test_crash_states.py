@@ -6,6 +6,7 @@ on disk and opened.
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from torture.scenarios import SCENARIOS, STRANGERS, Save, Scenario, newest_in, o
 from keras_ckpt_tools.storage.commit import STAGED_SUFFIX
 
 _RECORDED_SAVES = 2
+# libhdf5 writes a whole model in hundreds of small pieces, and to open it starts a process.
+_SHORT_FORM = 150
 
 
 def _begin(scenario: Scenario, root: Path) -> Save:
@@ -50,17 +53,19 @@ def test_a_power_cut_at_any_instant_leaves_a_whole_checkpoint(
     states = crash_states(
         str(root), before, recorder.trace, seed=seed, draws=40 if long_form else 2
     )
-    tried, distinct = 0, set()
+    tried, distinct = 0, {}
     for state in states:
         tried += 1
-        content = hash((frozenset(state.files.items()), state.returned))
-        if content not in distinct:
-            distinct.add(content)
-            _check(state, scenario, root, tmp_path / "after")
+        distinct.setdefault(hash((frozenset(state.files.items()), state.returned)), state)
+    checked = list(distinct.values())
+    if not long_form:
+        checked = random.Random(seed).sample(checked, min(len(checked), _SHORT_FORM))
+    for state in checked:
+        _check(state, scenario, root, tmp_path / "after")
     assert newest_in(root) == scenario.saves_before + _RECORDED_SAVES
     tell(
         f"{scenario}: {len(recorder.trace)} operations, {tried:,} crash states, "
-        f"{len(distinct):,} of them different"
+        f"{len(distinct):,} of them different, {len(checked):,} of these looked at"
     )
 
 

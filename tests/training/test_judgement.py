@@ -69,6 +69,18 @@ def test_a_best_of_another_run_is_told(checkpoint: Make, end_epoch: End) -> None
         end_epoch(checkpoint("a.keras", save_best_only=True), 1, val_loss=0.5)
 
 
+def test_it_is_not_called_the_best_before_a_restart(
+    checkpoint: Make, end_epoch: End, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There was none."""
+    end_epoch(checkpoint("a.keras", save_best_only=True), 0, val_loss=0.4)
+    with pytest.warns(UserWarning, match="from another run"):
+        end_epoch(checkpoint("a.keras", save_best_only=True, verbose=1), 1, val_loss=0.5)
+    said = capsys.readouterr().out
+    assert "best val_loss of an earlier run: 0.4" in said
+    assert "restart" not in said
+
+
 def test_another_metric_is_not_mixed_up_with_the_recalled(checkpoint: Make, end_epoch: End) -> None:
     """A file that was the best by one metric says nothing about another."""
     end_epoch(checkpoint(monitor="loss", save_best_only=True), 0, loss=0.1)

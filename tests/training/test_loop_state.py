@@ -304,3 +304,77 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     run(2, 2)
     with pytest.raises(kct.errors.ResumeError, match="batch size: expected 2, found 1"):
         run(1, 9)
+
+
+# What a loop sets back at the beginning of an epoch.
+
+
+class Own(keras.Model):
+    """Has a metric of its own, which its loop updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = keras.metrics.Mean()
+        self.dense = keras.layers.Dense(1)
+        self.dense.build((None, 1))
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    @property
+    def metrics(self) -> list[Any]:
+        return [self.mean]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_metrics_go_on_in_an_epoch_that_had_begun(tracked: bool, tmp_path: Path) -> None:
+    """The loop resets them where the epoch begins, and draws numbers; both were done before."""
+
+    def run(directory: Path, stop: float = 0.0) -> Any:
+        keras.utils.set_random_seed(1)
+        model, alone = Own(), keras.metrics.Mean()
+        mean = alone if tracked else model.mean
+        more: dict[str, Any] = {"mean": alone} if tracked else {}
+        manager = kct.CheckpointManager(directory, model=model, save_freq=1, **more)
+        drawn = 0.0
+        for _ in manager.epochs(2):
+            mean.reset_state()
+            np.random.rand()
+            for value in manager.batches([1.0, 2.0, 3.0, 4.0]):
+                drawn = np.random.rand()
+                mean.update_state(value + drawn)
+                if value == stop:
+                    return None
+            manager.log(mean=mean.result())
+        return manager.progress.history, drawn
+
+    run(tmp_path / "cut", 3.0)
+    assert run(tmp_path / "cut") == run(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_metrics_that_the_first_batch_builds_are_told_of_where_they_count(
+    resets: bool, tmp_path: Path
+) -> None:
+    """`train_on_batch` of newer versions of Keras resets them for each batch."""
+
+    def run(stop: int = -1) -> None:
+        model = make_model()
+        model.compile(model.optimizer, "mse", metrics=["mae"])
+        x = np.ones((2, 1), "float32")
+        manager = kct.CheckpointManager(tmp_path, model=model, save_freq=1)
+        for _ in manager.epochs(1):
+            for index in manager.batches([0, 1, 2, 3]):
+                if resets:
+                    model.reset_metrics()
+                model.compute_metrics(x, x, model(x))
+                model.optimizer.apply([x[:1], x[0]], model.trainable_variables)
+                if index == stop:
+                    return
+
+    run(1)
+    if resets:
+        run()
+        return
+    with pytest.warns(UserWarning, match="was compiled with began anew in the middle"):
+        run()

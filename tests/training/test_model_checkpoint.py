@@ -21,6 +21,7 @@ from programs import (
 )
 
 import keras_ckpt_tools as kct
+from keras_ckpt_tools.errors import UntrackedStateError
 
 Make = Callable[..., Any]
 End = Callable[..., None]
@@ -214,7 +215,7 @@ def test_what_is_saved_is_said(
         f"Epoch 2: loss improved from 0.50000 to 0.25000, saving model to {path}",
         f"Epoch 2: finished saving model to {path}",
         "Epoch 3: loss did not improve from 0.25000",
-        "best loss before the restart: 0.25000",
+        "best loss of an earlier run: 0.25000",
         "Epoch 4: loss did not improve from 0.25000",
     ]
 
@@ -522,3 +523,22 @@ def test_a_last_name_that_cannot_be_one_is_refused(last: str, tmp_path: Path) ->
     """When the callback is made."""
     with pytest.raises(kct.errors.ArgumentError, match="last"):
         kct.ModelCheckpoint(tmp_path / "model.keras", last=last)
+
+
+def test_a_model_that_h5_cannot_hold_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    """And not after an epoch whose result is lost."""
+
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+    model = Own()
+    model.compile("sgd", "mse")
+    saver = kct.ModelCheckpoint(tmp_path / "a.h5", monitor="loss")
+    with pytest.raises(UntrackedStateError, match="a subclassed model, whose shapes"):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[saver])
+    assert int(model.optimizer.iterations) == 0

@@ -216,6 +216,88 @@ def test_a_model_without_call_resumes_bit_for_bit(lazily: bool, tmp_path: Path) 
     assert everything(alone) == everything(resumed)
 
 
+class Distiller(keras.Model):
+    """Trains one of its two models, whose layers the first batch builds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = keras.Sequential([layers.Dense(3), layers.Dense(1)])
+        self.student = keras.Sequential([layers.Dense(1)])
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            given = self.student(x)
+            loss = tf.reduce_mean((given - y - self.teacher(x)) ** 2)
+        weights = self.student.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+class Untraceable(keras.Model):
+    """Is marked as built by a `build` that its `call` does not let Keras complete."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = {"one": layers.Dense(2), "two": [layers.Dense(1)]}
+        self.build((4, 4))
+
+    def call(self, x: Any) -> Any:
+        if not tf.is_tensor(x):
+            raise TypeError("only tensors")
+        return self.hidden["two"][0](self.hidden["one"](x))
+
+
+def compiled(kind: type[keras.Model]) -> Callable[[], keras.Model]:
+    """Return what makes one that is compiled."""
+
+    def make() -> keras.Model:
+        model = kind()
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    return make
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize("kind", [Distiller, Untraceable])
+def test_layers_that_only_a_batch_builds_are_built_for_a_restart(
+    kind: type[keras.Model], batch: int | None, tmp_path: Path
+) -> None:
+    """Keras warns of them, and marks the model as built; the optimizer may have only some."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone, resumed = cut_and_resumed(compiled(kind), tmp_path, y=Y, batch=batch)
+    assert everything(alone) == everything(resumed)
+
+
+def test_a_model_without_call_is_not_marked_as_built_by_a_restart(tmp_path: Path) -> None:
+    """Keras' trial run cannot build it, and marks it all the same, with a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone, resumed = cut_and_resumed(lambda: vae(lazily=True), tmp_path, batch=1)
+    assert not resumed.built
+    assert everything(alone) == everything(resumed)
+
+
+def test_a_loop_resumes_an_optimizer_of_some_of_the_variables(tmp_path: Path) -> None:
+    """Not one of all that the model could train."""
+
+    def program(directory: Path, stop: int = 0) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        model = compiled(Distiller)()
+        manager = kct.CheckpointManager(directory, model=model, save_freq=1)
+        for _ in manager.epochs(2):
+            for index, batch in enumerate(manager.batches([(X[:8], Y[:8]), (X[8:], Y[8:])])):
+                model.train_step(batch)
+                if stop and index == stop:
+                    return model
+        return model
+
+    program(tmp_path / "cut", 1)
+    assert everything(program(tmp_path / "cut")) == everything(program(tmp_path / "alone"))
+
+
 def test_files_of_a_model_without_call_are_loaded(tmp_path: Path) -> None:
     """Whole models and weights, by us and by stock Keras."""
     savers = [
@@ -325,6 +407,20 @@ def adapted(rank: int | None = 2) -> keras.Model:
 def test_adapters_resume_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     """Keras' own weights have them merged into the kernel."""
     alone, resumed = cut_and_resumed(adapted, tmp_path, y=Y, batch=1)
+    assert everything(alone) == everything(resumed)
+
+
+def test_float8_resumes_with_an_optimizer_that_has_state(tmp_path: Path) -> None:
+    """An optimizer is built on its scales too, and has no state of them."""
+
+    def make() -> keras.Model:
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(1)])
+        for layer in model.layers:
+            layer.quantize("float8")
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    alone, resumed = cut_and_resumed(make, tmp_path, y=Y, batch=1)
     assert everything(alone) == everything(resumed)
 
 

@@ -69,9 +69,16 @@ def test_a_loaded_model_knows_where_its_training_was(checkpoint: Callable[..., A
 
 
 def test_a_file_of_stock_keras_says_nothing(tmp_path: Path) -> None:
-    """It has no record, which is no error."""
-    small_model().save(tmp_path / "a.keras")
+    """It has no record, which is no error; its optimizer has counted."""
+    model = small_model()
+    model.save(tmp_path / "a.keras")
     assert kct.training_progress(tmp_path / "a.keras") == kct.TrainingProgress()
+    model.fit(*small_data(), batch_size=4, epochs=2, verbose=0)
+    steps = int(model.optimizer.iterations)
+    model.save(tmp_path / "a.keras")
+    model.save_weights(tmp_path / "a.weights.h5")
+    for name in ("a.keras", "a.weights.h5"):
+        assert kct.training_progress(tmp_path / name) == kct.TrainingProgress(step=steps)
 
 
 def test_nothing_at_the_path_is_told(tmp_path: Path) -> None:

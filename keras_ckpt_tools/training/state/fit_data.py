@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ import keras
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.data.positions import is_positioned, pass_and_batch
-from keras_ckpt_tools.live.keras_walk import is_whole
+from keras_ckpt_tools.live.keras_walk import has_call, is_whole
 from keras_ckpt_tools.training.state.replay import Replay, replay_of, shuffles_of
 
 TOGETHER = "steps_per_execution"
@@ -73,10 +74,16 @@ class FitData:
             "steps_per_epoch": _count(self._iterator.steps_per_epoch),
             **({} if taken is None else {"batches read in an epoch": taken}),
             TOGETHER: _count(self._iterator.steps_per_execution),
-            **({"samples": size} if (size := getattr(self._adapter, "_size", None)) else {}),
+            **({"samples of the arrays": size} if (size := self._samples()) else {}),
             **facts_of(self._positioned),
             **({"global seed": internals.eager_seed()} if self.replay.counts_iterators else {}),
         }
+
+    def _samples(self) -> int | None:
+        """Return how many samples arrays have, where `fit()` was given arrays."""
+        arrays = keras.tree.flatten(getattr(self._adapter, "_inputs", None))
+        shapes = [getattr(array, "shape", None) for array in arrays]
+        return int(shapes[0][0]) if shapes and shapes[0] else None
 
     def _shuffle(self) -> str | bool | None:
         for owner, name in ((self._positioned, "shuffle"), (self._adapter, "_shuffle")):
@@ -87,14 +94,22 @@ class FitData:
     def build(self, model: Any) -> None:
         """Build what `fit()` builds in its first batch: metrics of `compile()`, unbuilt layers.
 
-        No batch is read for it: its iterator would count. What cannot be built so is left as it is.
+        No batch is read for it: its iterator would count. What cannot be built so is left as it is,
+        which Keras warns of, and marks as built all the same.
         """
         metrics = getattr(model, "_compile_metrics", None)
         dataset = getattr(self._iterator, "_distributed_dataset", None)
         whole = is_whole(model) and (metrics is None or metrics.built)
-        if dataset is not None and not whole:
-            with contextlib.suppress(Exception):
-                model._symbolic_build(data_batch=dataset.element_spec)
+        if dataset is None or whole or not has_call(model):
+            return
+        unbuilt = [layer for layer in model._flatten_layers() if not layer.built]
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model._symbolic_build(data_batch=dataset.element_spec)
+        for layer in unbuilt:
+            if layer.built and not is_whole(layer):
+                layer.built = False
+                layer._tracker.unlock()
 
     def place(
         self, epoch: int, batch: int, first_epoch: int, *, over: bool = False, other: bool = False

@@ -1,8 +1,11 @@
 """The state of a hand-written loop beside its objects: event -> *take*, and resume -> *put back*.
 
-What `fit_state` is for `fit()`, this is for a manager's loop: random generators, Keras callbacks
-that the loop drives, and how far the data are. Here it is the loop that calls the callbacks, so
-what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
+What `fit_state` is for `fit()`, this is for a manager's loop: random generators, metrics, Keras
+callbacks that the loop drives, and how far the data are. Here it is the loop that calls the
+callbacks, so what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
+
+A loop resets its metrics, and may draw random numbers, where an epoch begins. In one that goes on
+in its middle that was done before the save, so both are put back where its batches go on.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ckpt_tools.data.positions import is_positioned
 from keras_ckpt_tools.errors import ArgumentError, ResumeError
 from keras_ckpt_tools.live.adapters import Adapter
+from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import Changes
@@ -39,6 +44,10 @@ def _program_of(restored: Restored) -> Mapping[str, Any]:
     return found
 
 
+def _variables_of_metric(tracked: Any) -> list[Any]:
+    return list(tracked.variables) if isinstance(tracked, keras.metrics.Metric) else []
+
+
 def _nothing() -> None:
     return None
 
@@ -50,6 +59,7 @@ class LoopState:
         callbacks: Keras callbacks, which the loop drives.
         model: Whose callbacks they are, or `None`.
         changes: What of the program is meant to differ from what was saved.
+        tracked: Returns what is tracked, by name.
 
     Raises:
         ArgumentError: there are callbacks and no model.
@@ -60,8 +70,12 @@ class LoopState:
         callbacks: Iterable[keras.callbacks.Callback] | None,
         model: Any,
         changes: Changes | None = None,
+        tracked: Callable[[], Mapping[str, Any]] = dict,
     ):
         self._changes = changes or Changes()
+        self._tracked = tracked
+        # Metrics with the values that they have where the batches of an epoch go on.
+        self._inside: list[tuple[Any, Any]] | None = None
         one = isinstance(callbacks, keras.callbacks.Callback)
         given = [callbacks] if one else list(callbacks or ())
         self._states = CallbackStates(given)
@@ -83,6 +97,8 @@ class LoopState:
         self._ended: tuple[int, Mapping[str, float]] | None = None
         self._facts: dict[str, int | None] = {}
         self._expected: Mapping[str, int | None] = {}
+        self._random_inside: Any = None
+        self._unbuilt: list[Any] = []  # Models with metrics that have no variables yet.
 
     # Save and restore.
 
@@ -108,11 +124,68 @@ class LoopState:
                 "data": self._facts,
                 "over": over,
                 **({"begun": True} if self._batch_has_begun else {}),
+                **({"metrics": found} if (found := self._values_of_metrics()) else {}),
             },
         }
         if self._callbacks:
             taken[CALLBACKS] = states
         return taken
+
+    def _metrics(self) -> dict[str, list[Any]]:
+        """Return the metrics of each tracked model, whose state Keras does not save."""
+        tracked = self._tracked().items()
+        return {name: one.metrics for name, one in tracked if isinstance(one, keras.Model)}
+
+    def _values_of_metrics(self) -> dict[str, list[list[Any]]]:
+        return {
+            name: [[to_numpy(v) for v in metric.variables] for metric in metrics]
+            for name, metrics in self._metrics().items()
+            if any(metric.variables for metric in metrics)
+        }
+
+    def _put_back_metrics(self, saved: Mapping[str, Sequence[Any]]) -> None:
+        """Restore the metrics of models, as far as they have their variables already."""
+        self._unbuilt = []
+        for name, metrics in self._metrics().items():
+            for metric, values in zip(metrics, saved.get(name, ()), strict=False):
+                variables = metric.variables
+                if values and not variables:
+                    self._unbuilt.append(self._tracked()[name])
+                elif [tuple(v.shape) for v in variables] == [np.shape(value) for value in values]:
+                    for variable, value in zip(variables, values, strict=True):
+                        variable.assign(value)
+
+    def _watch_resets(self) -> None:
+        """Notice whether metrics that the first batch builds are reset for it, as by Keras' own."""
+        for model in self._unbuilt:
+
+            def reset(model: Any = model) -> None:
+                del vars(model)["reset_metrics"]
+                model.reset_metrics()
+
+            vars(model)["reset_metrics"] = reset
+
+    def _tell_of_unbuilt(self) -> None:
+        models, self._unbuilt = self._unbuilt, []
+        not_reset = [m.name for m in models if vars(m).pop("reset_metrics", None) is not None]
+        if not_reset and not self._changes.may("metrics"):
+            warn(
+                f"The metrics that {', '.join(not_reset)} was compiled with began anew in the "
+                "middle of the epoch: Keras makes them with the first batch, so they could not be "
+                "restored. What they say of this epoch is of its remaining batches.",
+                UserWarning,
+                stacklevel=6,
+            )
+
+    def batches_begin(self) -> None:
+        """Put back what an epoch that goes on in its middle has set back at its beginning."""
+        inside, self._inside = self._inside, None
+        if inside is None:
+            return
+        for variable, value in inside:
+            variable.assign(value)
+        if self._random_inside is not None and "seed" not in self._changes.applied:
+            self._random.set_state(self._random_inside)
 
     def differences(self, restored: Restored) -> list[str]:
         """Return in what this loop differs from the one that was saved, as sentences."""
@@ -140,6 +213,13 @@ class LoopState:
         self._owed = max(made, 0)
         self._expected = restored.beside.get(LOOP, {}).get("data", {})
         self._put_back_random()
+        self._inside = self._random_inside = None
+        if progress.batches_completed:
+            self._put_back_metrics(restored.beside.get(LOOP, {}).get("metrics", {}))
+            alone = [v for one in self._tracked().values() for v in _variables_of_metric(one)]
+            of_models = [v for each in self._metrics().values() for m in each for v in m.variables]
+            self._inside = [(v, to_numpy(v)) for v in (*alone, *of_models)]
+            self._random_inside = restored.beside.get(RANDOM)
 
     def ended_before(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Note that what was restored is an epoch whose end callbacks have not seen."""
@@ -226,12 +306,14 @@ class LoopState:
         """Note that a batch begins."""
         before, self._has_begun_before = self._has_begun_before, False
         self._batch_has_begun = True
+        self._watch_resets()
         if self._called is not None and not before:
             self._called.on_train_batch_begin(batch)
 
     def batch_ends(self, batch: int, logs: Mapping[str, float]) -> None:
         """Note that a batch has ended."""
         self._batch_has_begun = False
+        self._tell_of_unbuilt()
         if self._called is not None:
             self._called.on_train_batch_end(batch, dict(logs))
 

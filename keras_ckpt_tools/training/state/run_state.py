@@ -85,10 +85,7 @@ def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
 def _wrong_in(name: str, state: Any, progress: TrainingProgress) -> list[str]:
     """Take out of a state what it cannot be, and return the names of that."""
     if name == METRICS:
-        right = isinstance(state, list) and all(
-            isinstance(value, np.ndarray) and value.dtype.kind in "biufcV" for value in state
-        )
-        return [] if right else [name]
+        return [] if _is_list_of_arrays(state) else [name]
     if name not in (RANDOM, CALLBACKS, FIT, CADENCE, LOOP):
         return []
     if not isinstance(state, dict):
@@ -126,6 +123,19 @@ def _are_values(value: Any, progress: TrainingProgress) -> bool:
     return isinstance(value, dict) and all(
         isinstance(name, str) and (one is None or isinstance(one, (str, int, float)))
         for name, one in value.items()
+    )
+
+
+def _is_list_of_arrays(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, np.ndarray) and one.dtype.kind in "biufcV" for one in value
+    )
+
+
+def _are_arrays(value: Any, progress: TrainingProgress) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(metrics, list) and all(map(_is_list_of_arrays, metrics))
+        for metrics in value.values()
     )
 
 
@@ -181,5 +191,6 @@ _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
         "begun": _is_flag,
         "program": _are_values,
         "phase": _is_phase,
+        "metrics": _are_arrays,
     },
 }
