@@ -168,7 +168,33 @@ class ArtefactKindError(ArtefactError, ValueError):
 
 
 class DamagedArtefactError(ArtefactError, OSError, ValueError):
-    """The file is empty, truncated, or some of its bytes have changed. Attribute: `path`."""
+    """The file is empty, truncated, or some of its bytes have changed.
+
+    Attributes: `path`, `how` (what is wrong, without a full stop: `"it ends after 12 bytes"`).
+    """
+
+    how: str
+
+
+def damaged(
+    path: str,
+    how: str,
+    remedy: str = "Restore it from a copy, or load an earlier checkpoint of the run.",
+    *,
+    thing: str = "file",
+) -> DamagedArtefactError:
+    """Return the error for a damaged file.
+
+    >>> print(damaged("a.keras", "its zip structure cannot be read", "Copy it again."))
+    The file is damaged: its zip structure cannot be read. Received: path='a.keras'. Copy it again.
+    """
+    return DamagedArtefactError(
+        f"The {thing} is damaged: {how}.",
+        received=f"path={path!r}",
+        remedy=remedy,
+        path=path,
+        how=how,
+    )
 
 
 class UnsafeArtefactError(ArtefactError, ValueError):

@@ -15,21 +15,9 @@ import datetime
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from keras_ckpt_tools.showing.tables import as_text, facts_as_html
-
-__all__ = [
-    "FORMAT_VERSION",
-    "Best",
-    "CustomObject",
-    "OptimizerState",
-    "Record",
-    "TensorInfo",
-    "TrackedObject",
-    "TrainingProgress",
-    "epoch_number",
-]
 
 FORMAT_VERSION = 1
 
@@ -394,8 +382,6 @@ class Record(_Value):
     size: int = 0
     format_version: int = FORMAT_VERSION
 
-    KINDS: ClassVar[tuple[str, ...]] = ("model", "weights", "checkpoint")
-
     def to_json(self) -> dict[str, Any]:
         # There may be other sequences than tuples of these.
         return {**super().to_json(), "tensors": [one.to_json() for one in self.tensors]}
@@ -404,6 +390,22 @@ class Record(_Value):
     def objects_tracked(self) -> dict[str, TrackedObject]:
         """The tracked objects that a user gave, without the state of the run itself."""
         return {name: one for name, one in self.tracked.items() if one.kind != "run"}
+
+    @property
+    def model(self) -> str | None:
+        """The name of the tracked model that is meant without a name: `model`, or the only one."""
+        models = [name for name, one in self.tracked.items() if one.kind == "model"]
+        return "model" if "model" in models else models[0] if len(models) == 1 else None
+
+    def optimizers_of(self, model: str) -> list[str]:
+        """Return the names of the tracked optimizers of variables of one tracked model."""
+        return [
+            name
+            for name, one in self.tracked.items()
+            if one.kind == "optimizer"
+            and one.built_on
+            and all(path.startswith(f"{model}/") for path in one.built_on)
+        ]
 
     @property
     def phase(self) -> Mapping[str, Any]:

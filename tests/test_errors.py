@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import pickle
 import re
+from pathlib import Path
 
+import keras
 import pytest
 
+import keras_ckpt_tools as kct
 from keras_ckpt_tools import errors
+from keras_ckpt_tools.formats.record.userblock import MAGIC
 
 TREE = [getattr(errors, name) for name in errors.__all__]
 
@@ -22,6 +27,7 @@ FACTS = {
     "existing": "a.py:3",
     "found": 2,
     "from_version": 1,
+    "how": "it ends after 12 bytes",
     "to_version": 3,
     "key": "acc",
     "kind": "pickle",
@@ -197,3 +203,26 @@ def test_message_leaves_out_what_was_not_received():
     error = errors.ResumeError("The run has ended.", remedy="Start another one.", path="runs/a")
     assert str(error) == "The run has ended. Start another one."
     assert error.received is None
+
+
+def test_every_error_about_damage_says_how():
+    """Callers put the clause into sentences of their own, and never take a sentence apart."""
+    lacking = []
+    for file in sorted(Path(errors.__file__).parent.rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert 'removeprefix("The file' not in text
+        for node in ast.walk(ast.parse(text)):
+            called = isinstance(node, ast.Call) and getattr(node.func, "id", "")
+            if called == "DamagedArtefactError" and "how" not in {k.arg for k in node.keywords}:
+                lacking.append(f"{file.name}:{node.lineno}")
+    assert lacking == []
+
+
+def test_damage_of_a_record_is_said_once(tmp_path):
+    """The error about a checkpoint whose record has changed has one sentence about that."""
+    path = tmp_path / "cut.weights.h5"
+    path.write_bytes(MAGIC + bytes(12))
+    with pytest.raises(errors.DamagedArtefactError) as caught:
+        kct.load_weights(keras.layers.Dense(1), path)
+    assert str(caught.value).count("is damaged") == 1
+    assert caught.value.how == "it ends after 20 bytes, within its record's header"

@@ -14,8 +14,6 @@ import click
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.showing.messages import harmless
 
-__all__ = ["main"]
-
 COMMANDS = {
     "completion": "completing",
     "diff": "diffing",

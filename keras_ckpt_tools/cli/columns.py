@@ -18,18 +18,6 @@ from dataclasses import dataclass
 from keras_ckpt_tools.cli.printing import write
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = [
-    "Column",
-    "Row",
-    "Table",
-    "age",
-    "amount",
-    "colours_wanted",
-    "lines_of",
-    "metric",
-    "show",
-]
-
 _STYLES = {"head": "1", "good": "32", "bad": "31", "faint": "2"}
 _LEAST = 8
 
@@ -198,20 +186,6 @@ def _styled(text: str, style: str, colours: bool) -> str:
 
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
-
-
-def amount(nbytes: int) -> str:
-    """Return a number of bytes with a suitable unit.
-
-    >>> amount(42), amount(1_500), amount(3_200_000_000)
-    ('42 B', '1.5 kB', '3.2 GB')
-    """
-    value = float(nbytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.3g} TB"
 
 
 def age(seconds: float) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
-__all__ = ["command"]
-
 _PROGRAM = "keras-ckpt"
 _VARIABLE = "_KERAS_CKPT_COMPLETE"
 

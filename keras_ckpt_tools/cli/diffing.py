@@ -16,8 +16,6 @@ from keras_ckpt_tools.showing.bars import bar
 from keras_ckpt_tools.tools.diff import diff
 from keras_ckpt_tools.tools.diff_report import Sort
 
-__all__ = ["command"]
-
 _SHOWN = 40
 
 

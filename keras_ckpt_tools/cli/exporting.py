@@ -14,8 +14,6 @@ from keras_ckpt_tools.showing.bars import bar
 from keras_ckpt_tools.tools.export import export
 from keras_ckpt_tools.tools.export_report import Format, Wish
 
-__all__ = ["command"]
-
 _SHOWN = 20
 
 

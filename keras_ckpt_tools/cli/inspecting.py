@@ -16,13 +16,12 @@ from keras_ckpt_tools.cli.places import artefacts_at, file_of_folder, refuse_fou
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.source import READABLE
-from keras_ckpt_tools.inspection.inspect import Inspection, inspect
+from keras_ckpt_tools.formats.open_source import READABLE
+from keras_ckpt_tools.inspection.inspect import inspect
+from keras_ckpt_tools.inspection.report import Inspection
 from keras_ckpt_tools.inspection.trust import Trust
 
-__all__ = ["command"]
-
-_READ = READABLE | {Kind.CHECKPOINT_DIR, Kind.TF_CHECKPOINT}
+_READ = READABLE | {Kind.CHECKPOINT_DIR}
 
 
 @click.command("inspect")
@@ -77,28 +76,6 @@ def _status(report: Inspection, trust: Trust) -> int:
 
 
 def _facts(report: Inspection) -> dict[str, Any]:
-    return {
-        "path": report.path,
-        "kind": str(report.kind),
-        "size": report.size,
-        "versions": dict(report.versions),
-        "progress": report.progress.to_json(),
-        "problems": [
-            {"severity": problem.severity, "what": problem.what, "remedy": problem.remedy}
-            for problem in report.problems
-        ],
-        "objects": [
-            {
-                "where": use.where,
-                "role": use.role,
-                "name": use.registered_name,
-                "class_name": use.class_name,
-                "module": use.module,
-                "part": use.part,
-                "verdict": use.verdict,
-                "note": use.note,
-            }
-            for use in report.objects
-        ],
-        "tensors": report.tensors_to_json(),
-    }
+    facts = report.to_json()
+    named = [{**use, "name": use["registered_name"]} for use in facts["objects"]]
+    return {**facts, "objects": named}

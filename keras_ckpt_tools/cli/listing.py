@@ -24,7 +24,6 @@ from keras_ckpt_tools.cli.columns import (
     Row,
     Table,
     age,
-    amount,
     colours_wanted,
     lines_of,
     metric,
@@ -33,9 +32,7 @@ from keras_ckpt_tools.cli.columns import (
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, word_of, write, write_json
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.runs.listing import CheckpointEntry, Run, State, find_runs, read_run
-from keras_ckpt_tools.showing.tables import plural
-
-__all__ = ["Listing", "command", "facts_of", "list_runs", "table_of", "watch_runs"]
+from keras_ckpt_tools.showing.tables import plural, size_of
 
 _MOST_METRICS = 4
 _EVERY_S = 2
@@ -228,7 +225,7 @@ def table_of(run: Run, choice: Choice) -> Table:
         cells += [str(one.batch) if told else ""] * in_epoch
         cells += [f"{one.step:,}" if told else ""]
         cells += [metric(one.logs.get(name)) for name in metrics]
-        cells += [age(choice.now - one.saved_at) if one.saved_at else "", amount(one.size)]
+        cells += [age(choice.now - one.saved_at) if one.saved_at else "", size_of(one.size)]
         cells += [str(one.state), *([one.run_id[:8]] * several)]
         rows.append(Row(cells, "good" if one.best else _STYLES.get(one.state, "")))
     return Table(_caption(run), columns, rows, _notes(run))
@@ -236,7 +233,7 @@ def table_of(run: Run, choice: Choice) -> Table:
 
 def _caption(run: Run) -> str:
     size = sum(one.size for one in run.checkpoints)
-    parts = [plural(len(run.whole), "checkpoint"), amount(size)]
+    parts = [plural(len(run.whole), "checkpoint"), size_of(size)]
     if run.newest:
         parts.append(f"{plural(run.progress.epochs_completed, 'epoch')} completed")
         parts.append(f"step {run.progress.step:,}")
@@ -318,14 +315,7 @@ def _facts_of_checkpoint(one: CheckpointEntry) -> dict[str, Any]:
 
 
 def watch_runs(paths: Sequence[str], choice: Choice, *, every: float, as_json: bool) -> None:
-    """Show runs until the user presses Ctrl-C.
-
-    Args:
-        paths: Directories, which need not exist yet.
-        choice: Which metrics are shown, and in which order.
-        every: Seconds between two updates.
-        as_json: Whether each change is one line of JSON.
-    """
+    """Show runs until the user stops it, which is the way it ends."""
     live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not as_json
     try:
         if live:

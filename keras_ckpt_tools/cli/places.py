@@ -15,10 +15,8 @@ from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.formats.common.safe_open import is_alias, refuse_link
 from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, tell
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, is_prefix
 from keras_ckpt_tools.runs.choose import choose, entries_of
-from keras_ckpt_tools.runs.tensorflow import DATA, INDEX, RECORD, is_prefix
-
-__all__ = ["artefacts_at", "file_of_folder", "one_of_folder", "refuse_found_link"]
 
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)

@@ -14,8 +14,6 @@ from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.pictures.figure import save_plot
 from keras_ckpt_tools.pictures.plot import plot
 
-__all__ = ["command", "name_for"]
-
 
 @click.command("plot")
 @click.argument("runs", nargs=-1, required=True, type=click.Path())

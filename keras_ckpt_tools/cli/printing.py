@@ -15,19 +15,6 @@ from typing import Any
 
 from keras_ckpt_tools.showing.tables import as_text, printable
 
-__all__ = [
-    "GOOD",
-    "JSON_FORMAT",
-    "PROBLEMS",
-    "UNREADABLE",
-    "Answer",
-    "answer",
-    "answer_one",
-    "word_of",
-    "write",
-    "write_json",
-]
-
 GOOD, PROBLEMS, UNREADABLE = 0, 1, 2
 
 # Increases when a key is removed or changes its meaning; new keys can be added at any time.

@@ -14,22 +14,21 @@ from typing import Any
 
 import click
 
-from keras_ckpt_tools.cli.columns import Column, Row, Table, amount, metric, show
+from keras_ckpt_tools.cli.columns import Column, Row, Table, metric, show
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, write_json
 from keras_ckpt_tools.errors import ArgumentError, CkptError, PathInUseError
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
+from keras_ckpt_tools.formats.tensorflow.recorded import SUFFIXES, is_prefix
 from keras_ckpt_tools.inspection.verify import verify
 from keras_ckpt_tools.metadata import Best
 from keras_ckpt_tools.runs.listing import Run, State, read_run
 from keras_ckpt_tools.runs.pruning import Plan, plan_pruning
 from keras_ckpt_tools.runs.retention import KeepBest, KeepEvery, KeepLast, Policy
-from keras_ckpt_tools.runs.tensorflow import SUFFIXES, delete_prefixes, is_prefix
+from keras_ckpt_tools.runs.tensorflow import delete_prefixes
 from keras_ckpt_tools.showing.messages import harmless
-from keras_ckpt_tools.showing.tables import plural
+from keras_ckpt_tools.showing.tables import plural, size_of
 from keras_ckpt_tools.storage.commit import remove_files
 from keras_ckpt_tools.storage.directory_lock import Occupancy, is_occupied
-
-__all__ = ["command", "policies_of"]
 
 _TERM = re.compile(r"(?P<what>last|every)\s+(?P<n>\d+)|best\s+(?P<best>\d+)(?P<rest>(\s+\S+){0,2})")
 _EXAMPLE = '"last 3, best 2 val_loss min, every 10"'
@@ -78,7 +77,7 @@ def _prune(path: str, *, dry_run: bool, yes: bool, as_json: bool, **options: Any
     if not as_json:
         show([_table_of(plan, run)])
         if agreed and not yes:
-            question = f"Delete {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}?"
+            question = f"Delete {plural(len(plan.goes), 'file')}, {size_of(plan.nbytes)}?"
             agreed = click.confirm(question, default=False)
     if agreed:
         _delete(plan, given)
@@ -86,7 +85,7 @@ def _prune(path: str, *, dry_run: bool, yes: bool, as_json: bool, **options: Any
         status = _status(plan, agreed=agreed, dry_run=dry_run)
         write_json(status, **_facts_of(plan, deleted=agreed, dry_run=dry_run))
     elif agreed:
-        click.echo(f"Deleted {plural(len(plan.goes), 'file')}, {amount(plan.nbytes)}.")
+        click.echo(f"Deleted {plural(len(plan.goes), 'file')}, {size_of(plan.nbytes)}.")
     elif plan.goes and not dry_run:
         click.echo("Nothing was deleted. Pass --yes to delete without confirmation.")
     return _status(plan, agreed=agreed, dry_run=dry_run)
@@ -265,10 +264,10 @@ def _table_of(plan: Plan, run: Run) -> Table:
         one = verdict.checkpoint
         cells = ["delete" if verdict.goes else "keep", one.name, str(one.epoch), f"{one.step:,}"]
         cells += [metric(one.logs.get(name)) for name in metrics]
-        rows.append(Row([*cells, amount(one.size), verdict.why], "bad" if verdict.goes else ""))
+        rows.append(Row([*cells, size_of(one.size), verdict.why], "bad" if verdict.goes else ""))
     caption = (
         f"{plan.path}: {plural(len(plan.goes), 'file')} of {len(plan.verdicts):,} to delete, "
-        f"{amount(plan.nbytes)} of {amount(sum(v.checkpoint.size for v in plan.verdicts))}"
+        f"{size_of(plan.nbytes)} of {size_of(sum(v.checkpoint.size for v in plan.verdicts))}"
     )
     return Table(caption, columns, rows, [f"{path}: {what}" for path, what in plan.damaged])
 

@@ -12,8 +12,6 @@ from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.pictures.report_page import report_page
 from keras_ckpt_tools.storage.commit import staged
 
-__all__ = ["command"]
-
 
 @click.command("report")
 @click.argument("run", type=click.Path())

@@ -22,8 +22,6 @@ from keras_ckpt_tools.runs.listing import Run, State, read_run
 from keras_ckpt_tools.runs.resume_preview import Difference, Foresight, foresee, foresee_file
 from keras_ckpt_tools.showing.messages import harmless
 
-__all__ = ["command"]
-
 
 @click.command("resume-info")
 @click.argument("path", type=click.Path())

@@ -10,13 +10,8 @@ import click
 from keras_ckpt_tools.cli.places import artefacts_at, refuse_found_link
 from keras_ckpt_tools.cli.printing import GOOD, PROBLEMS, UNREADABLE, Answer, answer
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.source import READABLE
+from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.inspection.verify import FileCheck, verify
-
-__all__ = ["command"]
-
-_READ = READABLE | {Kind.TF_CHECKPOINT}
 
 
 @click.command("verify")
@@ -44,7 +39,7 @@ def _answers(paths: tuple[str, ...]) -> Iterator[Answer]:
 
 
 def _answer_of(check: FileCheck) -> Answer:
-    status = GOOD if check else PROBLEMS if check.kind in _READ else UNREADABLE
+    status = GOOD if check else PROBLEMS if check.kind in READABLE else UNREADABLE
     notes = list(check.problems)
     if check and not check.covered:
         notes.append("the file has no digests: it was read, but not verified")

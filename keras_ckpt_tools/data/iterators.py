@@ -115,7 +115,7 @@ def _serialized(resource: Any) -> Any:
 def _resource_of(iterator: Any) -> Any:
     # The class does not show an iterator of a `resumable`: its pipeline is that of one epoch.
     dataset = getattr(iterator, "_dataset", None)
-    if type(iterator) is not _eager_iterator() or dataset is None:
+    if type(iterator) is not tf.data.IteratorSpec(tf.TensorSpec(())).value_type or dataset is None:
         raise ArgumentError(
             "The state of this object is not that of a tf.data iterator.",
             received=f"iterator={type(iterator).__name__}",
@@ -124,10 +124,6 @@ def _resource_of(iterator: Any) -> Any:
             "`manager.batches(dataset)`, which calls it.",
         )
     return iterator._iterator_resource
-
-
-def _eager_iterator() -> Any:
-    return tf.data.IteratorSpec(tf.TensorSpec(())).value_type
 
 
 def _opened(state: bytes) -> tuple[dict[str, Any], list[bytes]]:
@@ -140,6 +136,7 @@ def _opened(state: bytes) -> tuple[dict[str, Any], list[bytes]]:
             received=f"{len(state)} bytes",
             remedy="Restore an earlier checkpoint.",
             path=_WHERE,
+            how="bytes of it are missing or have changed",
         )
     head, _, body = content.partition(b"\n")
     header = json.loads(head)

@@ -20,10 +20,15 @@ from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.hdf5.scan import Survey, survey
 from keras_ckpt_tools.formats.hdf5.shard_index import ShardIndex, is_index
 from keras_ckpt_tools.formats.keras_zip.reader import open_archive
+from keras_ckpt_tools.formats.keras_zip.records import (
+    ENTRY_MARK,
+    LOCAL,
+    LOCAL_MARK,
+    in_64_bits,
+)
 from keras_ckpt_tools.formats.keras_zip.seal import BAD_ZIP
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
 _TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _SCAN = 1 << 20
 _LISTED = 20
@@ -54,7 +59,7 @@ def tell_zip(file: BinaryIO, size: int, path: str, limits: Limits) -> Finding:
         with open_archive(file, path, limits) as archive:
             names = archive.namelist()
     except DamagedArtefactError as error:
-        return Finding("KERAS", error.what.removeprefix("The file is damaged: ").rstrip("."))
+        return Finding("KERAS", error.how)
     except CkptError as error:
         return Finding("KERAS", refusal=error)
     except (*BAD_ZIP, NotImplementedError, OverflowError, struct.error) as error:
@@ -63,7 +68,7 @@ def tell_zip(file: BinaryIO, size: int, path: str, limits: Limits) -> Finding:
         if end > size:
             return Finding(kind, f"truncated at {size:,} of at least {end:,} bytes")
         file.seek(end)
-        if not names or file.read(4) in (b"", b"PK\x01\x02"):
+        if not names or file.read(4) in (b"", ENTRY_MARK):
             return Finding(kind, f"truncated at {size:,} bytes, before its end")
         return Finding(kind, f"no zip that can be read ({error})")
     kind = _kind_of_members(names)
@@ -89,29 +94,19 @@ def _follow_local_headers(file: BinaryIO, size: int) -> tuple[list[str], int]:
     offset = 0
     while offset < size:
         file.seek(offset)
-        raw = file.read(_LOCAL_HEADER.size)
-        if len(raw) < _LOCAL_HEADER.size or not raw.startswith(b"PK\x03\x04"):
+        raw = file.read(LOCAL.size)
+        if len(raw) < LOCAL.size or not raw.startswith(LOCAL_MARK):
             break
-        _, _, flags, _, _, _, _, packed, _, name_length, extra_length = _LOCAL_HEADER.unpack(raw)
+        _, _, flags, _, _, _, _, packed, _, name_length, extra_length = LOCAL.unpack(raw)
         name = file.read(name_length)
         extra = file.read(extra_length)
         if len(name) == name_length:
             names.append(name.decode("utf-8", "replace"))
-        if packed == 0xFFFFFFFF:
-            packed = _zip64_length(extra)
+        packed, _ = in_64_bits(packed, 0, extra)
         if flags & 8 and not packed:
             return names, offset  # Lengths follow the data; they are unknown here.
-        offset += _LOCAL_HEADER.size + name_length + extra_length + packed
+        offset += LOCAL.size + name_length + extra_length + packed
     return names, offset
-
-
-def _zip64_length(extra: bytes) -> int:
-    while len(extra) >= 4:
-        tag, length = struct.unpack_from("<HH", extra)
-        if tag == 1 and length >= 16 and len(extra) >= 20:
-            return int(struct.unpack_from("<Q", extra, 12)[0])
-        extra = extra[4 + length :]
-    return 0
 
 
 def superblock_at(file: BinaryIO, size: int) -> int | None:
@@ -135,8 +130,7 @@ def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -
     try:
         found = survey(file.fileno(), 0, size, path, limits)
     except DamagedArtefactError as error:
-        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-        return Finding(_guess_hdf5(file), damage)
+        return Finding(_guess_hdf5(file), error.how)
     except CkptError as error:
         return Finding(_guess_hdf5(file), refusal=error)
     return Finding(_kind_of_hdf5(found), survey=found)
@@ -153,8 +147,7 @@ def tell_json(file: BinaryIO, path: str, limits: Limits) -> Finding:
         if b'"weight_map"' not in text[:_SCAN] or b".weights.h5" not in text[:_SCAN]:
             return Finding("UNKNOWN")
         if isinstance(error, DamagedArtefactError):
-            damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-            return Finding("SHARDED_WEIGHTS", damage)
+            return Finding("SHARDED_WEIGHTS", error.how)
         return Finding("SHARDED_WEIGHTS", refusal=error)
     if is_index(data):
         return _tell_shards(data, path, limits)
@@ -166,8 +159,7 @@ def _tell_shards(data: dict[str, Any], path: str, limits: Limits) -> Finding:
     try:
         index = ShardIndex.of(data, path, limits)
     except DamagedArtefactError as error:
-        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-        return Finding("SHARDED_WEIGHTS", damage)
+        return Finding("SHARDED_WEIGHTS", error.how)
     except CkptError as error:
         return Finding("SHARDED_WEIGHTS", refusal=error)
     folder = os.path.dirname(path) or "."

@@ -26,6 +26,7 @@ from keras_ckpt_tools.errors import (
     ArgumentError,
     ArtefactError,
     CkptError,
+    DamagedArtefactError,
     NewerFormatError,
 )
 from keras_ckpt_tools.formats import containers
@@ -34,10 +35,9 @@ from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_regular
 from keras_ckpt_tools.formats.hdf5.scan import Survey
 from keras_ckpt_tools.formats.hdf5.shard_index import INDEX_MEMBER
+from keras_ckpt_tools.formats.keras_zip.records import END_MARK, LOCAL_MARK
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
-
-__all__ = ["Artefact", "Kind", "plain_path", "tell", "tell_open"]
 
 _HEAD = 4096
 # In the state of a record: it describes the files of a TensorFlow checkpoint.
@@ -101,6 +101,25 @@ class Artefact:
     identity: Identity | None = field(default=None, compare=False, repr=False)
     survey: Survey | None = field(default=None, compare=False, repr=False)
 
+    def open(self) -> BinaryIO:
+        """Open the file that was looked at.
+
+        Raises:
+            ReplacedError: another one is there now.
+        """
+        descriptor = open_regular(self.path)
+        if descriptor is None:
+            raise ReplacedError
+        file = open(descriptor, "rb")
+        if self.identity not in (None, identity_of(descriptor)):
+            file.close()
+            raise ReplacedError
+        return file
+
+
+class ReplacedError(Exception):
+    """The file is not the one that was looked at."""
+
 
 def plain_path(path: str | os.PathLike[str]) -> str:
     """Return a path as a string, with the home directory for `~`.
@@ -151,7 +170,7 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
     try:
         status = os.stat(name)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if os.path.isfile(f"{name}.index"):
+        if any(os.path.isfile(f"{name}{ending}") for ending in (".index", ".record")):
             return Artefact(name, Kind.TF_CHECKPOINT, _size_of_prefix(name))
         # Rarely needed, and inspecting a file of this package should start at once.
         from keras_ckpt_tools.formats.tensorflow.prefixes import has_prefixes, missing
@@ -184,7 +203,7 @@ def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
     head = file.read(_HEAD)
     if head.startswith(MAGIC):
         return _tell_ours(path, file, identity)
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if head.startswith((LOCAL_MARK, END_MARK)):
         found = containers.tell_zip(file, size, path, limits)
     else:
         base = containers.superblock_at(file, size)
@@ -235,8 +254,8 @@ def _tell_ours(path: str, file: BinaryIO, identity: Identity) -> Artefact:
     except NewerFormatError:
         # It may be intact; the error when opening it names the version to install.
         return Artefact(path, Kind.CHECKPOINT, size)
-    except CkptError as error:
-        return Artefact(path, Kind.CHECKPOINT, size, error.what)
+    except DamagedArtefactError as error:
+        return Artefact(path, Kind.CHECKPOINT, size, error.how)
     assert found is not None  # The magic is there.
     record, _ = found
     if TENSORFLOW in record.state:

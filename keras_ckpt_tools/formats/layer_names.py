@@ -18,16 +18,6 @@ from typing import Any
 from keras_ckpt_tools.formats.optimizer_kinds import is_of_keras
 from keras_ckpt_tools.metadata import OptimizerState, Record
 
-__all__ = [
-    "group_name",
-    "names_from_config",
-    "optimizers_from_config",
-    "optimizers_from_record",
-    "shown_as",
-    "variable_names",
-    "with_public_optimizers",
-]
-
 _GROUP_OF_VARIABLES = re.compile(r"(?:(.+)/)?vars/\d+")
 _NUMBER = re.compile(r"_\d+$")
 # Names come from the file: what is longer, or nested deeper, is no name that helps.

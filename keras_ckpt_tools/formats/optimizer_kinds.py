@@ -15,26 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keras_ckpt_tools.metadata import OptimizerState
 
-__all__ = ["is_of_keras", "why_not"]
-
 _OF_KERAS = (
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Ftrl",
-    "Lamb",
-    "Lion",
-    "LossScaleOptimizer",
-    "MultiOptimizer",
-    "Muon",
-    "Nadam",
-    "RMSprop",
-    "SGD",
-    "ScheduleFreeAdamW",
-)
+    "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion LossScaleOptimizer MultiOptimizer "
+    "Muon Nadam RMSprop SGD ScheduleFreeAdamW"
+).split()
 # Keras 3.10 calls `AdamW` "adamw", and a later one "adam_w".
 _BY_NAME = {kind.lower(): kind for kind in _OF_KERAS}
 

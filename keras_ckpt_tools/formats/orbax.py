@@ -14,25 +14,25 @@ zarr specifications, versions 2 and 3.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, MissingPackageError
+from keras_ckpt_tools.errors import CkptError, MissingPackageError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_member, read_all, regular_members
-from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.layer_names import with_public_optimizers
-from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
+from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 
 if TYPE_CHECKING:
     import numpy as np
-
-__all__ = ["METRICS", "OPTIMIZER", "OrbaxCheckpoint", "steps_in"]
 
 OPTIMIZER = "optimizer_variables/"
 METRICS = "metrics_variables/"
@@ -44,6 +44,9 @@ _VARIABLES, _CONFIG, _ASSETS = "pytree", "model_config", "assets"
 _ALLOWANCE = 256 << 20
 # What a branch without leaves is called.
 _EMPTY = ("Dict", "List", "NamedTuple", "None", "Tuple")
+_damaged = functools.partial(
+    damaged, remedy="Copy it again, or take an earlier step.", thing="Orbax checkpoint"
+)
 _MOST_AXES = 32
 _LONGEST_AXIS = 1 << 62
 _ZARR_2 = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
@@ -59,19 +62,8 @@ def steps_in(path: str) -> list[int]:
     return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9]\d{0,17}", name, re.ASCII))
 
 
-class OrbaxCheckpoint:
-    """One step of an Orbax checkpoint. Use it in a `with` block.
-
-    Attributes:
-        path: Its directory.
-        kind: `Kind.ORBAX`.
-        record: `None`: we did not write it.
-        config: The model's config, or `None` where it was saved with `save_weights_only=True`.
-        training_config: `None`: what a model was compiled with is in its config.
-        metadata: Empty: it does not say who wrote it.
-        untranslated: Empty: only Keras 3 writes it.
-        limits: What reading it may take.
-        not_finite: Names of tensors in which NaN or infinity was found, as far as they were read.
+class OrbaxCheckpoint(ModelSource):
+    """One step of an Orbax checkpoint; the newest, where the artefact is a directory of them.
 
     Raises:
         DamagedArtefactError: it lacks a part, or a part says what Orbax never writes.
@@ -79,16 +71,10 @@ class OrbaxCheckpoint:
         OverBudgetError: it would take more than it may.
     """
 
-    kind = Kind.ORBAX
-    record: Record | None = None
-    training_config: dict[str, Any] | None = None
-    untranslated: tuple[()] = ()
-
-    def __init__(self, path: str, limits: Limits):
-        self.path = os.path.abspath(path)
-        self.limits = limits
-        self.metadata: dict[str, Any] = {}
-        self.not_finite: list[str] = []
+    def __init__(self, artefact: Artefact, limits: Limits):
+        super().__init__(artefact, limits)
+        steps = map(str, steps_in(self.path)[-1:])
+        self.path = os.path.abspath(os.path.join(self.path, *steps))
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             regular_members(folder, self.path)
@@ -98,12 +84,6 @@ class OrbaxCheckpoint:
         alone = not os.path.exists(os.path.join(self.path, _CHECKPOINT))
         self._variables = _Item(self, "" if alone else _VARIABLES)
         self.config = self._read_config()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing stays open."""
 
     def _size(self) -> int:
         size = members = 0
@@ -120,7 +100,7 @@ class OrbaxCheckpoint:
         strings = self.document(_CONFIG, "_strings.json")
         text = strings.get("config")
         if not isinstance(text, str):
-            raise self.damaged("its model_config has no config")
+            raise _damaged(self.path, "its model_config has no config")
         config = parse_object(text, "model_config", self.path, self.limits)
         found: dict[str, Any] = with_public_optimizers(config)
         return found
@@ -133,31 +113,24 @@ class OrbaxCheckpoint:
         finally:
             os.close(opened)
         if descriptor is None:
-            raise self.damaged(f"{os.path.join(folder, name)!r} is not in it")
+            raise _damaged(self.path, f"{os.path.join(folder, name)!r} is not in it")
         text = read_all(descriptor, self.limits.json_bytes)
         return parse_object(text, os.path.join(folder, name), self.path, self.limits)
-
-    @property
-    def names(self) -> list[str]:
-        """The names of its tensors, which take no TensorStore to read."""
-        return list(self._variables.keys)
 
     def is_plain_number(self, name: str) -> bool:
         """Return whether a scalar was saved as a number of Python's, without its dtype."""
         return self._variables.keys[name][1] == "scalar"
 
+    @property
+    def variables(self) -> list[str]:
+        """The names of its tensors, which take no TensorStore to read."""
+        return list(self._variables.keys)
+
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor, by name."""
         return self._variables.infos()
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """Return tensors by name.
-
-        Raises:
-            KeyError: there is none of a name.
-            DamagedArtefactError: one cannot be read.
-        """
         from keras_ckpt_tools.formats.common.finite import not_finite_in
 
         arrays = self._variables.read([self.tensors[path] for path in paths])
@@ -170,7 +143,7 @@ class OrbaxCheckpoint:
 
         The step is a number of batches, if it is what the optimizer counted, and an epoch if not.
         """
-        counts = [name for name in self.names if name.endswith("/iteration")]
+        counts = [name for name in self.variables if name.endswith("/iteration")]
         name = os.path.basename(self.path)
         if len(counts) != 1 or not name.isdecimal():
             return TrainingProgress()
@@ -178,22 +151,11 @@ class OrbaxCheckpoint:
         epochs = 0 if step == int(name) else int(name) + 1
         return TrainingProgress(epochs_completed=epochs, step=step)
 
-    def check(self) -> None:
-        """It has no digests to be checked; TensorStore checks those of its own as it reads."""
-
-    def check_unchanged(self) -> None:
-        """Orbax never writes to a step again."""
-
     @property
     def has_assets(self) -> bool:
-        """Whether there are files that layers saved (vocabularies)."""
         return os.path.isdir(os.path.join(self.path, _ASSETS))
 
     def extract_assets(self, directory: str, inside: str = "") -> str | None:
-        """Write the files that layers saved (vocabularies) into a directory; return which.
-
-        See `Opened.extract_assets`.
-        """
         if not self.has_assets:
             return None
         item = _Item(self, _ASSETS)
@@ -206,21 +168,12 @@ class OrbaxCheckpoint:
         ]
         for name, array in item.read(wanted).items():
             if array.dtype != "uint8":
-                raise self.damaged(f"its asset {name!r} is no file")
+                raise _damaged(self.path, f"its asset {name!r} is no file")
             place = os.path.join(folder, *name.split("/"))
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with open(place, "xb") as file:
                 file.write(array.tobytes())
         return folder
-
-    def damaged(self, how: str) -> DamagedArtefactError:
-        """Return the error for what is wrong with it."""
-        return DamagedArtefactError(
-            f"The Orbax checkpoint is damaged: {how}.",
-            received=f"path={self.path!r}",
-            remedy="Copy it again, or load an earlier step.",
-            path=self.path,
-        )
 
 
 class _Item:
@@ -231,7 +184,9 @@ class _Item:
         self._folder = folder
         tree = checkpoint.document(folder, _TREE)
         if tree.get("use_ocdbt") is not True:
-            raise checkpoint.damaged(f"{folder or 'it'} is not in the form that Keras writes")
+            raise _damaged(
+                checkpoint.path, f"{folder or 'it'} is not in the form that Keras writes"
+            )
         self._zarr = 3 if tree.get("use_zarr3") else 2
         # By name: where it stands in the database, and what it was in Python.
         self.keys: dict[str, tuple[str, str]] = {}
@@ -241,8 +196,9 @@ class _Item:
             parts = parts if isinstance(parts, list) else []
             names = [part.get("key") if isinstance(part, dict) else None for part in parts]
             if not names or not all(map(_is_component, names)) or not isinstance(kind, dict):
-                raise checkpoint.damaged(
-                    f"{_TREE} has a name that Keras never writes: {str(names)[:200]}"
+                raise _damaged(
+                    checkpoint.path,
+                    f"{_TREE} has a name that Keras never writes: {str(names)[:200]}",
                 )
             if kind.get("value_type") in _EMPTY:
                 continue
@@ -251,7 +207,7 @@ class _Item:
 
     def _entries(self, tree: Any) -> list[Any]:
         if not isinstance(tree, dict):
-            raise self._checkpoint.damaged(f"{_TREE} is not what Orbax writes")
+            raise _damaged(self._checkpoint.path, f"{_TREE} is not what Orbax writes")
         return list(tree.values())
 
     @property
@@ -268,7 +224,9 @@ class _Item:
             found = {name: future.result() for name, future in texts.items()}
         lacking = [name for name, one in found.items() if one.state != "value"]
         if lacking:
-            raise self._checkpoint.damaged(f"the values of {', '.join(lacking[:10])} are missing")
+            raise _damaged(
+                self._checkpoint.path, f"the values of {', '.join(lacking[:10])} are missing"
+            )
         infos = {name: self._info(name, one.value) for name, one in found.items()}
         self._check_room(sum(info.nbytes for info in infos.values()))
         return infos
@@ -288,13 +246,13 @@ class _Item:
             for n in shape[: _MOST_AXES + 1]
         )
         if not good or len(shape or ()) > _MOST_AXES or not isinstance(dtype, str):
-            raise checkpoint.damaged(f"{name} has no shape or dtype")
+            raise _damaged(checkpoint.path, f"{name} has no shape or dtype")
         if not re.fullmatch(r"(bool|bfloat|complex|float|u?int)\w{0,16}", dtype, re.ASCII):
-            raise checkpoint.damaged(f"{name} is of an unknown dtype, {dtype!r}")
+            raise _damaged(checkpoint.path, f"{name} is of an unknown dtype, {dtype!r}")
         try:
             size = numpy_dtype(dtype).itemsize
         except (TypeError, ValueError) as error:
-            raise checkpoint.damaged(f"{name} is of an unknown dtype, {dtype!r}") from error
+            raise _damaged(checkpoint.path, f"{name} is of an unknown dtype, {dtype!r}") from error
         assert isinstance(shape, list)  # It is good.
         return TensorInfo(name, tuple(shape), dtype, None, math.prod(shape) * size)
 
@@ -331,7 +289,9 @@ class _Item:
             stores = {name: future.result() for name, future in opened.items()}
             other = [i.path for i in infos if tuple(stores[i.path].shape) != i.shape]
             if other:
-                raise self._checkpoint.damaged(f"{', '.join(other[:10])} was written to meanwhile")
+                raise _damaged(
+                    self._checkpoint.path, f"{', '.join(other[:10])} was written to meanwhile"
+                )
             reading = {name: store.read() for name, store in stores.items()}
             return {name: np.asarray(future.result()) for name, future in reading.items()}
 
@@ -369,4 +329,4 @@ class _TensorStore:
             if isinstance(error, CkptError):
                 return
             said = str(error).partition(" [")[0][:300]
-            raise self._checkpoint.damaged(f"TensorStore cannot read it ({said})") from error
+            raise _damaged(self._checkpoint.path, f"TensorStore cannot read it ({said})") from error

@@ -22,7 +22,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
+from keras_ckpt_tools.errors import CkptError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.dtypes import (
     hdf5_dtype,
@@ -31,24 +31,13 @@ from keras_ckpt_tools.formats.common.dtypes import (
     raw_bytes,
 )
 from keras_ckpt_tools.formats.common.finite import not_finite_in
-from keras_ckpt_tools.formats.common.limits import over_budget
+from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import identity_of
 from keras_ckpt_tools.formats.hdf5.window import pread_into
 from keras_ckpt_tools.formats.kinds import Artefact
 from keras_ckpt_tools.formats.record.validation import check_types
-from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import Record, TensorInfo
-
-__all__ = [
-    "CONFIG",
-    "DTYPES",
-    "METADATA",
-    "NAMES",
-    "RECORD",
-    "SafetensorsSource",
-    "notes",
-    "write_safetensors",
-]
 
 DTYPES = {
     "F64": "float64",
@@ -81,25 +70,30 @@ _MOST_AXES = 32  # NumPy's before 2.0.
 _LONGEST_AXIS = 1 << 62
 
 
-class SafetensorsSource(Source):
-    """One open `.safetensors` file. See `Source`.
+class SafetensorsSource(ModelSource):
+    """One open `.safetensors` file.
 
     Attributes:
         noted: The texts in `__metadata__`.
     """
 
-    _table: Mapping[str, TensorInfo]
-    noted: Mapping[str, str]
+    covered = False  # There are no digests.
 
-    def _open(self, artefact: Artefact) -> None:
-        self._table, self.noted = {}, {}
-        file = self._open_file(artefact)
-        self._file, self._fd = file, file.fileno()
+    def __init__(self, artefact: Artefact, limits: Limits):
+        super().__init__(artefact, limits)
+        self._fd = self._stack.enter_context(artefact.open()).fileno()
         self._identity = identity_of(self._fd)
         self._end = self._identity.size
+        try:
+            self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self) -> None:
         length = int.from_bytes(os.pread(self._fd, 8, 0), "little")
         if not 2 <= length <= self._end - 8:
-            raise self._damaged("its header is longer than the file")
+            raise damaged(self.path, "its header is longer than the file")
         if length > _MOST_HEADER:
             raise over_budget(self.path, "its header has", "bytes", length, _MOST_HEADER)
         self._base = 8 + length
@@ -109,8 +103,8 @@ class SafetensorsSource(Source):
 
     def _read_notes(self, noted: Any) -> None:
         if not isinstance(noted, dict) or not all(isinstance(v, str) for v in noted.values()):
-            raise self._damaged("its __metadata__ has more than texts")
-        self.noted = noted
+            raise damaged(self.path, "its __metadata__ has more than texts")
+        self.noted: dict[str, str] = noted
         self.config = self._document(CONFIG)
         self.metadata = self._document(METADATA) or {}
         self.record = _record_of(self._document(RECORD))
@@ -127,61 +121,48 @@ class SafetensorsSource(Source):
         position = self._base
         for info in table:
             if info.offset != position:
-                raise self._damaged(f"{info.path[:100]!r} overlaps another tensor, or there is a "
-                                    "hole before it")  # fmt: skip
+                how = f"{info.path[:100]!r} overlaps another tensor, or there is a hole before it"
+                raise damaged(self.path, how)
             position += info.nbytes
         if position > self._end:
-            raise self._damaged(f"truncated at {self._end:,} of {position:,} bytes")
+            raise damaged(self.path, f"truncated at {self._end:,} of {position:,} bytes")
         if position < self._end:
-            raise self._damaged(f"{self._end - position:,} bytes too long")
+            raise damaged(self.path, f"{self._end - position:,} bytes too long")
         if position - self._base > self.limits.max_bytes:
             needed, allowed = position - self._base, self.limits.max_bytes
             raise over_budget(self.path, "its tensors take", "max_bytes", needed, allowed)
-        self._table = {info.path: info for info in table}
+        self.tensors = {info.path: info for info in table}
 
     def _info(self, name: str, told: Any) -> TensorInfo:
         try:
             kind, shape, (start, end) = told["dtype"], told["shape"], told["data_offsets"]
             numbers = (*shape, start, end)
         except (TypeError, ValueError, KeyError) as error:
-            raise self._damaged(f"its header makes no sense about {name[:100]!r}") from error
+            raise damaged(self.path, f"its header makes no sense about {name[:100]!r}") from error
         dtype = DTYPES.get(kind) if isinstance(kind, str) else None
         if dtype is None or not (hasattr(np, dtype) or hasattr(ml_dtypes, dtype)):
-            raise self._damaged(f"{name[:100]!r} is of a type that is not read: {str(kind)[:50]}")
+            raise damaged(
+                self.path, f"{name[:100]!r} is of a type that is not read: {str(kind)[:50]}"
+            )
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
         if not whole or not all(0 <= n < _LONGEST_AXIS for n in numbers) or len(shape) > _MOST_AXES:
-            raise self._damaged(f"its header makes no sense about {name[:100]!r}")
+            raise damaged(self.path, f"its header makes no sense about {name[:100]!r}")
         itemsize = numpy_dtype(dtype).itemsize
         # An axis of no length hides what the others multiply to, and NumPy looks at these.
         if math.prod(n for n in shape if n) * itemsize >= _LONGEST_AXIS:
-            raise self._damaged(f"its header makes no sense about {name[:100]!r}")
+            raise damaged(self.path, f"its header makes no sense about {name[:100]!r}")
         nbytes = math.prod(shape) * itemsize
         if end - start != nbytes:
-            raise self._damaged(f"the length of {name[:100]!r} is not that of its shape")
+            raise damaged(self.path, f"the length of {name[:100]!r} is not that of its shape")
         return TensorInfo(name, tuple(shape), dtype, self._base + start, nbytes)
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor, by its name in the file."""
-        return self._table
-
-    @property
-    def foreign_weights(self) -> bool:
-        """Whether libhdf5 would have to meet it: there is nothing of HDF5 in such a file."""
-        return False
-
-    @property
-    def covered(self) -> bool:
-        """Whether changed bytes could be found: there are no digests."""
-        return False
 
     def place_of(self, path: str) -> tuple[int, int, str] | None:
         self.check_unchanged()
-        info = self._table[path]
+        info = self.tensors[path]
         return self._fd, info.offset or 0, hdf5_dtype(numpy_dtype(info.dtype)).str
 
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        arrays = {path: self._read(self._table[path]) for path in paths}
+        arrays = {path: self._read(self.tensors[path]) for path in paths}
         self.check_unchanged()
         self.not_finite += not_finite_in(arrays.items())
         return arrays
@@ -192,30 +173,9 @@ class SafetensorsSource(Source):
         while view:
             read = pread_into(self._fd, view, offset)
             if not read:
-                raise self._damaged("it has become shorter")
+                raise damaged(self.path, "it has become shorter")
             view, offset = view[read:], offset + read
         return array
-
-    def check(self) -> None:
-        """Do nothing: the header was held against the file when it was opened."""
-
-    def check_others(self, paths: Iterable[str]) -> None:
-        """Do nothing: what is not read cannot be checked."""
-
-    def verify(self) -> tuple[str, ...]:
-        try:
-            for path in self._table:
-                self.read_all([path])
-        except DamagedArtefactError as error:
-            return (error.what,)
-        return ()
-
-    @property
-    def has_assets(self) -> bool:
-        return False
-
-    def extract_assets(self, directory: str, inside: str = "") -> str | None:
-        return None
 
 
 def _record_of(noted: Mapping[str, Any] | None) -> Record | None:

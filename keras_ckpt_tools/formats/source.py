@@ -1,6 +1,6 @@
-"""Open a file that contains a Keras model or weights: `Source`.
+"""Read models and weights in the layouts of Keras: `Source`.
 
-A `Source` gives config, record and tensors of every format in the same way. It keeps one descriptor
+A `Source` gives config, record and tensors of each layout in the same way. It keeps one descriptor
 open, so the file that was inspected is the file that is loaded, even if it is replaced in between.
 
 A file written by this package is read through its record: tensors with `pread`, each with its
@@ -17,24 +17,17 @@ import contextlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from keras_ckpt_tools.errors import (
-    ArtefactError,
-    ArtefactKindError,
-    CkptError,
-    DamagedArtefactError,
-)
+from keras_ckpt_tools.errors import ArtefactError, CkptError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import (
     copy_tree,
     identity_of,
     open_member,
-    open_regular,
     read_all,
     regular_members,
 )
@@ -43,7 +36,7 @@ from keras_ckpt_tools.formats.hdf5.foreign import ForeignHdf5, Place, unpacked
 from keras_ckpt_tools.formats.hdf5.scan import Survey
 from keras_ckpt_tools.formats.hdf5.shard_index import INDEX_MEMBER, ShardIndex, is_index
 from keras_ckpt_tools.formats.hdf5.sharded import ShardedHdf5
-from keras_ckpt_tools.formats.keras2.translate import Untranslated, is_keras_2, translate
+from keras_ckpt_tools.formats.keras2.translate import is_keras_2, translate
 from keras_ckpt_tools.formats.keras_zip import reader
 from keras_ckpt_tools.formats.keras_zip.seal import (
     BAD_ZIP,
@@ -54,7 +47,7 @@ from keras_ckpt_tools.formats.keras_zip.seal import (
     member_range,
     sealed_digest,
 )
-from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.kinds import Artefact, Kind
 from keras_ckpt_tools.formats.layer_names import (
     names_from_config,
     optimizers_from_config,
@@ -63,7 +56,8 @@ from keras_ckpt_tools.formats.layer_names import (
 )
 from keras_ckpt_tools.formats.record.userblock import decode
 from keras_ckpt_tools.formats.record.validation import check_record
-from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
+from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 
 if TYPE_CHECKING:
     import h5py
@@ -74,54 +68,46 @@ if TYPE_CHECKING:
 
 _HEAD = 4096
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LISTED = 20
 
 
-class Opened:
-    """One open artefact. Use it in a `with` block.
+class Source(ModelSource):
+    """A model or weights in a layout of Keras.
 
     Attributes:
-        path: Where it is.
-        kind: What it is.
-        limits: What reading it may take.
-        record: What it says about itself, where we wrote it.
-        config: The model's config, or `None` where there is none.
-        metadata: What else the writer noted: `keras_version`, `date_saved`.
         index: The files that its weights are in, where that are several.
-        lacks_metadata: Whether an archive or a directory has no file for that.
     """
 
     def __init__(self, artefact: Artefact, limits: Limits):
-        self.path = artefact.path
-        self.kind = artefact.kind
-        self.limits = limits
-        self.record: Record | None = None
-        self.config: dict[str, Any] | None = None
-        self.metadata: dict[str, Any] = {}
+        super().__init__(artefact, limits)
         self.index: ShardIndex | None = None
-        self.lacks_metadata = False
+        self._checked = False
         self._asked: set[str] = set()
-        self._stack = ExitStack()
-        self._fd, self._base, self._end, self._block = -1, 0, 0, 0
+        self._base, self._end, self._block = 0, 0, 0
         self._folder: int | None = None
         self._archive: zipfile.ZipFile | None = None
+        self._foreign: ForeignHdf5 | ShardedHdf5 = ForeignHdf5(
+            self._weights_place, self.path, self.limits, self._stack, artefact.survey
+        )
         try:
             self._open(artefact)
+            if self.index is not None and self._folder is not None:
+                self._foreign = ShardedHdf5(
+                    self.index, self._folder, self._path_of_index(), self.limits, self._stack
+                )
+            if self.kind is Kind.H5_MODEL:
+                self.check()  # libhdf5 gets to see what is as it was written.
+                self._read_attributes()
+            self._translate()
         except BaseException:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stack.close()
-
     def _open(self, artefact: Artefact) -> None:
-        file = self._open_directory() if self.kind is Kind.KERAS_DIR else self._open_file(artefact)
+        if self.kind is Kind.KERAS_DIR:
+            file = self._open_directory()
+        else:
+            file = self._stack.enter_context(artefact.open())
         if file is None:
             return
         if self.kind is Kind.SHARDED_WEIGHTS:
@@ -138,20 +124,12 @@ class Opened:
             self._read_record()
         if self._archive is not None and not self.record and sealed_digest(self._archive.comment):
             # Treating a file of this package as third-party would skip every check.
-            raise self._damaged("its record is not where it was")
+            raise damaged(self.path, "its record is not where it was")
         if self.record is not None:
             total = sum(info.nbytes for info in self.record.tensors)
             if total > self.limits.max_bytes:
                 what = "its tensors take"
                 raise over_budget(self.path, what, "max_bytes", total, self.limits.max_bytes)
-
-    def _open_file(self, artefact: Artefact) -> BinaryIO:
-        descriptor = open_regular(self.path)
-        if descriptor is None or artefact.identity not in (None, identity_of(descriptor)):
-            if descriptor is not None:
-                os.close(descriptor)
-            raise ReplacedError
-        return self._stack.enter_context(open(descriptor, "rb"))
 
     def _open_directory(self) -> BinaryIO | None:
         folder = self._folder = os.open(self.path, _DIRECTORY)
@@ -171,7 +149,7 @@ class Opened:
     def _read_index(self, file: BinaryIO) -> None:
         data = parse_object(file.read(self.limits.json_bytes + 1), "index", self.path, self.limits)
         if not is_index(data):
-            raise self._damaged(f"its {INDEX_MEMBER} names no shards")
+            raise damaged(self.path, f"its {INDEX_MEMBER} names no shards")
         self.index = ShardIndex.of(data, self.path, self.limits)
 
     def _read_record(self) -> None:
@@ -202,14 +180,14 @@ class Opened:
         except CkptError:
             raise
         except BAD_ZIP as error:
-            raise self._damaged(f"its zip structure cannot be read ({error})") from error
+            raise damaged(self.path, f"its zip structure cannot be read ({error})") from error
 
     def _member(self, name: str) -> bytes:
         assert self._archive is not None
         try:
             return reader.read_member(self._archive, name, self.limits.json_bytes)
         except BAD_ZIP as error:
-            raise self._damaged(f"its member {name} cannot be read ({error})") from error
+            raise damaged(self.path, f"its member {name} cannot be read ({error})") from error
 
     def _document_of_directory(self, name: str) -> bytes | None:
         assert self._folder is not None
@@ -226,7 +204,7 @@ class Opened:
         """Refuse weights that are to unpack to more than they say that they are."""
         end = end_of_hdf5(io.BytesIO(head), 0) if head.startswith(HDF5_MAGIC) else None
         if end is not None and end < size:
-            raise self._damaged(f"its weights end after {end:,} bytes, and unpack to {size:,}")
+            raise damaged(self.path, f"its weights end after {end:,} bytes, and unpack to {size:,}")
 
     def _parse(self, name: str, text: str | bytes) -> dict[str, Any]:
         data = parse_object(text, name, self.path, self.limits)
@@ -243,21 +221,14 @@ class Opened:
         except CkptError:
             raise
         except BAD_ZIP as error:
-            raise self._damaged(f"its member {WEIGHTS_MEMBER} cannot be read ({error})") from error
+            raise damaged(
+                self.path, f"its member {WEIGHTS_MEMBER} cannot be read ({error})"
+            ) from error
 
     @property
     def _has_weights(self) -> bool:
         inside = self._archive is None or WEIGHTS_MEMBER in self._archive.namelist()
         return self._fd >= 0 and inside
-
-    def check_unchanged(self) -> None:
-        """Refuse a file that was written to since it was opened.
-
-        Raises:
-            DamagedArtefactError: it was.
-        """
-        if self._fd >= 0 and identity_of(self._fd) != self._identity:
-            raise self._damaged("it was written to while it was being read")
 
     @property
     def passed_over(self) -> list[str]:
@@ -286,22 +257,12 @@ class Opened:
 
     @property
     def has_assets(self) -> bool:
-        """Whether there are files that layers saved (vocabularies)."""
         if self.kind is Kind.KERAS_DIR and self._folder is not None:
             return "assets" in os.listdir(self._folder)
         names = self._archive.namelist() if self._archive is not None else []
         return any(name.startswith("assets/") for name in names)
 
     def extract_assets(self, directory: str, inside: str = "") -> str | None:
-        """Write the files that layers saved (vocabularies) into a directory.
-
-        Args:
-            directory: Where to. May be given again, for those of another object.
-            inside: The path of the object whose files are meant. Default: all files.
-
-        Returns:
-            The folder with the assets, or `None` where the artefact has none.
-        """
         self._asked.add(inside)
         folder = os.path.join(directory, "assets")
         if self.kind is Kind.KERAS_DIR and self._folder is not None:
@@ -317,69 +278,8 @@ class Opened:
             try:
                 reader.extract(self._archive, names, directory)
             except (*BAD_ZIP, OSError) as error:
-                raise self._damaged(f"its assets cannot be read ({error})") from error
+                raise damaged(self.path, f"its assets cannot be read ({error})") from error
         return folder if os.path.isdir(folder) else None
-
-    def _damaged(self, how: str) -> DamagedArtefactError:
-        return DamagedArtefactError(
-            f"The file is damaged: {how}.",
-            received=f"path={self.path!r}",
-            remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
-            path=self.path,
-        )
-
-
-class ReplacedError(Exception):
-    """The file is not the one that was looked at."""
-
-
-READABLE = frozenset(
-    {
-        Kind.KERAS,
-        Kind.KERAS_DIR,
-        Kind.H5_MODEL,
-        Kind.H5_WEIGHTS,
-        Kind.H5_WEIGHTS_LEGACY,
-        Kind.SHARDED_WEIGHTS,
-        Kind.CHECKPOINT,
-        Kind.SAFETENSORS,
-    }
-)
-
-_ATTEMPTS = 100
-_LISTED = 20
-
-
-class Source(Opened):
-    """One open artefact that holds a model or weights. Use it in a `with` block.
-
-    Attributes:
-        training_config: The compile arguments of a whole-model `.h5`, or `None`.
-        untranslated: What a config of Keras 2 says that Keras 3 cannot.
-        tensors: Every tensor, by HDF5 path.
-        not_finite: Paths of tensors in which NaN or infinity was found, as far as they were read.
-    """
-
-    def __init__(self, artefact: Artefact, limits: Limits):
-        self.not_finite: list[str] = []
-        self.training_config: dict[str, Any] | None = None
-        self.untranslated: tuple[Untranslated, ...] = ()
-        self._checked = False
-        super().__init__(artefact, limits)
-
-    def _open(self, artefact: Artefact) -> None:
-        self._foreign: ForeignHdf5 | ShardedHdf5 = ForeignHdf5(
-            self._weights_place, self.path, self.limits, self._stack, artefact.survey
-        )
-        super()._open(artefact)
-        if self.index is not None and self._folder is not None:
-            self._foreign = ShardedHdf5(
-                self.index, self._folder, self._path_of_index(), self.limits, self._stack
-            )
-        if self.kind is Kind.H5_MODEL:
-            self.check()  # libhdf5 gets to see what is as it was written.
-            self._read_attributes()
-        self._translate()
 
     def _path_of_index(self) -> str:
         inside = self.kind is Kind.KERAS_DIR
@@ -421,13 +321,16 @@ class Source(Opened):
         return self.record is None and bool(self.tensors)
 
     @property
+    def spoiled(self) -> Sequence[str]:
+        return self.survey.not_finite if self.foreign_weights else ()
+
+    @property
     def survey(self) -> Survey:
         """What a process of its own found in the HDF5 file behind it."""
         return self._foreign.survey
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor, by HDF5 path."""
         if self.record is not None:
             return {info.path: info for info in self.record.tensors}
         return self.survey.tensors if self._has_weights else {}
@@ -447,17 +350,7 @@ class Source(Opened):
             return optimizers_from_record(self.record)
         return optimizers_from_config(self.config, self.tensors)
 
-    def read(self, path: str) -> np.ndarray[Any, Any]:
-        """Return one tensor; see `read_all`."""
-        return self.read_all([path])[path]
-
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """Return tensors by path.
-
-        Raises:
-            KeyError: there is none of a path.
-            DamagedArtefactError: bytes of the file have changed since it was written.
-        """
         infos = [self.tensors[path] for path in paths]
         self.check()
         if self._reader is not None:
@@ -470,15 +363,10 @@ class Source(Opened):
             self.not_finite += _not_finite_in(found)
         arrays = {path: array for path, array in found.items() if array is not None}
         if changed := [path for path in found if path not in arrays]:
-            raise self._damaged(f"the bytes of {', '.join(changed)} have changed")
+            raise damaged(self.path, f"the bytes of {', '.join(changed)} have changed")
         return arrays
 
     def place_of(self, path: str) -> tuple[int, int, str] | None:
-        """Return where a tensor lies whose bytes are in the file as they are, else `None`.
-
-        Returns:
-            An open descriptor, the offset in it, and NumPy's type of the elements there.
-        """
         info = self.tensors[path]
         self.check()
         if self.record is not None:
@@ -488,15 +376,6 @@ class Source(Opened):
             return None if info.offset is None else (self._fd, self._base + info.offset, layout)
         self.check_unchanged()
         return self._foreign.place_of(info)
-
-    def check_others(self, paths: Iterable[str]) -> None:
-        """Check what a load of these tensors leaves unread: a changed byte is found all the same.
-
-        Raises:
-            DamagedArtefactError: bytes have changed since it was written.
-        """
-        if self.record is not None:
-            self.read_all(self.tensors.keys() - set(paths))
 
     def check(self) -> None:
         """Check what surrounds the tensors, once; in a zip that others wrote, all its checksums.
@@ -512,7 +391,7 @@ class Source(Opened):
         ours = self.record is not None
         problems = self._check_around() if ours else self._check_checksums()
         if problems:
-            raise self._damaged("; ".join(problems))
+            raise damaged(self.path, "; ".join(problems))
         self._checked = True
 
     def _check_checksums(self) -> list[str]:
@@ -534,11 +413,10 @@ class Source(Opened):
         except CkptError:
             raise
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            raise self._damaged(f"libhdf5 cannot read it ({error})") from error
+            raise damaged(self.path, f"libhdf5 cannot read it ({error})") from error
 
     @property
     def covered(self) -> bool:
-        """Whether the file has digests or checksums, so that changed bytes can be found at all."""
         return self.record is not None or self._archive is not None
 
     def verify(self) -> tuple[str, ...]:
@@ -604,69 +482,3 @@ def _not_finite_in(found: Mapping[str, np.ndarray[Any, Any] | None]) -> list[str
     from keras_ckpt_tools.formats.common.finite import not_finite_in
 
     return not_finite_in(found.items())
-
-
-def open_source(
-    path: str | os.PathLike[str], artefact: Artefact | None = None, limits: Limits | None = None
-) -> Source:
-    """Open a file or directory that holds a model or weights.
-
-    Args:
-        path: Where it is.
-        artefact: What `tell` said about it, where it was asked already.
-        limits: What reading it may take. Default: what this machine can hold.
-
-    Raises:
-        ArtefactNotFoundError: nothing is there.
-        DamagedArtefactError: it is visibly damaged.
-        UnsafeArtefactError: it has what would lead out of it.
-        OverBudgetError: it would take more than it may.
-        ArtefactKindError: it holds neither a model nor weights in a form of Keras.
-    """
-    limits = limits or Limits.of()
-    for _ in range(_ATTEMPTS):
-        artefact = artefact or tell(path, limits)
-        _require_readable(artefact)
-        try:
-            if artefact.kind is Kind.SAFETENSORS:
-                from keras_ckpt_tools.formats.safetensors import SafetensorsSource
-
-                return SafetensorsSource(artefact, limits)
-            return Source(artefact, limits)
-        except ReplacedError:
-            artefact = None  # Somebody put another file in its place; that one is looked at.
-        except OSError as error:
-            if isinstance(error, CkptError):
-                raise
-            raise DamagedArtefactError(
-                f"The file cannot be read: {error}.",
-                received=f"path={artefact.path!r}",
-                remedy="Check that it is complete and that you may read it.",
-                path=artefact.path,
-            ) from error
-    raise ArtefactError(
-        "The file was replaced repeatedly while it was being opened.",
-        received=f"path={os.fspath(path)!r}",
-        remedy="Open a copy that no other process writes to.",
-        path=os.fspath(path),
-    )
-
-
-def _require_readable(artefact: Artefact) -> None:
-    if artefact.refusal is not None:
-        raise artefact.refusal
-    if artefact.damage:
-        raise DamagedArtefactError(
-            f"The file is damaged: {artefact.damage}.",
-            received=f"path={artefact.path!r}",
-            remedy="Fetch or copy it again, or load an earlier checkpoint of the run.",
-            path=artefact.path,
-        )
-    if artefact.kind not in READABLE:
-        raise ArtefactKindError(
-            f"This is a {artefact.kind}; it has no Keras model or weights that can be read.",
-            received=f"path={artefact.path!r}",
-            remedy="Pass a `.keras`, `.weights.h5`, `.weights.json`, `.h5` or `.safetensors` file.",
-            path=artefact.path,
-            kind=str(artefact.kind),
-        )

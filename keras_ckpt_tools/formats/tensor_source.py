@@ -11,11 +11,15 @@ not have any.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from keras_ckpt_tools.errors import DamagedArtefactError, damaged
 from keras_ckpt_tools.formats.common.limits import Limits
-from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
+from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of
+from keras_ckpt_tools.formats.kinds import Artefact
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo, TrainingProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,30 +42,155 @@ class TensorSource(Protocol):
     def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]: ...
 
 
-class ModelSource(TensorSource, Protocol):
-    """What a model is built and filled from; see `source.Source` for what each of these is."""
+class ModelSource:
+    """One open artefact, whatever its format. Use it in a `with` block.
+
+    A reader has `tensors` and `read_all`; all else has a default, for formats without it.
+
+    Attributes:
+        path: Where it is.
+        kind: What it is.
+        size: Bytes.
+        limits: What reading it may take.
+        record: What it says about itself, where we wrote it.
+        config: The model's config, or `None` where there is none.
+        training_config: The compile arguments of a whole-model `.h5`, or `None`.
+        metadata: What else the writer noted: `keras_version`, `date_saved`.
+        untranslated: What a config of Keras 2 says that Keras 3 cannot.
+        not_finite: Paths of tensors in which NaN or infinity was found, as far as they were read.
+        covered: Whether it has digests or checksums, so that changed bytes can be found at all.
+        passed_over: Names of members that are no part of a model.
+        lacks_metadata: Whether an archive or a directory has no file for that.
+        has_assets: Whether there are files that layers saved (vocabularies).
+        spoiled: Paths of tensors with NaN or infinity, as far as known before they are read.
+    """
+
+    record: Record | None = None
+    config: dict[str, Any] | None = None
+    training_config: dict[str, Any] | None = None
+    untranslated: tuple[Untranslated, ...] = ()
+    lacks_metadata = False
+
+    def __init__(self, artefact: Artefact, limits: Limits):
+        self.path, self.kind, self.size = artefact.path, artefact.kind, artefact.size
+        self.limits = limits
+        self.metadata: dict[str, Any] = {}
+        self.not_finite: list[str] = []
+        self._stack = ExitStack()
+        # Of the one file that stays open, if there is one.
+        self._fd = -1
+        self._identity: Identity | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stack.close()
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor, by path."""
+        raise NotImplementedError
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return tensors by path.
+
+        Raises:
+            KeyError: there is none of a path.
+            DamagedArtefactError: bytes of the file have changed since it was written.
+        """
+        raise NotImplementedError
+
+    def read(self, path: str) -> np.ndarray[Any, Any]:
+        """Return one tensor; see `read_all`."""
+        return self.read_all([path])[path]
 
     @property
-    def kind(self) -> Kind: ...
+    def progress(self) -> TrainingProgress:
+        """Where training was; the zero record where it does not say."""
+        return self.record.progress if self.record else TrainingProgress()
+
     @property
-    def record(self) -> Record | None: ...
+    def versions(self) -> dict[str, str]:
+        """Versions that wrote it, as far as it says."""
+        if self.record is not None and self.record.versions:
+            return dict(self.record.versions)
+        version = self.metadata.get("keras_version")
+        return {"keras": str(version)} if version else {}
+
     @property
-    def config(self) -> dict[str, Any] | None: ...
+    def covered(self) -> bool:
+        return self.record is not None
+
     @property
-    def training_config(self) -> dict[str, Any] | None: ...
+    def spoiled(self) -> Sequence[str]:
+        return ()
+
     @property
-    def metadata(self) -> Mapping[str, Any]: ...
+    def passed_over(self) -> Sequence[str]:
+        return ()
+
     @property
-    def untranslated(self) -> Sequence[Untranslated]: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def not_finite(self) -> Sequence[str]: ...
-    def check(self) -> None: ...
-    def check_unchanged(self) -> None: ...
-    @property
-    def has_assets(self) -> bool: ...
-    def extract_assets(self, directory: str, inside: str = "") -> str | None: ...
+    def has_assets(self) -> bool:
+        return False
+
+    def extract_assets(self, directory: str, inside: str = "") -> str | None:
+        """Write the files that layers saved (vocabularies) into a directory.
+
+        Args:
+            directory: Where to. May be given again, for those of another object.
+            inside: The path of the object whose files are meant. Default: all files.
+
+        Returns:
+            The folder with the assets, or `None` where the artefact has none.
+        """
+        return None
+
+    def place_of(self, path: str) -> tuple[int, int, str] | None:
+        """Return where a tensor lies whose bytes are in the file as they are, else `None`.
+
+        Returns:
+            An open descriptor, the offset in it, and NumPy's type of the elements there.
+        """
+        return None
+
+    def check(self) -> None:
+        """Check what surrounds the tensors, once.
+
+        Raises:
+            DamagedArtefactError: bytes have changed since it was written.
+        """
+
+    def check_others(self, paths: Iterable[str]) -> None:
+        """Check what a load of these tensors leaves unread: a changed byte is found all the same.
+
+        Raises:
+            DamagedArtefactError: bytes have changed since it was written.
+        """
+        if self.record is not None:
+            self.read_all(self.tensors.keys() - set(paths))
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that was written to since it was opened.
+
+        Raises:
+            DamagedArtefactError: it was.
+        """
+        if self._identity is not None and identity_of(self._fd) != self._identity:
+            raise damaged(self.path, "it was written to while it was being read")
+
+    def verify(self) -> tuple[str, ...]:
+        """Read and check every byte; return what is wrong, as sentences."""
+        try:
+            for path in self.tensors:
+                self.read_all([path])
+        except DamagedArtefactError as error:
+            return (error.what,)
+        return ()
 
 
 def names_of(source: TensorSource) -> Mapping[str, str]:
@@ -152,12 +281,36 @@ def _groups(paths: Mapping[str, str]) -> dict[str, str]:
     return groups
 
 
-class SourceView(Relabelled):
-    """The tensors of one group of a source, as a source of their own."""
+def regrouped(paths: Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
+    """Return where tensors stand, by the path that each has once its group is called otherwise.
 
-    def __init__(self, source: TensorSource, group: str):
-        prefix = f"{group}/"
-        super().__init__(
-            source,
-            {path[len(prefix) :]: path for path in source.tensors if path.startswith(prefix)},
-        )
+    >>> regrouped(["model/vars/0", "step/vars/0"], {"model/": ""})
+    {'vars/0': 'model/vars/0'}
+    """
+    paths = list(paths)
+    return {
+        ours + path.removeprefix(theirs): path
+        for theirs, ours in groups.items()
+        for path in paths
+        if path.startswith(theirs)
+    }
+
+
+class SourceView(Relabelled):
+    """Some groups of a source, as a source of their own.
+
+    Args:
+        source: Where they are.
+        groups: What each is called here, by what it is called there: `{"model/": ""}`.
+        checked: Whether what is left unread is checked, too, whenever something is read.
+    """
+
+    def __init__(self, source: TensorSource, groups: Mapping[str, str], *, checked: bool = False):
+        super().__init__(source, regrouped(source.tensors, groups))
+        self._checked = source if checked and isinstance(source, ModelSource) else None
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        paths = list(paths)
+        if self._checked is not None:
+            self._checked.check_others(self._paths[path] for path in paths)
+        return super().read_all(paths)

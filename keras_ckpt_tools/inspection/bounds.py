@@ -23,8 +23,6 @@ from typing import Any
 
 from keras_ckpt_tools.formats.common.limits import over_budget
 
-__all__ = ["LONGEST_NAME", "check_bounds", "nodes_without_inputs", "pattern_steps"]
-
 LONGEST_NAME = 1_024
 _LONGEST_PATTERN = 1_024
 # Names in a path, of those that are as long as the longest.
@@ -70,12 +68,7 @@ _SEARCHED = ("Muon",)
 
 
 def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
-    """Raise `OverBudgetError` for the first number, name or pattern that is beyond its bound.
-
-    Args:
-        path: The artefact, for messages.
-        found: All mappings of its configs.
-    """
+    """Raise `OverBudgetError` for the first number, name or pattern that is beyond its bound."""
     longest = 1
     patterns: list[tuple[str, str]] = []
     for node in found:
@@ -140,10 +133,6 @@ def _check_pattern(path: str, kind: str, pattern: str, length: int) -> None:
 def pattern_steps(pattern: str, length: int) -> int:
     """Return the steps that Python's engine may take to match a whole text, at most.
 
-    Args:
-        pattern: A regular expression.
-        length: Characters of the longest text.
-
     >>> pattern_steps("encoder/.*", 100), pattern_steps("(a+)+", 100) > 10**20
     (101, True)
     """
@@ -201,9 +190,6 @@ def nodes_without_inputs(found: Iterable[Mapping[str, Any]]) -> str:
     """Return the name of a layer that a graph calls with constants only; empty if there is none.
 
     Keras never writes such a call: it is computed at once when the model is built, not part of it.
-
-    Args:
-        found: All mappings of a config.
     """
     for value in found:
         nodes = value.get("inbound_nodes")

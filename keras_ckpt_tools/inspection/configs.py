@@ -34,20 +34,6 @@ from keras_ckpt_tools.inspection.builtin_names import (
     IDENTIFIERS,
 )
 
-__all__ = [
-    "MalformedConfigError",
-    "Need",
-    "Part",
-    "Role",
-    "is_class_of_keras",
-    "is_function_of_keras",
-    "own_names",
-    "spell_out",
-    "strings_of",
-    "uncompiled",
-    "walk",
-]
-
 Role = Literal["class", "function", "lambda", "path"]
 Part = Literal["model", "compile"]
 

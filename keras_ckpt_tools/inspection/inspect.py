@@ -7,24 +7,26 @@ to look. What is reported is what `safe_load_model` acts on: `examine` is called
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from keras_ckpt_tools.errors import (
     ArtefactError,
-    CkptError,
     DamagedArtefactError,
     MissingPackageError,
+    damaged,
 )
 from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.layer_names import shown_as, variable_names
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
-from keras_ckpt_tools.formats.source import READABLE, Source, open_source
-from keras_ckpt_tools.formats.tensor_source import ModelSource
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
+from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_of
 from keras_ckpt_tools.inspection import size_estimate
 from keras_ckpt_tools.inspection.bounds import check_bounds, nodes_without_inputs
 from keras_ckpt_tools.inspection.configs import (
@@ -39,26 +41,13 @@ from keras_ckpt_tools.inspection.orbax_steps import with_step
 from keras_ckpt_tools.inspection.report import Inspection, Problem, newer_than_here, passed_over
 from keras_ckpt_tools.inspection.size_estimate import MOST_LAYERS, MOST_REPEATS, MOST_STEPS
 from keras_ckpt_tools.inspection.trust import Trust, calling_package
-from keras_ckpt_tools.inspection.verdicts import ObjectUse, Resolver
-from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.inspection.verdicts import Resolver
+from keras_ckpt_tools.inspection.wrong_kind import require, visibly_damaged, wrong_kind
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.registry import Registry
 from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.runs.entry import CheckpointEntry
-
-__all__ = [
-    "Inspection",
-    "ObjectUse",
-    "Problem",
-    "check_size",
-    "examine",
-    "inspect",
-    "needs_of",
-    "not_finite",
-    "room_for",
-    "versions_of",
-]
 
 # What a model takes beside what its file holds (the state of an optimizer that was not saved, say).
 _FACTOR = 8
@@ -67,6 +56,7 @@ _NAMED = 10
 # Ten thousand layers name less: the layer, its initializers, its activation, its dtype policy.
 _MOST_NEEDS = 250_000
 _MOST_UNKNOWN = 5_000
+_ORIGINAL = "Ask whoever gave it to you for the original."
 
 
 def inspect(
@@ -112,7 +102,8 @@ def inspect(
     >>> report.versions, [use.verdict for use in report.objects]
     ({'keras': '3.15.1'}, ['built-in'])
     """
-    resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted, calling_package()))
+    used = default_registry if registry is None else registry
+    resolver = Resolver(used, custom_objects, Trust.of(trusted, calling_package()))
     limits = Limits.of(max_bytes)
     with on_disk(path) as place:
         found = _inspect(place, resolver, limits)
@@ -124,99 +115,75 @@ def _inspect(path: str | os.PathLike[str], resolver: Resolver, limits: Limits) -
     artefact = tell(path, limits)
     entries = choose.entries_of(artefact)
     newest = next((one for one in entries if one.ours), None)
-    is_tensorflow = artefact.kind is Kind.TF_CHECKPOINT
     is_run = newest is not None and newest.kind is not artefact.kind
     if is_run or artefact.kind in (Kind.CHECKPOINT_DIR, Kind.DIRECTORY):
         return _inspect_directory(artefact, entries)
-    if artefact.kind is Kind.ORBAX:
-        return _inspect_orbax(artefact, resolver, limits)
-    if artefact.refusal is not None:
-        return _with_problem(artefact, artefact.refusal)
-    if artefact.damage and artefact.kind is not Kind.KERAS_DIR:
-        return _with_problem(artefact, damaged(artefact))
-    if is_tensorflow:
-        # Only where one is met: looking at a file of ours is to be quick.
-        from keras_ckpt_tools.inspection.tensorflow import inspect_tensorflow
-
-        return inspect_tensorflow(artefact, limits, newest.path if newest else None)
-    if artefact.kind not in READABLE:
-        return _with_problem(artefact, wrong_kind(artefact, "model"))
+    # A directory that lacks its weights still has a config worth reading.
+    whole = dataclasses.replace(artefact, damage=None)
     try:
-        # A directory that lacks its weights still has a config worth reading.
-        whole = dataclasses.replace(artefact, damage=None)
-        with open_source(path, whole, limits) as source:
-            return _inspect_source(source, artefact, resolver)
+        require(whole if artefact.kind is Kind.KERAS_DIR else artefact)
+        if artefact.kind is Kind.ORBAX:
+            look = functools.partial(_inspect_source, artefact=artefact, resolver=resolver)
+            return with_step(artefact, "latest", limits, look)
+        notes: list[Problem] = []
+        if artefact.kind is Kind.TF_CHECKPOINT:
+            prefix, notes = (newest.path, []) if newest else _prefix_in(artefact.path)
+            whole = dataclasses.replace(whole, path=prefix)
+        with open_source(whole.path, whole, limits) as source:
+            found = _inspect_source(source, artefact, resolver)
+        return dataclasses.replace(found, problems=(*found.problems, *notes))
     except ArtefactError as error:
-        return _with_problem(artefact, error)
+        problems = (Problem.of(error),)
+        return Inspection(artefact.path, artefact.kind, artefact.size, problems=problems)
 
 
-def _given(registry: Registry | None) -> Registry:
-    return default_registry if registry is None else registry
+def _prefix_in(path: str) -> tuple[str, list[Problem]]:
+    """Return the TensorFlow checkpoint that a path means, and what was to be said about that."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        prefix = prefix_of(path)
+    return prefix, [
+        Problem("warning", str(one.message), "Pass the prefix that is meant.") for one in told
+    ]
 
 
-def _with_problem(artefact: Artefact, error: CkptError) -> Inspection:
-    return Inspection(artefact.path, artefact.kind, artefact.size, problems=(Problem.of(error),))
-
-
-def _inspect_source(source: Source, artefact: Artefact, resolver: Resolver) -> Inspection:
+def _inspect_source(source: ModelSource, artefact: Artefact, resolver: Resolver) -> Inspection:
     resolved = resolver.resolve(examine(source, resolver.replaced), source.record)
-    problems = [Problem.of(damaged(artefact))] if artefact.damage else []
+    problems = [Problem.of(visibly_damaged(artefact))] if artefact.damage else []
     problems += _untranslated(source) + _one_of_shards(artefact)
     tensors: tuple[TensorInfo, ...] = ()
     groups: Mapping[str, str] = {}
+    progress = TrainingProgress()
     estimated = 0
     try:
         if source.record is None:
             source.check()  # A zip of others has checksums; a load looks at them too.
         tensors = tuple(source.tensors.values())
-        groups = source.names
-        spoiled = source.survey.not_finite if source.foreign_weights else ()
-        if spoiled:
+        groups = names_of(source)
+        if spoiled := source.spoiled:
             problems += not_finite(spoiled, variable_names(source.tensors, groups))
+        progress = source.progress
         estimated = check_size(source)
-    except ArtefactError as error:
+    except (ArtefactError, MissingPackageError) as error:
+        if source.kind is Kind.ORBAX and isinstance(error, DamagedArtefactError):
+            raise  # There may be a step before it.
         # What the config needs is worth knowing even where the weights cannot be read.
         problems.append(Problem.of(error))
-    versions = versions_of(source)
+    versions = source.versions
     problems += newer_than_here(versions)
     problems += passed_over(source)
     return Inspection(
         path=artefact.path,
         kind=artefact.kind,
-        size=artefact.size,
+        size=source.size if artefact.kind is Kind.ORBAX else artefact.size,
         versions=versions,
-        progress=source.record.progress if source.record else TrainingProgress(),
+        progress=progress,
         objects=resolved.uses,
         tensors=tensors,
         problems=tuple(sorted(problems, key=lambda p: p.severity != "error")),
         estimated_bytes=estimated,
         groups=groups,
     )
-
-
-def _inspect_orbax(artefact: Artefact, resolver: Resolver, limits: Limits) -> Inspection:
-    def look(step: OrbaxCheckpoint) -> Inspection:
-        found = Inspection(
-            path=artefact.path,
-            kind=artefact.kind,
-            size=step.size,
-            objects=resolver.resolve(examine(step, resolver.replaced)).uses,
-        )
-        try:
-            tensors = tuple(step.tensors.values())
-            return dataclasses.replace(
-                found, tensors=tensors, progress=step.progress, estimated_bytes=check_size(step)
-            )
-        except DamagedArtefactError:
-            raise
-        except (ArtefactError, MissingPackageError) as error:
-            # What it needs and how it is called is told by JSON.
-            return dataclasses.replace(found, problems=(Problem.of(error),))
-
-    try:
-        return with_step(artefact, "latest", limits, look)
-    except ArtefactError as error:
-        return _with_problem(artefact, error)
 
 
 def _one_of_shards(artefact: Artefact) -> list[Problem]:
@@ -227,7 +194,7 @@ def _one_of_shards(artefact: Artefact) -> list[Problem]:
     return [Problem("warning", what, f"Pass their index, {index!r}.")]
 
 
-def _untranslated(source: Source) -> list[Problem]:
+def _untranslated(source: ModelSource) -> list[Problem]:
     left = source.untranslated
     problem = Problem.of(untranslatable(source.path, left)) if left else None
     if problem and all(one.part == "compile" for one in left):
@@ -237,12 +204,7 @@ def _untranslated(source: Source) -> list[Problem]:
 
 
 def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]:
-    """Return the warning for tensors with NaN or infinity; nothing where there are none.
-
-    Args:
-        paths: Where they stand in the file.
-        called: What Keras calls their variables, by path.
-    """
+    """Return the warning for tensors with NaN or infinity; nothing where there are none."""
     paths = [shown_as(path, called) for path in paths]
     if not paths:
         return []
@@ -271,7 +233,7 @@ def _inspect_directory(artefact: Artefact, entries: Iterable[CheckpointEntry]) -
         if one.problem
     ]
     if not newest:
-        problems.append(Problem.of(wrong_kind(artefact, "model")))
+        problems.append(Problem.of(wrong_kind(artefact)))
     return Inspection(
         path=artefact.path,
         kind=artefact.kind,
@@ -280,14 +242,6 @@ def _inspect_directory(artefact: Artefact, entries: Iterable[CheckpointEntry]) -
         progress=newest.progress_with_history() if newest else TrainingProgress(),
         problems=tuple(problems),
     )
-
-
-def versions_of(source: ModelSource) -> dict[str, str]:
-    """Return the versions that wrote a source, as far as it says."""
-    if source.record is not None and source.record.versions:
-        return dict(source.record.versions)
-    version = source.metadata.get("keras_version")
-    return {"keras": str(version)} if version else {}
 
 
 def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
@@ -320,7 +274,7 @@ def needs_of(
         how = "its config is nested deeper than any model's"
         if isinstance(error, MalformedConfigError):
             how = f"in its config {error}"
-        raise _malformed(path, how) from error
+        raise damaged(path, how, _ORIGINAL) from error
     if len(needs) > _MOST_NEEDS:
         raise over_budget(path, "its config names", "objects", len(needs), _MOST_NEEDS)
     if len(needs) > _MOST_UNKNOWN:
@@ -329,15 +283,6 @@ def needs_of(
             what = "beside Keras' own its config names"
             raise over_budget(path, what, "objects", unknown, _MOST_UNKNOWN)
     return needs
-
-
-def _malformed(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Ask whoever gave it to you for the original.",
-        path=path,
-    )
 
 
 def check_size(source: ModelSource) -> int:
@@ -362,14 +307,15 @@ def check_size(source: ModelSource) -> int:
     constant = nodes_without_inputs(found)
     if constant:
         how = f"in its config the layer {constant!r} is called with no tensor"
-        raise _malformed(source.path, how)
+        raise damaged(source.path, how, _ORIGINAL)
     try:
         calls, needed = (
             size_estimate.steps(source.config, found),
             size_estimate.estimate(source.config),
         )
     except RecursionError as error:
-        raise _malformed(source.path, "its config is nested deeper than any model's") from error
+        how = "its config is nested deeper than any model's"
+        raise damaged(source.path, how, _ORIGINAL) from error
     if calls > MOST_STEPS:
         raise over_budget(source.path, "to build its model takes", "steps", calls, MOST_STEPS)
     allowed = room_for(source) if source.tensors else source.limits

@@ -14,14 +14,6 @@ from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.showing.messages import as_name, harmless, literal
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = [
-    "describe_refused",
-    "describe_untranslated",
-    "objects_not_found",
-    "successor",
-    "untranslatable",
-]
-
 # What Python calls a function without a name.
 _NO_NAME = "<lambda>"
 
@@ -165,12 +157,7 @@ def _key(name: str, bare: list[str]) -> str:
 
 
 def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableError:
-    """Return the one error for all that a model of Keras 2 says and Keras 3 cannot.
-
-    Args:
-        path: The file.
-        found: What was left over.
-    """
+    """Return the one error for all that a model of Keras 2 says and Keras 3 cannot."""
     things = "1 thing" if len(found) == 1 else f"{len(found)} things"
     compiled = all(one.part == "compile" for one in found)
     remedy = (

@@ -1,4 +1,4 @@
-"""Which step of an Orbax checkpoint, and its weights for a model: artefact -> *step* -> load.
+"""Which step of an Orbax checkpoint: artefact -> *step* -> inspect, load.
 
 `OrbaxCheckpoint` of Keras keeps a directory for each step, and notes no metric. The newest is
 taken, which with `save_best_only=True` is the best; one that is damaged is passed over, and named.
@@ -12,33 +12,25 @@ from typing import TypeVar
 
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
 from keras_ckpt_tools.formats.common.limits import Limits
-from keras_ckpt_tools.formats.kinds import Artefact
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
+from keras_ckpt_tools.formats.kinds import Artefact, Kind
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.orbax import steps_in
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.runs.choose import check_which
 from keras_ckpt_tools.showing.messages import warn
-
-__all__ = ["with_step"]
 
 _Result = TypeVar("_Result")
 
 
-def with_step(
-    artefact: Artefact,
-    which: str | int,
-    limits: Limits,
-    use: Callable[[OrbaxCheckpoint], _Result],
-) -> _Result:
-    """Open a step of an Orbax checkpoint, and return what `use` makes of it.
+def steps_at(artefact: Artefact, which: str | int = "latest") -> list[Artefact]:
+    """Return the steps of an Orbax checkpoint that are meant, the first choice first.
 
     Args:
         artefact: The directory of all steps, or of one.
-        which: `"best"` or `"latest"` for the newest that is whole, or the number of a step.
-        limits: What reading it may take.
-        use: What to do with it.
+        which: `"best"` or `"latest"` for the newest, or the number of a step.
 
     Raises:
         ArgumentError: there is no such step.
-        DamagedArtefactError: none is whole.
     """
     steps = steps_in(artefact.path)
     check_which(which)
@@ -52,21 +44,41 @@ def with_step(
             remedy=f"Steps that are there: {', '.join(map(str, there))}.",
         )
     chosen = [exact] if exact is not None and steps else sorted(steps, reverse=True)
-    paths = [os.path.join(artefact.path, str(step)) for step in chosen] or [artefact.path]
+    paths = [os.path.join(artefact.path, str(step)) for step in chosen]
+    return [Artefact(path, Kind.ORBAX, 0) for path in paths] or [artefact]
+
+
+def with_step(
+    artefact: Artefact, which: str | int, limits: Limits, use: Callable[[ModelSource], _Result]
+) -> _Result:
+    """Open a step of an Orbax checkpoint, and return what `use` makes of it.
+
+    Args:
+        artefact: The directory of all steps, or of one.
+        which: See `steps_at`; of `"best"` and `"latest"` the newest that is whole.
+        limits: What reading it may take.
+        use: What to do with it.
+
+    Raises:
+        ArgumentError: there is no such step.
+        DamagedArtefactError: none is whole.
+    """
+    steps = steps_at(artefact, which)
     bad: list[str] = []
-    for path in paths:
+    for step in steps:
+        name = os.path.basename(step.path)
         try:
-            with OrbaxCheckpoint(path, limits) as checkpoint:
-                result = use(checkpoint)
+            with open_source(step.path, step, limits) as source:
+                result = use(source)
         except DamagedArtefactError as error:
-            if len(paths) == 1:
+            if len(steps) == 1:
                 raise
-            bad.append(f"{os.path.basename(path)}: {error.what}")
+            bad.append(f"{name}: {error.how}")
             continue
         if bad:
             warn(
-                f"Took step {os.path.basename(path)} of {artefact.path!r}; passed over damaged "
-                f"ones: {'; '.join(bad)}.",
+                f"Took step {name} of {artefact.path!r}; passed over damaged ones: "
+                f"{'; '.join(bad)}.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -76,4 +88,5 @@ def with_step(
         received=f"path={artefact.path!r}",
         remedy="Restore one from a copy.",
         path=artefact.path,
+        how="; ".join(bad),
     )

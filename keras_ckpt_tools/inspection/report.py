@@ -15,21 +15,11 @@ from typing import Any, Literal
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.layer_names import variable_names
-from keras_ckpt_tools.formats.source import Source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 from keras_ckpt_tools.showing.messages import harmless, warn
 from keras_ckpt_tools.showing.tables import as_html, as_text, plural
-
-__all__ = [
-    "Inspection",
-    "Problem",
-    "Severity",
-    "newer_than_here",
-    "passed_over",
-    "warn_of_passed_over",
-    "writer",
-]
 
 Severity = Literal["error", "warning"]
 
@@ -243,10 +233,8 @@ def newer_than_here(versions: Mapping[str, str]) -> list[Problem]:
     ]
 
 
-def passed_over(source: object) -> list[Problem]:
+def passed_over(source: ModelSource) -> list[Problem]:
     """Return a warning for each thing of a file that a load passes over, or does without."""
-    if not isinstance(source, Source):
-        return []
     names = source.passed_over
     problems = []
     if names:
@@ -270,11 +258,11 @@ def passed_over(source: object) -> list[Problem]:
     return problems
 
 
-def warn_of_passed_over(source: object, stacklevel: int) -> None:
+def warn_of_passed_over(source: ModelSource, stacklevel: int) -> None:
     """Say in one line what a load has passed over; `stacklevel` as for `warnings.warn`."""
     if problems := passed_over(source):
         what = " ".join(problem.what for problem in problems)
-        warn(f"{getattr(source, 'path', '')!r}: {what}", UserWarning, stacklevel=stacklevel)
+        warn(f"{source.path!r}: {what}", UserWarning, stacklevel=stacklevel)
 
 
 def writer(versions: Mapping[str, str]) -> str:

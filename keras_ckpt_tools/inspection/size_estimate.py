@@ -21,17 +21,6 @@ from typing import Any
 
 from keras_ckpt_tools.formats.common.bounded_json import LEAVES
 
-__all__ = [
-    "MOST_LAYERS",
-    "MOST_REPEATS",
-    "MOST_STEPS",
-    "estimate",
-    "layers_in",
-    "mappings",
-    "repeats",
-    "steps",
-]
-
 Shape = tuple[int | None, ...] | None
 """Dimensions without the batch, `None` for each that is not known; `None` where none is."""
 
@@ -66,9 +55,6 @@ _LOOPS = {
 
 def estimate(config: Mapping[str, Any]) -> int:
     """Return the bytes that the variables of a model take at least.
-
-    Args:
-        config: Config of a model, in either dialect.
 
     >>> layers = [
     ...     {"class_name": "InputLayer", "config": {"batch_shape": [None, 1000]}},
@@ -136,10 +122,6 @@ def _repeats_of(node: Mapping[str, Any]) -> int:
 
 def steps(config: Any, found: Iterable[Mapping[str, Any]] | None = None) -> int:
     """Return how many calls of layers Keras makes, or does as much as, to build a model.
-
-    Args:
-        config: Config of a model.
-        found: All mappings in it, where they are known.
 
     >>> inner = {"class_name": "Sequential", "config": {"layers": [{"class_name": "ReLU"}] * 10}}
     >>> steps({"class_name": "Sequential", "config": {"layers": [inner, inner]}})

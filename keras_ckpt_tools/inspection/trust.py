@@ -22,8 +22,6 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 
-__all__ = ["REGISTERED_HERE", "Trust", "calling_package"]
-
 REGISTERED_HERE = "registered-here"
 
 _SELF = __name__.partition(".")[0]
@@ -58,10 +56,6 @@ class Trust:
     @classmethod
     def of(cls, trusted: Iterable[str], caller: str | None = None) -> Trust:
         """Read a `trusted=` argument.
-
-        Args:
-            trusted: The argument.
-            caller: See `calling_package`.
 
         Raises:
             ArgumentError: it is no list of names, or it would trust everything.

@@ -36,8 +36,6 @@ from keras_ckpt_tools.registry import Entry, Registry, plugins
 from keras_ckpt_tools.registry.names import bare, match
 from keras_ckpt_tools.registry.scopes import checked_objects
 
-__all__ = ["CODE_LAYERS", "ObjectUse", "Resolved", "Resolver"]
-
 _REFUSED = ("missing", "untrusted", "refused")
 # A name is compared with all that are known; a file may have thousands that nobody knows.
 _SUGGESTED = 100

@@ -10,17 +10,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_ckpt_tools.errors import ArtefactError, CkptError
+from keras_ckpt_tools.errors import ArtefactError
 from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED, is_alias
 from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.source import READABLE, open_source
-from keras_ckpt_tools.inspection.wrong_kind import wrong_kind
+from keras_ckpt_tools.formats.open_source import READABLE, open_source
+from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_of, prefixes_in, state_of_directory
+from keras_ckpt_tools.formats.tensorflow.recorded import INDEX, RECORD
+from keras_ckpt_tools.inspection.orbax_steps import steps_at
+from keras_ckpt_tools.inspection.wrong_kind import require, wrong_kind
+from keras_ckpt_tools.runs.tensorflow import records_in
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import as_html, as_text
-
-__all__ = ["FileCheck", "VerifyReport", "verify"]
 
 # In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
@@ -102,7 +104,8 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
 
     Args:
         path: A `.keras`, `.weights.h5` or `.h5` file, the `.weights.json` of sharded weights, an
-            unzipped Keras directory, the prefix of a TensorFlow checkpoint, or a directory of such.
+            unzipped Keras directory, the prefix of a TensorFlow checkpoint, what
+            `keras.callbacks.OrbaxCheckpoint` wrote, or a directory of such.
 
     Returns:
         The report; it is true if nothing is wrong. It prints as a table.
@@ -130,6 +133,8 @@ def _verify(path: str | os.PathLike[str]) -> VerifyReport:
     artefact = tell(path)
     if artefact.kind is Kind.TF_CHECKPOINT:
         return VerifyReport(artefact.path, tuple(_check_tensorflow(artefact)))
+    if artefact.kind is Kind.ORBAX:
+        return VerifyReport(artefact.path, tuple(map(_check, steps_at(artefact))))
     if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
         return VerifyReport(artefact.path, (_check(artefact),))
     names = os.listdir(artefact.path)
@@ -140,44 +145,43 @@ def _verify(path: str | os.PathLike[str]) -> VerifyReport:
         for name in sorted(set(names) - shards)
         if (inner := _tell_member(os.path.join(artefact.path, name))) is not None
     )
-    if any(name.endswith((".index", ".record")) for name in names):
+    if any(name.endswith((INDEX, RECORD)) for name in names):
         checks += tuple(_check_tensorflow(artefact))
     if not checks:
-        raise wrong_kind(artefact, "model")
+        raise wrong_kind(artefact)
     return VerifyReport(artefact.path, checks)
 
 
 def _tell_member(path: str) -> Artefact | None:
     name = os.path.basename(path)
-    if name.startswith(".") or name.endswith(".record") or not os.path.isfile(path):
+    if name.startswith(".") or name.endswith(RECORD) or not os.path.isfile(path):
         return None
     if os.path.islink(path):
         called = name.endswith(_SUFFIXES) and not is_alias(path)
         return Artefact(path, Kind.UNKNOWN, 0, damage=NOT_FOLLOWED) if called else None
     artefact = tell(path)
+    if artefact.kind is Kind.TF_CHECKPOINT:
+        return None  # It is one of several files.
     return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
 
 
 def _check_tensorflow(artefact: Artefact) -> Iterator[FileCheck]:
-    # Only where one is met: looking at a file of ours is to be quick.
-    from keras_ckpt_tools.inspection.tensorflow import (
-        gone_from,
-        prefixes_to_verify,
-        problems_of_prefix,
-        size_of_prefix,
-    )
-
-    kind = Kind.TF_CHECKPOINT
-    try:
-        prefixes = prefixes_to_verify(artefact)
-    except ArtefactError as error:
-        yield FileCheck(artefact.path, kind, artefact.size, (error.what,))
+    """Check a TensorFlow checkpoint; of a directory all, and what its file `checkpoint` names."""
+    path = artefact.path
+    if not os.path.isdir(path):
+        try:
+            yield _check(tell(prefix_of(path)))
+        except ArtefactError as error:
+            yield FileCheck(path, artefact.kind, artefact.size, (error.what,))
         return
-    for prefix in prefixes:
-        yield FileCheck(prefix, kind, size_of_prefix(prefix), tuple(problems_of_prefix(prefix)))
-    if os.path.isdir(artefact.path) and (gone := gone_from(artefact.path)):
-        state = os.path.join(artefact.path, "checkpoint")
-        yield FileCheck(state, kind, os.path.getsize(state), tuple(gone))
+    ours = [os.path.join(path, name) for name in records_in(path)]
+    for prefix in sorted({*ours, *prefixes_in(path)}):
+        yield _check(tell(prefix))
+    named = state_of_directory(path)[:1]
+    if named and not os.path.isfile(os.path.join(path, f"{named[0]}{INDEX}")):
+        state = os.path.join(path, "checkpoint")
+        problem = f"it names {named[0]!r}, and that checkpoint is not there"
+        yield FileCheck(state, Kind.TF_CHECKPOINT, os.path.getsize(state), (problem,))
 
 
 def _verdict(check: FileCheck) -> str:
@@ -187,19 +191,14 @@ def _verdict(check: FileCheck) -> str:
 
 
 def _check(artefact: Artefact) -> FileCheck:
-    problems: tuple[str, ...]
-    covered = True
-    if artefact.refusal is not None:
-        problems = (artefact.refusal.what,)
-    elif artefact.damage:
-        problems = (artefact.damage,)
-    elif artefact.kind not in READABLE:
-        problems = (wrong_kind(artefact, "model").what,)
-    else:
-        try:
+    problems: tuple[str, ...] = (artefact.damage,) if artefact.damage else ()
+    covered, size = True, artefact.size
+    try:
+        if artefact.refusal is not None or not problems:
+            require(artefact)
             with open_source(artefact.path, artefact) as source:
-                problems, covered = source.verify(), source.covered
-        except CkptError as error:
-            problems = (error.what,)
+                problems, covered, size = source.verify(), source.covered, source.size
+    except ArtefactError as error:
+        problems = (error.what,)
     said = tuple(map(harmless, problems))
-    return FileCheck(artefact.path, artefact.kind, artefact.size, said, covered)
+    return FileCheck(artefact.path, artefact.kind, size, said, covered)

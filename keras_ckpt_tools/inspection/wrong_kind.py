@@ -8,24 +8,42 @@ it.
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any
 
-from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.errors import (
+    ArtefactError,
+    ArtefactKindError,
+    DamagedArtefactError,
+    damaged,
+)
 from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
+from keras_ckpt_tools.formats.open_source import READABLE
 from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.runs.listing import entries_in
 
-__all__ = ["damaged", "only_one_model", "wrong_kind"]
-
-Wanted = Literal["model", "weights"]
 _LISTED = 5
 
 
-def wrong_kind(artefact: Artefact, wanted: Wanted) -> ArtefactError:
+def require(artefact: Artefact, kinds: Collection[Kind] = READABLE) -> None:
+    """Refuse what cannot be opened here, with the call that opens it.
+
+    Raises:
+        ArtefactError: it must not be opened, is of another kind, or is visibly damaged.
+    """
+    if artefact.refusal is not None:
+        raise artefact.refusal
+    if artefact.kind not in kinds:
+        raise wrong_kind(artefact)
+    if artefact.damage:
+        raise visibly_damaged(artefact)
+
+
+def wrong_kind(artefact: Artefact) -> ArtefactError:
     """Return the error for an artefact that holds no model, or no weights, that could be read."""
     if artefact.kind is Kind.EMPTY:
-        return damaged(artefact)
+        return visibly_damaged(artefact)
     what, remedy = _explain(artefact)
     return ArtefactKindError(
         what,
@@ -36,16 +54,14 @@ def wrong_kind(artefact: Artefact, wanted: Wanted) -> ArtefactError:
     )
 
 
-def damaged(artefact: Artefact) -> DamagedArtefactError:
+def visibly_damaged(artefact: Artefact) -> DamagedArtefactError:
     """Return the error for an artefact that is visibly damaged."""
-    thing = "file" if artefact.kind is Kind.EMPTY else artefact.kind
-    return DamagedArtefactError(
-        f"The {thing} is damaged: {artefact.damage}.",
-        received=f"path={artefact.path!r}",
-        remedy="Fetch or copy it again, or take an earlier one; `kct.verify(directory)` tells "
-        "which are whole.",
-        path=artefact.path,
+    thing = "file" if artefact.kind is Kind.EMPTY else str(artefact.kind)
+    remedy = (
+        "Fetch or copy it again, or take an earlier one; `kct.verify(directory)` tells which are "
+        "whole."
     )
+    return damaged(artefact.path, artefact.damage or "", remedy, thing=thing)
 
 
 def _explain(artefact: Artefact) -> tuple[str, str]:

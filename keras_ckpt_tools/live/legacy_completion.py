@@ -21,8 +21,6 @@ import numpy as np
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import UntrackedStateError
 
-__all__ = ["complete_config", "refusal", "require_representable", "vocabularies_in_config"]
-
 _CONFIG = "model_config"
 _ELLIPSIS = "__ellipsis__"
 _ALL = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}

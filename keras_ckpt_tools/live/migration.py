@@ -6,8 +6,8 @@ and no others; what it returns takes their place. All else of the file is passed
 unread. An object around others comes first: the function of the outer class sees its parts as the
 file has them, and may move them; each part is then migrated where it is now.
 
-Nothing here has an idea of files or of a registry: whoever restores says which classes have changed
-(`registry.formers`). What becomes of the state of an optimizer is for `migrated_slots`.
+Which classes have changed is known by the record of the file and by the registry. What becomes of
+the state of an optimizer is for `migration_optimizer`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,36 +33,14 @@ from keras_ckpt_tools.formats.tensor_source import (
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.migration_optimizer import Slots, carried_over
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
-from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
-
-__all__ = [
-    "Former",
-    "begun_anew",
-    "classes_in",
-    "old_groups",
-    "with_migrated_weights",
-    "with_new_variables",
-]
+from keras_ckpt_tools.metadata import OptimizerState, Record, TensorInfo
+from keras_ckpt_tools.registry import Registry
+from keras_ckpt_tools.registry import registry as default_registry
+from keras_ckpt_tools.registry.older_versions import Former, formers_of
+from keras_ckpt_tools.showing.messages import warn
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _SHOWN = 10
-
-
-class Former(Protocol):
-    """A class that has changed; see `registry.formers`."""
-
-    @property
-    def cls(self) -> type: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def saved(self) -> int: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def migrate(self) -> Callable[[dict[str, Any], int], dict[str, Any]] | None: ...
-    @property
-    def called(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -99,22 +77,49 @@ def begun_anew(source: TensorSource) -> tuple[str, ...]:
     return getattr(source, "begun_anew", ())
 
 
-def with_migrated_weights(
+def _formers(
+    saveables: Iterable[Any], record: Record | None, registry: Registry | None = None
+) -> list[Former]:
+    used = default_registry if registry is None else registry
+    return formers_of(used, classes_in(*saveables), record.objects if record is not None else ())
+
+
+def has_migrated(model: Any, record: Record | None) -> bool:
+    """Return whether classes in a model have other weights than when a file was saved."""
+    return any(former.migrate for former in _formers([model], record))
+
+
+def warn_of_lost_state(weights: TensorSource, stacklevel: int = 3) -> None:
+    """Say which state of an optimizer begins anew, where no report says so."""
+    anew = begun_anew(weights)
+    if anew:
+        warn(
+            f"{weights.path!r}: the weights that `migrate_weights` made or changed begin without "
+            f"optimizer state: {', '.join(anew[:_SHOWN])}{' ...' if len(anew) > _SHOWN else ''}.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def with_current_weights(
     source: TensorSource,
+    record: Record | None,
     saveables: Mapping[str, Any],
-    formers: Sequence[Former],
+    registry: Registry | None = None,
 ) -> TensorSource:
-    """Return the source with the weights of changed classes as these classes have them now.
+    """Return the weights of objects, migrated where their classes have changed since the save.
 
     Args:
-        source: The tensors as they are in the file.
+        source: The tensors, under the paths that Keras gives them.
+        record: The record of the file, where it has one.
         saveables: Live Keras objects, built, by the group that each has in the source; `""` for
-            the one whose groups are at its root.
-        formers: The classes that have changed.
+            the one whose groups are at its root. An optimizer, too, if the file has its state.
+        registry: Where the classes are registered. Default: the registry of `@kct.register`.
 
     Raises:
         MigrationError: a class's function failed, or returned what cannot be its weights.
     """
+    formers = _formers(saveables.values(), record, registry)
     if not formers:
         return source
     live: dict[int, str] = {}
@@ -402,7 +407,7 @@ def old_groups(group: str, former: Any) -> Iterator[str]:
 
     Args:
         group: Where they would be by the name that its class has now.
-        former: The class, as `registry.formers` says it.
+        former: The class, as `registry.older_versions` says it.
 
     >>> from types import SimpleNamespace
     >>> former = SimpleNamespace(cls=type("Block", (), {}), called=("OldBlock",))

@@ -30,8 +30,6 @@ from keras_ckpt_tools.metadata import OptimizerState
 if TYPE_CHECKING:
     from keras_ckpt_tools.live.migration import Held
 
-__all__ = ["Slots", "carried_over"]
-
 # One segment of an optimizer's variables: the names of the slots that each trained variable has in
 # it, or how many variables there are that belong to no other.
 _Segment = tuple[str, ...] | int

@@ -2,7 +2,7 @@
 
 Keras builds, in the closed room, from the config that was walked, not from the one in the file, so
 a class's `migrate` and a dropped compile config take effect. The weights come from our own reader,
-all or nothing. `legacy` does the same for `.h5`.
+all or nothing. `whole_model_h5` does the same for `.h5`.
 
 The optimizer is built before its state is filled in: on the variables that a record says it was
 built on, else on those that are trained now. Only a file whose optimizer had no state yet (a model
@@ -46,27 +46,21 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.keras2_archive import in_places_of_keras_3
 from keras_ckpt_tools.live.foreign.orbax import match_orbax
 from keras_ckpt_tools.live.keras_walk import has_state, is_whole
-from keras_ckpt_tools.live.migration import with_new_variables
+from keras_ckpt_tools.live.migration import (
+    warn_of_lost_state,
+    with_current_weights,
+    with_new_variables,
+)
 from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.loading.deadline import Clock
 from keras_ckpt_tools.loading.isolation import Allowed, closed_room
 from keras_ckpt_tools.loading.lazy_initializers import random_numbers_put_off
-from keras_ckpt_tools.loading.migrations import as_they_are_now, warn_of_lost_state
 from keras_ckpt_tools.loading.run_checkpoint import built_on_in
 from keras_ckpt_tools.matching import compare
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
-
-__all__ = [
-    "Plan",
-    "build_model",
-    "build_optimizers_as_saved",
-    "not_built",
-    "with_fresh_optimizer",
-    "with_old_names",
-]
 
 # Groups that hold no weight of a model.
 _AROUND = (compare.OPTIMIZER_GROUP, compare.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
@@ -112,11 +106,6 @@ class Plan:
 
 def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = None) -> Any:
     """Build and fill a model from a `.keras` archive or directory.
-
-    Args:
-        source: The file.
-        plan: What is to be built.
-        left: See `live.restore.fill`.
 
     Raises:
         ArtefactKindError: the config is not a model's.
@@ -164,7 +153,7 @@ def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
     weights: TensorSource = source
     if isinstance(source, Source) and is_keras_2(source.metadata.get("keras_version")):
         weights = in_places_of_keras_3(source, model)
-    return as_they_are_now(weights, source.record, {"": model}, plan.registry)
+    return with_current_weights(weights, source.record, {"": model}, plan.registry)
 
 
 def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Captured | None]:
@@ -206,13 +195,7 @@ def _has_slots(source: ModelSource) -> bool:
 
 
 def not_built(path: str, name: str, how: str) -> NotBuiltError:
-    """Return the error for a subclassed model whose file does not have the shape of its input.
-
-    Args:
-        path: The file.
-        name: The class of the model.
-        how: How to build it.
-    """
+    """Return the error for a subclassed model whose file does not have the shape of its input."""
     return NotBuiltError(
         f"The file does not say which shape the {name} was built for, so it has no variables "
         "to restore into.",

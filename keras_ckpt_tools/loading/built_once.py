@@ -15,8 +15,6 @@ from typing import Any
 
 import keras
 
-__all__ = ["sequential_models_built_once"]
-
 # Where an addition builds. A Keras without it is left as it is, and takes longer.
 _METHOD = "_maybe_rebuild"
 _one_at_a_time = threading.RLock()

@@ -12,12 +12,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
-
-import numpy as np
 
 from keras_ckpt_tools.errors import (
     ArgumentError,
@@ -29,22 +25,19 @@ from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, plain_path, tell
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
-from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource, Relabelled, TensorSource
+from keras_ckpt_tools.inspection.wrong_kind import require
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.stores import Captured
 from keras_ckpt_tools.live.target import is_several
 from keras_ckpt_tools.loading.model import safe_load_model
-from keras_ckpt_tools.loading.open_tensors import Opened, open_artefact
 from keras_ckpt_tools.loading.restore import Wanted, require_target, tensors_for, weights_at
 from keras_ckpt_tools.loading.tensor_selection import places_of_object
 from keras_ckpt_tools.matching import compare as comparison
 from keras_ckpt_tools.matching.compare import Needed, compare_source
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.matching.selection import Rename, Selection
-from keras_ckpt_tools.metadata import TensorInfo
-
-__all__ = ["compare"]
 
 _KERAS_3 = "Keras 3"
 _KERAS_2 = "Keras 2"
@@ -162,32 +155,23 @@ def _needed(model: Any, captured: Captured) -> Needed:
     return Needed(own, needed.names, needed.optimizers, needed.variables)
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file in a comparison of two.
-
-    Attributes:
-        layout: Files of one layout have the same paths for the same tensors.
-        weights: The tensors of its one model, at the root.
-        described: Whether the model can be built from it.
-    """
-
-    layout: str
-    weights: TensorSource
-    described: bool
-
-
 def _compare_files(
     first: Artefact, second: Artefact, wanted: Wanted, selection: Selection
 ) -> RestoreReport:
-    with _opened(first, wanted.limits) as one, _opened(second, wanted.limits) as other:
-        if one.layout == other.layout:
-            return _compare_weights(one.weights, other.weights, selection)
-        described = first if one.described else second if other.described else None
+    require(first)
+    require(second)
+    with (
+        open_source(first.path, first, wanted.limits) as one,
+        open_source(second.path, second, wanted.limits) as other,
+    ):
+        layouts = _layout_of(one), _layout_of(other)
+        if layouts[0] == layouts[1]:
+            return _compare_weights(_weights_in(one), _weights_in(other), selection)
+        described = first if _is_described(one) else second if _is_described(other) else None
     if described is None:
         raise ArtefactKindError(
-            f"The two files have their tensors under different paths (layout of {one.layout}, of "
-            f"{other.layout}), and neither has the config of the model, which tells where they "
+            f"The two files have their tensors under different paths (layout of {layouts[0]}, of "
+            f"{layouts[1]}), and neither has the config of the model, which tells where they "
             "belong.",
             received=f"target_or_path={first.path!r}, path={second.path!r}",
             remedy="Build the model, and compare each file with it: "
@@ -228,49 +212,32 @@ def _model_of(artefact: Artefact) -> Any:
         ) from error
 
 
-@contextmanager
-def _opened(artefact: Artefact, limits: Limits) -> Iterator[_File]:
-    if artefact.kind is Kind.ORBAX:
-        with OrbaxCheckpoint(artefact.path, limits) as step:
-            yield _File(step.kind, _Paths(step.path, step.tensors), step.config is not None)
-        return
-    with open_artefact(artefact, limits) as opened:
-        described = opened.source is not None and opened.source.config is not None
-        yield _File(
-            _layout_of(opened), _weights_in(opened), described and opened.kind in _DESCRIBED
-        )
+def _is_described(source: ModelSource) -> bool:
+    """Return whether the model can be built from a file."""
+    return source.config is not None and source.kind in _DESCRIBED
 
 
-def _layout_of(opened: Opened) -> str:
-    if opened.kind in _OWN_LAYOUT or (opened.kind is Kind.TF_CHECKPOINT and not opened.record):
-        return str(opened.kind)
-    if opened.source is not None and is_keras_2(opened.source.metadata.get("keras_version")):
+def _layout_of(source: ModelSource) -> str:
+    """Return what files that have the same paths for the same tensors have in common."""
+    kind = source.kind
+    if kind in _OWN_LAYOUT or (kind is Kind.TF_CHECKPOINT and not source.record):
+        return str(kind)
+    if is_keras_2(source.metadata.get("keras_version")):
         return _KERAS_2
-    foreign = opened.kind is Kind.H5_WEIGHTS and not opened.record
-    if foreign and any(map(_OF_KERAS_2.match, opened.weights.tensors)):
+    foreign = kind is Kind.H5_WEIGHTS and not source.record
+    if foreign and any(map(_OF_KERAS_2.match, source.tensors)):
         return _KERAS_2
     return _KERAS_3
 
 
-def _weights_in(opened: Opened) -> TensorSource:
+def _weights_in(source: ModelSource) -> TensorSource:
     """Return the tensors of the one model in a file; of several, all but the state of the run."""
-    record, tensors = opened.record, opened.weights.tensors
+    record, tensors = source.record, source.tensors
     if record is None or not record.objects_tracked:
-        return opened.weights
+        return source
     try:
-        places = places_of_object(record, tensors, None, opened.path)
+        places = places_of_object(record, tensors, None, source.path)
     except ArgumentError:
         groups = tuple(f"{name}/" for name in record.objects_tracked)
         places = {path: path for path in tensors if path.startswith(groups)}
-    return Relabelled(opened.weights, places)
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """Tensors by path, without the names of layers. Comparing reads none."""
-
-    path: str
-    tensors: Mapping[str, TensorInfo]
-
-    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        raise KeyError(*paths)
+    return Relabelled(source, places)

@@ -28,8 +28,6 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.common.limits import over_budget
 
-__all__ = ["Clock", "check_seconds", "clock_for"]
-
 # Seconds in which one of Keras' own places may notice the end before the thread is interrupted.
 _GRACE = 1.0
 

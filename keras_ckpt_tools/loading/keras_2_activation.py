@@ -12,14 +12,9 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["keras_2_hard_sigmoid"]
-
 
 def keras_2_hard_sigmoid(x: Any) -> Any:
     """Return `max(0, min(1, 0.2 * x + 0.5))`, the `hard_sigmoid` of Keras 2.
-
-    Args:
-        x: A tensor.
 
     >>> [float(y) for y in keras_2_hard_sigmoid(keras.ops.array([-3.0, 0.0, 1.0]))]
     [0.0, 0.5, 0.699999988079071]

@@ -25,8 +25,8 @@ from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.layer_names import variable_names
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
-from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
 from keras_ckpt_tools.inspection.configs import Need, strings_of, uncompiled
 from keras_ckpt_tools.inspection.inspect import (
@@ -35,7 +35,6 @@ from keras_ckpt_tools.inspection.inspect import (
     needs_of,
     not_finite,
     room_for,
-    versions_of,
 )
 from keras_ckpt_tools.inspection.missing_objects import (
     describe_refused,
@@ -48,7 +47,7 @@ from keras_ckpt_tools.inspection.report import warn_of_passed_over, writer
 from keras_ckpt_tools.inspection.size_estimate import layers_in, mappings
 from keras_ckpt_tools.inspection.trust import Trust, calling_package
 from keras_ckpt_tools.inspection.verdicts import Resolved, Resolver
-from keras_ckpt_tools.inspection.wrong_kind import damaged, wrong_kind
+from keras_ckpt_tools.inspection.wrong_kind import require, wrong_kind
 from keras_ckpt_tools.live.attached_progress import attach_progress
 from keras_ckpt_tools.live.keras_walk import optimizers_of, parts_of
 from keras_ckpt_tools.loading.build import Plan, build_model
@@ -64,8 +63,6 @@ from keras_ckpt_tools.runs import choose as directories
 from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
-
-__all__ = ["safe_load_model"]
 
 Compile = bool | Literal["auto"]
 
@@ -225,12 +222,7 @@ class _Wish:
 
 
 def _load(artefact: Artefact, wish: _Wish, limits: Limits, which: str | int = "latest") -> Any:
-    if artefact.refusal is not None:
-        raise artefact.refusal
-    if artefact.kind not in _MODELS:
-        raise wrong_kind(artefact, "model")
-    if artefact.damage:
-        raise damaged(artefact)
+    require(artefact, _MODELS)
     with open_source(artefact.path, artefact, limits) as source:
         directories.require_epoch(which, source.record, artefact.path)
         return _load_open(source, wish)
@@ -267,9 +259,7 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
             UserWarning,
             stacklevel=4,
         )
-    if source.record is not None:
-        attach_progress(model, source.record.progress)
-    if isinstance(source, OrbaxCheckpoint):
+    if source.record is not None or source.kind is Kind.ORBAX:
         attach_progress(model, source.progress)
     return model
 
@@ -298,7 +288,7 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
         needs = needs_of(source.path, config, None)
         resolved = resolver.resolve(needs, source.record)
         if resolved.refused():
-            raise objects_not_found(source.path, resolved.refused(), writer(versions_of(source)))
+            raise objects_not_found(source.path, resolved.refused(), writer(source.versions))
     _say_exactly(needs)
     objects = dict(resolved.objects)
     if source.kind is Kind.H5_MODEL:
@@ -336,11 +326,11 @@ def _gate(
 ) -> tuple[list[Need], Resolved]:
     needs = examine(source, resolver.replaced)
     if compiled is False:
-        needs = _model_part(needs)
+        needs = [need for need in needs if need.part == "model"]
     resolved = resolver.resolve(needs, source.record)
     refused = resolved.refused()
     if refused and (compiled is True or resolved.refused("model")):
-        raise objects_not_found(source.path, refused, writer(versions_of(source)))
+        raise objects_not_found(source.path, refused, writer(source.versions))
     if refused:
         warn(
             f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
@@ -350,10 +340,6 @@ def _gate(
             stacklevel=6,
         )
     return needs, resolved
-
-
-def _model_part(needs: Iterable[Need]) -> list[Need]:
-    return [need for need in needs if need.part == "model"]
 
 
 def _versions(source: ModelSource) -> dict[str, int]:
@@ -397,7 +383,7 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
                 raise _NotCompilableError(cause) from error
             if _is_from(error, plan.objects.values()) and not (cause.missing or cause.surplus):
                 raise  # The user's own code says best what is wrong with it.
-            version = versions_of(source).get("keras", "")
+            version = source.versions.get("keras", "")
             subclassed = source.kind is Kind.H5_MODEL and is_subclassed(plan)
             only = subclassed and cause.cls is not None and issubclass(cause.cls, keras.Model)
             raise not_buildable(
@@ -447,7 +433,7 @@ def _load_from_directory(
         except DamagedArtefactError as error:
             if exact:
                 raise
-            bad.append(f"{one.name}: {error.what}")
+            bad.append(f"{one.name}: {error.how}")
             continue
         if bad and not exact:
             warn(
@@ -463,5 +449,6 @@ def _load_from_directory(
             received=f"path={folder.path!r}",
             remedy="Restore one from a copy.",
             path=folder.path,
+            how="; ".join(bad),
         )
-    raise wrong_kind(folder, "model")
+    raise wrong_kind(folder)

@@ -10,28 +10,28 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError, RestoreError
 from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
-from keras_ckpt_tools.formats.source import Source, open_source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
-from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, prefix_of
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.orbax import OPTIMIZER
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
+from keras_ckpt_tools.formats.tensorflow.checkpoint import TfSource
+from keras_ckpt_tools.inspection.orbax_steps import steps_at
 from keras_ckpt_tools.inspection.report import warn_of_passed_over
-from keras_ckpt_tools.inspection.wrong_kind import damaged, only_one_model, wrong_kind
+from keras_ckpt_tools.inspection.wrong_kind import only_one_model, require
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.attached_progress import attach_progress
-from keras_ckpt_tools.live.foreign.orbax import has_optimizer, match_orbax
 from keras_ckpt_tools.live.foreign.tf_target import match_target
 from keras_ckpt_tools.live.keras_walk import optimizers_of
+from keras_ckpt_tools.live.migration import begun_anew, with_current_weights
 from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.live.target import Target, is_several
 from keras_ckpt_tools.loading.build import build_optimizers_as_saved, with_fresh_optimizer
-from keras_ckpt_tools.loading.migrations import as_they_are_now, with_lost_state
 from keras_ckpt_tools.loading.run_checkpoint import (
     LEGACY,
     build_config,
@@ -44,24 +44,11 @@ from keras_ckpt_tools.matching import compare as comparison
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.matching.selection import Rename, Selection
 from keras_ckpt_tools.runs import choose
-from keras_ckpt_tools.runs.tensorflow import is_prefix
-from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["load_weights", "open_weights", "require_target", "tensors_for"]
-
-_WEIGHTS = (
-    Kind.KERAS,
-    Kind.KERAS_DIR,
-    Kind.H5_WEIGHTS,
-    Kind.SHARDED_WEIGHTS,
-    Kind.CHECKPOINT,
-    Kind.SAFETENSORS,
-    Kind.H5_MODEL,
-    Kind.H5_WEIGHTS_LEGACY,
-)
-
+# Matched with what the classes have now.
+_MATCHED = (*LEGACY, Kind.ORBAX)
 _OF_RUN = (Kind.CHECKPOINT, Kind.TF_CHECKPOINT)
 
 
@@ -175,7 +162,7 @@ def _load_any(
         except DamagedArtefactError as error:
             if artefact.path == str(path):
                 raise
-            bad.append(f"{os.path.basename(artefact.path)}: {error.what}")
+            bad.append(f"{os.path.basename(artefact.path)}: {error.how}")
             continue
         if bad:
             warn(
@@ -189,6 +176,7 @@ def _load_any(
         received=f"path={str(path)!r}",
         remedy="Restore one from a copy, or train anew.",
         path=str(path),
+        how="; ".join(bad),
     )
 
 
@@ -212,15 +200,10 @@ def _load(
             report = parts.fill(opened.tensors, strict=strict, selection=selection)
         report = opened.told(report)
         source = opened.source
-        if source is None:
-            return report
         source.check_unchanged()
         warn_of_passed_over(source, stacklevel=5)
-        if parts is None and report and selection.is_all:
-            if isinstance(source, OrbaxCheckpoint):
-                attach_progress(target, source.progress)
-            elif source.record is not None:
-                attach_progress(target, source.record.progress)
+        if parts is None and report and selection.is_all and _says_progress(source):
+            attach_progress(target, source.progress)
     return dataclasses.replace(report, not_finite=tuple(source.not_finite))
 
 
@@ -241,7 +224,7 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """Tensors under the paths of a target, and the open file behind them where it is one of Keras.
+    """Tensors under the paths of a target, and the open file behind them.
 
     Attributes:
         tensors: What is compared and filled in.
@@ -251,13 +234,21 @@ class Opened:
     """
 
     tensors: TensorSource
-    source: Source | OrbaxCheckpoint | None = None
+    source: ModelSource
     parts: Target | None = None
     migrated: TensorSource | None = None
 
     def told(self, report: RestoreReport) -> RestoreReport:
-        """Return a report that also says which state of optimizers begins anew."""
-        return report if self.migrated is None else with_lost_state(report, self.migrated)
+        """Return a report in which optimizer state that begins anew is set apart."""
+        anew = set(begun_anew(self.migrated)) if self.migrated is not None else set()
+        lost = tuple(path for path in report.matched if path in anew)
+        if not lost:
+            return report
+        return dataclasses.replace(
+            report,
+            matched=tuple(path for path in report.matched if path not in anew),
+            skipped_optimizer=report.skipped_optimizer + lost,
+        )
 
 
 @contextmanager
@@ -266,43 +257,41 @@ def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Ope
 
     What is not built yet is built here. Everything behind it, which tensors are meant and whether
     they fit, is the same for every kind.
-
-    Args:
-        target: What they are for.
-        artefact: What is to be opened.
-        wanted: How.
     """
-    if artefact.kind is Kind.TF_CHECKPOINT and run_prefix(artefact) is None:
-        opener = _open_tensorflow
-    elif artefact.kind is Kind.ORBAX:
-        opener = _open_orbax
-    else:
-        opener = _open_tracked if is_several(target) else _open_keras
-    with opener(target, artefact, wanted) as opened:
-        yield opened
+    require(artefact)
+    several = is_several(target)
+    if several and artefact.kind is Kind.ORBAX:
+        raise only_one_model(artefact.kind, artefact.path, target)
+    with open_source(artefact.path, artefact, wanted.limits) as source:
+        if isinstance(source, TfSource):
+            parts = Target(target)
+            tensors = match_target(source.checkpoint, parts, build=wanted.build)
+            yield Opened(tensors, source, parts)
+        elif several:
+            yield _tracked_for(target, source, wanted)
+        else:
+            yield _model_for(target, source, wanted)
 
 
-@contextmanager
-def _open_keras(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
-    with open_weights(artefact, wanted.limits) as source:
-        held = sum(info.nbytes for info in source.tensors.values())
-        with counted_variables(source.path, held, wanted.limits.max_bytes):
-            parts = build_parts(source) if wanted.build else None
-            state.build_like(target, build_config(source) if wanted.build else None, "model", parts)
-        optimizer = getattr(target, "optimizer", None)
-        if wanted.build:
-            _build_optimizers(target, source)
-        if wanted.build and optimizer is not None and _has_optimizer(source):
-            state.build_optimizer(optimizer, target.trainable_variables)
-        weights = weights_in(source, target, by_name=wanted.by_name)
-        if wanted.build and optimizer is not None and _has_optimizer(weights):
-            state.build_optimizer(optimizer, target.trainable_variables)
-        if source.kind not in LEGACY:  # Those are matched with what the classes have now.
-            weights = as_they_are_now(weights, source.record, {"": target})
-        yield Opened(with_fresh_optimizer(weights, target), source, migrated=weights)
+def _model_for(target: Any, source: ModelSource, wanted: Wanted) -> Opened:
+    held = sum(info.nbytes for info in source.tensors.values())
+    with counted_variables(source.path, held, wanted.limits.max_bytes):
+        parts = build_parts(source) if wanted.build else None
+        state.build_like(target, build_config(source) if wanted.build else None, "model", parts)
+    optimizer = getattr(target, "optimizer", None) if wanted.build else None
+    if wanted.build:
+        _build_optimizers(target, source)
+    if optimizer is not None and _has_optimizer(source):
+        state.build_optimizer(optimizer, target.trainable_variables)
+    weights = weights_in(source, target, by_name=wanted.by_name)
+    if optimizer is not None and _has_optimizer(weights):
+        state.build_optimizer(optimizer, target.trainable_variables)
+    if source.kind not in _MATCHED:
+        weights = with_current_weights(weights, source.record, {"": target})
+    return Opened(with_fresh_optimizer(weights, target), source, migrated=weights)
 
 
-def _build_optimizers(target: Any, source: Source) -> None:
+def _build_optimizers(target: Any, source: ModelSource) -> None:
     """Build the optimizers in attributes of a model on what a record says that they update."""
     compiled = getattr(target, "optimizer", None)
     if all(one.built or one is compiled for one in optimizers_of(target)):
@@ -310,38 +299,19 @@ def _build_optimizers(target: Any, source: Source) -> None:
     build_optimizers_as_saved(target, source)
 
 
-@contextmanager
-def _open_orbax(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
-    if is_several(target):
-        raise only_one_model(artefact.kind, artefact.path, target)
-    with OrbaxCheckpoint(artefact.path, wanted.limits) as step:
-        held = sum(info.nbytes for info in step.tensors.values())
-        with counted_variables(step.path, held, wanted.limits.max_bytes):
-            config = (step.config or {}).get("build_config") if wanted.build else None
-            state.build_like(target, config, "model")
-        optimizer = getattr(target, "optimizer", None)
-        if wanted.build and optimizer is not None and has_optimizer(step):
-            state.build_optimizer(optimizer, target.trainable_variables)
-        yield Opened(with_fresh_optimizer(match_orbax(step, target), target), step)
+def _tracked_for(target: Any, source: ModelSource, wanted: Wanted) -> Opened:
+    parts, tensors = open_tracked(source, target, build=wanted.build)
+    saveables = {part.name: part.target for part in parts.parts if part.is_keras}
+    migrated = with_current_weights(tensors, source.record, saveables)
+    return Opened(migrated, source, parts, migrated)
 
 
-@contextmanager
-def _open_tensorflow(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
-    parts, tensors = open_tensorflow(artefact, target, wanted.limits, build=wanted.build)
-    yield Opened(tensors, parts=parts)
-
-
-@contextmanager
-def _open_tracked(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
-    with open_weights(artefact, wanted.limits) as source:
-        parts, tensors = open_tracked(source, target, build=wanted.build)
-        saveables = {part.name: part.target for part in parts.parts if part.is_keras}
-        migrated = as_they_are_now(tensors, source.record, saveables)
-        yield Opened(migrated, source, parts, migrated)
+def _says_progress(source: ModelSource) -> bool:
+    return source.record is not None or source.kind is Kind.ORBAX
 
 
 def _has_optimizer(weights: TensorSource) -> bool:
-    groups = (comparison.OPTIMIZER_GROUP, "optimizer_weights/")
+    groups = (comparison.OPTIMIZER_GROUP, "optimizer_weights/", OPTIMIZER)
     return any(path.startswith(groups) for path in weights.tensors)
 
 
@@ -362,9 +332,8 @@ def weights_at(
     """
     artefact = tell(path, limits)
     entries = choose.entries_of(artefact)
-    if not entries and artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
-        for step in reversed(steps):
-            yield tell(os.path.join(artefact.path, str(step)), limits)
+    if not entries and artefact.kind is Kind.ORBAX:
+        yield from steps_at(artefact)
         return
     candidates = [one for one in entries if one.ours and (one.kind in _OF_RUN or not several)]
     bad.extend(choose.problems_of(entries))
@@ -374,77 +343,17 @@ def weights_at(
         yield tell(one.path, limits)
 
 
-@contextmanager
-def open_weights(artefact: Artefact, limits: Limits | None = None) -> Iterator[Source]:
-    """Open what holds weights in Keras 3's layout, or say what it is instead."""
-    if artefact.refusal is not None:
-        raise artefact.refusal
-    if (prefix := run_prefix(artefact)) is not None:
-        with open_run(prefix, limits) as run:
-            yield cast(Source, run)
-        return
-    if artefact.kind not in _WEIGHTS:
-        raise wrong_kind(artefact, "weights")
-    if artefact.damage:
-        raise damaged(artefact)
-    with open_source(artefact.path, artefact, limits) as source:
-        yield source
-
-
 def require_target(target: Any) -> None:
     """Refuse what has no variables to restore into.
 
     Raises:
         ArgumentError: it is nothing that is restored.
     """
-    if not is_several(target):
-        require_model(target)
-
-
-def require_model(model: Any) -> None:
-    """Refuse what has no variables to restore into.
-
-    Raises:
-        ArgumentError: it is no Keras object.
-    """
-    if not hasattr(model, "variables") or isinstance(model, type):
+    if is_several(target):
+        return
+    if not hasattr(target, "variables") or isinstance(target, type):
         raise ArgumentError(
             "The first argument is a Keras model, the second a path.",
-            received=f"target={model!r}",
+            received=f"target={target!r}",
             remedy="Call `kct.load_weights(model, path)`.",
         )
-
-
-def run_prefix(artefact: Artefact) -> str | None:
-    """Return the prefix of a TensorFlow checkpoint that one of our runs wrote, `None` of others."""
-    if artefact.kind is not Kind.TF_CHECKPOINT:
-        return None
-    prefix = prefix_of(artefact.path)
-    return prefix if is_prefix(prefix) else None
-
-
-def open_tensorflow(
-    artefact: Artefact, target: Any, limits: Limits, *, build: bool = True
-) -> tuple[Target, TensorSource]:
-    """Match a TensorFlow checkpoint with live objects.
-
-    Args:
-        artefact: A prefix, one of its files, or a directory.
-        target: What it is for: a model, optimizer, module, variable, or a list or dict of these.
-        limits: What it may take.
-        build: Whether optimizers without state are built on what they were built on.
-
-    Returns:
-        The target, and the tensors that belong to it by its paths.
-
-    Raises:
-        NotBuiltError: something has no variables yet.
-        ArgumentError: the target has something that cannot be restored.
-        ArtefactNotFoundError: the checkpoint that is named is not there.
-        ArtefactKindError: there are several objects in it that may be meant.
-        DamagedArtefactError: it cannot be read.
-        OverBudgetError: it takes more than it may.
-    """
-    checkpoint = TfCheckpoint(prefix_of(artefact.path), limits)
-    parts = Target(target)
-    return parts, match_target(checkpoint, parts, build=build)

@@ -1,4 +1,4 @@
-"""The one model in a checkpoint that may hold several objects: source -> *view* -> compare, fill.
+"""The one model in a file that may hold several objects: source -> *view* -> compare, fill.
 
 A run's checkpoint has each object under its name, and the optimizer of a compiled model beside it.
 Seen from here it is what a file of weights is: the model's tensors, and `optimizer/...`.
@@ -7,33 +7,31 @@ Seen from here it is what a file of weights is: the model's tensors, and `optimi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_ckpt_tools.errors import ArtefactKindError
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, SourceView, TensorSource
 from keras_ckpt_tools.inspection.wrong_kind import only_one_model
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.adapters import Adapter
 from keras_ckpt_tools.live.foreign.keras2_archive import in_places_of_keras_3, weights_of_keras_2
 from keras_ckpt_tools.live.foreign.keras2_h5 import legacy_weights
+from keras_ckpt_tools.live.foreign.orbax import match_orbax
+from keras_ckpt_tools.live.migration import has_migrated
 from keras_ckpt_tools.live.target import Target
-from keras_ckpt_tools.loading.migrations import has_migrated
 from keras_ckpt_tools.matching import compare as comparison
 from keras_ckpt_tools.metadata import Record, TrackedObject
-
-__all__ = ["LEGACY", "build_config", "build_parts", "built_on_in", "weights_in"]
 
 LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
 
 
-def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSource:
+def weights_in(source: ModelSource, model: Any, *, by_name: bool = False) -> TensorSource:
     """Return the tensors of the one model in a source, under the paths that Keras gives them.
 
     Args:
@@ -41,7 +39,9 @@ def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSo
         model: The model that they are for, built.
         by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone.
     """
-    if source.kind in LEGACY:
+    if isinstance(source, OrbaxCheckpoint):
+        return match_orbax(source, model)
+    if isinstance(source, Source) and source.kind in LEGACY:
         return legacy_weights(source, model, by_name=by_name)
     if is_keras_2(source.metadata.get("keras_version")):
         return in_places_of_keras_3(source, model)
@@ -50,61 +50,32 @@ def weights_in(source: Source, model: Any, *, by_name: bool = False) -> TensorSo
     name = _model_name(source)
     if name is None or not any(path.startswith(f"{name}/") for path in source.tensors):
         return source
-    return _WithOptimizer(source, name, _optimizer_group(source, name, model))
+    groups = {f"{name}/": ""}
+    if (optimizer := _optimizer_group(source, name, model)) is not None:
+        groups[f"{optimizer}/"] = comparison.OPTIMIZER_GROUP
+    return SourceView(source, groups, checked=True)
 
 
-class _WithOptimizer(Relabelled):
-    """A model in a checkpoint, with the optimizer that a manager tracks beside it."""
-
-    def __init__(self, source: Source, name: str, optimizer: str | None):
-        groups = [(f"{name}/", "")]
-        if optimizer is not None:
-            groups.append((f"{optimizer}/", comparison.OPTIMIZER_GROUP))
-        self._checked = source
-        super().__init__(
-            source,
-            {
-                f"{ours}{path.removeprefix(theirs)}": path
-                for theirs, ours in groups
-                for path in source.tensors
-                if path.startswith(theirs)
-            },
-        )
-
-    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        paths = list(paths)
-        self._checked.check_others(self._paths[path] for path in paths)
-        return super().read_all(paths)
-
-
-def _optimizer_group(source: Source, name: str, model: Any) -> str | None:
+def _optimizer_group(source: ModelSource, name: str, model: Any) -> str | None:
     """Return the tracked optimizer of this model's variables, best in the same order."""
     if source.record is None or getattr(model, "optimizer", None) is None:
         return None
     paths = {id(value): path for path, value in state.capture(model).values.items()}
     trained = tuple(f"{name}/{paths.get(id(v))}" for v in model.trainable_variables)
-    own: list[str] = []
-    for other, tracked in source.record.tracked.items():
-        if tracked.kind == "optimizer" and tracked.built_on:
-            if tracked.built_on == trained:
-                return other
-            if all(path.startswith(f"{name}/") for path in tracked.built_on):
-                own.append(other)
+    own = source.record.optimizers_of(name)
+    same = [one for one in own if source.record.tracked[one].built_on == trained]
     # Of variables that the model had then: the comparison says what has changed.
-    if len(own) == 1:
-        return own[0]
-    return None
+    found = same[:1] or own
+    return found[0] if len(found) == 1 else None
 
 
-def _model_name(source: Source) -> str | None:
+def _model_name(source: ModelSource) -> str | None:
     if source.record is None or not source.record.tracked:
         return None
+    if (model := source.record.model) is not None:
+        return model
     tracked = source.record.objects_tracked
     models = [name for name, one in tracked.items() if one.kind == "model"]
-    if "model" in models:
-        return "model"
-    if len(models) == 1:
-        return models[0]
     held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
     arguments = ", ".join(f"{name}={name}" for name in tracked)
     folder = os.path.dirname(source.path) or "."
@@ -121,14 +92,14 @@ def _model_name(source: Source) -> str | None:
     )
 
 
-def build_parts(source: Source) -> dict[str, Any]:
+def build_parts(source: ModelSource) -> dict[str, Any]:
     """Return what the layers of the one model in a source were built with, by group."""
     name = _model_name(source)
     tracked = source.record.tracked.get(name) if source.record and name else None
     return dict(tracked.parts) if tracked else {}
 
 
-def built_on_in(source: Source, group: str) -> list[str]:
+def built_on_in(source: ModelSource, group: str) -> list[str]:
     """Return the paths, in the one model, of what an optimizer in it was built on."""
     if source.record is None:
         return []
@@ -138,7 +109,7 @@ def built_on_in(source: Source, group: str) -> list[str]:
     return [path.removeprefix(prefix) for path in found.built_on] if found else []
 
 
-def build_config(source: Source) -> dict[str, Any] | None:
+def build_config(source: ModelSource) -> dict[str, Any] | None:
     """Return what the one model in a source was built with; `None` where it does not say."""
     if source.config is not None:
         config = source.config.get("build_config")
@@ -149,26 +120,9 @@ def build_config(source: Source) -> dict[str, Any] | None:
     return dict(config) if config else None
 
 
-class _Groups(Relabelled):
-    """Some groups of a source, under names of their own."""
-
-    def __init__(self, source: Source, groups: Iterable[tuple[str, str]]):
-        self._checked = source
-        places = {
-            f"{ours}{path.removeprefix(theirs)}": path
-            for theirs, ours in groups
-            for path in source.tensors
-            if path.startswith(theirs)
-        }
-        super().__init__(source, places)
-
-    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
-        paths = list(paths)
-        self._checked.check_others(self._paths[path] for path in paths)
-        return super().read_all(paths)
-
-
-def open_tracked(source: Source, target: Any, *, build: bool = True) -> tuple[Target, TensorSource]:
+def open_tracked(
+    source: ModelSource, target: Any, *, build: bool = True
+) -> tuple[Target, TensorSource]:
     """Match a run's checkpoint with live objects.
 
     Args:
@@ -190,18 +144,18 @@ def open_tracked(source: Source, target: Any, *, build: bool = True) -> tuple[Ta
     if parts.is_container:
         names = {part.name: part.name for part in parts.parts}
         found = names if names.keys() <= tracked.keys() else {name: name for name in tracked}
-        groups = [(f"{name}/", f"{name}/") for name in found]
+        groups = {f"{name}/": f"{name}/" for name in found}
     else:
         names = {"": _only(source, parts.parts[0], tracked)}
-        groups = [(f"{names['']}/", "")]
+        groups = {f"{names['']}/": ""}
     if build:
         for part in parts.parts:
             if part.is_optimizer and not part.target.built:
                 _build(part, tracked.get(names[part.name]), parts, source.record)
-    return parts, _Groups(source, groups)
+    return parts, SourceView(source, groups, checked=True)
 
 
-def _only(source: Source, part: Adapter, tracked: dict[str, TrackedObject]) -> str:
+def _only(source: ModelSource, part: Adapter, tracked: dict[str, TrackedObject]) -> str:
     kind = "optimizer" if part.is_optimizer else "keras" if part.is_keras else ""
     if isinstance(part.target, keras.Model):
         kind = "model"
@@ -221,7 +175,7 @@ def _only(source: Source, part: Adapter, tracked: dict[str, TrackedObject]) -> s
     )
 
 
-def _shapes(source: Source, name: str) -> dict[str, tuple[int, ...]]:
+def _shapes(source: ModelSource, name: str) -> dict[str, tuple[int, ...]]:
     start = len(name) + 1
     return {p[start:]: i.shape for p, i in source.tensors.items() if p.startswith(f"{name}/")}
 

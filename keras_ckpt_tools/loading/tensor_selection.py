@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping
 from fnmatch import translate
 
 from keras_ckpt_tools.errors import ArgumentError
+from keras_ckpt_tools.formats.tensor_source import regrouped
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, is_raw
 from keras_ckpt_tools.metadata import Record
-
-__all__ = ["matcher", "places_at_root", "places_of_object", "renamed"]
 
 Places = dict[str, str]
 """Where a tensor stands in the file, by the name that it is to have."""
@@ -29,10 +28,12 @@ def places_at_root(record: Record | None, paths: Iterable[str]) -> Places:
     ['layers/dense/vars/0']
     """
     paths = list(paths)
-    model = _model_of(record)
-    if record is None or model is None:
+    if record is None or record.model is None:
         return {path: path for path in paths}
-    return _moved(paths, _groups(record, model))
+    taken = regrouped(paths, _groups(record, record.model))
+    moved = set(taken.values())
+    rest = {path: path for path in paths if path not in moved and path not in taken}
+    return taken | rest
 
 
 def places_of_object(
@@ -66,49 +67,22 @@ def places_of_object(
     if record is None or not tracked:
         return {one: one for one in paths}
     if name is not None:
-        return _only(paths, {f"{name}/": ""})
-    model = _model_of(record)
-    if model is None:
+        return regrouped(paths, {f"{name}/": ""})
+    if record.model is None:
         raise ArgumentError(
             f"The checkpoint has not one model that is meant; it has {held}.",
             received=f"path={path!r}",
             remedy="Name the object that is to go: `--object NAME`.",
         )
-    return _only(paths, _groups(record, model))
-
-
-def _model_of(record: Record | None) -> str | None:
-    tracked = record.objects_tracked if record else {}
-    models = [name for name, one in tracked.items() if one.kind == "model"]
-    return "model" if "model" in models else models[0] if len(models) == 1 else None
+    return regrouped(paths, _groups(record, record.model))
 
 
 def _groups(record: Record, model: str) -> dict[str, str]:
     """Return the groups of a model and of its optimizer, and where they belong at the root."""
     groups = {f"{model}/": ""}
-    for name, tracked in record.tracked.items():
-        built_on = tracked.built_on or ()
-        if tracked.kind == "optimizer" and all(path.startswith(f"{model}/") for path in built_on):
-            return {**groups, f"{name}/": OPTIMIZER_GROUP} if built_on else groups
-    return groups
-
-
-def _only(paths: Iterable[str], groups: Mapping[str, str]) -> Places:
-    return {
-        ours + path.removeprefix(theirs): path
-        for theirs, ours in groups.items()
-        for path in paths
-        if path.startswith(theirs)
-    }
-
-
-def _moved(paths: list[str], groups: Mapping[str, str]) -> Places:
-    taken = _only(paths, groups)
-    moved = set(taken.values())
-    for path in paths:
-        if path not in moved:
-            taken.setdefault(path, path)
-    return taken
+    own = record.optimizers_of(model)
+    # Of several none is the one that a file of the model has a place for.
+    return {**groups, f"{own[0]}/": OPTIMIZER_GROUP} if len(own) == 1 else groups
 
 
 def matcher(patterns: Iterable[str]) -> re.Pattern[str] | None:

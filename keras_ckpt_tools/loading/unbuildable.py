@@ -20,8 +20,6 @@ import keras
 from keras_ckpt_tools.errors import ConfigError
 from keras_ckpt_tools.registry.rebuildable import config_method, init_parameters
 
-__all__ = ["Cause", "cause_of", "frames_of", "not_buildable"]
-
 _MISSING = re.compile(r"\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
 _UNEXPECTED = re.compile(r"\(\) got an unexpected keyword argument '(\w+)'")
 # Keras' own classes take `**kwargs` and refuse what they do not know in these words.

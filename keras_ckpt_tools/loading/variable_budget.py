@@ -24,8 +24,6 @@ from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import OverBudgetError
 from keras_ckpt_tools.formats.common.limits import over_budget
 
-__all__ = ["counted_variables"]
-
 _LONGEST_ELEMENT = 8
 # A symbolic tensor with its place in the graph. Some operations make as many as a number says.
 _SYMBOLIC = 2_000

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
+from keras_ckpt_tools.errors import RestoreError, damaged
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.inspection.builtin_names import CLASSES, IDENTIFIERS
@@ -31,8 +31,6 @@ from keras_ckpt_tools.loading.unbuildable import frames_of
 from keras_ckpt_tools.matching import compare
 from keras_ckpt_tools.matching.report import Mismatch, RestoreReport
 from keras_ckpt_tools.showing.messages import warn
-
-__all__ = ["build_legacy", "is_subclassed"]
 
 _GROUP = "optimizer_weights"
 # Which metric these are depends on the outputs; `compile` decides.
@@ -67,7 +65,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
     """
     problems = source.verify() if source.record is not None else ()
     if problems:
-        raise _damaged(source.path, "; ".join(problems))
+        raise damaged(source.path, "; ".join(problems))
     try:
         with plan.room(source.path):
             model = internals.load_model_from_hdf5(
@@ -95,7 +93,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
         names = (str(frame.f_globals.get("__name__")) for frame in frames_of(error))
         if not any(name.partition(".")[0] == "h5py" for name in names):
             raise  # Of the user's own code.
-        raise _damaged(source.path, f"libhdf5 cannot read it ({error})") from error
+        raise damaged(source.path, f"libhdf5 cannot read it ({error})") from error
     return model
 
 
@@ -243,13 +241,4 @@ def _not_that_optimizer(source: Source, optimizer: Any, report: RestoreReport) -
         "starts afresh.",
         path=source.path,
         report=report,
-    )
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Restore it from a copy, or load an earlier one.",
-        path=path,
     )

@@ -93,15 +93,7 @@ def sort(
     chosen: set[str],
     exact: bool = False,
 ) -> Sorted:
-    """Say of each path whether it matches.
-
-    Args:
-        expected: Tensors of the model.
-        found: Tensors of the checkpoint.
-        pairing: Which belong together.
-        chosen: The paths that are meant.
-        exact: Whether nothing may be cast.
-    """
+    """Say of each path whether it matches."""
     result = Sorted()
     for path, ours in expected.items():
         other = pairing.paths.get(path)
@@ -158,7 +150,7 @@ def set_optimizers_apart(
     # Those in attributes of a model (a GAN's) are only there if its own `compile` was called.
     attributes = {f"{group}/" for group in theirs if group and f"{group}/" not in prefixes}
     for prefix in sorted({OPTIMIZER_GROUP, *attributes} if optimizer_may_differ else ()):
-        if _only_on_one_side(prefix, expected, found):
+        if any(p.startswith(prefix) for p in expected) != any(p.startswith(prefix) for p in found):
             unwanted = {p for p in everything if p.startswith(prefix)} - left_out
             result.skipped += [p for p in everything if p in unwanted]
             result.without(unwanted)
@@ -254,26 +246,6 @@ def _is_optimizer(group: str, found: Mapping[str, TensorInfo]) -> bool:
     others = {info.shape for path, info in found.items() if not path.startswith(f"{group}/")}
     return own - others <= {()}
 
-
-def _only_on_one_side(prefix: str, one: Iterable[str], other: Iterable[str]) -> bool:
-    return any(p.startswith(prefix) for p in one) != any(p.startswith(prefix) for p in other)
-
-
-__all__ = [
-    "OF_NO_VARIABLE",
-    "OPTIMIZER_GROUP",
-    "RANDOM_GROUP",
-    "RAW",
-    "Comparison",
-    "Needed",
-    "Sorted",
-    "compare_source",
-    "compare_tensors",
-    "is_raw",
-    "misfit",
-    "set_optimizers_apart",
-    "sort",
-]
 
 # State of seed generators (dropout, augmentation). Keras does not save it; readers of Keras pass
 # over the group.
@@ -638,14 +610,7 @@ def misfit(
     remedy: str | None = None,
     differences: Iterable[str] = (),
 ) -> RestoreError:
-    """Return the error that says what does not fit.
-
-    Args:
-        report: The tensors.
-        refused: Layers, and why they refused their state.
-        remedy: What to do. Default: what the report suggests.
-        differences: What else there is, as sentences.
-    """
+    """Return the error that says what does not fit."""
     others = "".join(f"\n  differs   {sentence}" for sentence in differences)
     reasons = "".join(
         f"\n  refused   {getattr(s, 'name', None) or s!r}: {error}" for s, error in refused

@@ -23,8 +23,6 @@ from typing import Any
 
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["Pairing", "pair"]
-
 _NUMBER = re.compile(r"_\d+$")
 _Tree = dict[str, Any]
 

@@ -7,24 +7,18 @@ and a load with `strict=False` returns it.
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from keras_ckpt_tools.formats.layer_names import shown_as
 from keras_ckpt_tools.matching.suggestions import as_rename
-from keras_ckpt_tools.showing.tables import printable
-
-__all__ = ["Mismatch", "Misnamed", "RestoreReport"]
+from keras_ckpt_tools.showing.tables import as_html, as_text, printable
 
 # Rows of one kind that are shown.
 _MOST = 30
 _HEADER = ("what", "in the checkpoint", "in the model", "")
-# Borders in the colour of the text, so that it is seen on light and on dark paper.
-_STYLE = "border-collapse:collapse;color:inherit;background:transparent"
-_CELL = "text-align:left;border:1px solid currentColor;padding:2px 8px"
 
 
 @dataclass(frozen=True)
@@ -237,19 +231,12 @@ class RestoreReport:
         }
 
     def __str__(self) -> str:
-        lines = [f"{printable(self.path)}: {self.summary}"]
         rows = _shortened(self.rows())
-        if rows:
-            cells = [_HEADER, *rows]
-            widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-            lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        return "\n".join(lines)
+        return as_text(f"{self.path}: {self.summary}", [_HEADER, *rows] if rows else ())
 
     def _repr_html_(self) -> str:
-        head = _row(_HEADER, "th")
-        body = "".join(_row(row, "td") for row in _shortened(self.rows()))
-        caption = html.escape(printable(f"{self.path}: {self.summary}"))
-        return f'<table style="{_STYLE}"><caption>{caption}</caption>{head}{body}</table>'
+        caption = f"{self.path}: {self.summary}"
+        return as_html(caption, _HEADER, _shortened(self.rows()))
 
 
 def _shortened(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
@@ -264,11 +251,6 @@ def _shortened(rows: list[tuple[str, str, str, str]]) -> list[tuple[str, str, st
         elif shown[row[0]] == number[row[0]]:
             kept.append((row[0], "", "", f"... and {number[row[0]] - _MOST:,} more"))
     return kept
-
-
-def _row(cells: Iterable[str], tag: str) -> str:
-    inner = "".join(f'<{tag} style="{_CELL}">{html.escape(cell)}</{tag}>' for cell in cells)
-    return f"<tr>{inner}</tr>"
 
 
 def _plain(value: Any) -> Any:

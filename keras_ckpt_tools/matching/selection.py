@@ -18,8 +18,6 @@ from typing import Any
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource, places_of
 
-__all__ = ["ALL", "Rename", "Selection"]
-
 Rename = Mapping[str, str] | Callable[[str], str | None]
 Patterns = str | Iterable[str]
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-__all__ = ["as_rename", "nearest"]
-
 Shape = tuple[int, ...]
 # Beyond that it is another model, and every pair of names would be compared.
 _MOST = 200

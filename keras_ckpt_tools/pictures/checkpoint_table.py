@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from keras_ckpt_tools.pictures.curves import Curves, Panel, number
-from keras_ckpt_tools.pictures.run_facts import moment, size_of
+from keras_ckpt_tools.pictures.run_facts import moment
 from keras_ckpt_tools.pictures.run_summary import Save, Story
 from keras_ckpt_tools.pictures.svg import shown
 from keras_ckpt_tools.runs.entry import CheckpointEntry
-from keras_ckpt_tools.showing.tables import printable
-
-__all__ = ["checkpoint_table"]
+from keras_ckpt_tools.showing.tables import printable, size_of
 
 _MOST_ROWS = 1_000
 _MOST_METRICS = 4

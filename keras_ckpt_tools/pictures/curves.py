@@ -18,8 +18,6 @@ from keras_ckpt_tools.metadata import epoch_number
 from keras_ckpt_tools.pictures.run_summary import Save, Story, believable
 from keras_ckpt_tools.runs.save_history import Place, place_of
 
-__all__ = ["Axis", "Best", "Curves", "Line", "Panel", "curves_of", "number", "panels_of"]
-
 By = Literal["epoch", "step"]
 
 _LARGEST = 2**53
@@ -127,12 +125,7 @@ class Panel:
 
 @dataclass
 class Axis:
-    """Where a place of a run lies.
-
-    Args:
-        by: `"epoch"` or `"step"`.
-        known: Places of the run.
-    """
+    """Where a place of a run lies."""
 
     by: By
     known: Iterable[Place] = ()

@@ -20,17 +20,11 @@ from keras_ckpt_tools.storage.local_paths import local_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["literally", "new_figure", "save_plot"]
-
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure.
-
-    Args:
-        width: In inches.
-        height: In inches.
 
     Raises:
         MissingPackageError: Matplotlib is not installed.

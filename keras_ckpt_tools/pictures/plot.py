@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.pictures.curves import By, Curves, Line, Panel, curves_of, panels_of
 from keras_ckpt_tools.pictures.figure import literally, new_figure
-from keras_ckpt_tools.pictures.run_summary import Story, stories_of
+from keras_ckpt_tools.pictures.run_summary import stories_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = ["plot"]
 
 # Told apart by eyes of all kinds, on white and on black.
 _COLOURS = ("#2f78d6", "#e07b16", "#1d9a72", "#c2479a", "#8a6fd8", "#8f7a1c", "#3aa0b8", "#d1495b")
@@ -84,14 +82,10 @@ def plot(
             remedy="Pass one of these, or leave it out.",
         )
     stories = stories_of(run_or_runs)
-    by = x or _by_of(stories)
+    by = x or ("epoch" if any(story.progress.epochs_completed for story in stories) else "step")
     runs = [curves_of(story, by) for story in stories]
     panels = panels_of(runs, [metrics] if isinstance(metrics, str) else metrics)
     return _drawn(runs, panels, by, side_by_side=side_by_side and len(runs) > 1, title=title)
-
-
-def _by_of(stories: Sequence[Story]) -> By:
-    return "epoch" if any(story.progress.epochs_completed for story in stories) else "step"
 
 
 def _drawn(

@@ -20,9 +20,6 @@ from keras_ckpt_tools.pictures.run_summary import Story, story_of_directory
 from keras_ckpt_tools.pictures.svg import STAR, panel_as_svg, shown
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = ["STYLE", "report_page"]
-
-
 _NUMBERS = ("tensors", "numbers", "size", "step")
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ckpt_tools.errors import CkptError
-from keras_ckpt_tools.formats.source import Source, open_source
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.metadata import CustomObject, Record, TensorInfo
 from keras_ckpt_tools.pictures.run_summary import Story
-
-__all__ = ["RunFacts", "duration", "facts_of", "moment", "size_of"]
+from keras_ckpt_tools.showing.tables import size_of
 
 _MOST_TENSORS = 500
 _MOST_SETTINGS = 60
@@ -83,19 +83,6 @@ def duration(seconds: float) -> str:
     return " ".join(part for part in found if part)
 
 
-def size_of(nbytes: int) -> str:
-    """Return a number of bytes in few digits.
-
-    >>> size_of(512), size_of(123_456), size_of(98_765_432_100)
-    ('512 B', '123 KB', '98.8 GB')
-    """
-    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "KB")):
-        if nbytes >= 1000**power:
-            value = nbytes / 1000**power
-            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-    return f"{nbytes} B"
-
-
 def facts_of(story: Story) -> RunFacts:
     """Return what the newest file of a run says."""
     newest = story.run.newest if story.run else None
@@ -159,7 +146,7 @@ def _object(one: CustomObject) -> tuple[str, ...]:
     return one.registered_name, where, str(one.version), one.package_version or ""
 
 
-def _settings(source: Source, record: Record) -> Iterator[tuple[str, str]]:
+def _settings(source: ModelSource, record: Record) -> Iterator[tuple[str, str]]:
     config: Any = source.config or {}
     compiled = config.get("compile_config") or (source.training_config or {})
     yield from _flat("", compiled if isinstance(compiled, Mapping) else {})

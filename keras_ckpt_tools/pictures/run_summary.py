@@ -17,8 +17,6 @@ from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.listing import Run, read_run
 from keras_ckpt_tools.runs.save_history import Place, place_of, places
 
-__all__ = ["Save", "Story", "believable", "stories_of", "story_of_directory"]
-
 # More saves than this are not looked at one by one; a file may claim any number.
 _MOST_SAVES = 100_000
 _LARGEST = 2**53

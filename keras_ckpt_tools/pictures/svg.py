@@ -15,8 +15,6 @@ from keras_ckpt_tools.pictures.curves import By, Curves, Line, Panel
 from keras_ckpt_tools.pictures.run_summary import Save
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = ["STAR", "panel_as_svg", "shown", "ticks"]
-
 _WIDTH, _HEIGHT = 420, 236
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 16, 38
 _MOST_ON_CURVE = 60

@@ -20,8 +20,6 @@ from typing import Any
 
 from keras_ckpt_tools.errors import NotSerializableError, RegistryError
 
-__all__ = ["UNKNOWN", "default_package", "place_of", "require_nameable", "same_definition"]
-
 UNKNOWN = ("<unknown>", 0)
 
 # Keras' own default package, for code that belongs to no package.

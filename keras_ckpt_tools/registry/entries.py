@@ -16,8 +16,6 @@ from typing import Any, Self
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.registry.names import bare, package_of
 
-__all__ = ["Entry", "Found", "Migration", "Options", "WeightsMigration"]
-
 Migration = Callable[[dict[str, Any], int], dict[str, Any]]
 WeightsMigration = Callable[[dict[str, Any], int], dict[str, Any]]
 

@@ -16,19 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-__all__ = [
-    "Layer",
-    "close",
-    "files_call",
-    "forget",
-    "held",
-    "kept",
-    "open_layer",
-    "put",
-    "take",
-    "thread_scope",
-]
-
 _ABSENT: Final = object()
 _lock = threading.RLock()
 _threads = threading.local()

@@ -14,8 +14,6 @@ from typing import TypeVar
 
 from keras_ckpt_tools.errors import RegistryError
 
-__all__ = ["bare", "match", "nearest", "package_of"]
-
 _Value = TypeVar("_Value")
 _CLOSE_ENOUGH = 0.6
 # Comparing two names takes as long as both are long, multiplied.

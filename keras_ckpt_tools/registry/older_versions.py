@@ -16,8 +16,6 @@ from keras_ckpt_tools.registry.entries import Entry
 from keras_ckpt_tools.registry.names import bare
 from keras_ckpt_tools.registry.registries import Registry
 
-__all__ = ["Former", "formers_of"]
-
 
 @dataclass(frozen=True)
 class Former:

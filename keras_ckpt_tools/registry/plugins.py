@@ -23,8 +23,6 @@ from keras_ckpt_tools.errors import RegistryError
 from keras_ckpt_tools.registry.names import match
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["GROUP", "declared", "describe", "load_plugin", "plugin_for", "serves"]
-
 GROUP = "keras_ckpt_tools.objects"
 
 if TYPE_CHECKING:

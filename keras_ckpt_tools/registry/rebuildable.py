@@ -27,14 +27,6 @@ from typing import Any
 
 from keras_ckpt_tools.errors import NotSerializableError
 
-__all__ = [
-    "config_method",
-    "has_automatic_config",
-    "init_parameters",
-    "keras_parameters",
-    "require_rebuildable",
-]
-
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 # What `get_config` returns for certain, by Keras base class. Tested against Keras 3.10 and 3.15.
@@ -57,11 +49,6 @@ class _Fault:
 
 def require_rebuildable(cls: type, name: str, place: str) -> None:
     """Refuse a class whose saved config can never build it again.
-
-    Args:
-        cls: The class that is being registered.
-        name: The name it is to get.
-        place: Where it is defined, as `file:line`.
 
     Raises:
         NotSerializableError: With the method to write, ready to paste.

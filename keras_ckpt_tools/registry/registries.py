@@ -26,8 +26,6 @@ from keras_ckpt_tools.registry.scopes import Scope, ScopePile, checked_objects
 from keras_ckpt_tools.registry.table import EntryTable
 from keras_ckpt_tools.showing.tables import as_html, printable
 
-__all__ = ["Registry", "html_table", "kind_of", "text_table"]
-
 _Object = TypeVar("_Object", bound=Callable[..., Any])
 
 

@@ -15,8 +15,6 @@ from typing import Any, Self
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.registry import mirror
 
-__all__ = ["Scope", "ScopePile", "checked_objects"]
-
 
 def checked_objects(objects: Any, argument: str = "custom_objects") -> dict[str, Any]:
     """Return a copy of a mapping from names to classes and functions.

@@ -31,8 +31,6 @@ from keras_ckpt_tools.registry.rebuildable import (
     require_rebuildable,
 )
 
-__all__ = ["check_serializable", "try_round_trip"]
-
 _PLAIN = (str, int, float, bool, type(None))
 
 

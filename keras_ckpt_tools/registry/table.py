@@ -20,15 +20,9 @@ from keras_ckpt_tools.registry.definitions import UNKNOWN, place_of, same_defini
 from keras_ckpt_tools.registry.entries import Entry
 from keras_ckpt_tools.registry.names import match
 
-__all__ = ["EntryTable"]
-
 
 class EntryTable:
-    """Entries by name, alias and object.
-
-    Args:
-        mirrored: Whether Keras is to know them as well.
-    """
+    """Entries by name, alias and object."""
 
     def __init__(self, *, mirrored: bool):
         self._mirrored = mirrored

@@ -49,7 +49,7 @@ def nbytes_of(path: str) -> int:
     """
     if os.path.isfile(path):
         return os.path.getsize(path)
-    from keras_ckpt_tools.runs.tensorflow import SUFFIXES
+    from keras_ckpt_tools.formats.tensorflow.recorded import SUFFIXES
 
     return sum(os.path.getsize(f"{path}{suffix}") for suffix in SUFFIXES)
 

@@ -20,22 +20,6 @@ from keras_ckpt_tools.runs.entry import CheckpointEntry, State
 from keras_ckpt_tools.runs.listing import checkpoints_in, entries_in
 from keras_ckpt_tools.runs.retention import best_first, newest_first
 
-__all__ = [
-    "MODELS",
-    "Choice",
-    "NotFinite",
-    "check_which",
-    "choose",
-    "choose_newest",
-    "entries_of",
-    "is_model",
-    "is_over",
-    "other_major",
-    "problems_of",
-    "require_epoch",
-    "stock_models",
-]
-
 MODELS = frozenset({Kind.KERAS, Kind.H5_MODEL})
 
 # What has a rule of its own for the newest, which counts where there is no file of ours.

@@ -16,9 +16,9 @@ from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED, Identity, is_alias
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.record.userblock import decode, digest_of
+from keras_ckpt_tools.formats.tensorflow.recorded import RECORD
 from keras_ckpt_tools.metadata import Record, TrainingProgress
 from keras_ckpt_tools.runs.peek import OPENING, WITHOUT_RECORD, reader_of
-from keras_ckpt_tools.runs.tensorflow import RECORD
 
 __all__ = ["CheckpointEntry", "State"]
 

@@ -24,6 +24,7 @@ from keras_ckpt_tools.formats.common.safe_open import NOT_FOLLOWED, Identity
 from keras_ckpt_tools.formats.hdf5.shard_index import ENDING, shards_named_by
 from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
 from keras_ckpt_tools.formats.tensorflow.prefixes import files_of
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, SUFFIXES, is_prefix
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.runs.checkpoints import files_of_run, number_in
 from keras_ckpt_tools.runs.entry import CheckpointEntry, State
@@ -36,7 +37,6 @@ from keras_ckpt_tools.runs.peek import (
     glimpse_of_run,
 )
 from keras_ckpt_tools.runs.retention import best_of, newest_first
-from keras_ckpt_tools.runs.tensorflow import DATA, INDEX, RECORD, SUFFIXES, is_prefix
 from keras_ckpt_tools.storage.commit import is_abandoned, target_of_staged
 
 __all__ = [

@@ -17,26 +17,21 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ckpt_tools.errors import CkptError, NewerFormatError
+from keras_ckpt_tools.errors import DamagedArtefactError, NewerFormatError
 from keras_ckpt_tools.formats.common.bounded_json import loads
 from keras_ckpt_tools.formats.containers import HDF5_MAGIC
-from keras_ckpt_tools.formats.keras_zip.reader import end_record
+from keras_ckpt_tools.formats.keras_zip.records import (
+    ENTRY,
+    LOCAL_MARK,
+    data_of,
+    end_record,
+    in_64_bits,
+)
 from keras_ckpt_tools.formats.keras_zip.seal import WEIGHTS_MEMBER, seal_comment, sealed_digest
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.record.userblock import MAGIC, ReadAt, parse, read_json, values_of
 from keras_ckpt_tools.formats.record.validation import check_types
 from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
-
-__all__ = [
-    "NO_RECORD",
-    "OPENING",
-    "WITHOUT_RECORD",
-    "Glimpse",
-    "glimpse",
-    "glimpse_of_run",
-    "read_head",
-    "reader_of",
-]
 
 NO_RECORD = "no record of ours"
 _NO_MODEL = "no model that its first bytes tell"
@@ -46,10 +41,7 @@ WITHOUT_RECORD = (NO_RECORD, _NO_MODEL)
 OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _FIRST = 1 << 13
 _KINDS = {"model": Kind.H5_MODEL, "weights": Kind.H5_WEIGHTS, "checkpoint": Kind.CHECKPOINT}
-_ENTRY = struct.Struct("<4s6H3I5H2I")
-_LOCAL = struct.Struct("<26xHH")
 _LARGEST_TABLE = 1 << 20
-_ELSEWHERE = 0xFFFFFFFF  # The number needs 64 bits, and stands where there is room for them.
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ def glimpse(descriptor: int, path: str) -> Glimpse:
     if not size:
         return Glimpse(Kind.EMPTY, damage="empty: it has no bytes")
     first = os.pread(descriptor, _FIRST, 0)
-    if first.startswith(b"PK\x03\x04"):
+    if first.startswith(LOCAL_MARK):
         return _archive(descriptor, size, path)
     if first.startswith(HDF5_MAGIC):
         return Glimpse(Kind.H5_WEIGHTS, damage=_cut_off(first, size), note=NO_RECORD)
@@ -130,9 +122,8 @@ def _ours(read: ReadAt, size: int, path: str, kind: Kind | None = None) -> Glimp
         head = read_head(read, path)
     except NewerFormatError as error:
         return Glimpse(kind or Kind.CHECKPOINT, note=error.what)
-    except CkptError as error:
-        damage = error.what.removeprefix("The file is damaged: ").rstrip(".")
-        return Glimpse(kind or Kind.CHECKPOINT, damage=damage)
+    except DamagedArtefactError as error:
+        return Glimpse(kind or Kind.CHECKPOINT, damage=error.how)
     if head is None:
         return None
     damage = ""
@@ -187,35 +178,19 @@ def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, boo
     table = os.pread(descriptor, extent, begin)
     offset = 0
     for _ in range(count):
-        if offset + _ENTRY.size > len(table):
+        if offset + ENTRY.size > len(table):
             break
-        _, *_, packed, _, names, extra, comment, _, _, _, at = _ENTRY.unpack_from(table, offset)
-        name = table[offset + _ENTRY.size : offset + _ENTRY.size + names]
+        _, *_, packed, _, names, extra, comment, _, _, _, at = ENTRY.unpack_from(table, offset)
+        name = table[offset + ENTRY.size : offset + ENTRY.size + names]
         if name == WEIGHTS_MEMBER.encode():
-            extras = table[offset + _ENTRY.size + names :][:extra]
-            packed, at = _long(packed, at, extras)
-            local = os.pread(descriptor, _LOCAL.size, at) if at < size else b""
-            if len(local) < _LOCAL.size:
+            extras = table[offset + ENTRY.size + names :][:extra]
+            packed, at = in_64_bits(packed, at, extras)
+            start = data_of(descriptor, at) if at < size else None
+            if start is None:
                 break
-            start = at + _LOCAL.size + sum(_LOCAL.unpack(local))
             return (start, min(packed, max(size - start, 0))), True, ""
-        offset += _ENTRY.size + names + extra + comment
+        offset += ENTRY.size + names + extra + comment
     return None, True, ""
-
-
-def _long(packed: int, at: int, extras: bytes) -> tuple[int, int]:
-    """Return the length and the place of a member, which are elsewhere if they are beyond 4 GB."""
-    while len(extras) >= 4:
-        tag, length = struct.unpack_from("<HH", extras)
-        if tag == 1:
-            numbers = [n for (n,) in struct.iter_unpack("<Q", extras[4 : 4 + length // 8 * 8])]
-            # Each is there only where the entry has no room for it: both lengths, then the place.
-            if packed == _ELSEWHERE and len(numbers) > 1:
-                packed, numbers = numbers[1], numbers[2:]
-            if at == _ELSEWHERE and numbers:
-                at = numbers[0]
-        extras = extras[4 + length :]
-    return packed, at
 
 
 # In a string of JSON a quote has a backslash before it, so these are found as keys only.

@@ -22,8 +22,6 @@ from keras_ckpt_tools.runs.checkpoints import DOORS
 from keras_ckpt_tools.runs.listing import CheckpointEntry, Run, State
 from keras_ckpt_tools.runs.retention import Policy, best_of, newest_first, to_delete
 
-__all__ = ["Plan", "Verdict", "plan_pruning"]
-
 # A pattern may be a stranger's: one name is not looked at for hours, nor filled up to a gigabyte.
 _ANYTHING = ".+"
 _MOST_UNKNOWN = 3

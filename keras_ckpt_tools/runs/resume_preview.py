@@ -18,9 +18,10 @@ from typing import Any
 from keras_ckpt_tools._version import __version__
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.common.finite import spoiled_in
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
 from keras_ckpt_tools.formats.tensorflow.prefixes import files_of, prefix_of
+from keras_ckpt_tools.formats.tensorflow.recorded import RECORD, is_prefix
 from keras_ckpt_tools.metadata import Record, TrainingProgress, epoch_number
 from keras_ckpt_tools.runs.choose import NotFinite, choose_newest, is_over, other_major
 from keras_ckpt_tools.runs.phases import Phase
@@ -30,11 +31,7 @@ from keras_ckpt_tools.runs.stock_backups import (
     count_in,
     stock_backups,
 )
-from keras_ckpt_tools.runs.tensorflow import RECORD, is_prefix
-from keras_ckpt_tools.runs.tensorflow_source import RunSource, open_run
 from keras_ckpt_tools.storage.directory_lock import is_occupied
-
-__all__ = ["Difference", "Foresight", "foresee", "foresee_file"]
 
 _PACKAGES = ("python", "keras", "tensorflow", "numpy", "h5py", "keras_ckpt_tools")
 _OPTIMIZER = re.compile(r"([^/]+/)?optimizer(_weights)?/")
@@ -163,6 +160,7 @@ def _damaged(path: str, problems: Sequence[str]) -> DamagedArtefactError:
         received=f"path={path!r}",
         remedy="Restore it from a copy.",
         path=path,
+        how="; ".join(problems),
     )
 
 
@@ -173,13 +171,13 @@ def _usable(path: str, accept_nan: bool) -> tuple[str, Record | None]:
         NotFinite: it has.
         DamagedArtefactError: a byte has changed.
     """
-    with open_run(path) if is_prefix(path) else open_source(path) as source:
+    with open_source(path) as source:
         record = source.record
         if not accept_nan and record is not None and record.not_finite:
             raise NotFinite(record.not_finite)
     found = _whole(path)
     if not accept_nan and record is not None and record.not_finite is None:
-        with open_run(path) if is_prefix(path) else open_source(path) as source:
+        with open_source(path) as source:
             source.read_all(source.tensors)
             if paths := spoiled_in(source, record):
                 raise NotFinite(paths)
@@ -192,9 +190,8 @@ def _whole(path: str) -> tuple[str, Record | None]:
     Raises:
         DamagedArtefactError: a byte has changed.
     """
-    with open_run(path) if is_prefix(path) else open_source(path) as source:
-        problems = source.problems() if isinstance(source, RunSource) else source.verify()
-        if problems:
+    with open_source(path) as source:
+        if problems := source.verify():
             raise _damaged(path, problems)
         return path, source.record
 

@@ -19,17 +19,6 @@ from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.showing.tables import as_html
 
-__all__ = [
-    "KeepBest",
-    "KeepEvery",
-    "KeepLast",
-    "Policy",
-    "best_first",
-    "best_of",
-    "newest_first",
-    "to_delete",
-]
-
 
 class Policy:
     """Decide which checkpoints stay: the base of `KeepLast`, `KeepBest` and `KeepEvery`.

@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 from keras_ckpt_tools.metadata import TrainingProgress
 
-__all__ = ["Place", "Trail", "follow", "place_of", "places"]
-
 Progressions = tuple[tuple[int, ...], ...]
 
 

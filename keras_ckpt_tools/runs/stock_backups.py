@@ -28,10 +28,10 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError, CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.common.safe_open import refuse_link
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory
+from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
 from keras_ckpt_tools.metadata import TrainingProgress, epoch_number
-from keras_ckpt_tools.runs.tensorflow import is_prefix
 
 ITERATIONS = "optimizer/vars/0"
 _WEIGHTS = "latest.weights.h5"
@@ -197,7 +197,8 @@ def _place_of_keras(weights: str, metadata: str) -> tuple[Place | None, str]:
 
 
 def _backup_of_keras_2(chief: str) -> StockBackup:
-    from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, prefix_in
+    from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+    from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_in
 
     try:
         prefix = prefix_in(chief)
@@ -207,6 +208,7 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
             received=f"path={chief!r}",
             remedy=error.remedy,
             path=chief,
+            how=error.what.rstrip("."),
         ) from error
     assert prefix is not None
     checkpoint = TfCheckpoint(prefix)
@@ -248,6 +250,7 @@ def progress_of_stock(directory: str) -> TrainingProgress | None:
         received=f"path={directory!r}",
         remedy="Restore its files from a copy.",
         path=directory,
+        how=first.lost.rstrip("."),
     )
 
 

@@ -12,17 +12,15 @@ import os
 import re
 from pathlib import Path
 
-from keras_ckpt_tools.formats.kinds import TENSORFLOW
-from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.formats.tensorflow.prefixes import state_of_directory, state_text
-from keras_ckpt_tools.metadata import Record
+from keras_ckpt_tools.formats.tensorflow.recorded import (
+    RECORD,
+    SUFFIXES,
+    is_prefix,
+)
 from keras_ckpt_tools.storage.commit import remove_files, staged
 from keras_ckpt_tools.storage.commit_set import remove_abandoned, remove_set
 
-DATA, INDEX, RECORD = ".data-00000-of-00001", ".index", ".record"
-SUFFIXES = (DATA, INDEX, RECORD)
-# What the record of such a checkpoint says of its other files.
-STATE = TENSORFLOW
 _NAME = re.compile(r"ckpt-\d{8,}")
 
 
@@ -33,30 +31,6 @@ def prefix_path(directory: str | os.PathLike[str], number: int) -> str:
     'runs/digits/ckpt-00000012'
     """
     return os.path.join(directory, f"ckpt-{number:08d}")
-
-
-def is_prefix(path: str | os.PathLike[str]) -> bool:
-    """Return whether there is such a checkpoint of a run under a prefix."""
-    try:
-        with open(f"{os.fspath(path)}{RECORD}", "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
-
-
-def record_of(prefix: str) -> tuple[Record, int]:
-    """Return the record of a checkpoint, and the bytes of its file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedArtefactError: it has changed.
-    """
-    with open(f"{prefix}{RECORD}", "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        found = decode(lambda offset, length: os.pread(file.fileno(), length, offset), prefix)
-    if found is None:
-        raise FileNotFoundError(f"{prefix}{RECORD}")
-    return found[0], size
 
 
 def records_in(directory: str | os.PathLike[str]) -> list[str]:

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.formats.common.finite import spoiled, worst_in
+from keras_ckpt_tools.formats.kinds import TENSORFLOW as STATE
 from keras_ckpt_tools.formats.record.userblock import block_size, digest_of, encode, encode_json
 from keras_ckpt_tools.formats.tensorflow.bundle_writer import write_bundle
 from keras_ckpt_tools.formats.tensorflow.checkpoint import GRAPH
+from keras_ckpt_tools.formats.tensorflow.recorded import DATA, INDEX, RECORD, SUFFIXES
 from keras_ckpt_tools.metadata import Record
-from keras_ckpt_tools.runs.tensorflow import DATA, INDEX, RECORD, STATE, SUFFIXES, write_state
+from keras_ckpt_tools.runs.tensorflow import write_state
 from keras_ckpt_tools.storage.commit_set import staged_set
 
 # What belongs to nothing tracked stands in the record under a name that no such thing can have.

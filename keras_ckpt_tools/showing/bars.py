@@ -21,8 +21,6 @@ from contextlib import AbstractContextManager
 from keras_ckpt_tools.showing.byte_counts import is_listening, listening
 from keras_ckpt_tools.showing.tables import printable
 
-__all__ = ["bar", "bar_for_file"]
-
 PATIENCE_S = 1.5
 _EVERY_S = 0.1
 

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["advance", "counted", "is_listening", "listening"]
-
 Listener = Callable[[int], Any]
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import keyword
 import warnings
 
-__all__ = ["as_name", "harmless", "literal", "warn"]
-
 
 def harmless(text: str) -> str:
     r"""Return text with the escapes of all that is not printable, but for the ends of its lines.
@@ -53,11 +51,5 @@ def as_name(text: str, otherwise: str) -> str:
 
 
 def warn(message: str, category: type[Warning] = UserWarning, stacklevel: int = 1) -> None:
-    """Warn, as `warnings.warn` does, with everything in the message made harmless.
-
-    Args:
-        message: What to say.
-        category: The kind of warning.
-        stacklevel: As for `warnings.warn`, counted from the caller.
-    """
+    """Warn, as `warnings.warn` does, with everything in the message made harmless."""
     warnings.warn(harmless(message), category, stacklevel=stacklevel + 1)

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keras_ckpt_tools.showing.messages import harmless
 
-__all__ = ["as_html", "as_text", "facts_as_html", "plural", "printable", "size_of"]
-
 _LONGEST = 500
 
 
@@ -79,18 +77,16 @@ def plural(count: int, noun: str) -> str:
 
 
 def size_of(nbytes: float) -> str:
-    """Return a number of bytes as people say it, in powers of 1000 as disks are sold.
+    """Return a number of bytes in a unit that keeps it short, of 1000 as disks are sold.
 
-    >>> size_of(999), size_of(1500), size_of(2_460_000_000)
-    ('999 bytes', '1.5 kB', '2.5 GB')
+    >>> size_of(42), size_of(1_500), size_of(3_200_000_000)
+    ('42 B', '1.5 kB', '3.2 GB')
     """
-    if nbytes < 1000:
-        return f"{nbytes:.0f} bytes"
-    for unit in ("kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 999.5:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.3g} {unit}"
         nbytes /= 1000
-        if nbytes < 999.95:
-            return f"{nbytes:.1f} {unit}"
-    return f"{nbytes / 1000:.1f} TB"
+    return f"{nbytes:,.3g} TB"
 
 
 def _escaped(text: str) -> str:

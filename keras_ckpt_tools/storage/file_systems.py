@@ -20,8 +20,6 @@ from pathlib import Path
 
 from keras_ckpt_tools.showing.messages import warn
 
-__all__ = ["NOT_SUPPORTED", "forget_warnings", "is_old", "lock", "sync_directory", "sync_file"]
-
 # Linux' own number for "not supported", which NFS and others let through.
 _ENOTSUPP = 524
 NOT_SUPPORTED = frozenset(

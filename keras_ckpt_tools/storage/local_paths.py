@@ -13,8 +13,6 @@ from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
 
-__all__ = ["local_path"]
-
 # Two letters at least: one is a drive of Windows.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(::[A-Za-z0-9+.:-]+)?:/")
 # `Path("gs://bucket").absolute()` hides the address behind the working directory.

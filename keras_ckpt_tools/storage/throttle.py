@@ -19,8 +19,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["PIECE", "Hurry", "paced", "rest"]
-
 PIECE = 1 << 20
 """Bytes to work on between two rests."""
 

@@ -15,14 +15,11 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.hdf5.window import pread_into
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.metadata import TensorInfo
-
-__all__ = ["TOGETHER", "in_batches", "nbytes_of", "pieces"]
 
 TOGETHER = 32 << 20
 """Bytes that are read together, and of which a large tensor's pieces are at most."""
@@ -64,13 +61,13 @@ def pieces(source: TensorSource, path: str, length: int) -> Iterator[np.ndarray[
     Raises:
         DamagedArtefactError: its bytes have changed since it was written; after the last piece.
     """
-    place = source.place_of(path) if isinstance(source, Source) else None
+    place = source.place_of(path) if isinstance(source, ModelSource) else None
     info = source.tensors[path]
     if place is None or math.prod(info.shape) * np.dtype(place[2]).itemsize != info.nbytes:
         whole = source.read_all([path])[path].reshape(-1)
         yield from (whole[start : start + length] for start in range(0, whole.size, length))
         return
-    assert isinstance(source, Source)
+    assert isinstance(source, ModelSource)
     digest = xxhash.xxh3_128()
     descriptor, offset, layout = place
     dtype = np.dtype(layout)
@@ -81,20 +78,11 @@ def pieces(source: TensorSource, path: str, length: int) -> Iterator[np.ndarray[
         while view:
             read = pread_into(descriptor, view, offset)
             if not read:
-                raise _changed(source, path)
+                raise damaged(source.path, f"the bytes of {path} have changed")
             view, offset = view[read:], offset + read
         digest.update(raw_bytes(piece))
         left -= piece.size
         yield piece.view(numpy_dtype(info.dtype)) if dtype.kind == "V" else piece
     if info.digest and digest.hexdigest() != info.digest:
-        raise _changed(source, path)
+        raise damaged(source.path, f"the bytes of {path} have changed")
     source.check_unchanged()
-
-
-def _changed(source: TensorSource, path: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: the bytes of {path} have changed.",
-        received=f"path={source.path!r}",
-        remedy="Restore it from a copy, or take an earlier checkpoint of the run.",
-        path=source.path,
-    )

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-__all__ = ["ConfigChange", "config_changes"]
-
 _LONGEST = 80
 # Where an object was in the memory of the process that saved it.
 _ADDRESS = "shared_object_id"

@@ -19,9 +19,9 @@ import numpy as np
 
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.layer_names import variable_names
-from keras_ckpt_tools.formats.tensor_source import TensorSource, names_of
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource, names_of
 from keras_ckpt_tools.inspection.inspect import examine
-from keras_ckpt_tools.loading.open_tensors import Opened, open_tensors
+from keras_ckpt_tools.loading.open_tensors import open_tensors
 from keras_ckpt_tools.loading.tensor_selection import matcher, places_at_root
 from keras_ckpt_tools.matching.suggestions import nearest
 from keras_ckpt_tools.metadata import TensorInfo
@@ -35,8 +35,6 @@ from keras_ckpt_tools.tools.diff_report import (
     objects_changed,
 )
 from keras_ckpt_tools.tools.distance import Distance, Meter
-
-__all__ = ["diff"]
 
 _MOST_CHANGES = 100
 # Looking for renames compares each path with each: beyond this it would take longer than the rest.
@@ -106,8 +104,7 @@ def diff(
         )
 
 
-def _side(opened: Opened) -> Side:
-    source = opened.source
+def _side(opened: ModelSource) -> Side:
     return Side(
         path=opened.path,
         kind=opened.kind,
@@ -115,11 +112,11 @@ def _side(opened: Opened) -> Side:
         versions=opened.versions,
         progress=opened.progress,
         objects=_objects(opened),
-        has_config=source is not None and source.config is not None,
+        has_config=opened.config is not None,
     )
 
 
-def _objects(opened: Opened) -> dict[str, str]:
+def _objects(opened: ModelSource) -> dict[str, str]:
     if opened.record is not None:
         return {
             one.registered_name: ", ".join(
@@ -128,17 +125,15 @@ def _objects(opened: Opened) -> dict[str, str]:
             )
             for one in opened.record.objects
         }
-    if opened.source is None:
-        return {}
-    needs = examine(opened.source)
+    needs = examine(opened)
     return {need.name: "version 1" for need in needs if not need.of_keras and not need.optional}
 
 
-def _configs(one: Opened, other: Opened) -> tuple[list[ConfigChange], bool]:
+def _configs(one: ModelSource, other: ModelSource) -> tuple[list[ConfigChange], bool]:
     sides = [
         {"": source.config, "training_config": source.training_config}
-        for source in (one.source, other.source)
-        if source is not None and source.config is not None
+        for source in (one, other)
+        if source.config is not None
     ]
     if len(sides) < 2:
         return [], False
@@ -182,7 +177,7 @@ def _by_digest(
 
 
 def _compared(
-    one: Opened, other: Opened, only: tuple[str, ...], judge: Judge
+    one: ModelSource, other: ModelSource, only: tuple[str, ...], judge: Judge
 ) -> list[TensorChange]:
     wanted = matcher(only)
     names = [_named(one, other, wanted), _named(other, one, wanted)]
@@ -198,11 +193,9 @@ def _compared(
         for name, info in ours.items()
         if name in theirs and info.shape == theirs[name].shape
     ]
-    judged = dict(
-        zip([pair[0] for pair in pairs], judge(one.weights, other.weights, pairs), strict=True)
-    )
+    judged = dict(zip([pair[0] for pair in pairs], judge(one, other, pairs), strict=True))
     near = _nearest(ours, theirs)
-    called = [variable_names(side.weights.tensors, names_of(side.weights)) for side in (one, other)]
+    called = [variable_names(side.tensors, names_of(side)) for side in (one, other)]
     changes = []
     for name in dict.fromkeys((*ours, *theirs)):
         first, second = ours.get(name), theirs.get(name)
@@ -222,8 +215,8 @@ def _compared(
     return changes
 
 
-def _named(side: Opened, other: Opened, wanted: Any) -> dict[str, TensorInfo]:
-    tensors = side.weights.tensors
+def _named(side: ModelSource, other: ModelSource, wanted: Any) -> dict[str, TensorInfo]:
+    tensors = side.tensors
     places = places_at_root(side.record, tensors)
     tracked = side.record.tracked if side.record else {}
     if tracked and not (other.record and other.record.tracked):

@@ -18,8 +18,6 @@ from keras_ckpt_tools.showing.tables import as_html, as_text
 from keras_ckpt_tools.tools.config_changes import ConfigChange
 from keras_ckpt_tools.tools.distance import Distance
 
-__all__ = ["Difference", "Side", "Sort", "TensorChange", "Verdict"]
-
 Verdict = Literal["equal", "changed", "dtype", "shape", "gone", "new", "not compared"]
 Sort = Literal["moved", "path"]
 Row = tuple[str, str, str, str, str]

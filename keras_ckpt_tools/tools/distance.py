@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Distance", "Meter"]
-
 
 @dataclass(frozen=True)
 class Distance:

@@ -24,10 +24,10 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind, plain_path
-from keras_ckpt_tools.formats.tensor_source import state_of_optimizers_in
+from keras_ckpt_tools.formats.tensor_source import ModelSource, state_of_optimizers_in
 from keras_ckpt_tools.formats.tensorflow.object_graph import BOOKKEEPING
 from keras_ckpt_tools.inspection.configs import uncompiled
-from keras_ckpt_tools.loading.open_tensors import Opened, open_tensors
+from keras_ckpt_tools.loading.open_tensors import open_tensors
 from keras_ckpt_tools.loading.tensor_selection import Places, matcher, places_of_object, renamed
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP, compare_tensors
 from keras_ckpt_tools.metadata import Record, TensorInfo
@@ -35,8 +35,6 @@ from keras_ckpt_tools.tools.chunks import nbytes_of
 from keras_ckpt_tools.tools.export_report import Exported, Format, Wish, inventory
 from keras_ckpt_tools.tools.export_source import Material, described_by, of_file, of_model
 from keras_ckpt_tools.tools.export_writers import check_storable, is_keras_path, write
-
-__all__ = ["export"]
 
 _ENDINGS: dict[str, Format] = {
     ".keras": "keras",
@@ -136,8 +134,9 @@ def _require_free(path: str, format: Format, force: bool) -> None:
         )
 
 
-def _material(opened: Opened, format: Format, wish: Wish) -> Material:
-    if opened.kind is Kind.H5_WEIGHTS_LEGACY and wish.config_from is None:
+def _material(opened: ModelSource, format: Format, wish: Wish) -> Material:
+    unknown = opened.kind is Kind.ORBAX and opened.config is None
+    if (unknown or opened.kind is Kind.H5_WEIGHTS_LEGACY) and wish.config_from is None:
         raise ArtefactKindError(
             f"This is a {opened.kind}: where its tensors belong is known to a model only.",
             received=f"path={opened.path!r}",
@@ -146,11 +145,11 @@ def _material(opened: Opened, format: Format, wish: Wish) -> Material:
             kind=str(opened.kind),
         )
     as_objects = format == "tf" and not wish.bare and not wish.picks
-    described = opened.source is not None and opened.source.config is not None
+    described = opened.config is not None
     if not (_is_scattered(opened, wish) or (as_objects and (described or wish.config_from))):
         return of_file(opened)
     compiled = wish.optimizer and (
-        not as_objects or any("optimizer" in path.lower() for path in opened.weights.tensors)
+        not as_objects or any("optimizer" in path.lower() for path in opened.tensors)
     )
     try:
         return of_model(opened, wish.config_from, wish.trusted, wish.max_bytes, compiled=compiled)
@@ -166,12 +165,12 @@ def _material(opened: Opened, format: Format, wish: Wish) -> Material:
         ) from error
 
 
-def _is_scattered(opened: Opened, wish: Wish) -> bool:
+def _is_scattered(opened: ModelSource, wish: Wish) -> bool:
     """Return whether only a live model can say where the tensors of a file belong."""
     if opened.kind is Kind.TF_CHECKPOINT:
-        plain = opened.record is not None or all(map(is_keras_path, opened.weights.tensors))
+        plain = opened.record is not None or all(map(is_keras_path, opened.tensors))
         return wish.config_from is not None and not plain
-    return opened.kind in (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
+    return opened.kind in (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY, Kind.ORBAX)
 
 
 def _places(material: Material, wish: Wish) -> Places:
@@ -219,7 +218,7 @@ def _require_fit(material: Material, places: Places, config_from: str, limits: L
     with open_tensors(config_from, "best", limits) as other:
         expected = {
             name: info
-            for name, info in other.weights.tensors.items()
+            for name, info in other.tensors.items()
             if not name.startswith((OPTIMIZER_GROUP, RANDOM_GROUP))
         }
     tensors = material.weights.tensors

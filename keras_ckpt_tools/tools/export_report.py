@@ -15,8 +15,6 @@ from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.tables import as_html, as_text, plural
 from keras_ckpt_tools.tools.export_source import Material
 
-__all__ = ["Exported", "Format", "Part", "Wish", "inventory"]
-
 Format = Literal["keras", "weights.h5", "safetensors", "tf"]
 _SHOWN = 20
 
@@ -157,14 +155,7 @@ _WITH_CONFIG = ("keras", "safetensors")
 def inventory(
     material: Material, places: Places, format: Format, wish: Wish
 ) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    """Return what goes, and what is left behind and why.
-
-    Args:
-        material: What there is.
-        places: The tensors that go, and where they stand.
-        format: The format of the new file.
-        wish: What was asked for.
-    """
+    """Return what goes, and what is left behind and why."""
     went = [Part(name, what) for name, what in _groups(places)]
     stay = material.weights.tensors.keys() - set(places.values())
     state = frozenset() if wish.optimizer else state_of_optimizers_in(material.weights) & stay

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 from keras_ckpt_tools.formats.common.contents import Documents
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.inspection.configs import walk
-from keras_ckpt_tools.loading.open_tensors import Opened, open_tensors
+from keras_ckpt_tools.loading.open_tensors import open_tensors
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import CustomObject, Record, TensorInfo
 from keras_ckpt_tools.registry import registry
@@ -30,7 +30,8 @@ from keras_ckpt_tools.registry import registry
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Material", "described_by", "of_file", "of_model"]
+# Where the state of random generators is: in files of ours, and in Orbax checkpoints.
+_GENERATORS = r"random_state|\w+_variables/(.*/)?seed_generator"
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ class Material:
     model: Any = None
 
 
-def of_file(opened: Opened) -> Material:
+def of_file(opened: ModelSource) -> Material:
     """Return what a file holds, as it is."""
     record = opened.record or Record(versions=opened.versions)
-    return Material(opened.path, opened.kind, opened.weights, record, _documents(opened.source))
+    return Material(opened.path, opened.kind, opened, record, _documents(opened))
 
 
-def _documents(source: Source | None) -> Documents | None:
-    if source is None or source.config is None or source.kind is Kind.H5_MODEL:
+def _documents(source: ModelSource) -> Documents | None:
+    if source.config is None or source.kind is Kind.H5_MODEL:
         return None
     with tempfile.TemporaryDirectory(prefix="kct-") as folder:
         # Where it unpacks them to is empty, and outside of nothing.
@@ -91,11 +92,11 @@ def described_by(material: Material, path: str | os.PathLike[str], limits: Limit
     with open_tensors(path, "best", limits) as other:
         objects = material.record.objects or (other.record.objects if other.record else ())
         record = replace(material.record, objects=objects)
-        return replace(material, documents=_documents(other.source), record=record)
+        return replace(material, documents=_documents(other), record=record)
 
 
 def of_model(
-    opened: Opened,
+    opened: ModelSource,
     config_from: str | os.PathLike[str] | None,
     trusted: Iterable[str],
     max_bytes: int | None,
@@ -141,13 +142,13 @@ def of_model(
     return Material(path, opened.kind, weights, record, documents, captured.names, model)
 
 
-def _of_the_file(opened: Opened, paths: Iterable[str]) -> frozenset[str]:
+def _of_the_file(opened: ModelSource, paths: Iterable[str]) -> frozenset[str]:
     """Return what a loaded model has from its file: state that is not there is begun anew."""
-    found = opened.weights.tensors
+    found = opened.tensors
     fresh = tuple(
         group
-        for group, word in ((OPTIMIZER_GROUP, "optimizer"), (RANDOM_GROUP, "random_state"))
-        if not any(path.startswith(word) for path in found)
+        for group, word in ((OPTIMIZER_GROUP, r"optimizer"), (RANDOM_GROUP, _GENERATORS))
+        if not any(re.match(word, path) for path in found)
     )
     return frozenset(path for path in paths if not path.startswith(fresh))
 

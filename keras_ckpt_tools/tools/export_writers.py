@@ -23,8 +23,6 @@ from keras_ckpt_tools.tools.export_source import Material
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["check_storable", "is_keras_path", "write"]
-
 _NAMED = 5
 _ELEMENTS = 4 << 20
 

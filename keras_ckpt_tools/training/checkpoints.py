@@ -22,7 +22,7 @@ from keras_ckpt_tools.errors import (
     CommitError,
     DamagedArtefactError,
 )
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter, build_compiled_optimizer
 from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots
 from keras_ckpt_tools.metadata import Record, TrackedObject, TrainingProgress
@@ -35,8 +35,6 @@ from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.runs.retention import Policy
 from keras_ckpt_tools.runs.save_history import Trail
 from keras_ckpt_tools.runs.stock_backups import backup_at, stock_backups
-from keras_ckpt_tools.runs.tensorflow import is_prefix
-from keras_ckpt_tools.runs.tensorflow_source import open_run
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.storage.background import BackgroundWriter, Foreground
 from keras_ckpt_tools.storage.directory_lock import Occupancy
@@ -366,7 +364,7 @@ class Checkpoints:
         self.follow_compile()
         if (stock := backup_at(path)) is not None:
             return Restored(path, pick_up_from(stock, self._adapters), STOCK)
-        with open_run(path) if is_prefix(path) else open_source(path) as source:
+        with open_source(path) as source:
             record = source.record
             if record is None or not record.tracked:
                 raise ArtefactKindError(
@@ -446,6 +444,7 @@ class Checkpoints:
                 received=f"directory={self.directory!r}",
                 remedy="Move them away to start over, or put a good copy there.",
                 path=self.directory,
+                how="; ".join(passed),
             )
         if chosen.saved or not stock:
             return None

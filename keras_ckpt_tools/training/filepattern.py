@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError, FilepathKeyError
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.metadata import Record, epoch_number
 from keras_ckpt_tools.storage.commit import remove_leftovers_of
 from keras_ckpt_tools.storage.local_paths import local_path

@@ -10,18 +10,17 @@ import dataclasses
 import os
 from typing import Any
 
-from keras_ckpt_tools.errors import ArgumentError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.kinds import Kind, plain_path, tell
-from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint, steps_in
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.inspection.orbax_steps import with_step
 from keras_ckpt_tools.live.attached_progress import attached_progress
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.runs.listing import entries_in
 from keras_ckpt_tools.runs.stock_backups import progress_of_stock
-from keras_ckpt_tools.runs.tensorflow import is_prefix, record_of
 
 _ITERATIONS = f"{OPTIMIZER_GROUP}vars/0"
 
@@ -76,14 +75,12 @@ def _of_path(path: str) -> TrainingProgress:
         stock = progress_of_stock(path)
         if stock is not None:
             return stock
-    if is_prefix(path):
-        return record_of(path)[0].progress
     artefact = tell(path)
     if artefact.kind is Kind.ORBAX:
-        return _of_orbax(path)
+        return with_step(artefact, "latest", Limits.of(), lambda step: step.progress)
     with open_source(path, artefact) as opened:
-        if opened.record is not None:
-            return opened.record.progress
+        if opened.record is not None or opened.kind is Kind.TF_CHECKPOINT:
+            return opened.progress
         return TrainingProgress(step=_step_of(opened))
 
 
@@ -93,19 +90,6 @@ def _step_of(source: TensorSource) -> int:
     if info is None or info.shape or "int" not in info.dtype:
         return 0
     return max(int(source.read_all([_ITERATIONS])[_ITERATIONS]), 0)
-
-
-def _of_orbax(path: str) -> TrainingProgress:
-    """Return what the newest step says that is not visibly damaged."""
-    damage: DamagedArtefactError | None = None
-    for place in [os.path.join(path, str(step)) for step in reversed(steps_in(path))] or [path]:
-        try:
-            with OrbaxCheckpoint(place, Limits.of()) as step:
-                return step.progress
-        except DamagedArtefactError as error:
-            damage = damage or error
-    assert damage is not None  # There was one step at least.
-    raise damage
 
 
 def _of_model(model: Any) -> TrainingProgress:

@@ -12,14 +12,17 @@ from typing import Any
 
 import keras
 
-from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError, NotBuiltError, RestoreError
 from keras_ckpt_tools.formats.common.finite import spoiled_in
 from keras_ckpt_tools.formats.tensor_source import Relabelled, TensorSource
 from keras_ckpt_tools.live import restore as live
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter, build_compiled_optimizer
-from keras_ckpt_tools.live.migration import begun_anew, classes_in, with_migrated_weights
+from keras_ckpt_tools.live.migration import (
+    has_migrated,
+    warn_of_lost_state,
+    with_current_weights,
+)
 from keras_ckpt_tools.live.state import to_numpy
 from keras_ckpt_tools.matching.compare import (
     OPTIMIZER_GROUP,
@@ -30,8 +33,6 @@ from keras_ckpt_tools.matching.compare import (
 )
 from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrackedObject
-from keras_ckpt_tools.registry import registry
-from keras_ckpt_tools.registry.older_versions import Former, formers_of
 from keras_ckpt_tools.runs.choose import NotFinite
 from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.changes import OPTIMIZER_REMEDY, Changes
@@ -77,7 +78,9 @@ def restore_tracked(
     file = source
     _check_names(adapters, source.path, record)
     _prepare(adapters, record, source)
-    source = as_they_are_now(source, adapters, record)
+    tracked = {a.name: a.target for a in adapters if isinstance(a, KerasAdapter)}
+    source = with_current_weights(source, record, tracked)
+    warn_of_lost_state(source, stacklevel=6)
     changes = changes or Changes()
     source = _with_rate_of(adapters, source, changes)
     if not optimizers or "optimizer" in changes.applied:
@@ -332,36 +335,6 @@ def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
     return adapters
 
 
-def as_they_are_now(
-    source: TensorSource, adapters: Sequence[Adapter], record: Record
-) -> TensorSource:
-    """Return a checkpoint with the weights of changed classes as these have them now.
-
-    Args:
-        source: The checkpoint.
-        adapters: What is tracked, built.
-        record: The checkpoint's record.
-    """
-    formers = _formers(adapters, record)
-    if not formers:
-        return source
-    tracked = {a.name: a.target for a in adapters if isinstance(a, KerasAdapter)}
-    now = with_migrated_weights(source, tracked, formers)
-    if anew := begun_anew(now):
-        warn(
-            f"{source.path!r}: the weights that `migrate_weights` made or changed begin without "
-            f"optimizer state: {', '.join(anew[:10])}{' ...' if len(anew) > 10 else ''}.",
-            UserWarning,
-            stacklevel=6,
-        )
-    return now
-
-
-def _formers(adapters: Sequence[Adapter], record: Record) -> list[Former]:
-    targets = [a.target for a in adapters if isinstance(a.target, internals.KerasSaveable)]
-    return formers_of(registry, classes_in(*targets), record.objects)
-
-
 def build_on_changed(
     adapter: Adapter, described: TrackedObject, adapters: Sequence[Adapter], record: Record
 ) -> None:
@@ -375,7 +348,7 @@ def build_on_changed(
             described.built_on
             and all(path.startswith(prefix) for path in described.built_on)
             and isinstance(model, keras.layers.Layer)
-            and any(former.migrate for former in _formers([other], record))
+            and has_migrated(model, record)
         ):
             optimizer.build(model.trainable_variables)
             return

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.adapters import Adapter, build_compiled_optimizer
@@ -102,6 +102,7 @@ def pick_up(
         received=f"directory={directory!r}",
         remedy=f"Put a good copy there; {_START_OVER}.",
         path=directory,
+        how="; ".join(passed),
     )
 
 
@@ -127,7 +128,8 @@ def pick_up_from(
         NotBuiltError: something has no variables yet, and what it needs for that is not known.
         DamagedArtefactError: it cannot be read.
     """
-    from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint
+    from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+    from keras_ckpt_tools.formats.tensorflow.object_graph import Node
     from keras_ckpt_tools.live.foreign.tf_target import match_target
 
     checkpoint = TfCheckpoint(backup.path)
@@ -264,7 +266,8 @@ def _opened(
 ) -> Iterator[TensorSource]:
     """Open a backup under the paths of a Keras weights file."""
     if backup.is_tensorflow:
-        from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint
+        from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+        from keras_ckpt_tools.formats.tensorflow.object_graph import Node
         from keras_ckpt_tools.live.foreign.tf_objects import match_model
 
         checkpoint = TfCheckpoint(backup.path)
@@ -284,6 +287,7 @@ def _unusable(backup: StockBackup, what: str) -> DamagedArtefactError:
         received=f"path={backup.path!r}",
         remedy="Restore it from a copy.",
         path=backup.path,
+        how=what.rstrip("."),
     )
 
 

@@ -33,7 +33,7 @@ def _tensors(path) -> dict[str, np.ndarray]:
     from keras_ckpt_tools.loading.open_tensors import open_tensors
 
     with open_tensors(path) as opened:
-        return opened.weights.read_all(opened.weights.tensors)
+        return opened.read_all(opened.tensors)
 
 
 def _model_tensors(path) -> dict[str, bytes]:

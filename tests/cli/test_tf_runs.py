@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_ckpt_tools as kct
+from keras_ckpt_tools.formats.open_source import open_source
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_one_of_a_mixed_run_is_exported_by_its_record(cli, mixed_run, tmp_path):
         target = tmp_path / f"of{which}.weights.h5"
         done = cli("export", f"{mixed_run}{which}", target, "--object", "weight")
         assert done.exit_code == 0, done
-        with kct.formats.source.open_source(target) as source:
+        with open_source(target) as source:
             assert source.read("vars/0").tolist() == [value]
     assert cli("diff", f"{mixed_run}@4", f"{mixed_run}@3").exit_code == 1
 

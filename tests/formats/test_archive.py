@@ -13,7 +13,8 @@ import pytest
 
 from keras_ckpt_tools.errors import DamagedArtefactError, OverBudgetError, UnsafeArtefactError
 from keras_ckpt_tools.formats.common.limits import Limits
-from keras_ckpt_tools.formats.keras_zip.reader import end_record, extract, open_archive, read_member
+from keras_ckpt_tools.formats.keras_zip.reader import extract, open_archive, read_member
+from keras_ckpt_tools.formats.keras_zip.records import end_record
 
 LIMITS = Limits.of(8 << 20)
 

@@ -9,14 +9,15 @@ import zipfile
 import pytest
 from hostile.rawzip import Member, plain, raw_zip
 
-from keras_ckpt_tools.formats.keras_zip.reader import contradictions, end_record
+from keras_ckpt_tools.formats.keras_zip.reader import contradictions
+from keras_ckpt_tools.formats.keras_zip.records import end_record
 
 
 def found_in(path, data):
     """Return what is wrong with a zip of these bytes."""
     path.write_bytes(data)
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        return contradictions(file.fileno(), archive)
+        return contradictions(file.fileno(), archive, end_record(file.fileno()))
 
 
 def streamed(content):
@@ -65,8 +66,9 @@ def test_each_contradiction_is_named(tmp_path):
     good = raw_zip(plain(CONTENT))
     path = tmp_path / "a.zip"
     assert "in front of 'config.json'" in found_in(path, b"#!/bin/sh\n" + good)[0]
-    assert "behind its end" in found_in(path, good + b"\0")[0]
-    assert "says that it has 2" in found_in(path, raw_zip(plain(CONTENT), count=2))[0]
+    with pytest.raises(zipfile.BadZipFile, match="behind its end"):
+        found_in(path, good + b"\0")
+    assert "says that it has 2" in found_in(path, raw_zip(plain(CONTENT), count=2))[-1]
     members = [Member(b"a", b"1234", local_size=3), Member(b"b")]
     assert "described in two ways" in found_in(path, raw_zip(members))[0]
     between = raw_zip([Member(b"a", b"1234", packed=2, size=2, crc=0)])

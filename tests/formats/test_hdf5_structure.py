@@ -22,8 +22,8 @@ from keras_ckpt_tools.formats.hdf5 import structure as hdf5_structure
 from keras_ckpt_tools.formats.hdf5.structure import UnfamiliarError, differences
 from keras_ckpt_tools.formats.hdf5.writer import write_weights
 from keras_ckpt_tools.formats.keras_zip.seal import seal_comment
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.record import userblock
-from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.metadata import Record
 
 DTYPES = (

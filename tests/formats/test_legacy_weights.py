@@ -11,7 +11,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.formats.kinds import Kind, tell
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live.foreign.keras2_h5 import legacy_weights
 from keras_ckpt_tools.live.restore import fill
 

@@ -28,6 +28,8 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.live.foreign.orbax import _same_names
+from keras_ckpt_tools.tools.diff import diff
+from keras_ckpt_tools.tools.export import export
 
 FOLDER = Path(__file__).parents[1] / "data" / "orbax"
 WHOLE, WEIGHTS = FOLDER / "whole", FOLDER / "weights"
@@ -181,7 +183,7 @@ def test_a_damaged_step_is_passed_over(copy):
     for path in (folder / "1" / "pytree" / "d").iterdir():
         path.write_bytes(path.read_bytes()[:-50])
     model, _ = program().build()
-    with pytest.warns(UserWarning, match="Loaded .*/0.; passed over damaged .*: 1: The Orbax"):
+    with pytest.warns(UserWarning, match="Loaded .*/0.; passed over damaged .*: 1: TensorStore"):
         assert kct.load_weights(model, folder)
     assert int(model.optimizer.iterations) == 2
     (folder / "1" / "pytree" / "_METADATA").write_text("{")
@@ -197,7 +199,8 @@ def test_the_newest_step_is_the_same_for_all(copy):
     (run / "1" / "_CHECKPOINT_METADATA").write_text("{")
     for path in (run / "1").glob("**/_METADATA"):
         path.write_text("{")
-    assert kct.training_progress(run) == kct.training_progress(run / "0")
+    with pytest.warns(UserWarning, match="passed over damaged ones: 1"):
+        assert kct.training_progress(run) == kct.training_progress(run / "0")
     with pytest.warns(UserWarning, match="passed over damaged"):
         assert kct.inspect(run).progress == kct.training_progress(run)
     with pytest.raises(ArgumentError, match=r"Steps that are there: 0\."):
@@ -309,3 +312,38 @@ def test_what_the_callback_writes_today_is_opened(tmp_path):
     assert (progress.epochs_completed, progress.step) == (0, 6)
     loaded = kct.safe_load_model(tmp_path / "run")
     assert int(loaded.optimizer.iterations) == 6
+
+
+def test_every_byte_of_each_step_is_read_by_verify(copy):
+    """A directory is all of its steps; one that is damaged is named, and the other is whole."""
+    run = copy(WHOLE)
+    assert [Path(check.path).name for check in kct.verify(run).files] == ["1", "0"]
+    assert kct.verify(run)
+    for path in (run / "1" / "pytree" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[:-50])
+    report = kct.verify(run)
+    assert [bool(check) for check in report.files] == [False, True]
+    assert "TensorStore cannot read it" in report.problems[0]
+
+
+def test_two_steps_are_held_against_each_other():
+    """By the names of variables, without a model; a number after `@` is that of a step."""
+    report = diff(WHOLE, WHOLE, which=(0, 1))
+    moved = {change.name for change in report.tensors if change.verdict == "changed"}
+    assert any(name.startswith("trainable_variables/") for name in moved)
+    assert report.first.path.endswith("/0")
+    assert diff(WHOLE, WHOLE / "1")
+
+
+def test_a_step_is_exported_as_the_model_that_it_holds(tmp_path):
+    """Keras' paths are known to the model only; weights alone do not say where they belong."""
+    _, tint = program().build()
+    with kct.scope({"paints>Tint": tint}):
+        done = export(WHOLE, tmp_path / "a.keras")
+        loaded = kct.safe_load_model(WHOLE)
+    model = kct.safe_load_model(tmp_path / "a.keras", {"paints>Tint": tint})
+    assert done.kind is Kind.ORBAX
+    np.testing.assert_array_equal(answers(model), answers(loaded))
+    assert int(model.optimizer.iterations) == int(loaded.optimizer.iterations) > 0
+    with pytest.raises(ArtefactKindError, match="--config-from"):
+        export(WEIGHTS, tmp_path / "b.weights.h5")

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, OverBudgetError
 from keras_ckpt_tools.formats.common.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.common.limits import Limits
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.safetensors import DTYPES, notes, write_safetensors
-from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
 
 KNOWN = [name for name in DTYPES.values() if hasattr(np, name) or hasattr(ml_dtypes, name)]

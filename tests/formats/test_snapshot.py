@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ckpt_tools.formats.hdf5.writer import write_weights
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live import bulk_read, state
 from keras_ckpt_tools.live.keras_walk import Structure, structure_of
 from keras_ckpt_tools.live.snapshot import Part, Snapshot, Snapshots

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefactError
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.record.userblock import MAGIC
-from keras_ckpt_tools.formats.source import open_source
 
 FORMATS = [".keras", ".weights.h5", ".h5"]
 

@@ -13,7 +13,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import NotBuiltError, RestoreError
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.restore import fill
 from keras_ckpt_tools.training.writing import save_model

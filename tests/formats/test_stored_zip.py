@@ -10,6 +10,7 @@ import pytest
 
 from keras_ckpt_tools.formats.keras_zip import stored_zip
 from keras_ckpt_tools.formats.keras_zip.reader import contradictions
+from keras_ckpt_tools.formats.keras_zip.records import end_record
 from keras_ckpt_tools.formats.keras_zip.stored_zip import ALIGNMENT, Member, StoredZip
 
 _LARGE_DATA = os.urandom(3 * ALIGNMENT + 7)
@@ -51,7 +52,7 @@ def test_nothing_contradicts_itself(tmp_path: Path) -> None:
     """What is refused in archives of others is not in ours."""
     _write(tmp_path / "a.zip")
     with open(tmp_path / "a.zip", "rb") as file, zipfile.ZipFile(file) as archive:
-        assert contradictions(file.fileno(), archive) == []
+        assert contradictions(file.fileno(), archive, end_record(file.fileno())) == []
 
 
 @pytest.mark.parametrize("limit", ["_LARGE", "_MOST_ENTRIES"])
@@ -65,7 +66,7 @@ def test_what_is_too_large_for_32_bits_is_read_as_well(
         assert archive.testzip() is None
         assert archive.read("model.weights.h5") == _LARGE_DATA
         assert b"PK\6\6" in (tmp_path / "a.zip").read_bytes()
-        assert contradictions(file.fileno(), archive) == []
+        assert contradictions(file.fileno(), archive, end_record(file.fileno())) == []
 
 
 def test_an_error_of_the_disk_is_raised() -> None:

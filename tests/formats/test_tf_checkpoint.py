@@ -20,7 +20,8 @@ from keras_ckpt_tools.errors import (
     NotBuiltError,
     RestoreError,
 )
-from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, prefix_in, prefix_of
+from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_in, prefix_of
 
 FOLDER = Path(__file__).parents[1] / "data" / "keras2_backup"
 

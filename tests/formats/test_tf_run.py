@@ -12,15 +12,11 @@ from processes import run_killed
 from tf_programs import commit_number, save_next
 
 from keras_ckpt_tools.errors import CommitError, DamagedArtefactError, NewerFormatError
+from keras_ckpt_tools.formats.open_source import open_source
+from keras_ckpt_tools.formats.tensorflow.recorded import SUFFIXES, is_prefix
 from keras_ckpt_tools.runs.checkpoints import clear_leftovers, next_number
 from keras_ckpt_tools.runs.listing import checkpoints_in
-from keras_ckpt_tools.runs.tensorflow import (
-    SUFFIXES,
-    delete_prefixes,
-    is_prefix,
-    prefix_path,
-)
-from keras_ckpt_tools.runs.tensorflow_source import open_run
+from keras_ckpt_tools.runs.tensorflow import delete_prefixes, prefix_path
 from keras_ckpt_tools.storage.commit_set import staged_set
 
 STRANGERS = ("ckpt-00000001.txt", "notes.index", "ckpt-5.index", "model.keras")
@@ -35,7 +31,7 @@ def value_of(prefix: str) -> float:
 
 def _read_checked(prefix: str) -> None:
     """Read the one tensor, having seen that the whole is reported as damaged."""
-    with open_run(prefix) as source:
+    with open_source(prefix) as source:
         assert source.problems()
         source.read_all(["x/vars/0"])
 
@@ -57,8 +53,8 @@ def test_a_kill_at_any_file_operation_leaves_one_that_is_whole(tmp_path: Path) -
         named = tf.train.latest_checkpoint(str(tmp_path))
         # It may not have come to the last one, and its own is whole.
         assert 0 < value_of(named) <= newest, call
-        with open_run(saved[-1].path) as source:
-            assert not source.problems()
+        with open_source(saved[-1].path) as source:
+            assert not source.verify()
     save_next(str(tmp_path), None)
     last = f"ckpt-{newest + 1:08d}"
     expected = {*STRANGERS, "checkpoint", *(last + suffix for suffix in SUFFIXES)}

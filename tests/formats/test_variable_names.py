@@ -11,7 +11,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.formats.layer_names import _VARIABLES, group_name, variable_names
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.tools.diff import diff
 

@@ -14,7 +14,7 @@ import pytest
 from keras_ckpt_tools.formats.common.contents import Snapshot
 from keras_ckpt_tools.formats.hdf5 import writer
 from keras_ckpt_tools.formats.hdf5.writer import write_weights
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.storage.throttle import PIECE
 

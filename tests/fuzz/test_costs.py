@@ -29,9 +29,10 @@ from keras_ckpt_tools.formats.hdf5.scan import survey
 from keras_ckpt_tools.formats.hdf5.structure import UnfamiliarError, tensors_in
 from keras_ckpt_tools.formats.keras_zip.reader import open_archive
 from keras_ckpt_tools.formats.keras_zip.seal import BAD_ZIP
+from keras_ckpt_tools.formats.kinds import tell
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
 from keras_ckpt_tools.formats.record import userblock
-from keras_ckpt_tools.formats.source import open_source
 from keras_ckpt_tools.formats.tensorflow.bundle_writer import write_bundle
 from keras_ckpt_tools.formats.tensorflow.checkpoint import GRAPH, SUFFIX, TfCheckpoint
 from keras_ckpt_tools.formats.tensorflow.protobuf import bytes_field, number_field, varint
@@ -288,7 +289,7 @@ def safetensors_nested(folder, n):
 def _orbax(folder, entries):
     text = json.dumps({"use_ocdbt": True, "tree_metadata": entries}, separators=(",", ":"))
     (folder / "_METADATA").write_text(text)
-    return folder, len(text), lambda: OrbaxCheckpoint(str(folder), LIMITS).names
+    return folder, len(text), lambda: OrbaxCheckpoint(tell(folder), LIMITS).variables
 
 
 @case()

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import RestoreError
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 
 X = np.random.default_rng(0).random((8, 4)).astype("float32")
 AFRESH = "All weights of"

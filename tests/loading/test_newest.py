@@ -66,8 +66,8 @@ def newest_by_all(folder: Path) -> Answers:
     model = small()
     kct.load_weights(model, folder)
     with open_tensors(chosen) as opened:
-        path = next(p for p in opened.weights.tensors if p.endswith("layers/dense/vars/1"))
-        assert opened.weights.read_all([path])[path] == np.asarray(model.layers[0].bias)
+        path = next(p for p in opened.tensors if p.endswith("layers/dense/vars/1"))
+        assert opened.read_all([path])[path] == np.asarray(model.layers[0].bias)
     assert run.newest.path == chosen == listed["runs"][0]["newest"]
     return {
         "training_progress": kct.training_progress(folder).epochs_completed,

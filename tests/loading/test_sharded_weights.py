@@ -22,7 +22,7 @@ from keras_ckpt_tools.errors import (
     UnsafeArtefactError,
 )
 from keras_ckpt_tools.formats.kinds import Kind
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.tools.diff import diff
 from keras_ckpt_tools.tools.export import export
 

@@ -22,7 +22,7 @@ from keras_ckpt_tools.errors import (
 )
 from keras_ckpt_tools.formats import source as sources
 from keras_ckpt_tools.formats.kinds import tell
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 
 
 @pytest.fixture

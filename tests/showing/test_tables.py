@@ -88,9 +88,7 @@ def test_a_manager_shows_itself(tmp_path: Path):
     assert "a&lt;b" in manager._repr_html_()
 
 
-@pytest.mark.parametrize(
-    ("nbytes", "words"), [(0, "0 bytes"), (999_960, "1.0 MB"), (5e15, "5000.0 TB")]
-)
+@pytest.mark.parametrize(("nbytes", "words"), [(0, "0 B"), (999_960, "1 MB"), (5e15, "5e+03 TB")])
 def test_sizes_are_told_as_people_do(nbytes, words):
-    """Rounded up into the next unit, never to 1000.0 of one."""
+    """Rounded up into the next unit, never to 1000 of one."""
     assert size_of(nbytes) == words

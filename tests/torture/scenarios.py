@@ -17,7 +17,7 @@ import numpy as np
 from programs import constant_model, set_constant
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.runs.listing import checkpoints_in
 from keras_ckpt_tools.storage.commit import STAGED_SUFFIX
 

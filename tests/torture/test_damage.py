@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.formats.source import open_source
+from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.metadata import TrainingProgress
 from keras_ckpt_tools.training.writing import save_model
 

@@ -7,16 +7,17 @@ refused, because another reader could use the other value.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
-from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
-
-__all__ = ["LEAVES", "depth_of", "loads", "parse_object"]
 
 LEAVES = frozenset({bool, float, int, str, type(None)})
 """The types of what JSON has that is neither an object nor a list."""
+
+_damaged = functools.partial(damaged, remedy="Ask whoever gave it to you for the original.")
 
 
 def loads(text: str | bytes) -> Any:
@@ -96,12 +97,3 @@ def depth_of(value: Any) -> int:
             if type(inner) not in LEAVES
         ]
     return depth
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Get the original file from its source.",
-        path=path,
-    )

@@ -15,8 +15,6 @@ from keras_ckpt_tools.metadata import OptimizerState
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Documents", "Snapshot"]
-
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -100,11 +100,6 @@ def cast(
 ) -> np.ndarray[Any, Any] | None:
     """Return an array as another dtype; `None` where that would lose more than precision.
 
-    Args:
-        array: Numbers of a dtype that `may_be_cast`.
-        name: The dtype.
-        exactly: Whether floats may not be rounded either.
-
     >>> cast(np.array([1, 2], "int64"), "int32"), cast(np.array([2**40]), "int32")
     (array([1, 2], dtype=int32), None)
     >>> cast(np.array([1e6], "float32"), "float16") is None  # It would be infinity.

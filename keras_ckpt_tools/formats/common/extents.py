@@ -29,11 +29,6 @@ def gaps_between(
 ) -> Iterator[tuple[int, int]]:
     """Yield `(start, end)` of what lies between pieces of data.
 
-    Args:
-        data: `(offset, length)` of each piece, in order.
-        start: Where to begin.
-        end: Where to end.
-
     >>> list(gaps_between([(10, 5), (15, 5)], 0, 30))
     [(0, 10), (20, 30)]
     """

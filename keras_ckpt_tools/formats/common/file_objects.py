@@ -21,8 +21,6 @@ from typing import IO, Any
 from keras_ckpt_tools.errors import ArgumentError, CkptError
 from keras_ckpt_tools.formats.common.limits import over_budget
 
-__all__ = ["PathOrFile", "on_disk"]
-
 PathOrFile = str | os.PathLike[str] | IO[bytes]
 
 _CHUNK = 1 << 20

@@ -15,8 +15,6 @@ import numpy as np
 
 from keras_ckpt_tools.metadata import Record
 
-__all__ = ["INFINITY", "NAN", "not_finite_in", "spoiled", "spoiled_in", "worst_in"]
-
 NAN, INFINITY = "NaN", "infinity"
 
 # A record does not list thousands of them.
@@ -107,12 +105,7 @@ def spoiled(worst: Mapping[str, str], record: Record) -> tuple[str, ...]:
 
 
 def spoiled_in(source: Any, record: Record) -> tuple[str, ...]:
-    """Return the same of an open file that was read; one of an earlier version does not say.
-
-    Args:
-        source: The file.
-        record: Its record.
-    """
+    """Return the same of an open file that was read; one of an earlier version does not say."""
     if record.not_finite is not None:
         return record.not_finite
     arrays = source.read_all(list(source.not_finite))

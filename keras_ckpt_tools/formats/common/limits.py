@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from keras_ckpt_tools.errors import ArgumentError, OverBudgetError
 
-__all__ = ["Limits", "available_memory", "over_budget"]
-
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 

@@ -11,8 +11,6 @@ import os
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError
 
-__all__ = ["not_found"]
-
 _LISTED = 5
 
 

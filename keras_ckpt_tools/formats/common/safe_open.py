@@ -18,19 +18,6 @@ from keras_ckpt_tools.errors import UnsafeArtefactError
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.storage.file_systems import NOT_SUPPORTED
 
-__all__ = [
-    "NOT_FOLLOWED",
-    "Identity",
-    "copy_tree",
-    "identity_of",
-    "is_alias",
-    "open_member",
-    "open_regular",
-    "read_all",
-    "refuse_link",
-    "regular_members",
-]
-
 NOT_FOLLOWED = "a link, which is not followed"
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -144,13 +131,6 @@ def regular_members(folder: int, path: str, level: int = 0) -> None:
 
 def copy_tree(folder: int, name: str, target: str, path: str, limits: Limits) -> bool:
     """Copy a directory of an open directory; return whether there is one.
-
-    Args:
-        folder: The open directory.
-        name: Which of its directories.
-        target: Where to create the copy.
-        path: The artefact, for messages.
-        limits: What it may take.
 
     Raises:
         UnsafeArtefactError: there is anything in it but regular files and directories.

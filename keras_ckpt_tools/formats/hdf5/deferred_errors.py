@@ -12,8 +12,6 @@ import os
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-__all__ = ["PatientFile", "telling"]
-
 
 class PatientFile:
     """A file that keeps the first error to itself, and from then on does nothing.

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import h5py
     import numpy as np
 
-__all__ = ["ForeignHdf5", "Place", "unpacked"]
-
 Place = tuple[int, int, int]
 """The descriptor of a file, and where in it an HDF5 file begins and ends."""
 

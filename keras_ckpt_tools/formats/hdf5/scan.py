@@ -12,6 +12,7 @@ wall time is the only limit.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -27,14 +28,12 @@ from typing import Any
 from keras_ckpt_tools.errors import (
     ArtefactError,
     CkptError,
-    DamagedArtefactError,
     UnsafeArtefactError,
+    damaged,
 )
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.hdf5.structure import FoundTensor
 from keras_ckpt_tools.metadata import TensorInfo
-
-__all__ = ["Survey", "survey"]
 
 _CHILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "hdf5_child.py")
 _MEMORY = 2 << 30
@@ -43,6 +42,7 @@ _PIECE = 1 << 20
 _GRACE = 5.0
 _BYTES_PER_SECOND = 20_000_000
 _LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT")
+_damaged = functools.partial(damaged, remedy="Fetch or copy it again, or load an earlier one.")
 
 
 @dataclass(frozen=True)
@@ -246,13 +246,4 @@ def _read(answer: dict[str, Any], size: int, path: str) -> Survey:
         plain=plain,
         not_finite=tuple(map(str, answer["not_finite"])),
         names={str(group): str(name) for group, name in dict(answer["names"]).items()},
-    )
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Fetch or copy it again, or load an earlier one.",
-        path=path,
     )

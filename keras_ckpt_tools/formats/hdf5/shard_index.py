@@ -20,12 +20,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, UnsafeArtefactError
+from keras_ckpt_tools.errors import CkptError, UnsafeArtefactError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_regular, read_all
-
-__all__ = ["ENDING", "INDEX_MEMBER", "ShardIndex", "index_beside", "is_index", "shards_named_by"]
 
 ENDING = ".weights.json"
 # Each is looked at by a process of its own; the largest models have some hundreds.
@@ -34,6 +32,7 @@ INDEX_MEMBER = f"model{ENDING}"
 
 _SHARD = re.compile(r"(.+)_(\d{5})\.weights\.h5", re.DOTALL)
 _MAP = "weight_map"
+_AGAIN = "Fetch or copy it again."
 _HDF5 = (".h5", ".hdf5")
 
 
@@ -64,7 +63,7 @@ class ShardIndex:
         for group, named in data[_MAP].items():
             shards = tuple(named) if isinstance(named, list) else (named,)
             if not shards or not all(isinstance(name, str) and name for name in shards):
-                raise _damaged(path, f"its index does not name files for {group[:100]!r}")
+                raise damaged(path, f"its index does not name files for {group[:100]!r}", _AGAIN)
             groups[group.strip("/")] = shards
         complete = any(isinstance(named, list) for named in data[_MAP].values())
         index = cls(groups, _total(data), complete)
@@ -176,12 +175,3 @@ def _require_plain(names: Iterable[str], path: str) -> None:
             remedy="Get the original files, as Keras saved them, from their source.",
             path=path,
         )
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Fetch or copy it again.",
-        path=path,
-    )

@@ -13,6 +13,7 @@ links to files in the directory of its target are. Download caches consist of su
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefactError
+from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefactError, damaged
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_member
 from keras_ckpt_tools.formats.hdf5.foreign import ForeignHdf5
@@ -32,10 +33,11 @@ from keras_ckpt_tools.metadata import TensorInfo
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ShardedHdf5"]
-
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LISTED = 20
+_damaged = functools.partial(
+    damaged, remedy="Fetch or copy all files of these weights again, into one folder."
+)
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,7 @@ class _Shard:
 
 
 class ShardedHdf5:
-    """The tensors of all shards. See `ForeignHdf5`, in whose place it stands.
-
-    Args:
-        index: Which shards there are.
-        folder: The open directory that they are in.
-        path: The artefact, for messages.
-        limits: What all of them may take together.
-        stack: Closes what is opened here.
-    """
+    """The tensors of all shards. See `ForeignHdf5`, in whose place it stands."""
 
     def __init__(self, index: ShardIndex, folder: int, path: str, limits: Limits, stack: ExitStack):
         self._index, self._folder, self._path, self._limits = index, folder, path, limits
@@ -157,7 +151,7 @@ class ShardedHdf5:
             if artefact.refusal is not None:
                 raise artefact.refusal
             if artefact.damage:
-                raise self._damaged(artefact.damage)
+                raise _damaged(self._path, artefact.damage)
             found = artefact.survey
             if found is None and artefact.kind.is_hdf5:
                 # A file of this package in place of a shard; its record is not used.
@@ -173,7 +167,7 @@ class ShardedHdf5:
             shard = self._shards[name] = _Shard(name, identity_of(file.fileno()), found)
         if twice := sorted(self._where.keys() & found.tensors.keys()):
             other = self._where[twice[0]].name
-            raise self._damaged(f"it has {twice[0]!r}, which {other} has as well")
+            raise _damaged(self._path, f"it has {twice[0]!r}, which {other} has as well")
         self._where |= dict.fromkeys(found.tensors, shard)
         for info in found.tensors.values():
             self._bytes += info.nbytes
@@ -192,7 +186,7 @@ class ShardedHdf5:
                 folder, real = self._cache[1], os.path.basename(place)
         descriptor = open_member(folder, real, self._path)
         if descriptor is None:
-            raise self._damaged("it is not there")
+            raise _damaged(self._path, "it is not there")
         return descriptor
 
     @cached_property
@@ -232,33 +226,25 @@ class ShardedHdf5:
         if lacking:
             more = f"; and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
             how = "its shards do not match its index: " + "; ".join(lacking[:_LISTED]) + more
-            raise self._damaged(how)
+            raise _damaged(self._path, how)
 
     def _error(self, problems: Mapping[str, CkptError]) -> CkptError:
         """Return one error for all shards that cannot be used, of the gravest kind among them."""
         errors = list(problems.values())
         kind = next((e for e in errors if not isinstance(e, DamagedArtefactError)), errors[0])
         said = "; ".join(
-            f"{name}: {error.what.removeprefix('The file is damaged: ').rstrip('.')}"
+            f"{name}: {getattr(error, 'how', error.what.rstrip('.'))}"
             for name, error in problems.items()
         )
         return type(kind)(
             f"The shards of the weights cannot be used: {said}.",
             received=f"path={self._path!r}",
             remedy=kind.remedy,
-            **{**kind.facts, "path": self._path},
+            **{**kind.facts, "path": self._path, "how": said},
         )
 
     def _replaced(self, name: str) -> DamagedArtefactError:
-        return self._damaged(f"its shard {name} was written to while it was being read")
-
-    def _damaged(self, how: str) -> DamagedArtefactError:
-        return DamagedArtefactError(
-            f"The file is damaged: {how}.",
-            received=f"path={self._path!r}",
-            remedy="Fetch or copy all files of these weights again, into one directory.",
-            path=self._path,
-        )
+        return _damaged(self._path, f"its shard {name} was written to while it was being read")
 
 
 def _without_place(info: TensorInfo) -> TensorInfo:

@@ -25,8 +25,6 @@ from typing import NamedTuple
 
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["FoundTensor", "UnfamiliarError", "differences", "tensors_in"]
-
 # What h5py writes: addresses and lengths of 8 bytes, and nodes of this many entries.
 _SUPERBLOCK = b"\x89HDF\r\n\x1a\n" + bytes((0, 0, 0, 0, 0, 8, 8, 0, 4, 0, 16, 0, 0, 0, 0, 0))
 _SUPERBLOCK_REST = struct.Struct("<4Q")

@@ -16,8 +16,6 @@ from keras_ckpt_tools.formats.common.dtypes import numpy_dtype, raw_bytes
 from keras_ckpt_tools.formats.hdf5.window import pread_into
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["read_plain", "read_table", "read_tensor"]
-
 
 def read_table(file: h5py.File) -> dict[str, TensorInfo]:
     """Return every dataset of a file that we wrote, by path. Second names of one count each."""

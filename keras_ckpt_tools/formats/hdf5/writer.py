@@ -149,13 +149,7 @@ class _Outline(NamedTuple):
 
 
 class _Plan:
-    """Where in a file of one structure everything goes, and what is the same in each of them.
-
-    Args:
-        outline: The structure.
-        block: Length of the user block.
-        directory: See `write_weights`.
-    """
+    """Where in a file of one structure everything goes, and what is the same in each of them."""
 
     def __init__(self, outline: _Outline, block: int, directory: str | None):
         self.block = block

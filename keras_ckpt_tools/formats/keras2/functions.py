@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ELEMENTWISE", "SLICES", "Operation", "operation_for", "slices"]
-
 SLICES = "__operators__.getitem"
 
 

@@ -20,8 +20,6 @@ from keras_ckpt_tools.formats.keras2.functions import (
 )
 from keras_ckpt_tools.formats.keras2.shapes import references, resolve_shapes
 
-__all__ = ["translate_graph"]
-
 _CALLS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 _CONSTANT = "_CONSTANT_VALUE"
 

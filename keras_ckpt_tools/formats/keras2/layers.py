@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["HARD_SIGMOID", "LAYERS", "translate_layer", "translate_models_layers"]
-
 # max(0, min(1, 0.2 x + 0.5)); in Keras 3 the slope of the function of that name is 1/6.
 HARD_SIGMOID = {
     "module": "keras_ckpt_tools.loading.keras_2_activation",

@@ -14,8 +14,6 @@ from typing import Any
 from keras_ckpt_tools.formats.keras2.functions import ELEMENTWISE, SLICES
 from keras_ckpt_tools.formats.keras2.layers import LAYERS
 
-__all__ = ["references", "resolve_shapes"]
-
 _SHAPES = ("shape", "shape_v2", "compat.v1.shape")
 _STACKS = ("stack", "convert_to_tensor")
 _CONSTANT = "_CONSTANT_VALUE"

@@ -16,8 +16,6 @@ from keras_ckpt_tools.formats.keras2.graph import translate_graph
 from keras_ckpt_tools.formats.keras2.layers import translate_layer, translate_models_layers
 from keras_ckpt_tools.formats.keras2.training import translate_compiled, translate_training
 
-__all__ = ["Untranslated", "in_words_of_keras_3", "is_keras_2", "translate"]
-
 _MODELS = ("Functional", "Model", "Sequential")
 _COMPILED = ("compile_config", "training_config", "optimizer_config")
 

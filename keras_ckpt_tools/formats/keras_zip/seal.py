@@ -10,11 +10,12 @@ from __future__ import annotations
 import lzma
 import os
 import re
-import struct
 import zipfile
 import zlib
 
 import xxhash
+
+from keras_ckpt_tools.formats.keras_zip.records import data_of
 
 WEIGHTS_MEMBER = "model.weights.h5"
 CONFIG_MEMBER = "config.json"
@@ -25,7 +26,6 @@ METADATA_MEMBER = "metadata.json"
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 _SEAL = re.compile(rb"keras_ckpt_tools:1:([0-9a-f]{32})")
-_LOCAL_HEADER = struct.Struct("<26xHH")
 _CHUNK = 1 << 20
 
 
@@ -60,9 +60,7 @@ def member_range(descriptor: int, info: zipfile.ZipInfo) -> tuple[int, int]:
     Raises:
         zipfile.BadZipFile: its header lies outside the file.
     """
-    header = os.pread(descriptor, _LOCAL_HEADER.size, info.header_offset)
-    if len(header) < _LOCAL_HEADER.size:
+    start = data_of(descriptor, info.header_offset)
+    if start is None:
         raise zipfile.BadZipFile(f"the header of {info.filename} lies outside the file")
-    name_length, extra_length = _LOCAL_HEADER.unpack(header)
-    start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
     return start, start + info.compress_size

@@ -23,19 +23,28 @@ try:
 except ImportError:  # No wheel for this machine.
     from zlib import crc32
 
-_LOCAL = struct.Struct("<4s5H3I2H")
-_ENTRY = struct.Struct("<4s6H3I5H2I")
-_END = struct.Struct("<4s4H2IH")
-_END_64 = struct.Struct("<4sQ2H2I4Q")
-_LOCATOR = struct.Struct("<4sIQI")
+from keras_ckpt_tools.formats.keras_zip.records import (
+    ELSEWHERE,
+    END,
+    END_64,
+    END_64_MARK,
+    END_MARK,
+    ENTRY,
+    ENTRY_MARK,
+    LOCAL,
+    LOCAL_MARK,
+    LOCATOR_64,
+    LOCATOR_64_MARK,
+    MANY,
+)
+
 _VERSION, _VERSION_64 = 20, 45
 _UNIX = 3
 _MODE = 0o600 << 16
 _UTF_8 = 0x800
 # What does not fit into 32 bits stands in a field apart. Readers of Java's take 31.
 _LARGE = 0x7FFFFFFF
-_ELSEWHERE = 0xFFFFFFFF
-_MOST_ENTRIES, _MANY = 0xFFFE, 0xFFFF
+_MOST_ENTRIES = 0xFFFE
 
 ALIGNMENT = 4096
 """Where the data of a large member begins is a multiple of this: a page of memory and of a file,
@@ -128,23 +137,23 @@ class StoredZip:
         count, size, place = len(self._members), len(table), self._end
         end = b""
         if count > _MOST_ENTRIES or place > _LARGE:
-            end = _END_64.pack(
-                b"PK\6\6", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, place
+            end = END_64.pack(
+                END_64_MARK, 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, place
             )
-            end += _LOCATOR.pack(b"PK\6\7", 0, place + size, 1)
-            count, place = _MANY if count > _MOST_ENTRIES else count, _ELSEWHERE
-        end += _END.pack(b"PK\5\6", 0, 0, count, count, size, place, len(comment))
+            end += LOCATOR_64.pack(LOCATOR_64_MARK, 0, place + size, 1)
+            count, place = MANY if count > _MOST_ENTRIES else count, ELSEWHERE
+        end += END.pack(END_MARK, 0, 0, count, count, size, place, len(comment))
         self._file.write(table + end + comment)
 
     def _header(self, member: Member, *, large: bool) -> bytes:
         name, flags = _encoded(member.name)
         extra, size = b"", member.size
         if large:
-            extra, size = struct.pack("<2H2Q", 1, 16, member.size, member.size), _ELSEWHERE
-            extra += _padding(member.offset + _LOCAL.size + len(name) + len(extra))
+            extra, size = struct.pack("<2H2Q", 1, 16, member.size, member.size), ELSEWHERE
+            extra += _padding(member.offset + LOCAL.size + len(name) + len(extra))
         version = _VERSION_64 if large else _VERSION
-        head = (b"PK\3\4", version, flags, 0, *self._moment, member.checksum, size, size)
-        return _LOCAL.pack(*head, len(name), len(extra)) + name + extra
+        head = (LOCAL_MARK, version, flags, 0, *self._moment, member.checksum, size, size)
+        return LOCAL.pack(*head, len(name), len(extra)) + name + extra
 
     def _entry(self, member: Member) -> bytes:
         name, flags = _encoded(member.name)
@@ -152,17 +161,17 @@ class StoredZip:
         elsewhere: list[int] = []
         if size > _LARGE:
             elsewhere += [size, size]
-            size = _ELSEWHERE
+            size = ELSEWHERE
         if place > _LARGE:
             elsewhere.append(place)
-            place = _ELSEWHERE
+            place = ELSEWHERE
         extra = b""
         if elsewhere:
             extra = struct.pack(f"<2H{len(elsewhere)}Q", 1, 8 * len(elsewhere), *elsewhere)
         version = _VERSION_64 if extra else _VERSION
-        head = (b"PK\1\2", _UNIX << 8 | version, version, flags, 0, *self._moment)
+        head = (ENTRY_MARK, _UNIX << 8 | version, version, flags, 0, *self._moment)
         sizes = (member.checksum, size, size, len(name), len(extra), 0, 0, 0, _MODE, place)
-        return _ENTRY.pack(*head, *sizes) + name + extra
+        return ENTRY.pack(*head, *sizes) + name + extra
 
 
 def _padding(begin: int) -> bytes:

@@ -25,7 +25,7 @@ from keras_ckpt_tools.formats.common.extents import aligned_memory, gaps_between
 from keras_ckpt_tools.formats.common.finite import not_finite_in
 from keras_ckpt_tools.formats.hdf5.structure import FoundTensor, UnfamiliarError, tensors_in
 from keras_ckpt_tools.formats.hdf5.window import pread_into
-from keras_ckpt_tools.formats.record.userblock import decode, digest_of
+from keras_ckpt_tools.formats.record.userblock import digest_of
 from keras_ckpt_tools.metadata import Record, TensorInfo
 from keras_ckpt_tools.showing.byte_counts import advance
 
@@ -48,13 +48,6 @@ class RecordReader:
 
     Attributes:
         not_finite: Paths of the tensors with NaN or infinity among those that were read.
-
-    Args:
-        descriptor: The open file.
-        start: Where the HDF5 file begins in it.
-        end: Where it ends.
-        record: Its record.
-        block: Length of its user block.
     """
 
     def __init__(self, descriptor: int, start: int, end: int, record: Record, block: int):
@@ -145,21 +138,6 @@ class RecordReader:
             raise UnfamiliarError("nothing that was read, or too much")
         letters = sum(len(info.path) for info in self.record.tensors)
         return tensors_in(self._skeleton, self._block, letters)
-
-
-def open_record(descriptor: int, start: int, end: int, path: str) -> RecordReader | None:
-    """Return a reader of the HDF5 file between two offsets, or `None` where it is not ours.
-
-    Raises:
-        DamagedArtefactError: it is ours, and its record has changed.
-        NewerFormatError: a later version of the package wrote it.
-    """
-
-    def read_at(offset: int, length: int) -> bytes:
-        return os.pread(descriptor, min(length, max(end - start - offset, 0)), start + offset)
-
-    found = decode(read_at, path)
-    return RecordReader(descriptor, start, end, *found) if found else None
 
 
 def _runs(infos: Sequence[TensorInfo]) -> Iterator[Run]:

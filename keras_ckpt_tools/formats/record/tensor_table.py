@@ -14,15 +14,9 @@ from typing import Any, overload
 
 from keras_ckpt_tools.metadata import TensorInfo
 
-__all__ = ["Rows", "TensorTable"]
-
 
 class Rows:
-    """What the table of each file of one structure has in common.
-
-    Args:
-        infos: The tensors, without digests.
-    """
+    """What the table of each file of one structure has in common."""
 
     def __init__(self, infos: Sequence[TensorInfo]):
         self.infos = tuple(infos)
@@ -32,10 +26,6 @@ class Rows:
 
 class TensorTable(Sequence[TensorInfo]):
     """The tensors of one file, in the order of the file.
-
-    Args:
-        rows: What they are.
-        digests: The digest of each, in hexadecimal.
 
     Example:
 

@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from keras_ckpt_tools.errors import CkptError, DamagedArtefactError, NewerFormatError
+from keras_ckpt_tools.errors import CkptError, NewerFormatError, damaged
 from keras_ckpt_tools.formats.common.bounded_json import loads
 from keras_ckpt_tools.formats.record.tensor_table import TensorTable
 from keras_ckpt_tools.formats.record.validation import check_types
@@ -146,23 +146,23 @@ def read_json(read: ReadAt, path: str) -> tuple[bytes, int] | None:
     if len(header) < _START:
         if header[: len(MAGIC)] != MAGIC:
             return None
-        raise _damaged(path, f"it ends after {len(header)} bytes, within its record's header")
+        raise damaged(path, f"it ends after {len(header)} bytes, within its record's header")
     magic, version, size, length = _HEADER.unpack_from(header)
     if magic != MAGIC:
         # Treating a file of this package as third-party would skip every check.
         if version == HEADER_VERSION and read(size, len(_HDF5)) == _HDF5:
-            raise _damaged(path, "the first bytes of its record have changed")
+            raise damaged(path, "the first bytes of its record have changed")
         return None
     if version > HEADER_VERSION:
         raise _newer(path, version, HEADER_VERSION)
     if not _MIN_BLOCK <= size <= _MAX_BLOCK or size & (size - 1) or _START + length > size:
-        raise _damaged(path, "the lengths in its record's header contradict each other")
+        raise damaged(path, "the lengths in its record's header contradict each other")
     body = read(_START, size - _START)
     if len(body) < size - _START:
-        raise _damaged(path, f"it ends after {_START + len(body)} of {size} bytes of its record")
+        raise damaged(path, f"it ends after {_START + len(body)} of {size} bytes of its record")
     digest = xxhash.xxh3_128_digest(header[: _HEADER.size] + body[:length])
     if digest != header[_HEADER.size :] or not body.endswith(bytes(len(body) - length)):
-        raise _damaged(path, "the bytes of its record have changed")
+        raise damaged(path, "the bytes of its record have changed")
     return body[:length], size
 
 
@@ -184,7 +184,7 @@ def parse(body: bytes, path: str, parser: Callable[[bytes], tuple[int, T | None]
     except CkptError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(path, f"its record is invalid ({type(error).__name__}: {error})") from error
+        raise damaged(path, f"its record is invalid ({type(error).__name__}: {error})") from error
     if record is None:
         raise _newer(path, found, FORMAT_VERSION)
     return record
@@ -211,15 +211,6 @@ def _parsed(body: bytes) -> tuple[int, Record | None]:
     record = Record.from_json(data)
     check_types(record)
     return found, record
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
-        path=path,
-    )
 
 
 def _newer(path: str, found: int, supported: int) -> NewerFormatError:

@@ -15,10 +15,8 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
-
-__all__ = ["check_progress", "check_record", "check_types"]
 
 _LARGEST = 1 << 62
 # Seconds since 1970: what `datetime` can show, clocks that were wrong included.
@@ -118,19 +116,19 @@ def check_record(record: Record, block: int, length: int, path: str) -> None:
     counts = (record.size, record.progress.epochs_completed, record.progress.batches_completed)
     placed = [info for info in record.tensors if info.offset is not None]
     if not all(isinstance(n, int) and n >= 0 for n in (*counts, record.progress.step)):
-        raise _damaged(path, "its counts are not numbers")
+        raise damaged(path, "its counts are not numbers")
     for info in record.tensors:
         if not _is_sound(info):
-            raise _damaged(path, f"its record contradicts itself about {str(info.path)[:100]!r}")
+            raise damaged(path, f"its record contradicts itself about {str(info.path)[:100]!r}")
     end = min(length, record.size)
     places = sorted((info.offset or 0, info.nbytes) for info in placed if info.nbytes)
     if places and (places[0][0] < block or max(o + n for o, n in places) > end):
         # A truncated file is reported by the caller, which compares lengths.
         if record.size <= length:
-            raise _damaged(path, "its record names tensors outside the file")
+            raise damaged(path, "its record names tensors outside the file")
     for (offset, nbytes), (following, _) in pairwise(places):
         if offset + nbytes > following:
-            raise _damaged(path, "its record names tensors that overlap")
+            raise damaged(path, "its record names tensors that overlap")
 
 
 def _is_sound(info: TensorInfo) -> bool:
@@ -162,12 +160,3 @@ def _itemsize(dtype: str) -> int | None:
     if match["text"]:
         return int(match["text"])
     return int(match["brain"] or match["bits"]) // 8
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Restore it from a copy, or load an earlier checkpoint of the run.",
-        path=path,
-    )

@@ -32,7 +32,7 @@ from keras_ckpt_tools.formats.common.extents import aligned_memory
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import open_regular, read_all
 from keras_ckpt_tools.formats.hdf5.window import pread_into
-from keras_ckpt_tools.formats.tensorflow.prefixes import listed, missing
+from keras_ckpt_tools.formats.tensorflow.prefixes import damaged, listed, missing
 from keras_ckpt_tools.formats.tensorflow.protobuf import fields, read_varint, signed
 from keras_ckpt_tools.formats.tensorflow.sstable import mask, read_table
 from keras_ckpt_tools.metadata import TensorInfo
@@ -143,6 +143,7 @@ class Bundle:
                 "The TensorFlow checkpoint is incomplete: it has an index, but these data files "
                 f"are missing: {', '.join(gone)}. The directory contains: {there}.",
                 received=f"path={self.path!r}",
+                how=f"of its data these files are not there: {', '.join(gone)}",
                 remedy="Copy them to the directory of the index; all files that begin "
                 f"with {os.path.basename(self.path) + '.'!r} belong together.",
                 path=self.path,
@@ -313,13 +314,3 @@ def _dimensions(shape: int | bytes) -> Iterator[int]:
             if size < 0:
                 raise ValueError("a shape in its index is not known")
             yield size
-
-
-def damaged(prefix: str, how: str) -> DamagedArtefactError:
-    """Return the error for a checkpoint that is damaged."""
-    return DamagedArtefactError(
-        f"The TensorFlow checkpoint is damaged: {how}.",
-        received=f"path={prefix!r}",
-        remedy="Restore its files from a copy.",
-        path=prefix,
-    )

@@ -7,7 +7,8 @@ is the name of a variable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,9 @@ import numpy as np
 
 from keras_ckpt_tools.errors import CkptError
 from keras_ckpt_tools.formats.common.limits import Limits
-from keras_ckpt_tools.formats.tensorflow.bundle import Bundle, damaged
+from keras_ckpt_tools.formats.kinds import Artefact
+from keras_ckpt_tools.formats.tensor_source import ModelSource, read_from
+from keras_ckpt_tools.formats.tensorflow.bundle import Bundle
 from keras_ckpt_tools.formats.tensorflow.object_graph import (
     VALUE,
     Node,
@@ -23,9 +26,9 @@ from keras_ckpt_tools.formats.tensorflow.object_graph import (
     parse_graph,
     paths_of,
 )
-from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_in, prefix_of
-
-__all__ = ["GRAPH", "SUFFIX", "Node", "TfCheckpoint", "plain_key", "prefix_in", "prefix_of"]
+from keras_ckpt_tools.formats.tensorflow.prefixes import damaged, prefix_of
+from keras_ckpt_tools.formats.tensorflow.recorded import RunSource, is_prefix
+from keras_ckpt_tools.metadata import TensorInfo, TrainingProgress
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 SUFFIX = f"/.ATTRIBUTES/{VALUE}"
@@ -110,6 +113,47 @@ class TfCheckpoint:
         """Return the updates that had been made, as far as the checkpoint says; else 0."""
         counts = (self.number(name) for name in _COUNTS)
         return max(next((count for count in counts if count is not None), 0), 0)
+
+
+class TfSource(ModelSource):
+    """A TensorFlow checkpoint of others; its tensors have the paths of the objects that were saved.
+
+    Attributes:
+        checkpoint: The same by key, and with the objects.
+        state_of_optimizers: Paths of what is the state of an optimizer.
+    """
+
+    covered = True  # TensorFlow writes checksums.
+
+    def __init__(self, artefact: Artefact, limits: Limits):
+        super().__init__(artefact, limits)
+        self.checkpoint = TfCheckpoint(self.path, limits)
+        paths = self.checkpoint.paths
+        self._keys = {name: key for key, name in paths.by_key.items()}
+        self.state_of_optimizers = frozenset(paths.by_key[key] for key in paths.state)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        known = self.checkpoint.tensors
+        return {name: replace(known[key], path=name) for name, key in self._keys.items()}
+
+    @property
+    def progress(self) -> TrainingProgress:
+        return TrainingProgress(step=self.checkpoint.step())
+
+    def read_all(self, paths: Iterable[str]) -> dict[str, np.ndarray[Any, Any]]:
+        return read_from(self.checkpoint, {path: self._keys[path] for path in paths})
+
+    def verify(self) -> tuple[str, ...]:
+        return tuple(self.checkpoint.bundle.problems())
+
+
+def open_tensorflow(artefact: Artefact, limits: Limits) -> ModelSource:
+    """Open a TensorFlow checkpoint: one of a run through its record, others by their objects."""
+    prefix = prefix_of(artefact.path)
+    if is_prefix(prefix):
+        return RunSource(prefix, limits)
+    return TfSource(replace(artefact, path=prefix), limits)
 
 
 def plain_key(key: str) -> str:

@@ -49,11 +49,6 @@ class Node:
 def parse_graph(data: bytes, shapes: Mapping[str, tuple[int, ...]], most_nodes: int) -> Node:
     """Return the object that was saved, with all that it has.
 
-    Args:
-        data: The message.
-        shapes: The dimensions of each tensor, by key.
-        most_nodes: How many objects there may be.
-
     Raises:
         ValueError: it is none; says how.
     """
@@ -155,10 +150,6 @@ def paths_of(root: Node, keys: Iterable[str]) -> Paths:
 
     A path that is much longer than the key of its tensor is no path of TensorFlow's, which took the
     shortest for the key; then the key names the tensor.
-
-    Args:
-        root: The object that was saved.
-        keys: The keys of the tensors.
     """
     keys = list(keys)
     found: dict[str, tuple[_Way, _Way]] = {}

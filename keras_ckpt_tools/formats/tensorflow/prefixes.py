@@ -8,10 +8,12 @@ out of date; then a warning says so.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 
 from keras_ckpt_tools.errors import ArtefactNotFoundError
+from keras_ckpt_tools.errors import damaged as _damaged
 from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.showing.messages import warn
 
@@ -21,6 +23,11 @@ _LISTED = 8
 _PATH = re.compile(
     rb'^\s*(model_checkpoint_path|all_model_checkpoint_paths):\s*"((?:[^"\\]|\\.)*)"'
 )
+
+damaged = functools.partial(
+    _damaged, remedy="Restore its files from a copy.", thing="TensorFlow checkpoint"
+)
+"""Returns the error for a damaged checkpoint, by its prefix and what is wrong."""
 
 
 def prefix_of(path: str) -> str:

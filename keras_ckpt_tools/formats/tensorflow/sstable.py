@@ -44,10 +44,6 @@ def mask(crc: int) -> int:
 def read_table(data: bytes, most_entries: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of a table.
 
-    Args:
-        data: All its bytes.
-        most_entries: How many there may be.
-
     Raises:
         ValueError: the bytes are none, or are damaged; says how.
     """

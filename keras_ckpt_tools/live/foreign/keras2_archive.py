@@ -21,14 +21,11 @@ import numpy as np
 
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.layer_names import group_name
-from keras_ckpt_tools.formats.source import Source
-from keras_ckpt_tools.formats.tensor_source import TensorSource
+from keras_ckpt_tools.formats.tensor_source import ModelSource, TensorSource
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import TensorInfo
 from keras_ckpt_tools.showing.messages import warn
-
-__all__ = ["Arranged", "arrange", "in_places_of_keras_3", "momentum_product", "weights_of_keras_2"]
 
 _VARS = f"{OPTIMIZER_GROUP}vars/"
 # Attributes of a layer of Keras 2 that Keras 3 has under another name.
@@ -63,7 +60,7 @@ class _Moved:
         return found | {p: state.to_numpy(v) for p, v in self._fresh.items() if p in paths}
 
 
-def weights_of_keras_2(source: Source, model: Any) -> TensorSource | None:
+def weights_of_keras_2(source: ModelSource, model: Any) -> TensorSource | None:
     """Return the tensors of a `.weights.h5`, if only a file of Keras 2 has them at such places.
 
     Such a file does not say which version wrote it.
@@ -79,7 +76,7 @@ def weights_of_keras_2(source: Source, model: Any) -> TensorSource | None:
 
 
 def in_places_of_keras_3(
-    source: Source, model: Any, *, may_lack_optimizer: bool = False
+    source: ModelSource, model: Any, *, may_lack_optimizer: bool = False
 ) -> TensorSource:
     """Return the tensors of a `.keras` that Keras 2 wrote, under the paths of a live model.
 
@@ -240,7 +237,7 @@ def arrange(
         names: Their names, where the file has them.
         variables: The index of each trained variable, by its name in the file.
     """
-    kind = _kind_of(optimizer)
+    kind = next((k.__name__ for k in type(optimizer).__mro__ if k.__name__ in _SLOTS), None)
     if kind is None:
         return Arranged({}, not shapes)
     parts = list(_by_name(kind, names, variables or {}) if names else _by_order(kind, optimizer))
@@ -276,10 +273,6 @@ def momentum_product(optimizer: Any, steps: int) -> float:
         product *= beta * (1.0 - 0.5 * math.pow(0.96, step))
     with np.errstate(all="ignore"):
         return product * float(np.power(beta, max(steps - _SETTLED, 0)))
-
-
-def _kind_of(optimizer: Any) -> str | None:
-    return next((k.__name__ for k in type(optimizer).__mro__ if k.__name__ in _SLOTS), None)
 
 
 def _attributes(kind: str) -> list[str]:

@@ -28,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from keras_ckpt_tools.errors import DamagedArtefactError
+from keras_ckpt_tools.errors import damaged
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.source import Source
 from keras_ckpt_tools.formats.tensor_source import TensorSource
@@ -36,8 +36,6 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.keras2_archive import arrange, momentum_product
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 from keras_ckpt_tools.metadata import TensorInfo
-
-__all__ = ["LegacyWeights", "legacy_weights", "saved_layers"]
 
 _VARS = f"{OPTIMIZER_GROUP}vars/"
 _MODEL, _OPTIMIZER, _TOP = "model_weights", "optimizer_weights", "top_level_model_weights"
@@ -229,7 +227,7 @@ def _listed(source: Source, path: str) -> list[tuple[str, str]]:
     for name in _names(source, path, "weight_names"):
         place = f"{path}/{name}"
         if place not in source.tensors:
-            raise _damaged(source.path, f"it lists {place!r}, and has no such tensor")
+            raise damaged(source.path, f"it lists {place!r}, and has no such tensor")
         found.append((name, place))
     return found
 
@@ -237,7 +235,7 @@ def _listed(source: Source, path: str) -> list[tuple[str, str]]:
 def _group(source: Source, path: str) -> Any:
     group = source.hdf5.get(path or "/")
     if not isinstance(group, h5py.Group):
-        raise _damaged(source.path, f"it lists {path!r}, and has no such group")
+        raise damaged(source.path, f"it lists {path!r}, and has no such group")
     return group
 
 
@@ -254,7 +252,7 @@ def _names(source: Source, path: str, attribute: str) -> list[str]:
         item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in listed
     ]
     if not all(isinstance(name, str) for name in names):
-        raise _damaged(source.path, f"the {attribute} of {path or '/'} are no names")
+        raise damaged(source.path, f"the {attribute} of {path or '/'} are no names")
     return [str(name) for name in names]
 
 
@@ -314,12 +312,3 @@ def _match_weights(
 def _end(name: str, length: int) -> str:
     parts = re.sub(r":\d+$", "", name).split("/")[-length:]
     return "/".join([*parts[:-1], _ALIKE.get(parts[-1], parts[-1])])
-
-
-def _damaged(path: str, how: str) -> DamagedArtefactError:
-    return DamagedArtefactError(
-        f"The file is damaged: {how}.",
-        received=f"path={path!r}",
-        remedy="Restore it from a copy, or write the weights anew.",
-        path=path,
-    )

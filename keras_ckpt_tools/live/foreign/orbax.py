@@ -21,15 +21,8 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 
-__all__ = ["has_optimizer", "match_orbax"]
-
 # Generators stand beside the model, whatever its name.
 _GENERATOR = "seed_generator"
-
-
-def has_optimizer(checkpoint: OrbaxCheckpoint) -> bool:
-    """Return whether the state of an optimizer is in it."""
-    return any(name.startswith(OPTIMIZER) for name in checkpoint.names)
 
 
 def match_orbax(checkpoint: OrbaxCheckpoint, model: Any) -> TensorSource:
@@ -44,7 +37,7 @@ def match_orbax(checkpoint: OrbaxCheckpoint, model: Any) -> TensorSource:
     # Whether something is trained may have changed, and then it stands in the other branch.
     weights = {
         name.partition("/")[2]: name
-        for name in checkpoint.names
+        for name in checkpoint.variables
         if not name.startswith((OPTIMIZER, METRICS))
     }
     ours = {str(v.path): places[id(v)] for v in model.variables if id(v) in places}
@@ -52,7 +45,7 @@ def match_orbax(checkpoint: OrbaxCheckpoint, model: Any) -> TensorSource:
     keys = {ours[path]: weights[theirs] for path, theirs in named.items()}
     keys |= _optimizer(checkpoint, getattr(model, "optimizer", None), named)
     taken = set(keys.values())
-    for name in checkpoint.names:
+    for name in checkpoint.variables:
         if name in taken or name.startswith(METRICS):
             continue
         rest = name.removeprefix(OPTIMIZER)
@@ -70,7 +63,7 @@ def _optimizer(
     checkpoint: OrbaxCheckpoint, optimizer: Any, named: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the name in the file of each variable of an optimizer of the same kind."""
-    theirs = {name for name in checkpoint.names if name.startswith(OPTIMIZER)}
+    theirs = {name for name in checkpoint.variables if name.startswith(OPTIMIZER)}
     roots = {name.split("/")[1] for name in theirs}
     flat = {path.replace("/", "_"): other.replace("/", "_") for path, other in named.items()}
     found: dict[str, str] = {}

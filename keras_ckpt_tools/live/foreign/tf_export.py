@@ -30,8 +30,6 @@ from keras_ckpt_tools.storage.commit import staged
 
 tf = needed_for("TensorFlow checkpoints", "format tf")
 
-__all__ = ["write_arrays", "write_objects"]
-
 
 def write_objects(prefix: str, **objects: Any) -> None:
     """Write live objects, as `tf.train.Checkpoint(**objects)` does.

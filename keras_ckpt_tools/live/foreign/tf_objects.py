@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
-from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint, plain_key
-from keras_ckpt_tools.formats.tensorflow.object_graph import Paths
+from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, plain_key
+from keras_ckpt_tools.formats.tensorflow.object_graph import Node, Paths
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.tf_layers import layers_by_number, pair_layers
 from keras_ckpt_tools.live.foreign.tf_optimizers import match_optimizer

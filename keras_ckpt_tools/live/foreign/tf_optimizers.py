@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.object_graph import Node
 
 # The slots of `optimizers.legacy`, by the class of the optimizer, and where Keras 3 keeps them.
 _SLOTS = {

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_ckpt_tools.errors import ArtefactKindError, NotBuiltError
-from keras_ckpt_tools.formats.tensorflow.checkpoint import Node, TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
+from keras_ckpt_tools.formats.tensorflow.object_graph import Node
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource, Matching

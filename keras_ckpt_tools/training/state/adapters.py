@@ -79,6 +79,8 @@ def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
     if (access := state_access(target)) is not None:
         return StateAdapter(name, target, *access)
     if isinstance(target, tf_kinds("data.Iterator")):
+        from keras_ckpt_tools.data.iterators import iterator_state, restore_iterator
+
         return StateAdapter(
             name,
             target,

@@ -61,7 +61,7 @@ def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
     for name, described in record.tracked.items():
         if not is_beside(name):
             continue
-        view = SourceView(source, name)
+        view = SourceView(source, {f"{name}/": ""})
         arrays = view.read_all(view.tensors)
         try:
             state = give_arrays(described.state, arrays)
