@@ -163,9 +163,11 @@ def test_containers_modules_and_generators_are_restored_by_their_names(tmp_path:
             "averages": [tf.Variable(value), tf.Variable(value + 1)],
             "by_name": {"x": tf.Variable(value)},
             "pair": Pair(value),
+            "generator": tf.random.Generator.from_seed(int(value)),
         }
 
     saved = objects(3.0)
+    saved["generator"].uniform([3])
     tf.train.CheckpointManager(tf.train.Checkpoint(**saved), tmp_path, max_to_keep=1).save()
     again = objects(0.0)
     with pytest.warns(UserWarning, match=SAID):
@@ -173,6 +175,7 @@ def test_containers_modules_and_generators_are_restored_by_their_names(tmp_path:
     assert [float(v) for v in again["averages"]] == [3.0, 4.0]
     assert float(again["by_name"]["x"]) == 3.0
     assert float(again["pair"].b) == 6.0
+    assert float(again["generator"].uniform([])) == float(saved["generator"].uniform([]))
 
 
 def test_a_damaged_one_is_passed_over_for_the_one_before(stock: Any) -> None:
