@@ -678,9 +678,7 @@ class CheckpointManager(TrainingLoop):
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         model = _one_model(self._checkpoints.objects)
-        self._state = LoopState(
-            callbacks, model, self._changes, lambda: self._checkpoints.objects
-        )
+        self._state = LoopState(callbacks, model, self._changes, lambda: self._checkpoints.objects)
         self._save_on_signal = bool(save_on_signal)
         self._signals = SignalWatch(save_on_signal, self._save_at_signal)
         self._restored = False
