@@ -256,16 +256,14 @@ def _notes(run: Run) -> list[str]:
     later = {one.note for one in run.checkpoints if one.state is State.FOREIGN and one.note}
     foreign = sum(one.state is State.FOREIGN for one in run.checkpoints)
     if foreign:
-        notes.append(
-            f"{plural(foreign, 'file')} not written by this package: {'; '.join(sorted(later))}"
-        )
+        what = "; ".join(sorted(later))
+        notes.append(f"{plural(foreign, 'file')} not written by this package: {what}")
     if any(one.name.startswith(_STOCK) and one.state is State.FOREIGN for one in run.checkpoints):
         notes.append("A backup of Keras' own: `keras-ckpt resume-info` says where it is")
     monitored = run.best and (run.best.progress.best or run.progress.best)
     if monitored:
-        whose = (
-            "" if run.best.run_id == run.run_id else f", of an earlier run ({run.best.run_id[:8]})"
-        )
+        other = run.best is not None and run.best.run_id != run.run_id
+        whose = f", of an earlier run ({run.best.run_id[:8]})" if run.best and other else ""
         notes.append(f"* the best {monitored.monitor} ({monitored.mode}) that is there{whose}")
     return [*notes, _HINT] if run.whole else notes
 

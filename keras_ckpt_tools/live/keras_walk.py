@@ -154,7 +154,7 @@ def _is_complete(layer: Any) -> bool:
 
 
 def has_call(layer: Any) -> bool:
-    """Return whether a model or layer can be called: a GAN or a VAE may have a `train_step` only."""
+    """Return whether a model or layer can be called: a GAN may have a `train_step` only."""
     return type(layer).call not in (keras.Model.call, keras.layers.Layer.call)
 
 

@@ -117,8 +117,8 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     Raises:
         ArgumentError: an argument cannot work.
-        UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`. When
-            training begins: the file is a `.h5`, which cannot hold a model of this kind.
+        UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
+            When training begins: the file is a `.h5`, which cannot hold a model of this kind.
         FilepathKeyError: at a save, the pattern names a key that the logs lack.
         CommitError: at a save, the operating system refused. The file that was there is unchanged.
 
