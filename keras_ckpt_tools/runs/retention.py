@@ -333,9 +333,7 @@ def newest_first(entries: Iterable[CheckpointEntry]) -> list[CheckpointEntry]:
     for one in entries:
         if one.number is None and one.progress.run_id:
             others.setdefault(one.progress.run_id, []).append(one)
-    groups = [
-        sorted(each, key=lambda e: (e.progress.place, e.saved_at)) for each in others.values()
-    ]
+    groups = [sorted(e, key=lambda e: (e.progress.place, e.saved_at)) for e in others.values()]
     for group in (numbered, *groups):
         latest = -math.inf
         for one in group:

@@ -215,7 +215,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._due = self._over = self._left = False
         self._pending = self._before_validation = None
         self._past = False
-        self._changes.begin(self.model.optimizer, same=again)
+        loss = getattr(self.model, "loss", None)
+        self._changes.begin(self.model.optimizer, same=again, loss=loss)
         if phases.put_back(checkpoints.next_path()):
             checkpoints.kept.look_again()
         found = self._restore(checkpoints, phases) if self.resume != "never" else None

@@ -13,7 +13,7 @@ callback has lowered since is no change of the program; another number in `compi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -46,13 +46,54 @@ def check_changed(changed: Any) -> frozenset[str]:
     )
 
 
-def begun_with(optimizer: Any) -> dict[str, Any]:
+def begun_with(optimizer: Any, loss: Any = None) -> dict[str, Any]:
     """Return the values that a program begins a run with, as JSON."""
     values: dict[str, Any] = {"seed": random_generators.program_seed()}
     if optimizer is not None:
         values["optimizer"] = type(_inner(optimizer)).__name__
         values["learning_rate"] = learning_rate_of(optimizer)
+        values |= {f"{_ARGUMENT}{name}": each for name, each in _arguments_of(optimizer)}
+    if loss is not None:
+        values["loss"] = _shown_loss(loss)
     return values
+
+
+_ARGUMENT = "optimizer's "
+_NO_ARGUMENTS = ("name", "learning_rate")
+
+
+def _arguments_of(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments of an optimizer that the program's code alone decides, as JSON."""
+    try:
+        config = _inner(optimizer).get_config()
+    except NotImplementedError:
+        return
+    for name, value in config.items():
+        if name not in _NO_ARGUMENTS:
+            plain = value is None or type(value) in (str, int, float)
+            yield name, value if plain else json.dumps(value, default=_kind_of, sort_keys=True)
+
+
+def _shown_loss(loss: Any) -> str:
+    """Return a text that differs where losses do; Keras has several names for each.
+
+    >>> _shown_loss("mse") == _shown_loss(keras.losses.MeanSquaredError()) != _shown_loss("mae")
+    True
+    """
+    if isinstance(loss, Mapping):
+        return f"{{{', '.join(f'{name}: {_shown_loss(one)}' for name, one in loss.items())}}}"
+    if isinstance(loss, (list, tuple)):
+        return f"[{', '.join(map(_shown_loss, loss))}]"
+    try:
+        found = keras.losses.get(loss)
+    except (ValueError, TypeError):
+        found = loss
+    name = str(getattr(found, "__name__", type(found).__name__))
+    return name.replace("_", "").lower()
+
+
+def _kind_of(value: Any) -> str:
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 def _inner(optimizer: Any) -> Any:
@@ -108,17 +149,18 @@ class Changes:
             self.begin(optimizer, same=same)
         self._same = same
 
-    def begin(self, optimizer: Any, *, same: bool) -> None:
+    def begin(self, optimizer: Any, *, same: bool, loss: Any = None) -> None:
         """Note the program's values, before anything is restored.
 
         Args:
             optimizer: The optimizer, or `None`.
+            loss: The loss of `compile()`, or `None`.
             same: Whether the same objects were trained before: then their values are no longer
                 those that the program gave them.
         """
         self._optimizer = optimizer
         self._same, self._noted = same, True
-        self.begun = begun_with(optimizer)
+        self.begun = begun_with(optimizer, loss)
         self.look_again()
 
     def look_again(self) -> None:
@@ -128,6 +170,7 @@ class Changes:
         self.applied: set[str] = set()
         self.explained = False
         self._kept: dict[str, Any] = {}
+        self._code: dict[str, Any] = {}
 
     def may(self, what: str) -> bool:
         """Return whether something is meant to differ, and note that it does."""
@@ -141,6 +184,8 @@ class Changes:
         self._kept = dict(begun)
         if begun.get("optimizer") and here.get("optimizer"):
             self._compare_optimizers(begun, here)
+        if not self._same and begun.get("optimizer") == here.get("optimizer"):
+            self._compare_code(begun, here)
         seeds = (begun.get("seed"), here["seed"])
         if None not in seeds and seeds[0] != seeds[1] and not self.may("seed"):
             self.said.append(
@@ -183,6 +228,17 @@ class Changes:
                 + "pass `changed='learning_rate'`"
             )
 
+    def _compare_code(self, begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        """Say where what no checkpoint restores is another: there the program's counts."""
+        for name, value in here.items():
+            said_so = name == "loss" or name.startswith(_ARGUMENT)
+            if said_so and name in begun and begun[name] != value:
+                self._code[name] = value
+                self.said.append(
+                    f"the {name} was {_shown(begun[name])} when the run began, and is "
+                    f"{_shown(value)} now: the program's counts from here on"
+                )
+
     def warn(self) -> None:
         """Say what differs, after a restore."""
         if self.said:
@@ -209,6 +265,7 @@ class Changes:
         applied = self.applied | ({"learning_rate"} if "optimizer" in self.applied else set())
         # What the user was only told of, he is told of again at the next restart.
         self.begun |= {name: each for name, each in self._kept.items() if name not in applied}
+        self.begun |= self._code  # These count now, so that is said once.
 
 
 OPTIMIZER_REMEDY = (
@@ -218,4 +275,4 @@ OPTIMIZER_REMEDY = (
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.6g}" if value is not None else "none"
+    return f"{value:.6g}" if isinstance(value, (int, float)) else "none" if value is None else value

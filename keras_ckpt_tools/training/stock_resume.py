@@ -138,7 +138,6 @@ def pick_up_from(
     for one in taken.values():
         if one.kind == "model":
             state.build_like(one.target, None, one.name)
-            build_compiled_optimizer(one.target)
     if "optimizer" in taken and "optimizer" not in held:
         # That of a compiled model may have been saved in it.
         model = taken.get("model")

@@ -80,6 +80,7 @@ class Program:
     data: Callable[[], Any] = arrays
     layers: Callable[[], list[Any]] = network
     optimizer: Callable[[], Any] = lambda: keras.optimizers.Adam(0.01)
+    loss: str = "mse"
     metrics: tuple[str, ...] = ("mae",)
     carried: Callable[[], list[Any]] = list
     epochs: int = 3
@@ -100,7 +101,7 @@ class Program:
         model = keras.Sequential(self.layers())
         together = {"run_eagerly": True} if "steps_per_execution" not in self.compile else {}
         model.compile(
-            self.optimizer(), "mse", metrics=list(self.metrics), **together, **self.compile
+            self.optimizer(), self.loss, metrics=list(self.metrics), **together, **self.compile
         )
         carried = self.carried()
         callback = kct.BackupAndRestore(directory, callbacks=carried, **backup | self.backup)
@@ -141,6 +142,11 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"optimizer": lambda: keras.optimizers.Adam(decay())},
         {},
     ),
+    "another argument of the optimizer": (
+        {},
+        {"optimizer": lambda: keras.optimizers.Adam(0.01, weight_decay=0.1)},
+    ),
+    "loss": ({}, {"loss": "mae"}),
     "a metric more": ({}, {"metrics": ("mae", "mape")}),
     "a metric less": ({}, {"metrics": ()}),
     "a carried callback more": ({}, {"carried": lambda: [stopping()]}),
@@ -339,6 +345,16 @@ def test_the_program_s_optimizer_begins_anew(tmp_path: Path) -> None:
     history, model = other.run(tmp_path, changed=("optimizer", "data"))
     assert history.epoch == [0, 1, 2]
     assert int(model.optimizer.iterations) == 2 * 4
+
+
+def test_samples_of_arrays_are_counted_as_samples(tmp_path: Path) -> None:
+    """And batches as batches."""
+    cut(tmp_path, 1, **OF_ARRAYS)
+    more = {**OF_ARRAYS, "data": lambda: (X[:24], Y[:24])}
+    with pytest.raises(CkptError) as caught:
+        Program(**more).run(tmp_path)
+    assert "samples of the arrays: expected 16, found 24" in str(caught.value)
+    assert "batches of the dataset: expected 4, found 6" in str(caught.value)
 
 
 def test_an_epoch_with_other_data_begins_again(tmp_path: Path) -> None:

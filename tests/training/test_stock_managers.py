@@ -163,9 +163,11 @@ def test_containers_modules_and_generators_are_restored_by_their_names(tmp_path:
             "averages": [tf.Variable(value), tf.Variable(value + 1)],
             "by_name": {"x": tf.Variable(value)},
             "pair": Pair(value),
+            "generator": tf.random.Generator.from_seed(int(value)),
         }
 
     saved = objects(3.0)
+    saved["generator"].uniform([3])
     tf.train.CheckpointManager(tf.train.Checkpoint(**saved), tmp_path, max_to_keep=1).save()
     again = objects(0.0)
     with pytest.warns(UserWarning, match=SAID):
@@ -173,6 +175,26 @@ def test_containers_modules_and_generators_are_restored_by_their_names(tmp_path:
     assert [float(v) for v in again["averages"]] == [3.0, 4.0]
     assert float(again["by_name"]["x"]) == 3.0
     assert float(again["pair"].b) == 6.0
+    assert float(again["generator"].uniform([])) == float(saved["generator"].uniform([]))
+
+
+def test_a_compiled_optimizer_that_the_loop_does_not_use_fits(tmp_path: Path) -> None:
+    """It has no state of variables in the checkpoint, and needs none."""
+
+    def objects() -> dict[str, Any]:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        return {"model": model, "by_hand": keras.optimizers.SGD(0.5, momentum=0.9)}
+
+    saved = objects()
+    variables = saved["model"].trainable_variables
+    saved["by_hand"].apply([tf.ones_like(v) for v in variables], variables)
+    tf.train.CheckpointManager(tf.train.Checkpoint(**saved), tmp_path, max_to_keep=1).save()
+    again = objects()
+    with pytest.warns(UserWarning, match=SAID):
+        kct.CheckpointManager(tmp_path, **again).restore_or_initialize()
+    assert int(again["by_hand"].iterations) == 1
+    assert np.array_equal(again["model"].get_weights()[0], saved["model"].get_weights()[0])
 
 
 def test_a_damaged_one_is_passed_over_for_the_one_before(stock: Any) -> None:

@@ -164,6 +164,9 @@ class Matching:
             self._keys[prefix + path] = child.key
             self.variables.append((child, value))
 
+        if not node.key and is_variable(target):
+            # A manager tracks the state of a `tf.random.Generator`, TensorFlow the generator.
+            node = node.children.get("_state_var", node)
         if node.key:
             found(node, _variable_of(target), "")
         else:

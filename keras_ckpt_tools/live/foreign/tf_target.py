@@ -20,6 +20,7 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.adapters import Adapter, KerasAdapter
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource, Matching
 from keras_ckpt_tools.live.target import Target
+from keras_ckpt_tools.matching.compare import OF_NO_VARIABLE
 
 _COUNTERS = ("_iterations", "iter", "iterations")
 _COUNTED = ("save_counter",)
@@ -76,6 +77,12 @@ def _has_optimizer(part: Adapter) -> bool:
     return unknown or part.is_optimizer or part.optimizer is not None
 
 
+def _had_begun(optimizer: Node) -> bool:
+    """Return whether an optimizer of a checkpoint had state of variables: it may be unused."""
+    listed = optimizer.children.get("_variables")
+    return listed is None or len(listed.children) > OF_NO_VARIABLE or bool(optimizer.slots)
+
+
 def _match(
     checkpoint: TfCheckpoint, matching: Matching, part: Adapter, node: Node | None, build: bool
 ) -> None:
@@ -91,7 +98,7 @@ def _match(
         optimizer = None
     prefix = f"{part.name}/" if part.name else ""
     group = f"{prefix}optimizer/"
-    if optimizer is not None and saved is not None and build:
+    if optimizer is not None and saved is not None and build and _had_begun(saved):
         state.build_optimizer(optimizer, part.target.trainable_variables)
     values = part.captured().values
     own = {path: v for path, v in values.items() if not path.startswith("optimizer/")}
