@@ -40,6 +40,8 @@ from keras_ckpt_tools.storage.local_paths import local_path
 __all__ = ["Artefact", "Kind", "plain_path", "tell", "tell_open"]
 
 _HEAD = 4096
+# Of bytes that were passed as a path; they may be the content of a file.
+_SHOWN = 100
 # In the state of a record: that it is about the files of a TensorFlow checkpoint beside it.
 TENSORFLOW = "tensorflow"
 # What has one of these in its name is no prefix of a TensorFlow checkpoint.
@@ -113,6 +115,15 @@ def plain_path(path: str | os.PathLike[str]) -> str:
     """
     if isinstance(path, os.PathLike):
         path = local_path(path)
+    if isinstance(path, (bytes, bytearray, memoryview)):
+        shown = bytes(path[:_SHOWN])
+        more = f"... ({len(path):,} bytes)" if len(path) > _SHOWN else ""
+        raise ArgumentError(
+            "A path is a non-empty string or a `pathlib.Path`, and these are bytes.",
+            received=f"path={shown!r}{more}",
+            remedy="Pass `os.fsdecode(path)` if they are a path, or `io.BytesIO(data)` if they are "
+            "the content of a file.",
+        )
     name = path
     if not isinstance(name, str) or not name or "\0" in name:
         raise ArgumentError(

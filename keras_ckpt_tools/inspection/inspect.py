@@ -16,6 +16,7 @@ from keras_ckpt_tools.errors import (
     CkptError,
     DamagedArtefactError,
     MissingPackageError,
+    OverBudgetError,
 )
 from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
@@ -114,8 +115,13 @@ def inspect(
     """
     resolver = Resolver(_given(registry), custom_objects, Trust.of(trusted, calling_package()))
     limits = Limits.of(max_bytes)
-    with on_disk(path) as place:
-        found = _inspect(place, resolver, limits)
+    try:
+        with on_disk(path, limits) as place:
+            found = _inspect(place, resolver, limits)
+    except OverBudgetError as error:  # It was too large to copy.
+        return Inspection(
+            error.path, Kind.UNKNOWN, int(error.needed), problems=(Problem.of(error),)
+        )
     # Of a copy the path is of no use.
     return found if place is path else dataclasses.replace(found, path=repr(place))
 

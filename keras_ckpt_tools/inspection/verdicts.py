@@ -160,6 +160,11 @@ class Resolver:
         self._claimed: set[str] = set()
 
     @property
+    def has_custom(self) -> bool:
+        """Whether the caller has passed objects of their own."""
+        return bool(self._custom)
+
+    @property
     def replaced(self) -> frozenset[str]:
         """The names of Keras' own for which the caller has passed an object of that name."""
         return frozenset(name for name in self._custom if name in CLASSES or name in IDENTIFIERS)

@@ -11,6 +11,7 @@ import os
 from typing import Any, Literal
 
 from keras_ckpt_tools.errors import ArtefactError, ArtefactKindError, DamagedArtefactError
+from keras_ckpt_tools.formats.common.file_objects import folder_of
 from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.runs import choose
@@ -74,7 +75,7 @@ def _explain_hdf5(path: str, kind: Kind) -> tuple[str, str]:
 
 
 def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
-    folder = path if kind is Kind.CHECKPOINT_DIR else os.path.dirname(path) or "."
+    folder = path if kind is Kind.CHECKPOINT_DIR else folder_of(path)
     return (
         f"This is a {kind} of a training run: it holds weights, optimizer and progress, but not "
         "what the model is.",
@@ -116,7 +117,7 @@ def _explain_tensorflow(path: str, kind: Kind) -> tuple[str, str]:
 
 
 def _explain_saved_model(path: str, kind: Kind) -> tuple[str, str]:
-    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    folder = path if os.path.isdir(path) else folder_of(path)
     return (
         f"This is a {kind}: a program of TensorFlow's, not a Keras model.",
         f"For inference call `keras.layers.TFSMLayer({folder!r}, "

@@ -156,7 +156,8 @@ class Target:
 
     def captured(self) -> Captured:
         """Return references to all its tensors, by path; none of an optimizer that is not built."""
-        whole = Captured()
+        parts: list[Captured] = []
+        whole = Captured(find_raw=lambda: {p: v for one in parts for p, v in one.raw.items()})
         for part in self.parts:
             if part.is_optimizer and not part.target.built:
                 continue
@@ -166,7 +167,7 @@ class Target:
             whole.names.update(one.names)
             whole.unknown.extend(one.unknown)
             whole.optimizers.update(one.optimizers)
-            whole.raw.update(one.raw)
+            parts.append(one)
         return whole
 
     def compare(self, source: TensorSource, selection: Selection = ALL) -> Comparison:

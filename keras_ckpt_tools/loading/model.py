@@ -179,7 +179,7 @@ def safe_load_model(
     limits = Limits.of(max_bytes)
     wish = _Wish(resolver, compile, max_seconds)
     why: Cause | None = None
-    with on_disk(path) as place, bar_for_file("Loading", place):
+    with on_disk(path, limits) as place, bar_for_file("Loading", place):
         artefact = tell(place, limits)
         entries = directories.entries_of(artefact)
         of_run = any(one.kind in directories.MODELS for one in entries)
@@ -277,7 +277,7 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
 def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
-    names = strings_of(config, training_config)
+    names = strings_of(config, training_config) if resolver.has_custom else set()
     left = source.untranslated
     if left and (compiled is True or any(one.part == "model" for one in left)):
         raise untranslatable(source.path, left)

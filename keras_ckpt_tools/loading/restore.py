@@ -151,7 +151,7 @@ def load_weights(
             )
     selection = Selection.of(rename, include, exclude)
     wanted = Wanted(Limits.of(max_bytes), by_name=by_name)
-    with on_disk(path) as place:
+    with on_disk(path, wanted.limits) as place:
         report = _load_any(target, place, wanted, strict, selection)
     return report if place is path else dataclasses.replace(report, path=repr(place))
 

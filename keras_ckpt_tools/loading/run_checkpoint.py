@@ -6,7 +6,6 @@ Seen from here it is what a file of weights is: the model's tensors, and `optimi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_ckpt_tools.errors import ArtefactKindError, NotBuiltError
+from keras_ckpt_tools.formats.common.file_objects import folder_of
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.source import Source
@@ -106,7 +106,7 @@ def _model_name(source: Source) -> str | None:
         return models[0]
     held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
     arguments = ", ".join(f"{name}={name}" for name in tracked)
-    folder = os.path.dirname(source.path) or "."
+    folder = folder_of(source.path)
     number = f"{len(models)} models" if models else "no model"
     raise ArtefactKindError(
         f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",

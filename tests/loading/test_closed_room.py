@@ -277,3 +277,46 @@ def test_every_point_of_the_lock_is_as_it_was(fails):
         if fails:
             raise KeyError
     assert all(getattr(holder, name) is old for holder, name, old in held)
+
+
+def test_a_scope_that_code_opens_counts_for_classes_that_were_built_before(build):
+    """The answer of the first lookup is kept, and is not that of a scope that was opened since."""
+    dense = {"module": "keras.layers", "class_name": "Dense", "registered_name": "Dense"}
+    node = dense | {"config": {"units": 1}}
+
+    class Mine(keras.layers.Dense):
+        pass
+
+    def inner(config):
+        built = [keras.saving.deserialize_keras_object(dict(node)) for _ in range(2)]
+        with keras.saving.custom_object_scope({"Dense": Mine}):
+            built.append(keras.saving.deserialize_keras_object(dict(node)))
+        return [*built, keras.saving.deserialize_keras_object(dict(node))]
+
+    found = build([OUTER, node], {"my>Outer": outer(inner)}, trusted=["Dense"])[0].inner
+    assert [type(one).__name__ for one in found] == ["Dense", "Dense", "Mine", "Dense"]
+
+
+def test_one_lookup_costs_the_same_however_much_is_registered():
+    """Each of many lookups used to look at all that is registered."""
+    everything = keras.saving.get_custom_objects()
+    names = {f"many>Thing{index}": index for index in range(500)}
+    everything.update(names)
+    asked = []
+
+    def vouches_for(name, obj):
+        asked.append(name)
+        return False
+
+    try:
+        with closed_room(Allowed({}, vouches_for=vouches_for), ["Dense"]):
+            table = keras.saving.get_custom_objects()
+            for _ in range(10):
+                assert "Dense" not in table
+                assert "many>Thing7" not in table
+            assert asked == ["many>Thing7"] * 10
+            table["many>Thing500"] = "late"
+            assert "many>Thing500" not in table
+    finally:
+        for name in [*names, "many>Thing500"]:
+            everything.pop(name, None)
