@@ -32,7 +32,7 @@ from keras_ckpt_tools.formats import containers
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_regular
-from keras_ckpt_tools.formats.hdf5.scan import Survey
+from keras_ckpt_tools.formats.hdf5.scan import Look, Survey, survey
 from keras_ckpt_tools.formats.hdf5.shard_index import INDEX_MEMBER
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
@@ -186,8 +186,8 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
         raise _unreadable(name, error) from error
 
 
-def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
-    """Tell what an open file is, by its content. See `tell`."""
+def tell_open(path: str, file: BinaryIO, limits: Limits, look: Look = survey) -> Artefact:
+    """Tell what an open file is, by its content. See `tell`; `look` says what is in HDF5."""
     identity = identity_of(file.fileno())
     size = identity.size
     if size == 0:
@@ -205,7 +205,7 @@ def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
                 return Artefact(path, kind, size, identity=identity)
             found = containers.tell_json(file, path, limits)
         else:
-            found = containers.tell_hdf5(file, base, size, path, limits)
+            found = containers.tell_hdf5(file, base, size, path, limits, look)
     size += found.beside
     return Artefact(
         path, Kind[found.kind], size, found.damage, found.refusal, identity, found.survey

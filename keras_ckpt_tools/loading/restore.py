@@ -164,6 +164,7 @@ def _load_any(
     selection: Selection,
 ) -> RestoreReport:
     bad: list[str] = []
+    damage: DamagedArtefactError | None = None
     limits = wanted.limits
     for artefact in weights_at(path, bad, limits, several=is_several(target)):
         try:
@@ -172,6 +173,7 @@ def _load_any(
         except RestoreError as error:
             raise _of_one_shard(error, artefact) from error.__cause__
         except DamagedArtefactError as error:
+            damage = error
             if artefact.path == str(path):
                 raise
             bad.append(f"{os.path.basename(artefact.path)}: {error.what}")
@@ -183,6 +185,8 @@ def _load_any(
                 stacklevel=3,
             )
         return report
+    if damage is not None and len(bad) == 1:
+        raise damage  # Of the only one there is; it says best what to do.
     raise DamagedArtefactError(
         f"No checkpoint of the directory can be loaded: {'; '.join(bad)}.",
         received=f"path={str(path)!r}",

@@ -4,8 +4,9 @@ libhdf5 is a million lines of C that follow what a file says, and a damaged file
 it loop, or make it allocate whatever a number says. So for a file that we did not write, this runs
 first, as a process that has nothing to lose: started by `quarantine` with limits on memory,
 processor time and files, with no plug-ins of HDF5's, on a descriptor that is already open. It reads
-the whole structure and every byte of data once, and says in one JSON object what is there. A file
+the whole structure and every byte of data once, and says in one line of JSON what is there. A file
 that ends this process is damaged; only what came through reaches libhdf5 in the user's process.
+Several files (the shards of one set of weights) are looked through one after the other.
 
 It is run by its path, with `-I -S`, and imports nothing of the package but two modules beside it
 that import nothing of it either: only so it starts in the time that h5py takes.
@@ -17,23 +18,30 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
-def main(request: dict[str, Any]) -> dict[str, Any]:
-    """Return what is in the file that a request describes."""
+def main(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what is in each of the files that a request describes."""
     _limit_process(request)
     sys.path.extend(request["packages"])
     # Not the package: importing that would take longer than all of this.
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    for place in request["places"]:
+        yield look_through(place, request["limits"])
+
+
+def look_through(place: list[int], limits: dict[str, int]) -> dict[str, Any]:
+    """Return what is in the file at a place: a descriptor, and where in it the file is."""
     import h5py
     from hdf5_survey import Over, Survey
     from window import Window
 
-    part = Window(request["descriptor"], request["start"], request["end"])
+    part = Window(*place)
     try:
         with h5py.File(io.BufferedReader(part), "r") as file:
-            return {"survey": Survey(file, part, request["limits"]).run()}
+            return {"survey": Survey(file, part, limits).run()}
     except Over as error:
         limit, what, needed, allowed = error.args
         return {"over": {"limit": limit, "what": what, "needed": needed, "allowed": allowed}}
@@ -69,8 +77,8 @@ def _limit_process(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    answer = json.dumps(main(json.loads(sys.argv[1])))
-    sys.stdout.write(answer)
-    sys.stdout.flush()
+    for answer in main(json.loads(sys.argv[1])):
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
     # libhdf5's own cleaning up is one more thing that a damaged file could disturb.
     os._exit(0)

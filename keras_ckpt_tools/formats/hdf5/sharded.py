@@ -1,8 +1,8 @@
 """Read the shards of sharded weights as one file: index -> *survey, tensors* -> source.
 
 Each shard is opened under the rules of a single weights file: a regular file in the folder of the
-index, told by its content, looked through by a process of its own (`foreign_hdf5`). What all of
-them hold together is one `Survey`, so whatever reads an HDF5 file of others reads these as well.
+index, told by its content, looked through by another process (`scan`), which is one for as many of
+them as may be open together. What all of them hold together is one `Survey`, so whatever reads an HDF5 file of others reads these as well.
 
 One shard is open at a time, as there may be more of them than a process may open. So it is looked
 at again whether they are the files that were looked through.
@@ -14,7 +14,7 @@ links to files beside its target are. Caches of downloaded models are made of su
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefac
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_member
 from keras_ckpt_tools.formats.hdf5.foreign import ForeignHdf5
-from keras_ckpt_tools.formats.hdf5.scan import Survey, survey
+from keras_ckpt_tools.formats.hdf5.scan import Survey, surveys
 from keras_ckpt_tools.formats.hdf5.shard_index import ShardIndex
 from keras_ckpt_tools.formats.kinds import tell_open
 from keras_ckpt_tools.metadata import TensorInfo
@@ -36,6 +36,8 @@ __all__ = ["ShardedHdf5"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LISTED = 20
+# A process may have a thousand files open, or 256.
+_TOGETHER = 100
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,34 @@ class ShardedHdf5:
         self._open_now = stack.enter_context(ExitStack())
         self._shards: dict[str, _Shard] = {}
         self._where: dict[str, _Shard] = {}
+        # What the other process has said of files, by which files they were.
+        self._looked: dict[Identity, Survey | CkptError] = {}
+        self._order: Sequence[str] = index.shards
         # By Keras' count, eight truth values take one byte.
         self._bytes, self._counted = 0, 0.0
 
     def begin(self) -> None:
         """Do nothing: the shards are looked through one after the other."""
 
-    @cached_property
+    @property
     def survey(self) -> Survey:
         """What is in all shards together.
 
         Raises:
             CkptError: some of them cannot be used; names each, and says why.
         """
+        if isinstance(self._found, CkptError):
+            raise self._found
+        return self._found
+
+    @cached_property
+    def _found(self) -> Survey | CkptError:
+        try:
+            return self._look()
+        except CkptError as error:
+            return error  # The shards are not looked through once more to say it again.
+
+    def _look(self) -> Survey:
         problems: dict[str, CkptError] = {}
         for name in self._index.shards:
             try:
@@ -88,7 +105,9 @@ class ShardedHdf5:
                     break
         if problems:
             raise self._error(problems)
-        for name in self._index.unnamed(os.listdir(self._folder)) if self._lacks_bytes else ():
+        if self._lacks_bytes:
+            self._order = self._index.unnamed(os.listdir(self._folder))
+        for name in self._order if self._lacks_bytes else ():
             try:
                 self._add(name)
             except CkptError as error:
@@ -149,11 +168,35 @@ class ShardedHdf5:
             if now != shard.identity:
                 raise self._replaced(shard.name)
 
+    def _look_at(self, descriptor: int, start: int, end: int, path: str, limits: Limits) -> Survey:
+        """Return what is in a shard; it and those behind it are looked through together."""
+        identity = identity_of(descriptor)
+        if identity not in self._looked:
+            name = os.path.basename(path)
+            place = self._order.index(name) + 1
+            behind = self._order[place : place + _TOGETHER - 1]
+            files, places = [identity], [(descriptor, start, end)]
+            with ExitStack() as opened:
+                for other in behind:
+                    try:
+                        file = self._open(other)
+                    except CkptError:
+                        continue  # It is an error when it is its turn.
+                    opened.callback(os.close, file)
+                    files.append(identity_of(file))
+                    places.append((file, 0, files[-1].size))
+                # The list may end before its time, with the error of one of them.
+                self._looked |= zip(files, surveys(places, self._path, limits), strict=False)
+        found = self._looked[identity]
+        if isinstance(found, CkptError):
+            raise found
+        return found
+
     def _add(self, name: str) -> None:
         """Look a shard through, and take its tensors."""
         with open(self._open(name), "rb") as file:
             place = os.path.join(os.path.dirname(self._path), name)
-            artefact = tell_open(place, file, self._limits)
+            artefact = tell_open(place, file, self._limits, self._look_at)
             if artefact.refusal is not None:
                 raise artefact.refusal
             if artefact.damage:
@@ -161,7 +204,7 @@ class ShardedHdf5:
             found = artefact.survey
             if found is None and artefact.kind.is_hdf5:
                 # One of ours in the place of a shard; its record is of no use among the others.
-                found = survey(file.fileno(), 0, artefact.size, place, self._limits)
+                found = self._look_at(file.fileno(), 0, artefact.size, place, self._limits)
             if found is None:
                 raise ArtefactKindError(
                     f"it is no HDF5 file, but of the kind {str(artefact.kind)!r}",
