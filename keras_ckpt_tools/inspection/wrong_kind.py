@@ -43,7 +43,9 @@ def damaged(artefact: Artefact) -> DamagedArtefactError:
     return DamagedArtefactError(
         f"The {thing} is damaged: {artefact.damage}.",
         received=f"path={artefact.path!r}",
-        remedy="Fetch or copy it again, or take an earlier one; `kct.verify(directory)` tells "
+        remedy="Fetch or copy the missing files into the folder of the index."
+        if artefact.kind is Kind.SHARDED_WEIGHTS and "not beside it" in str(artefact.damage)
+        else "Fetch or copy it again, or take an earlier one; `kct.verify(directory)` tells "
         "which are whole.",
         path=artefact.path,
     )

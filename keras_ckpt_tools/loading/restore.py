@@ -164,7 +164,6 @@ def _load_any(
     selection: Selection,
 ) -> RestoreReport:
     bad: list[str] = []
-    damage: DamagedArtefactError | None = None
     limits = wanted.limits
     for artefact in weights_at(path, bad, limits, several=is_several(target)):
         try:
@@ -173,8 +172,7 @@ def _load_any(
         except RestoreError as error:
             raise _of_one_shard(error, artefact) from error.__cause__
         except DamagedArtefactError as error:
-            damage = error
-            if artefact.path == str(path):
+            if artefact.path == str(path) or artefact.kind is Kind.SHARDED_WEIGHTS:
                 raise
             bad.append(f"{os.path.basename(artefact.path)}: {error.what}")
             continue
@@ -185,12 +183,10 @@ def _load_any(
                 stacklevel=3,
             )
         return report
-    if damage is not None and len(bad) == 1:
-        raise damage  # Of the only one there is; it says best what to do.
     raise DamagedArtefactError(
         f"No checkpoint of the directory can be loaded: {'; '.join(bad)}.",
         received=f"path={str(path)!r}",
-        remedy="Restore one from a copy, or train anew.",
+        remedy="Fetch or copy what is missing or damaged again.",
         path=str(path),
     )
 
@@ -365,6 +361,9 @@ def weights_at(
     """
     artefact = tell(path, limits)
     entries = choose.entries_of(artefact)
+    if (index := choose.only_index(entries)) is not None:
+        yield tell(index, limits)
+        return
     if not entries and artefact.kind is Kind.ORBAX and (steps := steps_in(artefact.path)):
         for step in reversed(steps):
             yield tell(os.path.join(artefact.path, str(step)), limits)

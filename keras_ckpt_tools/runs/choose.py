@@ -32,6 +32,7 @@ __all__ = [
     "entries_of",
     "is_model",
     "is_over",
+    "only_index",
     "other_major",
     "problems_of",
     "require_epoch",
@@ -63,6 +64,13 @@ def problems_of(entries: Iterable[KeptCheckpoint]) -> list[str]:
     """Return what is visibly wrong with files that are passed over, by name."""
     found = sorted((one.name, one.problem) for one in entries if one.problem)
     return [f"{name}: {problem}" for name, problem in found]
+
+
+def only_index(entries: Sequence[KeptCheckpoint]) -> str | None:
+    """Return the index of sharded weights, where these are all that a directory holds."""
+    if len(entries) == 1 and entries[0].kind is Kind.SHARDED_WEIGHTS:
+        return entries[0].path
+    return None
 
 
 def stock_models(directory: str) -> list[str]:

@@ -214,12 +214,19 @@ def test_one_shard_alone_leads_to_the_index(index):
     assert f"`kct.load_weights(model, {str(index)!r})`" in refused.value.remedy
 
 
-def test_a_folder_of_shards_leads_to_the_index(index):
-    """`verify` checks each shard once, with its index."""
-    for call in (kct.safe_load_model, lambda path: kct.load_weights(build(), path)):
-        with pytest.raises(ArtefactKindError) as caught:
-            call(index.parent)
-        assert f"`kct.load_weights(model, {str(index)!r})`" in caught.value.remedy
+def test_a_folder_of_shards_is_what_its_index_is(written, index):
+    """To whatever reads weights; `verify` checks each shard once, with its index."""
+    model = build()
+    assert kct.load_weights(model, index.parent)
+    assert equal(model, written[0])
+    assert kct.compare(model, index.parent)
+    assert kct.compare(index.parent, index)
+    assert diff(index.parent, index)
+    export(index.parent, index.with_name("one.safetensors"))
+    index.with_name("one.safetensors").unlink()
+    with pytest.raises(ArtefactKindError) as caught:
+        kct.safe_load_model(index.parent)
+    assert f"`kct.load_weights(model, {str(index)!r})`" in caught.value.remedy
     assert [check.path for check in kct.verify(index.parent).files] == [str(index)]
 
 
@@ -246,6 +253,13 @@ def test_a_missing_shard_is_damage(index):
     with pytest.raises(DamagedArtefactError, match=r"1 of its .* shards is not beside it: w_00001"):
         kct.load_weights(build(), index, strict=False)
     assert "not beside it" in kct.verify(index).problems[0]
+    for call in (lambda path: kct.load_weights(build(), path), lambda path: diff(path, path)):
+        for place in (index, index.parent):
+            with pytest.raises(DamagedArtefactError, match=r"not beside it: w_00001") as caught:
+                call(place)
+            assert "train" not in caught.value.remedy
+    with pytest.raises(DamagedArtefactError, match=r"Fetch or copy the missing files"):
+        kct.load_weights(build(), index)
 
 
 def test_shards_of_another_save_are_damage(index):
