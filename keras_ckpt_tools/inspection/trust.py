@@ -157,10 +157,54 @@ def _is_not_installed(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if not isinstance(file, str):
         return False
-    file = os.path.realpath(file)
     paths = sysconfig.get_paths()
     library = tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
-    return not file.startswith(library) and not set(file.split(os.sep)) & set(_INSTALLED)
+    for place in (os.path.abspath(file), os.path.realpath(file)):
+        folders = place.split(os.sep)
+        if place.startswith(library) or set(folders) & set(_INSTALLED):
+            return False
+        if any(name.endswith(".egg") for name in folders) or _is_of_a_distribution(module, place):
+            return False
+    return True
+
+
+def _is_of_a_distribution(module: str, file: str) -> bool:
+    """Return whether an installer has put a file where it is: `pip install --target`, say.
+
+    The folder on `sys.path` then has the list of what was installed beside it. One without the list
+    counts for the whole folder. (Of a project that is installed to be edited, the list has no file
+    of its own folder.)
+    """
+    # Rarely asked, and slow to import.
+    import csv
+    from importlib.metadata import distributions
+
+    stem = _without_suffix(file)
+    if os.path.basename(stem) == "__init__":
+        stem = os.path.dirname(stem)
+    root = stem
+    for _ in module.split("."):
+        root = os.path.dirname(root)
+    inside = os.path.relpath(_without_suffix(file), root).replace(os.sep, "/")
+    for one in distributions(path=[root]):
+        written = one.read_text("RECORD")
+        if written is not None:
+            listed = {_without_suffix(row[0]) for row in csv.reader(written.splitlines()) if row}
+        elif (written := one.read_text("installed-files.txt")) is not None:
+            # As older installers write it, from the folder of the list.
+            listed = {_without_suffix(name).removeprefix("../") for name in written.splitlines()}
+        elif one.read_text("METADATA") is not None:
+            return True
+        else:
+            continue
+        if inside in listed:
+            return True
+    return False
+
+
+def _without_suffix(file: str) -> str:
+    folder, name = os.path.split(file)
+    return os.path.join(folder, name.partition(".")[0])
 
 
 def _is_name(name: object) -> bool:
