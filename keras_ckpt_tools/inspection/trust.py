@@ -18,6 +18,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
@@ -121,11 +122,31 @@ def calling_package() -> str:
     That is its top-level package. Namespace packages (`google`) belong to several owners, so of
     those it is the first package below that is a folder with an `__init__`, or the module itself.
     A script that was started with `python -m` belongs to its package.
+
+    Python's library is nobody's package: a pool of threads calls what it was given. Where nothing
+    else is on the stack, as in such a thread, it is the program that runs.
     """
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _module_of(frame.f_globals).partition(".")[0] == _SELF:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        variables = frame.f_globals
+        if _module_of(variables).partition(".")[0] != _SELF and not _is_of_python(variables):
+            return _owner(_module_of(variables))
         frame = frame.f_back
-    return _owner(_module_of(frame.f_globals))
+    return _owner(_module_of(vars(sys.modules["__main__"])))
+
+
+def _is_of_python(variables: dict[str, Any]) -> bool:
+    if _module_of(variables).partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    # A script or module of one's own may be called like one of Python's.
+    file = variables.get("__file__")
+    return not isinstance(file, str) or os.path.realpath(file).startswith(_library())
+
+
+def _library() -> tuple[str, ...]:
+    """Return the folders of Python's own modules; what is installed may lie below them."""
+    paths = sysconfig.get_paths()
+    return tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
 
 
 def _module_of(variables: dict[str, Any]) -> str:
@@ -157,11 +178,9 @@ def _is_not_installed(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if not isinstance(file, str):
         return False
-    paths = sysconfig.get_paths()
-    library = tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
     for place in (os.path.abspath(file), os.path.realpath(file)):
         folders = place.split(os.sep)
-        if place.startswith(library) or set(folders) & set(_INSTALLED):
+        if place.startswith(_library()) or set(folders) & set(_INSTALLED):
             return False
         if any(name.endswith(".egg") for name in folders) or _is_of_a_distribution(module, place):
             return False

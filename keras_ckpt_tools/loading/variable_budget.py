@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import keras
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.errors import OverBudgetError
+from keras_ckpt_tools.errors import ArtefactError, OverBudgetError
 from keras_ckpt_tools.formats.common.limits import over_budget
 
 __all__ = ["counted_variables"]
@@ -29,7 +31,12 @@ __all__ = ["counted_variables"]
 _LONGEST_ELEMENT = 8
 # A symbolic tensor with its place in the graph. Some operations make as many as a number says.
 _SYMBOLIC = 2_000
+# Where a thread is that waits for another one.
+_WAITING = ("threading", "queue", "concurrent.futures._base", "multiprocessing.pool")
 _counting = threading.RLock()
+_counting_thread: int | None = None
+# How often in a row, once a second, the thread that builds is seen to wait for another one.
+_PATIENCE = 60
 
 
 # Bytes of a character in an array of text, and of such an array for each character of the words.
@@ -89,7 +96,7 @@ def counted_variables(
                 raise refusals[0]
         return original_words(layer, vocabulary, *args, **kwargs)
 
-    with _counting:
+    with _one_build_at_a_time(path):
         original_words = lookup.set_vocabulary
         original, original_symbolic = kind.__init__, symbolic.__init__
         kind.__init__, symbolic.__init__ = count, count_symbolic
@@ -105,6 +112,44 @@ def counted_variables(
             lookup.set_vocabulary = original_words
         if refusals:
             raise refusals[0]  # Keras catches some errors, and goes on with half a model.
+
+
+@contextmanager
+def _one_build_at_a_time(path: str) -> Iterator[None]:
+    """Wait for a build in another thread, unless that thread waits for this one.
+
+    Code of the user's own may load a second model while the first is built: in the same thread, but
+    not in one that it waits for.
+    """
+    global _counting_thread
+    waited = 0
+    while not _counting.acquire(timeout=1.0):
+        frame = sys._current_frames().get(_counting_thread or 0)
+        waited = waited + 1 if _waits(frame) else 0
+        if waited >= _PATIENCE:
+            raise ArtefactError(
+                "Another thread builds a model, and waits for something; if it waits for this "
+                "load, neither would end.",
+                received=f"path={path!r}",
+                remedy="Load the model in the thread whose code needs it, or before the other one.",
+                path=path,
+            )
+    outer, _counting_thread = _counting_thread, threading.get_ident()
+    try:
+        yield
+    finally:
+        _counting_thread = outer
+        _counting.release()
+
+
+def _waits(frame: FrameType | None) -> bool:
+    """Return whether a thread waits for another one, for other reasons than this package's."""
+    if frame is None or frame.f_globals.get("__name__") not in _WAITING:
+        return False
+    name = ""
+    while frame is not None and (not name or name in _WAITING):
+        name, frame = str(frame.f_globals.get("__name__")), frame.f_back
+    return not name.startswith("keras_ckpt_tools")
 
 
 def _bytes_of(initializer: Any, shape: Any, dtype: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ObjectsNotFoundError
 from keras_ckpt_tools.inspection.trust import Trust
 from keras_ckpt_tools.inspection.verdicts import Resolver
+from keras_ckpt_tools.loading import variable_budget
 from keras_ckpt_tools.loading.isolation import POINTS, Allowed, closed_room
 
 
@@ -320,3 +322,30 @@ def test_one_lookup_costs_the_same_however_much_is_registered():
     finally:
         for name in [*names, "many>Thing500"]:
             everything.pop(name, None)
+
+
+def test_a_load_that_waits_for_a_load_in_another_thread_is_an_error(names, tmp_path, monkeypatch):
+    """It used to wait for ever; in the same thread it is done."""
+    monkeypatch.setattr(variable_budget, "_PATIENCE", 1)
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)]).save(tmp_path / "inner.keras")
+    pooled = [False]
+
+    @names.register("nested")
+    class Teacher(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            load = functools.partial(kct.safe_load_model, tmp_path / "inner.keras", registry=names)
+            if pooled[0]:
+                with ThreadPoolExecutor(1) as pool:
+                    self.inner = pool.submit(load).result()
+            else:
+                self.inner = load()
+
+        def call(self, x):
+            return self.inner(x)
+
+    keras.Sequential([keras.Input((4,)), Teacher()]).save(tmp_path / "outer.keras")
+    assert kct.safe_load_model(tmp_path / "outer.keras", registry=names)
+    pooled[0] = True
+    with pytest.raises(TypeError, match="Another thread builds a model, and waits"):
+        kct.safe_load_model(tmp_path / "outer.keras", registry=names)

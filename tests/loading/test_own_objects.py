@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import importlib
+import importlib.machinery
 import json
 import subprocess
 import sys
+import threading
+import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -223,6 +229,59 @@ def test_a_namespace_package_has_several_owners(program, tmp_path):
     assert app.load(ours)
     with pytest.raises(ObjectsNotFoundError):
         app.load(theirs)
+
+
+@pytest.mark.parametrize("how", ["submit", "map", "thread", "to_thread"])
+def test_a_pool_of_threads_is_not_the_caller(program, tmp_path, how):
+    """What a pool is given to call has no caller but the program that runs."""
+    path = saved(program("own_pack.layers").Own, tmp_path / "net.keras")
+    main = types.ModuleType("own_pack.app")
+    main.__spec__ = importlib.machinery.ModuleSpec("own_pack.app", None)
+    main.__name__ = "__main__"
+    sys_main = sys.modules["__main__"]
+    found = []
+
+    def load(path):
+        found.append(kct.safe_load_model(path))
+
+    sys.modules["__main__"] = main  # As `python -m own_pack.app` has it.
+    try:
+        with ThreadPoolExecutor() as pool:
+            if how == "submit":
+                found.append(pool.submit(kct.safe_load_model, path).result())
+            elif how == "map":
+                found += pool.map(kct.safe_load_model, [path])
+            elif how == "to_thread":
+                found.append(asyncio.run(asyncio.to_thread(kct.safe_load_model, path)))
+            else:
+                caught = []
+                thread = threading.Thread(target=functools.partial(kct.safe_load_model, path))
+                monitor = threading.excepthook
+                threading.excepthook = caught.append
+                thread.start()
+                thread.join()
+                threading.excepthook = monitor
+                assert not caught
+                found.append(thread)
+    finally:
+        sys.modules["__main__"] = sys_main
+    assert found
+    with pytest.raises(ObjectsNotFoundError):
+        load(path)  # Of this module, which is another.
+
+
+def test_pythons_own_modules_are_passed_over_on_the_way_to_the_caller(program, tmp_path):
+    """A function of Python's library that calls belongs to nobody."""
+    path = saved(program("own_pack.layers").Own, tmp_path / "net.keras")
+    (tmp_path / "program" / "own_pack" / "stack.py").write_text(
+        "import contextlib\nimport keras_ckpt_tools as kct\n"
+        "def load(path):\n"
+        "    with contextlib.ExitStack() as stack:\n"
+        "        stack.callback(lambda: None)\n"
+        "        stack.callback(kct.safe_load_model, path)\n"
+        "    return True\n"
+    )
+    assert program("own_pack.stack").load(path)
 
 
 def test_keras_itself_and_this_package_are_nobodys_own():
