@@ -27,7 +27,7 @@ from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
 from keras_ckpt_tools.formats.source import READABLE, Source, open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource
 from keras_ckpt_tools.inspection import size_estimate
-from keras_ckpt_tools.inspection.bounds import check_bounds, nodes_without_inputs
+from keras_ckpt_tools.inspection.bounds import check_bounds, computed_shapes, nodes_without_inputs
 from keras_ckpt_tools.inspection.configs import (
     MalformedConfigError,
     Need,
@@ -368,6 +368,9 @@ def check_size(source: ModelSource) -> int:
     constant = nodes_without_inputs(found)
     if constant:
         how = f"in its config the layer {constant!r} is called with no tensor"
+        raise _malformed(source.path, how)
+    if computed := computed_shapes(found):
+        how = f"in its config the layer {computed!r} computes its output shape with Keras' own code"
         raise _malformed(source.path, how)
     try:
         calls, needed = (

@@ -5,18 +5,21 @@ through one constructor, with its shape, before there is any memory for it; so f
 load that constructor counts first, and refuses. So does that of symbolic tensors, which are small
 and may be a billion. Only what the loading thread makes is counted.
 
-A vocabulary becomes an array in which each word takes as much as the longest, wherever the words
+Two kinds of Keras' own layers make arrays by the shape of their input while they are built, and
+these are counted, too: the mean and variance of a `Normalization` that are arguments, and the states
+of a stateful RNN. A vocabulary becomes an array in which each word takes as much as the longest, wherever the words
 come from (the config, or a file in the archive). It may be far larger than the words.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -34,7 +37,8 @@ _SYMBOLIC = 2_000
 # Where a thread is that waits for another one.
 _WAITING = ("threading", "queue", "concurrent.futures._base", "multiprocessing.pool")
 _counting = threading.RLock()
-_counting_thread: int | None = None
+# Which threads build, the innermost load last.
+_builders: list[int] = []
 # How often in a row, once a second, the thread that builds is seen to wait for another one.
 _PATIENCE = 60
 
@@ -59,57 +63,68 @@ def counted_variables(
     Raises:
         OverBudgetError: they would take more.
     """
-    kind, symbolic, lookup = internals.Variable, keras.KerasTensor, internals.IndexLookup
     thread, total = threading.get_ident(), 0
     refusals: list[OverBudgetError] = []
-    signature = inspect.signature(kind.__init__)
 
-    def refuse() -> None:
-        what = f"the file holds tensors of {held:,} bytes, and building its model takes"
-        refusals.append(over_budget(path, what, limit, total, max_bytes))
+    def take(number: int) -> None:
+        nonlocal total
+        total += number
+        if total > max_bytes:
+            what = f"the file holds tensors of {held:,} bytes, and building its model takes"
+            refuse(over_budget(path, what, limit, total, max_bytes))
+
+    def refuse(error: OverBudgetError) -> None:
+        refusals.append(error)
         raise refusals[0]
 
-    def count(self: Any, *args: Any, **kwargs: Any) -> None:
-        nonlocal total
-        if threading.get_ident() == thread:
-            given = signature.bind(self, *args, **kwargs).arguments
-            total += _bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype"))
-            if total > max_bytes:
-                refuse()
-        original(self, *args, **kwargs)
+    def count(original: Any, *args: Any, **kwargs: Any) -> None:
+        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        take(_bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype")))
 
-    def count_symbolic(self: Any, *args: Any, **kwargs: Any) -> None:
-        nonlocal total
-        if threading.get_ident() == thread:
-            total += _SYMBOLIC
-            if total > max_bytes:
-                refuse()
-        original_symbolic(self, *args, **kwargs)
+    def count_symbolic(original: Any, *args: Any, **kwargs: Any) -> None:
+        take(_SYMBOLIC)
 
-    def count_words(layer: Any, vocabulary: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == thread:
-            needed, characters = _bytes_of_words(vocabulary)
-            allowed = max_bytes + _PADDED * characters
-            if needed > allowed:
-                what = "its longest word makes the array of a vocabulary take"
-                refusals.append(over_budget(path, what, "array_bytes", needed, allowed))
-                raise refusals[0]
-        return original_words(layer, vocabulary, *args, **kwargs)
+    def count_words(original: Any, layer: Any, vocabulary: Any, *args: Any, **kwargs: Any) -> None:
+        needed, characters = _bytes_of_words(vocabulary)
+        allowed = max_bytes + _PADDED * characters
+        if needed > allowed:
+            what = "its longest word makes the array of a vocabulary take"
+            refuse(over_budget(path, what, "array_bytes", needed, allowed))
 
-    with _one_build_at_a_time(path):
-        original_words = lookup.set_vocabulary
-        original, original_symbolic = kind.__init__, symbolic.__init__
-        kind.__init__, symbolic.__init__ = count, count_symbolic
-        lookup.set_vocabulary = count_words
+    def count_broadcast(original: Any, x: Any, shape: Any) -> None:
+        if not isinstance(x, keras.KerasTensor) and isinstance(shape, (list, tuple)):
+            take(_bytes_of(original, shape, getattr(x, "dtype", None)))
+
+    def count_zeros(original: Any, shape: Any, dtype: Any = None) -> None:
+        if isinstance(shape, (list, tuple)):
+            take(_bytes_of(original, shape, dtype))
+
+    def counting(original: Any, look: Callable[..., None]) -> Any:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == thread:
+                look(original, *args, **kwargs)
+            return original(*args, **kwargs)
+
+        return call
+
+    with _one_build_at_a_time(path), ExitStack() as stack:
+        for holder, name, look in (
+            (internals.Variable, "__init__", count),
+            (keras.KerasTensor, "__init__", count_symbolic),
+            (internals.IndexLookup, "set_vocabulary", count_words),
+            (internals.layer_ops, "broadcast_to", count_broadcast),
+            (internals.layer_ops, "zeros", count_zeros),
+        ):
+            original = getattr(holder, name)
+            stack.callback(setattr, holder, name, original)
+            setattr(holder, name, counting(original, look))
         try:
             yield
         except Exception as error:
             if refusals and error is not refusals[0]:
                 raise refusals[0] from error
             raise
-        finally:
-            kind.__init__, symbolic.__init__ = original, original_symbolic
-            lookup.set_vocabulary = original_words
         if refusals:
             raise refusals[0]  # Keras catches some errors, and goes on with half a model.
 
@@ -121,10 +136,9 @@ def _one_build_at_a_time(path: str) -> Iterator[None]:
     Code of the user's own may load a second model while the first is built: in the same thread, but
     not in one that it waits for.
     """
-    global _counting_thread
     waited = 0
     while not _counting.acquire(timeout=1.0):
-        frame = sys._current_frames().get(_counting_thread or 0)
+        frame = sys._current_frames().get(_builders[-1]) if _builders else None
         waited = waited + 1 if _waits(frame) else 0
         if waited >= _PATIENCE:
             raise ArtefactError(
@@ -134,11 +148,11 @@ def _one_build_at_a_time(path: str) -> Iterator[None]:
                 remedy="Load the model in the thread whose code needs it, or before the other one.",
                 path=path,
             )
-    outer, _counting_thread = _counting_thread, threading.get_ident()
+    _builders.append(threading.get_ident())
     try:
         yield
     finally:
-        _counting_thread = outer
+        _builders.pop()
         _counting.release()
 
 

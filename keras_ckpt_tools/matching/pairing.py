@@ -26,7 +26,7 @@ from keras_ckpt_tools.metadata import TensorInfo
 
 __all__ = ["Pairing", "pair"]
 
-_NUMBER = re.compile(r"_\d+$")
+_NUMBER = re.compile(r"_[0-9]{1,18}$")
 _Tree = dict[str, Any]
 
 

@@ -131,7 +131,6 @@ def test_advice_about_a_checkpoint_names_no_temporary_directory(model, tmp_path)
                 load(file)
             assert "`kct.CheckpointManager(directory, " in str(caught.value)
             assert tempfile.gettempdir() not in str(caught.value)
-    manager.close() if hasattr(manager, "close") else None
 
 
 def test_bytes_are_refused_with_what_to_pass_in_their_place(model, tmp_path):
@@ -238,9 +237,12 @@ def test_a_file_that_is_larger_than_allowed_is_not_copied(hdf5, tmp_path, monkey
     opened = (
         h5py.File(tmp_path / "big.h5", "r", **kind) if hdf5 else open(tmp_path / "big.h5", "rb")
     )
-    with opened, pytest.raises(OverBudgetError, match=f"allow it: `max_bytes={size}`") as caught:
-        with on_disk(opened, SMALL):
-            pass
+    with (
+        opened,
+        pytest.raises(OverBudgetError, match=f"allow it: `max_bytes={size}`") as caught,
+        on_disk(opened, SMALL),
+    ):
+        pass
     assert caught.value.needed == size
     assert os.listdir(tmp_path) == ["big.h5"]
 
@@ -249,9 +251,9 @@ def test_a_stream_without_an_end_is_left_where_too_much_has_come(tmp_path, monke
     """Its size is not known before."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     stream = Endless()
-    with pytest.raises(OverBudgetError, match="pass a larger `max_bytes=`"):
-        with on_disk(stream, SMALL):
-            pass
+    refused = pytest.raises(OverBudgetError, match="pass a larger `max_bytes=`")
+    with refused, on_disk(stream, SMALL):
+        pass
     assert stream.taken <= 6 << 20
     assert os.listdir(tmp_path) == []
 

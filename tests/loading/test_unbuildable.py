@@ -328,5 +328,5 @@ def test_kwargs_are_not_proposed_where_the_class_has_them(save, tmp_path):
     assert "let __init__ take `extra`, or register the class" in error.remedy
     line = error.remedy.partition("migrate=")[2].partition(")`")[0]
     names = Registry()
-    names.register("my_package", name="Passing", version=2, migrate=eval(line))(Passing)
+    names.register("my_package", name="Passing", version=2, migrate=eval(line))(Passing)  # noqa: S307
     assert kct.safe_load_model(path, registry=names)

@@ -2,7 +2,8 @@
 
 Each shard is opened under the rules of a single weights file: a regular file in the folder of the
 index, told by its content, looked through by another process (`scan`), which is one for as many of
-them as may be open together. What all of them hold together is one `Survey`, so whatever reads an HDF5 file of others reads these as well.
+them as may be open together. What all of them hold together is one `Survey`, so whatever reads an
+HDF5 file of others reads these as well.
 
 One shard is open at a time, as there may be more of them than a process may open. So it is looked
 at again whether they are the files that were looked through.
