@@ -6,9 +6,10 @@ load that constructor counts first, and refuses. So does that of symbolic tensor
 and may be a billion. Only what the loading thread makes is counted.
 
 Two kinds of Keras' own layers make arrays by the shape of their input while they are built, and
-these are counted, too: the mean and variance of a `Normalization` that are arguments, and the states
-of a stateful RNN. A vocabulary becomes an array in which each word takes as much as the longest, wherever the words
-come from (the config, or a file in the archive). It may be far larger than the words.
+these are counted, too: the mean and variance of a `Normalization` that are arguments, and the
+states of a stateful RNN. A vocabulary becomes an array in which each word takes as much as the
+longest, wherever the words come from (the config, or a file in the archive). It may be far larger
+than the words.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from keras_ckpt_tools.formats.common.limits import over_budget
 __all__ = ["counted_variables"]
 
 _LONGEST_ELEMENT = 8
+_LONGEST_AXIS = 1 << 62
 # A symbolic tensor with its place in the graph. Some operations make as many as a number says.
 _SYMBOLIC = 2_000
 # Where a thread is that waits for another one.
@@ -78,11 +80,18 @@ def counted_variables(
         raise refusals[0]
 
     def count(original: Any, *args: Any, **kwargs: Any) -> None:
-        given = inspect.signature(original).bind(*args, **kwargs).arguments
+        given = signature.bind(*args, **kwargs).arguments
         take(_bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype")))
 
-    def count_symbolic(original: Any, *args: Any, **kwargs: Any) -> None:
+    def count_symbolic(
+        original: Any, self: Any, shape: Any = (), *args: Any, **kwargs: Any
+    ) -> None:
         take(_SYMBOLIC)
+        longest = max(_dimensions(shape), default=0)
+        if longest > _LONGEST_AXIS:
+            # Operations multiply these; numbers of a billion digits are no longer small.
+            what = "a tensor of its model has an axis of"
+            refuse(over_budget(path, what, "elements", min(longest, 1 << 80), _LONGEST_AXIS))
 
     def count_words(original: Any, layer: Any, vocabulary: Any, *args: Any, **kwargs: Any) -> None:
         needed, characters = _bytes_of_words(vocabulary)
@@ -109,6 +118,8 @@ def counted_variables(
         return call
 
     with _one_build_at_a_time(path), ExitStack() as stack:
+        # Here: until now, it may have been the one of another load.
+        signature = inspect.signature(internals.Variable.__init__)
         for holder, name, look in (
             (internals.Variable, "__init__", count),
             (keras.KerasTensor, "__init__", count_symbolic),
@@ -164,6 +175,10 @@ def _waits(frame: FrameType | None) -> bool:
     while frame is not None and (not name or name in _WAITING):
         name, frame = str(frame.f_globals.get("__name__")), frame.f_back
     return not name.startswith("keras_ckpt_tools")
+
+
+def _dimensions(shape: Any) -> list[int]:
+    return [n for n in shape if isinstance(n, int)] if isinstance(shape, (list, tuple)) else []
 
 
 def _bytes_of(initializer: Any, shape: Any, dtype: Any) -> int:

@@ -550,3 +550,17 @@ def test_states_of_a_large_batch_are_counted_before_they_are_made(tmp_path, name
         OverBudgetError, match=r"building its model takes 40,\d{3},\d{3},\d{3} bytes"
     ):
         kct.safe_load_model(written(tmp_path, config), registry=names)
+
+
+def test_axes_of_symbolic_tensors_have_a_bound(tmp_path, names):
+    """Forty operations that square a shape made numbers of a trillion digits of it."""
+    module = "keras.src.ops.numpy"
+    layers = [
+        called("Kron", f"k{i}", [tensor("in" if i == 0 else f"k{i - 1}")] * 2, module=module)
+        for i in range(40)
+    ]
+    for layer in layers:
+        layer["inbound_nodes"][0]["args"] = layer["inbound_nodes"][0]["args"][0]
+    config = graph(*layers, out="k39", batch_shape=(4, 4))
+    with pytest.raises(OverBudgetError, match="has an axis of"):
+        kct.safe_load_model(written(tmp_path, config), registry=names, max_seconds=100)
