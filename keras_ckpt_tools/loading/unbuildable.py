@@ -198,8 +198,12 @@ def _ways_around(cls: type, cause: Cause) -> str:
         return f"let __init__ take {_listed(cause.surplus)}, or {dropped}"
     ways = "let __init__ take `**kwargs` and pass them to `super().__init__(**kwargs)`"
     known = keras_parameters(cls)
-    if not known or all(name in known for name in cause.surplus):
+    others = tuple(name for name in cause.surplus if known and name not in known)
+    if not others:
         return ways  # What Keras' own base class returns and takes.
+    if len(others) < len(cause.surplus):
+        take = f"let __init__ take {_listed(others)} and `**kwargs`"
+        return f"{take}, and pass these to `super().__init__(**kwargs)`"
     return f"let __init__ take {_listed(cause.surplus)}, or {dropped}"
 
 

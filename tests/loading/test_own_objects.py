@@ -141,7 +141,8 @@ def test_registered_here_adds_what_is_not_installed(program, tmp_path):
     with pytest.raises(ObjectsNotFoundError, match="pass trusted='registered-here'"):
         app.load(beside)
     assert app.load(beside, trusted="registered-here")
-    assert app.load(beside, trusted=["registered-here", "other>Name"])
+    with pytest.warns(UserWarning, match="these names in `trusted`: 'other>Name'"):
+        assert app.load(beside, trusted=["registered-here", "other>Name"])
     with pytest.raises(ObjectsNotFoundError) as caught:
         app.load(vendors, trusted="registered-here")
     assert caught.value.untrusted == ("Custom>Vendors",)
