@@ -58,6 +58,10 @@ from keras.src.trainers.epoch_iterator import EpochIterator as EpochIterator
 # before it is taken; there is no public hook.
 from keras.src.backend.common.variables import Variable as Variable
 
+# The module that Keras' layers take operations from (`keras.ops` is another, with the same
+# functions): by way of it, one makes arrays by the shape of its input.
+from keras.src import ops as layer_ops
+
 # Prints a line in Keras' own manner (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 

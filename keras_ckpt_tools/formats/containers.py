@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from keras_ckpt_tools.errors import CkptError, DamagedArtefactError
 from keras_ckpt_tools.formats.common.bounded_json import parse_object
 from keras_ckpt_tools.formats.common.limits import Limits
-from keras_ckpt_tools.formats.hdf5.scan import Survey, survey
+from keras_ckpt_tools.formats.hdf5.scan import Look, Survey, survey
 from keras_ckpt_tools.formats.hdf5.shard_index import ShardIndex, is_index
 from keras_ckpt_tools.formats.keras_zip.reader import open_archive
 from keras_ckpt_tools.formats.keras_zip.records import (
@@ -120,7 +120,9 @@ def superblock_at(file: BinaryIO, size: int) -> int | None:
     return None
 
 
-def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -> Finding:
+def tell_hdf5(
+    file: BinaryIO, base: int, size: int, path: str, limits: Limits, look: Look = survey
+) -> Finding:
     """Tell what kind of HDF5 file a file is, and its damage; a process of its own looks into it."""
     end = end_of_hdf5(file, base)
     if end is None:
@@ -128,7 +130,7 @@ def tell_hdf5(file: BinaryIO, base: int, size: int, path: str, limits: Limits) -
     if end > size:
         return Finding(_guess_hdf5(file), f"truncated at {size:,} of {end:,} bytes")
     try:
-        found = survey(file.fileno(), 0, size, path, limits)
+        found = look(file.fileno(), 0, size, path, limits)
     except DamagedArtefactError as error:
         return Finding(_guess_hdf5(file), error.how)
     except CkptError as error:

@@ -33,13 +33,15 @@ from keras_ckpt_tools.formats import containers
 from keras_ckpt_tools.formats.common.limits import Limits
 from keras_ckpt_tools.formats.common.path_hints import not_found
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_regular
-from keras_ckpt_tools.formats.hdf5.scan import Survey
+from keras_ckpt_tools.formats.hdf5.scan import Look, Survey, survey
 from keras_ckpt_tools.formats.hdf5.shard_index import INDEX_MEMBER
 from keras_ckpt_tools.formats.keras_zip.records import END_MARK, LOCAL_MARK
 from keras_ckpt_tools.formats.record.userblock import MAGIC, decode
 from keras_ckpt_tools.storage.local_paths import local_path
 
 _HEAD = 4096
+# Of bytes that were passed as a path; they may be the content of a file.
+_SHOWN = 100
 # In the state of a record: it describes the files of a TensorFlow checkpoint.
 TENSORFLOW = "tensorflow"
 # What has one of these in its name is no prefix of a TensorFlow checkpoint.
@@ -132,6 +134,15 @@ def plain_path(path: str | os.PathLike[str]) -> str:
     """
     if isinstance(path, os.PathLike):
         path = local_path(path)
+    if isinstance(path, (bytes, bytearray, memoryview)):
+        shown = bytes(path[:_SHOWN])
+        more = f"... ({len(path):,} bytes)" if len(path) > _SHOWN else ""
+        raise ArgumentError(
+            "A path is a non-empty string or a `pathlib.Path`, and these are bytes.",
+            received=f"path={shown!r}{more}",
+            remedy="Pass `os.fsdecode(path)` if they are a path, or `io.BytesIO(data)` if they are "
+            "the content of a file.",
+        )
     name = path
     if not isinstance(name, str) or not name or "\0" in name:
         raise ArgumentError(
@@ -194,8 +205,8 @@ def tell(path: str | os.PathLike[str], limits: Limits | None = None) -> Artefact
         raise _unreadable(name, error) from error
 
 
-def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
-    """Tell what an open file is, by its content. See `tell`."""
+def tell_open(path: str, file: BinaryIO, limits: Limits, look: Look = survey) -> Artefact:
+    """Tell what an open file is, by its content. See `tell`; `look` says what is in HDF5."""
     identity = identity_of(file.fileno())
     size = identity.size
     if size == 0:
@@ -213,7 +224,7 @@ def tell_open(path: str, file: BinaryIO, limits: Limits) -> Artefact:
                 return Artefact(path, kind, size, identity=identity)
             found = containers.tell_json(file, path, limits)
         else:
-            found = containers.tell_hdf5(file, base, size, path, limits)
+            found = containers.tell_hdf5(file, base, size, path, limits, look)
     size += found.beside
     return Artefact(
         path, Kind[found.kind], size, found.damage, found.refusal, identity, found.survey

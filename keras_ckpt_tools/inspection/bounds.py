@@ -22,6 +22,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 from keras_ckpt_tools.formats.common.limits import over_budget
+from keras_ckpt_tools.inspection.configs import is_class_of_keras, is_function_of_keras
 
 LONGEST_NAME = 1_024
 _LONGEST_PATTERN = 1_024
@@ -197,6 +198,33 @@ def nodes_without_inputs(found: Iterable[Mapping[str, Any]]) -> str:
             if isinstance(node, dict) and node and not _has_tensor(node):
                 return str(value.get("name") or value.get("class_name"))[:100]
     return ""
+
+
+def computed_shapes(found: Iterable[Mapping[str, Any]]) -> str:
+    """Return the name of a `Lambda` whose output shape an object of Keras' computes; empty if none.
+
+    Keras calls it with the shape of the input while it builds: `keras.ops.zeros` makes an array of
+    that shape. The functions that models have there are their authors' own.
+
+    Args:
+        found: All mappings of a config.
+    """
+    for node in found:
+        config = node.get("config")
+        if node.get("class_name") == "Lambda" and isinstance(config, dict) and _of_keras(node):
+            shape = config.get("output_shape")
+            if isinstance(shape, dict) and _is_keras_own(shape):
+                return str(config.get("name"))[:100]
+    return ""
+
+
+def _is_keras_own(node: Mapping[str, Any]) -> bool:
+    name, module = node.get("class_name"), node.get("module")
+    if name == "function":
+        name = node.get("config")
+        module = None if module == "builtins" else module
+        return isinstance(name, str) and is_function_of_keras(name, module)
+    return isinstance(name, str) and is_class_of_keras(name, module)
 
 
 def _has_tensor(node: Mapping[str, Any]) -> bool:

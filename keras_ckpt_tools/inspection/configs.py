@@ -27,6 +27,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from keras_ckpt_tools.formats.common.bounded_json import LEAVES
 from keras_ckpt_tools.inspection.builtin_names import (
     CLASSES,
     CLASSES_IN,
@@ -238,15 +239,15 @@ def strings_of(*configs: Any) -> set[str]:
     ['Dense', 'relu']
     """
     found: set[str] = set()
-    todo = list(configs)
-    while todo:
-        value = todo.pop()
-        if isinstance(value, str):
-            found.add(value)
-        elif isinstance(value, Mapping):
-            todo.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            todo.extend(value)
+    level: list[Any] = list(configs)
+    while level:
+        found.update([value for value in level if isinstance(value, str)])
+        level = [
+            inner
+            for value in level
+            if type(value) not in LEAVES and isinstance(value, (Mapping, list, tuple))
+            for inner in (value.values() if isinstance(value, Mapping) else value)
+        ]
     return found
 
 

@@ -17,6 +17,7 @@ from keras_ckpt_tools.errors import (
     ArtefactError,
     DamagedArtefactError,
     MissingPackageError,
+    OverBudgetError,
     damaged,
 )
 from keras_ckpt_tools.formats.common.file_objects import PathOrFile, on_disk
@@ -28,7 +29,7 @@ from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.formats.tensor_source import ModelSource, names_of
 from keras_ckpt_tools.formats.tensorflow.prefixes import prefix_of
 from keras_ckpt_tools.inspection import size_estimate
-from keras_ckpt_tools.inspection.bounds import check_bounds, nodes_without_inputs
+from keras_ckpt_tools.inspection.bounds import check_bounds, computed_shapes, nodes_without_inputs
 from keras_ckpt_tools.inspection.configs import (
     MalformedConfigError,
     Need,
@@ -105,8 +106,13 @@ def inspect(
     used = default_registry if registry is None else registry
     resolver = Resolver(used, custom_objects, Trust.of(trusted, calling_package()))
     limits = Limits.of(max_bytes)
-    with on_disk(path) as place:
-        found = _inspect(place, resolver, limits)
+    try:
+        with on_disk(path, limits) as place:
+            found = _inspect(place, resolver, limits)
+    except OverBudgetError as error:  # It was too large to copy.
+        return Inspection(
+            error.path, Kind.UNKNOWN, int(error.needed), problems=(Problem.of(error),)
+        )
     # Of a copy the path is of no use.
     return found if place is path else dataclasses.replace(found, path=repr(place))
 
@@ -307,6 +313,9 @@ def check_size(source: ModelSource) -> int:
     constant = nodes_without_inputs(found)
     if constant:
         how = f"in its config the layer {constant!r} is called with no tensor"
+        raise damaged(source.path, how, _ORIGINAL)
+    if computed := computed_shapes(found):
+        how = f"in its config the layer {computed!r} computes its output shape with Keras' own code"
         raise damaged(source.path, how, _ORIGINAL)
     try:
         calls, needed = (

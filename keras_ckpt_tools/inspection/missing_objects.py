@@ -6,7 +6,9 @@ comes with where the file says it was defined, the nearest registered name, and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+from keyword import iskeyword
 
 from keras_ckpt_tools.errors import ObjectsNotFoundError, UntranslatableError
 from keras_ckpt_tools.formats.keras2.translate import Untranslated
@@ -14,6 +16,8 @@ from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.showing.messages import as_name, harmless, literal
 from keras_ckpt_tools.showing.tables import printable
 
+# Where nobody's own objects are defined, or where no import reaches them.
+_NOT_IMPORTED = ("__main__", "__mp_main__", "builtins", "keras", "tf_keras", "tensorflow")
 # What Python calls a function without a name.
 _NO_NAME = "<lambda>"
 
@@ -112,8 +116,14 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
     called = _name_of(use, called)
     named = "" if called == bare else f", name={literal(bare)}"
     lines = [ended] if ended else []
+    if use.verdict == "missing" and ">" in name and not ended and _may_import(use.module):
+        lines.append(
+            f"add: `import {use.module}` (where the file says that it is defined), then load "
+            f"again; with trusted=[{literal(name)}] where Keras' own decorator registers it"
+        )
+    again = "or: " if lines and not ended else "add: "
     lines += [
-        f"add: @kct.register({literal(package)}{named}) above `{kind} {called}`, or "
+        f"{again}@kct.register({literal(package)}{named}) above `{kind} {called}`, or "
         f"custom_objects={{{literal(bare)}: {called}}}"
     ]
     near = use.nearest[0] if use.nearest else ""
@@ -123,6 +133,13 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
         why = "has moved" if near.rpartition(">")[2] == bare else "was renamed"
         lines.append(f"add: or aliases=[{literal(name)}] where {near} is registered, if it {why}")
     return lines
+
+
+def _may_import(module: str | None) -> bool:
+    """Return whether the program that loads can import a module, and has not."""
+    names = (module or "").split(".")
+    plain = all(name.isidentifier() and not iskeyword(name) for name in names)
+    return plain and names[0] not in _NOT_IMPORTED and module not in sys.modules
 
 
 def _name_of(use: ObjectUse, called: str) -> str:

@@ -294,4 +294,4 @@ def _installed(package: str) -> str:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(n) for n in re.findall(r"\d+", version)[:3]]
+    return [int(n) for n in re.findall(r"\d{1,9}", version)[:3]]

@@ -18,6 +18,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from keras_ckpt_tools.errors import ArgumentError
@@ -115,11 +116,31 @@ def calling_package() -> str:
     That is its top-level package. Namespace packages (`google`) belong to several owners, so of
     those it is the first package below that is a folder with an `__init__`, or the module itself.
     A script that was started with `python -m` belongs to its package.
+
+    Python's library is nobody's package: a pool of threads calls what it was given. Where nothing
+    else is on the stack, as in such a thread, it is the program that runs.
     """
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _module_of(frame.f_globals).partition(".")[0] == _SELF:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        variables = frame.f_globals
+        if _module_of(variables).partition(".")[0] != _SELF and not _is_of_python(variables):
+            return _owner(_module_of(variables))
         frame = frame.f_back
-    return _owner(_module_of(frame.f_globals))
+    return _owner(_module_of(vars(sys.modules["__main__"])))
+
+
+def _is_of_python(variables: dict[str, Any]) -> bool:
+    if _module_of(variables).partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    # A script or module of one's own may be called like one of Python's.
+    file = variables.get("__file__")
+    return not isinstance(file, str) or os.path.realpath(file).startswith(_library())
+
+
+def _library() -> tuple[str, ...]:
+    """Return the folders of Python's own modules; what is installed may lie below them."""
+    paths = sysconfig.get_paths()
+    return tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
 
 
 def _module_of(variables: dict[str, Any]) -> str:
@@ -151,10 +172,52 @@ def _is_not_installed(module: str) -> bool:
     file = getattr(sys.modules.get(module), "__file__", None)
     if not isinstance(file, str):
         return False
-    file = os.path.realpath(file)
-    paths = sysconfig.get_paths()
-    library = tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
-    return not file.startswith(library) and not set(file.split(os.sep)) & set(_INSTALLED)
+    for place in (os.path.abspath(file), os.path.realpath(file)):
+        folders = place.split(os.sep)
+        if place.startswith(_library()) or set(folders) & set(_INSTALLED):
+            return False
+        if any(name.endswith(".egg") for name in folders) or _is_of_a_distribution(module, place):
+            return False
+    return True
+
+
+def _is_of_a_distribution(module: str, file: str) -> bool:
+    """Return whether an installer has put a file where it is: `pip install --target`, say.
+
+    The folder on `sys.path` then has the list of what was installed beside it. One without the list
+    counts for the whole folder. (Of a project that is installed to be edited, the list has no file
+    of its own folder.)
+    """
+    # Rarely asked, and slow to import.
+    import csv
+    from importlib.metadata import distributions
+
+    stem = _without_suffix(file)
+    if os.path.basename(stem) == "__init__":
+        stem = os.path.dirname(stem)
+    root = stem
+    for _ in module.split("."):
+        root = os.path.dirname(root)
+    inside = os.path.relpath(_without_suffix(file), root).replace(os.sep, "/")
+    for one in distributions(path=[root]):
+        written = one.read_text("RECORD")
+        if written is not None:
+            listed = {_without_suffix(row[0]) for row in csv.reader(written.splitlines()) if row}
+        elif (written := one.read_text("installed-files.txt")) is not None:
+            # As older installers write it, from the folder of the list.
+            listed = {_without_suffix(name).removeprefix("../") for name in written.splitlines()}
+        elif one.read_text("METADATA") is not None:
+            return True
+        else:
+            continue
+        if inside in listed:
+            return True
+    return False
+
+
+def _without_suffix(file: str) -> str:
+    folder, name = os.path.split(file)
+    return os.path.join(folder, name.partition(".")[0])
 
 
 def _is_name(name: object) -> bool:

@@ -24,6 +24,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -156,6 +157,13 @@ class Resolver:
         self._import_plugins = import_plugins
         self._suggested: dict[str, tuple[str, ...]] = {}
         self._claimed: set[str] = set()
+        # Names that code has looked up.
+        self._asked_for: set[str] = set()
+
+    @property
+    def has_custom(self) -> bool:
+        """Whether the caller has passed objects of their own."""
+        return bool(self._custom)
 
     @property
     def replaced(self) -> frozenset[str]:
@@ -178,6 +186,23 @@ class Resolver:
         return tuple(
             name for name, obj in left.items() if not (inspect.isclass(obj) and obj in kinds)
         )
+
+    def unused_trust(self, needs: Collection[Need]) -> dict[str, tuple[str, ...]]:
+        """Return the names in `trusted=` that a file does not have, and the nearest that it has.
+
+        A whole package is a rule for many files, so it need not occur in each.
+
+        Args:
+            needs: All that the file needs, what it was compiled with as well.
+        """
+        # A file may have the bare name of what is trusted by its whole one.
+        there = {bare(name) for name in (*(need.name for need in needs), *self._asked_for)}
+        own = sorted({need.name for need in needs if not need.of_keras and not need.optional})
+        return {
+            name: tuple(get_close_matches(name, own, n=3, cutoff=0.4))
+            for name in sorted(self._trust.names)
+            if bare(name) not in there
+        }
 
     def resolve(self, needs: Collection[Need], record: Record | None = None) -> Resolved:
         """Judge each need.
@@ -226,11 +251,13 @@ class Resolver:
             found = self.registry.find(name, self._custom, plugins=False)
         except RegistryError:
             found = None  # Several objects have that bare name.
+        self._asked_for.add(name)
         known = found is not None and found.obj is obj
         return known or self._trust.allows(name) or self._trust.is_own(obj)
 
     def trusts(self, name: str) -> bool:
         """Return whether `trusted=` allows a name."""
+        self._asked_for.add(name)
         return self._trust.allows(name)
 
     def named_in(self, strings: Iterable[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from keras_ckpt_tools.errors import (
     DamagedArtefactError,
     damaged,
 )
+from keras_ckpt_tools.formats.common.file_objects import folder_of
 from keras_ckpt_tools.formats.hdf5.shard_index import index_beside
 from keras_ckpt_tools.formats.kinds import Artefact, Kind, tell
 from keras_ckpt_tools.formats.open_source import READABLE
@@ -57,10 +58,13 @@ def wrong_kind(artefact: Artefact) -> ArtefactError:
 def visibly_damaged(artefact: Artefact) -> DamagedArtefactError:
     """Return the error for an artefact that is visibly damaged."""
     thing = "file" if artefact.kind is Kind.EMPTY else str(artefact.kind)
-    remedy = (
-        "Fetch or copy it again, or take an earlier one; `kct.verify(directory)` tells which are "
-        "whole."
-    )
+    if artefact.kind is Kind.SHARDED_WEIGHTS and "not beside it" in str(artefact.damage):
+        remedy = "Fetch or copy the missing files into the directory of the index."
+    else:
+        remedy = (
+            "Fetch or copy it again, or take an earlier one; `kct.verify(directory)` shows which "
+            "are undamaged."
+        )
     return damaged(artefact.path, artefact.damage or "", remedy, thing=thing)
 
 
@@ -90,7 +94,7 @@ def _explain_hdf5(path: str, kind: Kind) -> tuple[str, str]:
 
 
 def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
-    folder = path if kind is Kind.CHECKPOINT_DIR else os.path.dirname(path) or "."
+    folder = path if kind is Kind.CHECKPOINT_DIR else folder_of(path)
     return (
         f"This is a {kind} of a training run: it holds weights, optimizer and progress, but not "
         "what the model is.",
@@ -132,7 +136,7 @@ def _explain_tensorflow(path: str, kind: Kind) -> tuple[str, str]:
 
 
 def _explain_saved_model(path: str, kind: Kind) -> tuple[str, str]:
-    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    folder = path if os.path.isdir(path) else folder_of(path)
     return (
         f"This is a {kind}: a program of TensorFlow's, not a Keras model.",
         f"For inference call `keras.layers.TFSMLayer({folder!r}, "

@@ -92,7 +92,7 @@ def capture(saveable: Any, skip: Iterable[Any] = ()) -> Captured:
         has_assets=probe.asked_for,
         visited=frozenset(visited),
         groups=groups,
-        raw=_raw_of(saveable, groups, values.values()),
+        find_raw=functools.partial(_raw_of, saveable, groups, values.values()),
         holders=_holders(saveable, groups, store.captured.asked),
     )
 

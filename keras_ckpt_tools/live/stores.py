@@ -9,6 +9,7 @@ other hands out tensors.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +35,8 @@ class Captured:
         visited: The `id` of each object that was asked.
         optimizers: The class of each optimizer, and the variables it was built on, by its group.
         groups: The group of each object that was asked, by its `id`.
-        raw: Variables that Keras' layout leaves out, or has another value of, by path.
         holders: Groups of objects without variables of their own that hold others: losses, say.
+        find_raw: Returns `raw`; finding it takes as long as all of the rest.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -46,12 +47,18 @@ class Captured:
     visited: frozenset[int] = frozenset()
     optimizers: dict[str, tuple[str, list[Any]]] = field(default_factory=dict)
     groups: Mapping[int, str] = field(default_factory=dict)
-    raw: dict[str, Any] = field(default_factory=dict)
     holders: frozenset[str] = frozenset()
+    find_raw: Callable[[], Mapping[str, Any]] = dict
+
+    @functools.cached_property
+    def raw(self) -> Mapping[str, Any]:
+        """Variables that Keras' layout leaves out, or has another value of, by path."""
+        return self.find_raw()
 
     def with_raw(self) -> Captured:
         """Return the same with the variables of `raw` among its values."""
-        return dataclasses.replace(self, values=self.values | self.raw)
+        raw = self.raw
+        return dataclasses.replace(self, values={**self.values, **raw}, find_raw=lambda: raw)
 
     def with_more(self, values: Mapping[str, Any]) -> Captured:
         """Return the same with further values."""
@@ -67,8 +74,11 @@ class Captured:
             whole.names.update(one.names)
             whole.unknown.extend(one.unknown)
             whole.optimizers.update(one.optimizers)
-            whole.raw.update(one.raw)
-        return dataclasses.replace(whole, holders=frozenset().union(*(o.holders for o in found)))
+        return dataclasses.replace(
+            whole,
+            holders=frozenset().union(*(one.holders for one in found)),
+            find_raw=lambda: {path: value for one in found for path, value in one.raw.items()},
+        )
 
     def under(self, prefix: str) -> Captured:
         """Return the same with all paths below `prefix`."""
@@ -81,8 +91,8 @@ class Captured:
             self.visited,
             {f"{prefix}/{path}".rstrip("/"): one for path, one in self.optimizers.items()},
             {key: f"{prefix}/{path}".rstrip("/") for key, path in self.groups.items()},
-            {f"{prefix}/{path}": value for path, value in self.raw.items()},
             frozenset(f"{prefix}/{path}" for path in self.holders),
+            lambda: {f"{prefix}/{path}": value for path, value in self.raw.items()},
         )
 
     def needed(self) -> Needed:

@@ -242,10 +242,12 @@ def build_optimizers_as_saved(
     if source.record is None or not source.record.optimizers:
         return None
     captured = state.capture(model)
-    variables = captured.with_raw().values
+    variables = captured.values
     changed = False
     for group, optimizer in state.optimizers_by_group(captured, model).items():
         known = built_on_in(source, group)
+        if not all(path in variables for path in known):
+            variables = captured.with_raw().values
         if not known or not all(path in variables for path in known):
             continue
         wanted = [variables[path] for path in known]

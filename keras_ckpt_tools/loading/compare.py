@@ -91,13 +91,14 @@ def compare(
     >>> print(kct.compare(wider, path).summary)
     0 matched, 2 of another shape
     """
-    with on_disk(path) as place, on_disk(target_or_path) as target:
+    limits = Limits.of()
+    with on_disk(path, limits) as place, on_disk(target_or_path, limits) as target:
         if place is not path or target is not target_or_path:
             chosen: Any = {"rename": rename, "include": include, "exclude": exclude}
             report = compare(target, place, by_name=by_name, **chosen)
             return dataclasses.replace(report, path=repr(place))
     selection = Selection.of(rename, include, exclude)
-    wanted = Wanted(Limits.of(), build=False, by_name=by_name)
+    wanted = Wanted(limits, build=False, by_name=by_name)
     if isinstance(target_or_path, (str, bytes, os.PathLike)):
         first = plain_path(target_or_path)  # type: ignore[arg-type]
         return _of_first_whole(

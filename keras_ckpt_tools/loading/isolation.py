@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, KeysView, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +48,8 @@ _SHARED = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
 _LATER = ("__bytes__", "__ellipsis__")
 # Values that count or collect, and so change with every layer that is made.
 _NO_SETTINGS = (dict, list, set)
+
+_NOTHING = object()
 
 _building = threading.RLock()
 
@@ -124,15 +126,13 @@ class _Table(MutableMapping[str, Any]):
         self._shown: dict[str, Any] = {}
 
     def _here(self) -> dict[str, Any]:
+        """Return all that is shown, for those who go through it."""
         if threading.get_ident() != self._thread:
             return self._all
         if self._seen != self._all:  # Something was registered meanwhile.
             self._seen = dict(self._all)
-            self._shown = {
-                name: obj
-                for name, obj in self._seen.items()
-                if not self.in_file(name) and self._allowed.vouches_for(name, obj)
-            }
+            found = {name: self.get(name, _NOTHING) for name in self._seen}
+            self._shown = {name: obj for name, obj in found.items() if obj is not _NOTHING}
             self._shown.update(self._allowed.objects)
         return self._shown
 
@@ -142,16 +142,39 @@ class _Table(MutableMapping[str, Any]):
 
     def hides(self, name: Any) -> bool:
         """Return whether Keras would find something under a name, and does not."""
-        return isinstance(name, str) and name in self._all and name not in self._here()
+        return isinstance(name, str) and name in self._all and name not in self
 
     def copy(self) -> dict[str, Any]:
         """Return what is shown, as a dictionary has it."""
         return dict(self._here())
 
+    def keys(self) -> KeysView[str]:
+        """Return the names that are shown; Keras asks for them at each object that it makes."""
+        return self._here().keys()
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        """Return what is shown of a name. One name is looked up, however many there are."""
+        if threading.get_ident() != self._thread:
+            return self._all.get(name, default)
+        if name in self._allowed.objects:
+            return self._allowed.objects[name]
+        found = self._all.get(name, _NOTHING)
+        if found is _NOTHING or self.in_file(name) or not self._allowed.vouches_for(name, found):
+            return default
+        return found
+
+    def __contains__(self, name: Any) -> bool:
+        if isinstance(name, str):
+            self._allowed.asked.add(name)
+        return self.get(name, _NOTHING) is not _NOTHING
+
     def __getitem__(self, name: str) -> Any:
         if isinstance(name, str):
             self._allowed.asked.add(name)
-        return self._here()[name]
+        found = self.get(name, _NOTHING)
+        if found is _NOTHING:
+            raise KeyError(name)
+        return found
 
     def __setitem__(self, name: str, obj: Any) -> None:
         self._all[name] = obj
@@ -176,6 +199,8 @@ class _Lock:
         self._path = path
         self._said = frozenset(strings_of(*configs))
         self._table = _Table(allowed, self._said)
+        # Keras' own objects that were allowed before, by all that the answer goes by.
+        self._own: dict[tuple[Any, ...], Any] = {}
 
     @contextmanager
     def closed(self) -> Iterator[None]:
@@ -228,6 +253,11 @@ class _Lock:
         custom_objects: Any = None,
     ) -> Any:
         key = name if obj_type == "function" else registered_name
+        asked = (name, registered_name, module, obj_type)
+        # Under a name of the file, only a scope that code has opened can give another answer.
+        own = self._own.get(asked)
+        if own is not None and key not in _scope() and key not in (custom_objects or ()):
+            return own
         registered = internals.object_registration.get_registered_object
         custom = registered(key, custom_objects=custom_objects)
         arguments = (name, registered_name, module, obj_type, full_config, custom_objects)
@@ -247,7 +277,10 @@ class _Lock:
             raise
         if not of_keras and not any(found is own for own in (custom_objects or {}).values()):
             raise self._refuse(str(name), f"the {obj_type}", full_config)
-        return _with_from_config(found)
+        answer = _with_from_config(found)
+        if of_keras and (key is None or key in self._said):
+            self._own[asked] = answer
+        return answer
 
     def registered(
         self, original: Any, name: Any, custom_objects: Any = None, module_objects: Any = None
@@ -299,6 +332,10 @@ class _Lock:
             if not self._allowed.trusts(name):
                 raise self._refuse(name, "the file", vocabulary)
         return original(layer, vocabulary, *args, **kwargs)
+
+
+def _scope() -> Any:
+    return internals.global_state.get_global_attribute(internals.CUSTOM_OBJECTS_SCOPE) or ()
 
 
 def _with_from_config(found: Any) -> Any:

@@ -176,7 +176,7 @@ def safe_load_model(
     limits = Limits.of(max_bytes)
     wish = _Wish(resolver, compile, max_seconds)
     why: Cause | None = None
-    with on_disk(path) as place, bar_for_file("Loading", place):
+    with on_disk(path, limits) as place, bar_for_file("Loading", place):
         artefact = tell(place, limits)
         entries = directories.entries_of(artefact)
         of_run = any(one.kind in directories.MODELS for one in entries)
@@ -242,10 +242,13 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
             path=source.path,
             kind=str(source.kind),
         )
-    plan = _plan(source, wish.resolver, wish.compiled)
+    uncompiled_because: list[str] = []
+    plan, needs = _plan(source, wish.resolver, wish.compiled, uncompiled_because)
     check_size(source)
     model = _build(source, plan, wish)
     source.check_unchanged()
+    for text in uncompiled_because:  # Now that it is loaded.
+        warn(text, UserWarning, stacklevel=4)
     warn_of_passed_over(source, stacklevel=5)
     spoiled = source.not_finite
     called = variable_names(source.tensors, names_of(source)) if spoiled else {}
@@ -255,7 +258,19 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
         warn(
             f"Nothing in {source.path!r} uses these names in `custom_objects`: "
             f"{', '.join(map(repr, unused))}. `kct.inspect({source.path!r})` lists the names that "
-            "the file needs.",
+            "the file needs. To offer the same objects to many files, open `kct.scope({...})` "
+            "around the loads instead.",
+            UserWarning,
+            stacklevel=4,
+        )
+    if wrong := wish.resolver.unused_trust(needs):
+        listed = ", ".join(
+            f"{name!r} (nearest: {', '.join(map(repr, near))})" if near else repr(name)
+            for name, near in wrong.items()
+        )
+        warn(
+            f"Nothing in {source.path!r} has these names in `trusted`: {listed}. Correct them, or "
+            "leave them out.",
             UserWarning,
             stacklevel=4,
         )
@@ -264,23 +279,32 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
     return model
 
 
-def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
+def _plan(
+    source: ModelSource, resolver: Resolver, compiled: Compile, uncompiled_because: list[str]
+) -> tuple[Plan, list[Need]]:
     config, training_config = source.config, source.training_config
     assert config is not None  # The caller looked.
-    names = strings_of(config, training_config)
+    names = strings_of(config, training_config) if resolver.has_custom else set()
     left = source.untranslated
     if left and (compiled is True or any(one.part == "model" for one in left)):
         raise untranslatable(source.path, left)
-    needs, resolved = _gate(source, resolver, compiled)
+    found, resolved = _gate(source, resolver, compiled)
+    every = list(found)
     if _migrate(resolved.entries, _versions(source)):
         # A migration may name objects that the old config did not.
-        needs, resolved = _gate(source, resolver, compiled)
+        found, resolved = _gate(source, resolver, compiled)
+        every += found
+    needs = found if compiled is not False else _model_part(found)
+    if refused := resolved.refused():
+        uncompiled_because.append(
+            f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
+            f"with cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
+            "`model.compile(...)` yourself; `compile=False` says that this is meant."
+        )
     if left and compiled == "auto":
-        warn(
+        uncompiled_because.append(
             f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
-            f"what Keras 3 cannot say:\n{describe_untranslated(left)}",
-            UserWarning,
-            stacklevel=5,
+            f"what Keras 3 cannot say:\n{describe_untranslated(left)}"
         )
     if compiled is False or left or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
@@ -303,7 +327,7 @@ def _plan(source: ModelSource, resolver: Resolver, compiled: Compile) -> Plan:
         resolved.instead,
         names,
     )
-    return Plan(config, training_config, allowed, resolved.renamed, resolver.registry)
+    return Plan(config, training_config, allowed, resolved.renamed, resolver.registry), every
 
 
 def _say_exactly(needs: Iterable[Need]) -> None:
@@ -324,22 +348,17 @@ def _say_exactly(needs: Iterable[Need]) -> None:
 def _gate(
     source: ModelSource, resolver: Resolver, compiled: Compile
 ) -> tuple[list[Need], Resolved]:
-    needs = examine(source, resolver.replaced)
-    if compiled is False:
-        needs = [need for need in needs if need.part == "model"]
+    every = examine(source, resolver.replaced)
+    needs = every if compiled is not False else _model_part(every)
     resolved = resolver.resolve(needs, source.record)
     refused = resolved.refused()
     if refused and (compiled is True or resolved.refused("model")):
         raise objects_not_found(source.path, refused, writer(source.versions))
-    if refused:
-        warn(
-            f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
-            f"with cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
-            "`model.compile(...)` yourself; `compile=False` says that this is meant.",
-            UserWarning,
-            stacklevel=6,
-        )
-    return needs, resolved
+    return every, resolved
+
+
+def _model_part(needs: Iterable[Need]) -> list[Need]:
+    return [need for need in needs if need.part == "model"]
 
 
 def _versions(source: ModelSource) -> dict[str, int]:

@@ -39,6 +39,8 @@ def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Ar
         return steps_at(artefact, which)[0]
     if not entries and artefact.kind not in _FOLDERS:
         return artefact
+    if (index := directories.only_index(entries)) is not None:
+        return tell(index, limits)
     candidates = directories.choose(entries, which, artefact.path)
     if not candidates:
         broken = [one.path for one in entries if one.problem and not os.path.islink(one.path)]

@@ -139,7 +139,7 @@ def load_weights(
             )
     selection = Selection.of(rename, include, exclude)
     wanted = Wanted(Limits.of(max_bytes), by_name=by_name)
-    with on_disk(path) as place:
+    with on_disk(path, wanted.limits) as place:
         report = _load_any(target, place, wanted, strict, selection)
     return report if place is path else dataclasses.replace(report, path=repr(place))
 
@@ -160,7 +160,7 @@ def _load_any(
         except RestoreError as error:
             raise _of_one_shard(error, artefact) from error.__cause__
         except DamagedArtefactError as error:
-            if artefact.path == str(path):
+            if artefact.path == str(path) or artefact.kind is Kind.SHARDED_WEIGHTS:
                 raise
             bad.append(f"{os.path.basename(artefact.path)}: {error.how}")
             continue
@@ -174,7 +174,7 @@ def _load_any(
     raise DamagedArtefactError(
         f"No checkpoint of the directory can be loaded: {'; '.join(bad)}.",
         received=f"path={str(path)!r}",
-        remedy="Restore one from a copy, or train anew.",
+        remedy="Fetch or copy what is missing or damaged again.",
         path=str(path),
         how="; ".join(bad),
     )
@@ -332,6 +332,9 @@ def weights_at(
     """
     artefact = tell(path, limits)
     entries = choose.entries_of(artefact)
+    if (index := choose.only_index(entries)) is not None:
+        yield tell(index, limits)
+        return
     if not entries and artefact.kind is Kind.ORBAX:
         yield from steps_at(artefact)
         return

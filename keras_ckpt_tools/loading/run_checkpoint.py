@@ -6,12 +6,12 @@ Seen from here it is what a file of weights is: the model's tensors, and `optimi
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import keras
 
 from keras_ckpt_tools.errors import ArtefactKindError
+from keras_ckpt_tools.formats.common.file_objects import folder_of
 from keras_ckpt_tools.formats.keras2.translate import is_keras_2
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.orbax import OrbaxCheckpoint
@@ -78,7 +78,7 @@ def _model_name(source: ModelSource) -> str | None:
     models = [name for name, one in tracked.items() if one.kind == "model"]
     held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
     arguments = ", ".join(f"{name}={name}" for name in tracked)
-    folder = os.path.dirname(source.path) or "."
+    folder = folder_of(source.path)
     number = f"{len(models)} models" if models else "no model"
     raise ArtefactKindError(
         f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from keras_ckpt_tools.errors import ConfigError
-from keras_ckpt_tools.registry.rebuildable import config_method, init_parameters
+from keras_ckpt_tools.registry.rebuildable import config_method, init_parameters, keras_parameters
 
 _MISSING = re.compile(r"\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
 _UNEXPECTED = re.compile(r"\(\) got an unexpected keyword argument '(\w+)'")
@@ -168,23 +168,41 @@ def _ways_to_open(path: str, cause: Cause, version: str, *, compiled: bool) -> l
         return ways
     ways = ["To open this file,"]
     if cause.missing:
-        one = cause.missing[0]
+        filled = ", ".join(f'"{name}": ...' for name in cause.missing)
         ways.append(
-            f"give {_listed(cause.missing)} the value that was saved as a default in __init__, or "
-            f'register the class with `@kct.register("my_package", version=2, '
-            f'migrate=lambda config, from_version: {{**config, "{one}": ...}})`'
+            f"give {_listed(cause.missing)} a default in __init__ (the value that the saved model "
+            'was made with), or register the class with `@kct.register("my_package", version=2, '
+            f"migrate=lambda config, from_version: {{**config, {filled}}})`"
         )
     if cause.surplus:
-        ways.append(
-            ("; " if cause.missing else "")
-            + "let __init__ take `**kwargs` and pass them to `super().__init__(**kwargs)`"
-            + ("" if cause.missing else ", or drop them in the `migrate=` of `@kct.register`")
-        )
+        ways.append(("; " if cause.missing else "") + _ways_around(cls, cause))
     text = " ".join(ways).replace(" ;", ";")
     text += "." if compiled else f"; or {weights}"
     if not cause.missing:
         return [text]
     return [text, f"So that the next file is complete, write in the class:\n\n{config_method(cls)}"]
+
+
+def _ways_around(cls: type, cause: Cause) -> str:
+    """Return what to do about arguments that a constructor does not take."""
+    these = ", ".join(map(repr, cause.surplus))
+    kept = f"{{k: v for k, v in config.items() if k not in ({these},)}}"
+    dropped = (
+        'register the class with `@kct.register("my_package", version=2, migrate=lambda config, '
+        f"from_version: {kept})`, which drops {_listed(cause.surplus)}"
+    )
+    if any(p.kind is p.VAR_KEYWORD for p in init_parameters(cls)):
+        # It passes them on already, to a class that does not know them.
+        return f"let __init__ take {_listed(cause.surplus)}, or {dropped}"
+    ways = "let __init__ take `**kwargs` and pass them to `super().__init__(**kwargs)`"
+    known = keras_parameters(cls)
+    others = tuple(name for name in cause.surplus if known and name not in known)
+    if not others:
+        return ways  # What Keras' own base class returns and takes.
+    if len(others) < len(cause.surplus):
+        take = f"let __init__ take {_listed(others)} and `**kwargs`"
+        return f"{take}, and pass these to `super().__init__(**kwargs)`"
+    return f"let __init__ take {_listed(cause.surplus)}, or {dropped}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -5,29 +5,42 @@ through one constructor, with its shape, before there is any memory for it; so f
 load that constructor counts first, and refuses. So does that of symbolic tensors, which are small
 and may be a billion. Only what the loading thread makes is counted.
 
-A vocabulary becomes an array in which each word takes as much as the longest, wherever the words
-come from (the config, or a file in the archive). It may be far larger than the words.
+Two kinds of Keras' own layers make arrays by the shape of their input while they are built, and
+these are counted, too: the mean and variance of a `Normalization` that are arguments, and the
+states of a stateful RNN. A vocabulary becomes an array in which each word takes as much as the
+longest, wherever the words come from (the config, or a file in the archive). It may be far larger
+than the words.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any
 
 import keras
 
 from keras_ckpt_tools import _keras_internals as internals
-from keras_ckpt_tools.errors import OverBudgetError
+from keras_ckpt_tools.errors import ArtefactError, OverBudgetError
 from keras_ckpt_tools.formats.common.limits import over_budget
 
 _LONGEST_ELEMENT = 8
+_LONGEST_AXIS = 1 << 62
 # A symbolic tensor with its place in the graph. Some operations make as many as a number says.
 _SYMBOLIC = 2_000
+# Where a thread is that waits for another one.
+_WAITING = ("threading", "queue", "concurrent.futures._base", "multiprocessing.pool")
 _counting = threading.RLock()
+# Which threads build, the innermost load last.
+_builders: list[int] = []
+# How often in a row, once a second, the thread that builds is seen to wait for another one.
+_PATIENCE = 60
 
 
 # Bytes of a character in an array of text, and of such an array for each character of the words.
@@ -50,59 +63,120 @@ def counted_variables(
     Raises:
         OverBudgetError: they would take more.
     """
-    kind, symbolic, lookup = internals.Variable, keras.KerasTensor, internals.IndexLookup
     thread, total = threading.get_ident(), 0
     refusals: list[OverBudgetError] = []
-    signature = inspect.signature(kind.__init__)
 
-    def refuse() -> None:
-        what = f"the file holds tensors of {held:,} bytes, and building its model takes"
-        refusals.append(over_budget(path, what, limit, total, max_bytes))
+    def take(number: int) -> None:
+        nonlocal total
+        total += number
+        if total > max_bytes:
+            what = f"the file holds tensors of {held:,} bytes, and building its model takes"
+            refuse(over_budget(path, what, limit, total, max_bytes))
+
+    def refuse(error: OverBudgetError) -> None:
+        refusals.append(error)
         raise refusals[0]
 
-    def count(self: Any, *args: Any, **kwargs: Any) -> None:
-        nonlocal total
-        if threading.get_ident() == thread:
-            given = signature.bind(self, *args, **kwargs).arguments
-            total += _bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype"))
-            if total > max_bytes:
-                refuse()
-        original(self, *args, **kwargs)
+    def count(original: Any, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(*args, **kwargs).arguments
+        take(_bytes_of(given.get("initializer"), given.get("shape"), given.get("dtype")))
 
-    def count_symbolic(self: Any, *args: Any, **kwargs: Any) -> None:
-        nonlocal total
-        if threading.get_ident() == thread:
-            total += _SYMBOLIC
-            if total > max_bytes:
-                refuse()
-        original_symbolic(self, *args, **kwargs)
+    def count_symbolic(
+        original: Any, self: Any, shape: Any = (), *args: Any, **kwargs: Any
+    ) -> None:
+        take(_SYMBOLIC)
+        longest = max(_dimensions(shape), default=0)
+        if longest > _LONGEST_AXIS:
+            # Operations multiply these; numbers of a billion digits are no longer small.
+            what = "a tensor of its model has an axis of"
+            refuse(over_budget(path, what, "elements", min(longest, 1 << 80), _LONGEST_AXIS))
 
-    def count_words(layer: Any, vocabulary: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == thread:
-            needed, characters = _bytes_of_words(vocabulary)
-            allowed = max_bytes + _PADDED * characters
-            if needed > allowed:
-                what = "its longest word makes the array of a vocabulary take"
-                refusals.append(over_budget(path, what, "array_bytes", needed, allowed))
-                raise refusals[0]
-        return original_words(layer, vocabulary, *args, **kwargs)
+    def count_words(original: Any, layer: Any, vocabulary: Any, *args: Any, **kwargs: Any) -> None:
+        needed, characters = _bytes_of_words(vocabulary)
+        allowed = max_bytes + _PADDED * characters
+        if needed > allowed:
+            what = "its longest word makes the array of a vocabulary take"
+            refuse(over_budget(path, what, "array_bytes", needed, allowed))
 
-    with _counting:
-        original_words = lookup.set_vocabulary
-        original, original_symbolic = kind.__init__, symbolic.__init__
-        kind.__init__, symbolic.__init__ = count, count_symbolic
-        lookup.set_vocabulary = count_words
+    def count_broadcast(original: Any, x: Any, shape: Any) -> None:
+        if not isinstance(x, keras.KerasTensor) and isinstance(shape, (list, tuple)):
+            take(_bytes_of(original, shape, getattr(x, "dtype", None)))
+
+    def count_zeros(original: Any, shape: Any, dtype: Any = None) -> None:
+        if isinstance(shape, (list, tuple)):
+            take(_bytes_of(original, shape, dtype))
+
+    def counting(original: Any, look: Callable[..., None]) -> Any:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == thread:
+                look(original, *args, **kwargs)
+            return original(*args, **kwargs)
+
+        return call
+
+    with _one_build_at_a_time(path), ExitStack() as stack:
+        # Here: until now, it may have been the one of another load.
+        signature = inspect.signature(internals.Variable.__init__)
+        for holder, name, look in (
+            (internals.Variable, "__init__", count),
+            (keras.KerasTensor, "__init__", count_symbolic),
+            (internals.IndexLookup, "set_vocabulary", count_words),
+            (internals.layer_ops, "broadcast_to", count_broadcast),
+            (internals.layer_ops, "zeros", count_zeros),
+        ):
+            original = getattr(holder, name)
+            stack.callback(setattr, holder, name, original)
+            setattr(holder, name, counting(original, look))
         try:
             yield
         except Exception as error:
             if refusals and error is not refusals[0]:
                 raise refusals[0] from error
             raise
-        finally:
-            kind.__init__, symbolic.__init__ = original, original_symbolic
-            lookup.set_vocabulary = original_words
         if refusals:
             raise refusals[0]  # Keras catches some errors, and goes on with half a model.
+
+
+@contextmanager
+def _one_build_at_a_time(path: str) -> Iterator[None]:
+    """Wait for a build in another thread, unless that thread waits for this one.
+
+    Code of the user's own may load a second model while the first is built: in the same thread, but
+    not in one that it waits for.
+    """
+    waited = 0
+    while not _counting.acquire(timeout=1.0):
+        frame = sys._current_frames().get(_builders[-1]) if _builders else None
+        waited = waited + 1 if _waits(frame) else 0
+        if waited >= _PATIENCE:
+            raise ArtefactError(
+                "Another thread builds a model, and waits for something; if it waits for this "
+                "load, neither would end.",
+                received=f"path={path!r}",
+                remedy="Load the model in the thread whose code needs it, or before the other one.",
+                path=path,
+            )
+    _builders.append(threading.get_ident())
+    try:
+        yield
+    finally:
+        _builders.pop()
+        _counting.release()
+
+
+def _waits(frame: FrameType | None) -> bool:
+    """Return whether a thread waits for another one, for other reasons than this package's."""
+    if frame is None or frame.f_globals.get("__name__") not in _WAITING:
+        return False
+    name = ""
+    while frame is not None and (not name or name in _WAITING):
+        name, frame = str(frame.f_globals.get("__name__")), frame.f_back
+    return not name.startswith("keras_ckpt_tools")
+
+
+def _dimensions(shape: Any) -> list[int]:
+    return [n for n in shape if isinstance(n, int)] if isinstance(shape, (list, tuple)) else []
 
 
 def _bytes_of(initializer: Any, shape: Any, dtype: Any) -> int:

@@ -23,7 +23,7 @@ from typing import Any
 
 from keras_ckpt_tools.metadata import TensorInfo
 
-_NUMBER = re.compile(r"_\d+$")
+_NUMBER = re.compile(r"_[0-9]{1,18}$")
 _Tree = dict[str, Any]
 
 

@@ -183,6 +183,8 @@ class _Trial:
         finally:
             mirror.close(layer)
         second = self._as_json(self._config_of(copy, "get_config() of the rebuilt object"))
+        if _own_layers(self.obj):
+            second = _with_names_of(first, second)
         changed = {}
         for key in sorted(first.keys() | second.keys()):
             before, after = first.get(key, "nothing"), second.get(key, "nothing")
@@ -200,7 +202,31 @@ class _Trial:
                     changed[key] = f"the attribute {key!r} {how}"
         self.faults += changed.values()
 
+    def _blame_parts(self) -> None:
+        """Raise the errors of layers in it that cannot be built again, if there are any."""
+        errors: dict[str, NotSerializableError] = {}
+        for part in _own_layers(self.obj):
+            if type(part).__name__ not in errors:
+                try:
+                    _Trial(part)
+                except NotSerializableError as error:
+                    errors[type(part).__name__] = error
+        if not errors:
+            return
+        whats = [error.what.rstrip(".") for error in errors.values()]
+        remedies = dict.fromkeys(str(error.remedy) for error in errors.values())
+        first = next(iter(errors.values()))
+        raise NotSerializableError(
+            f"{self.cls.__name__} cannot be built again, because of what it is made of: "
+            f"{'; '.join(whats)}.",
+            received=f"obj={self.obj!r}",
+            remedy="\n\n".join(remedies),
+            name=first.name,
+            lost=first.lost,
+        ) from first
+
     def _raise(self) -> None:
+        self._blame_parts()
         faults = list(self.faults)
         if self.lost:
             lost = ", ".join(f"`{name}`" for name in self.lost)
@@ -232,6 +258,42 @@ def _difference(before: Any, after: Any) -> str | None:
         same = one == other or repr(one) == repr(other)
         return None if same else f"was {before!r} and comes back as {after!r}"
     return None
+
+
+def _own_layers(obj: Any) -> list[Any]:
+    """Return the layers in a layer or model whose classes are not Keras' own."""
+    import keras
+
+    if not isinstance(obj, keras.Layer):
+        return []
+    inner = obj._flatten_layers(include_self=False)
+    return [one for one in inner if type(one).__module__.partition(".")[0] != "keras"]
+
+
+def _with_names_of(first: Any, second: Any) -> Any:
+    """Return the second config of a model, with names as in the first where layers have new ones.
+
+    An automatic config does not have the name of its layer; a model finds its layers all the same.
+    """
+    names: dict[str, str] = {}
+    todo = [(first, second)]
+    while todo:
+        one, other = todo.pop()
+        if isinstance(one, dict) and isinstance(other, dict):
+            if "class_name" in one and isinstance(one.get("name"), str):
+                names[str(other.get("name"))] = one["name"]
+            todo += [(value, other.get(key)) for key, value in one.items()]
+        elif isinstance(one, list) and isinstance(other, list):
+            todo += zip(one, other, strict=False)
+
+    def named(value: Any) -> Any:
+        if isinstance(value, str):
+            return names.get(value, value)
+        if isinstance(value, list):
+            return [named(item) for item in value]
+        return {k: named(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    return named(second)
 
 
 def _is_plain(value: Any) -> bool:

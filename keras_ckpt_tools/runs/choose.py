@@ -47,6 +47,13 @@ def problems_of(entries: Iterable[CheckpointEntry]) -> list[str]:
     return [f"{name}: {problem}" for name, problem in found]
 
 
+def only_index(entries: Sequence[CheckpointEntry]) -> str | None:
+    """Return the index of sharded weights, where these are all that a directory holds."""
+    if len(entries) == 1 and entries[0].kind is Kind.SHARDED_WEIGHTS:
+        return entries[0].path
+    return None
+
+
 def stock_models(directory: str) -> list[str]:
     """Return the names of the models in a directory that have no record of ours."""
     return [

@@ -18,8 +18,10 @@ from keras_ckpt_tools.errors import (
     ArtefactKindError,
     CkptError,
     DamagedArtefactError,
+    OverBudgetError,
 )
 from keras_ckpt_tools.formats.common.file_objects import on_disk
+from keras_ckpt_tools.formats.common.limits import Limits
 
 X = np.ones((2, 3), "float32")
 
@@ -120,12 +122,39 @@ def test_messages_show_the_file_and_not_its_copy(model, tmp_path):
         assert kct.load_weights(model, file)
 
 
+def test_advice_about_a_checkpoint_names_no_temporary_directory(model, tmp_path):
+    """It named the directory of the copy, which is gone by then."""
+    manager = kct.CheckpointManager(tmp_path, one=model, two=keras.models.clone_model(model))
+    with open(manager.save(), "rb") as file:
+        for load in (kct.safe_load_model, lambda file: kct.load_weights(model, file)):
+            with pytest.raises(ArtefactKindError) as caught:
+                load(file)
+            assert "`kct.CheckpointManager(directory, " in str(caught.value)
+            assert tempfile.gettempdir() not in str(caught.value)
+
+
+def test_bytes_are_refused_with_what_to_pass_in_their_place(model, tmp_path):
+    """Neither a path nor a file; the content of a file is not shown whole."""
+    path = saved(model, tmp_path / "net.keras", stock=True)
+    for given in (os.fsencode(path), path.read_bytes()):
+        for call in (kct.safe_load_model, kct.inspect, kct.verify):
+            with pytest.raises(ArgumentError, match=r"these are bytes.*io\.BytesIO") as caught:
+                call(given)
+            assert len(str(caught.value)) < 1000
+    assert kct.safe_load_model(os.fsdecode(os.fsencode(path)))
+    assert kct.safe_load_model(io.BytesIO(path.read_bytes()))
+
+
 def test_a_stream_that_cannot_go_back_is_read_from_where_it_is(tmp_path):
     """What a program has received over a pipe."""
     reader, writer = os.pipe()
     os.write(writer, b"some bytes")
     os.close(writer)
-    with open(reader, "rb") as stream, on_disk(stream) as place, open(place, "rb") as copy:
+    with (
+        open(reader, "rb") as stream,
+        on_disk(stream, Limits.of()) as place,
+        open(place, "rb") as copy,
+    ):
         assert copy.read() == b"some bytes"
 
 
@@ -169,3 +198,72 @@ def test_a_link_to_another_file_is_not_followed_in_an_open_file_either(model, dr
     mode = "r" if driver else "r+"
     with h5py.File(forged, mode, **driver) as opened, pytest.raises(CkptError):
         kct.safe_load_model(opened, compile=False)
+
+
+class Endless(io.RawIOBase):
+    """A stream that does not end; `taken` is what was read of it."""
+
+    taken = 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return False
+
+    def read(self, size=-1):
+        self.taken += size
+        return bytes(size)
+
+
+class Huge(io.BytesIO):
+    """A file that says it is a terabyte."""
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        return 1 << 40 if whence == os.SEEK_END else super().seek(offset, whence)
+
+
+SMALL = Limits(max_bytes=3 << 20, json_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("hdf5", ["r", "core", False])
+def test_a_file_that_is_larger_than_allowed_is_not_copied(hdf5, tmp_path, monkeypatch):
+    """Only free space on the disk bounded the copy; nothing is left of it."""
+    with h5py.File(tmp_path / "big.h5", "w") as file:
+        file["big"] = np.zeros(5 << 20, "uint8")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    size = (tmp_path / "big.h5").stat().st_size
+    kind = {"driver": "core"} if hdf5 == "core" else {}
+    opened = (
+        h5py.File(tmp_path / "big.h5", "r", **kind) if hdf5 else open(tmp_path / "big.h5", "rb")
+    )
+    with (
+        opened,
+        pytest.raises(OverBudgetError, match=f"allow it: `max_bytes={size}`") as caught,
+        on_disk(opened, SMALL),
+    ):
+        pass
+    assert caught.value.needed == size
+    assert os.listdir(tmp_path) == ["big.h5"]
+
+
+def test_a_stream_without_an_end_is_left_where_too_much_has_come(tmp_path, monkeypatch):
+    """Its size is not known before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stream = Endless()
+    refused = pytest.raises(OverBudgetError, match="pass a larger `max_bytes=`")
+    with refused, on_disk(stream, SMALL):
+        pass
+    assert stream.taken <= 6 << 20
+    assert os.listdir(tmp_path) == []
+
+
+def test_every_reader_of_open_files_bounds_the_copy(model):
+    """A report has it as a problem, as it has all that is too much."""
+    with pytest.raises(OverBudgetError):
+        kct.safe_load_model(Huge(), max_bytes=1)
+    with pytest.raises(OverBudgetError):
+        kct.load_weights(model, Huge(), max_bytes=1)
+    report = kct.inspect(Huge(), max_bytes=1)
+    assert [problem.kind for problem in report.problems] == ["OverBudgetError"]
+    assert str(report).startswith("file: unknown")

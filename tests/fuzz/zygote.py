@@ -25,9 +25,13 @@ def _serve(requests: int, answers: int, parent: int) -> None:
     stream = os.fdopen(requests, "rb")
     for line in stream:
         asked = json.loads(line)
-        asked["descriptor"] = os.open(f"/proc/{parent}/fd/{asked['descriptor']}", os.O_RDONLY)
+        asked["places"] = [
+            (os.open(f"/proc/{parent}/fd/{descriptor}", os.O_RDONLY), start, end)
+            for descriptor, start, end in asked["places"]
+        ]
         code, output = _in_a_fork(hdf5_child, asked)
-        os.close(asked["descriptor"])
+        for descriptor, _, _ in asked["places"]:
+            os.close(descriptor)
         head = json.dumps([code, len(output)]).encode() + b"\n"
         _write(answers, head + output)
 
@@ -38,7 +42,8 @@ def _in_a_fork(hdf5_child: Any, asked: dict[str, Any]) -> tuple[int | None, byte
     if child == 0:
         code = 1
         try:
-            _write(there, json.dumps(hdf5_child.main(asked)).encode())
+            for answer in hdf5_child.main(asked):
+                _write(there, json.dumps(answer).encode() + b"\n")
             code = 0
         finally:
             os._exit(code)
@@ -65,7 +70,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 class Zygote:
-    """Takes the place of `quarantine._run`."""
+    """Takes the place of `scan._run`."""
 
     def __init__(self) -> None:
         theirs, self._requests = os.pipe()
@@ -84,9 +89,9 @@ class Zygote:
         self._answers = os.fdopen(answers, "rb")
 
     def run(
-        self, request: str, descriptor: int, patience: float, path: str
-    ) -> tuple[int | None, bytes]:
-        """Return the exit status, `None` where it took too long, and the output."""
+        self, request: str, descriptors: list[int], patience: float, path: str
+    ) -> tuple[int | None, list[bytes]]:
+        """Return the exit status, `None` where it took too long, and the lines of the output."""
         _write(self._requests, request.encode() + b"\n")
         code, length = json.loads(self._answers.readline())
-        return code, self._answers.read(length)
+        return code, self._answers.read(length).split(b"\n")[:-1]

@@ -462,3 +462,105 @@ def test_large_graphs_are_far_from_every_bound():
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
     assert steps(config) * 100 < MOST_STEPS
     assert steps(config) <= 2 * len(config["config"]["layers"])
+
+
+WIDE = [1, 60_000, 60_000]
+
+
+def wide(*layers):
+    """Return a config whose layers get 14 GB, which nobody makes as long as nobody computes."""
+    first = node("InputLayer", batch_shape=WIDE, dtype="float32", name="input_layer")
+    return node("Sequential", "keras", name="net", layers=[first, *layers])
+
+
+def function(name, module):
+    """Return the config of a function of Keras'."""
+    plain = {"module": module, "class_name": "function", "config": name}
+    return {**plain, "registered_name": name}
+
+
+RELU = function("relu", "keras.activations")
+
+
+def written(folder, config):
+    """Write a `.keras` with a config and no weights."""
+    keras.Sequential([keras.Input((2,)), keras.layers.ReLU()]).save(folder / "empty.keras")
+    with zipfile.ZipFile(folder / "empty.keras") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(folder / "forged.keras", "w") as new:
+        for name, data in members.items():
+            new.writestr(name, data)
+    return folder / "forged.keras"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        function("zeros", "keras.ops"),
+        function("ones", "keras.ops"),
+        node("Zeros", "keras.initializers"),
+        node("Orthogonal", "keras.initializers"),
+    ],
+    ids=["zeros", "ones", "Zeros", "Orthogonal"],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_output_shape_that_keras_would_compute_is_refused(shape, wrapped, tmp_path, names):
+    """Keras calls it with the shape of the input: `zeros` makes an array of that shape."""
+    layer = node("Lambda", name="l", function=RELU, output_shape=shape)
+    layer = node("TimeDistributed", name="t", layer=layer) if wrapped else layer
+    path = written(tmp_path, wide(layer))
+    assert "computes its output shape" in str(kct.inspect(path).problems[0])
+    with pytest.raises(DamagedArtefactError, match=r"layer 'l' computes its output shape"):
+        kct.safe_load_model(path, registry=names)
+
+
+def test_output_shape_that_a_model_has_loads(tmp_path, names):
+    """A tuple, or a function of the author's own."""
+
+    @names.register("shapes")
+    def same(shape):
+        return shape
+
+    for shape in ((4,), same):
+        layer = keras.layers.Lambda(keras.ops.relu, output_shape=shape, name="l")
+        keras.Sequential([keras.Input((4,)), layer]).save(tmp_path / "net.keras")
+        loaded = kct.safe_load_model(tmp_path / "net.keras", registry=names)
+        assert loaded.output_shape == (None, 4)
+
+
+@pytest.mark.parametrize("before", [[], [node("Identity", name="i")], [node("ReLU", name="r")]])
+def test_mean_and_variance_that_become_as_large_as_the_input_are_counted(before, tmp_path, names):
+    """Two numbers of a config became 28 GB, whatever stood between the input and the layer."""
+    layer = node("Normalization", name="n", axis=[1, 2], mean=1.0, variance=1.0)
+    path = written(tmp_path, wide(*before, layer))
+    with pytest.raises(OverBudgetError, match="building its model takes 14,4"):
+        kct.safe_load_model(path, registry=names)
+    normal = keras.layers.Normalization(axis=[1, 2], mean=1.0, variance=2.0)
+    keras.Sequential([keras.Input((60, 60)), normal]).save(tmp_path / "net.keras")
+    assert kct.safe_load_model(tmp_path / "net.keras", registry=names)
+
+
+def test_states_of_a_large_batch_are_counted_before_they_are_made(tmp_path, names):
+    """Keras makes zeros of the size of the batch, and variables of these only then."""
+    layer = node("GRU", name="g", units=10, stateful=True)
+    first = node("InputLayer", batch_shape=[10**9, 2, 1], dtype="float32", name="input_layer")
+    config = node("Sequential", "keras", name="net", layers=[first, layer])
+    with pytest.raises(
+        OverBudgetError, match=r"building its model takes 40,\d{3},\d{3},\d{3} bytes"
+    ):
+        kct.safe_load_model(written(tmp_path, config), registry=names)
+
+
+def test_axes_of_symbolic_tensors_have_a_bound(tmp_path, names):
+    """Forty operations that square a shape made numbers of a trillion digits of it."""
+    module = "keras.src.ops.numpy"
+    layers = [
+        called("Kron", f"k{i}", [tensor("in" if i == 0 else f"k{i - 1}")] * 2, module=module)
+        for i in range(40)
+    ]
+    for layer in layers:
+        layer["inbound_nodes"][0]["args"] = layer["inbound_nodes"][0]["args"][0]
+    config = graph(*layers, out="k39", batch_shape=(4, 4))
+    with pytest.raises(OverBudgetError, match="has an axis of"):
+        kct.safe_load_model(written(tmp_path, config), registry=names, max_seconds=100)

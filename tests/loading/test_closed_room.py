@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import ObjectsNotFoundError
 from keras_ckpt_tools.inspection.trust import Trust
 from keras_ckpt_tools.inspection.verdicts import Resolver
+from keras_ckpt_tools.loading import variable_budget
 from keras_ckpt_tools.loading.isolation import POINTS, Allowed, closed_room
 
 
@@ -277,3 +279,73 @@ def test_every_point_of_the_lock_is_as_it_was(fails):
         if fails:
             raise KeyError
     assert all(getattr(holder, name) is old for holder, name, old in held)
+
+
+def test_a_scope_that_code_opens_counts_for_classes_that_were_built_before(build):
+    """The answer of the first lookup is kept, and is not that of a scope that was opened since."""
+    dense = {"module": "keras.layers", "class_name": "Dense", "registered_name": "Dense"}
+    node = dense | {"config": {"units": 1}}
+
+    class Mine(keras.layers.Dense):
+        pass
+
+    def inner(config):
+        built = [keras.saving.deserialize_keras_object(dict(node)) for _ in range(2)]
+        with keras.saving.custom_object_scope({"Dense": Mine}):
+            built.append(keras.saving.deserialize_keras_object(dict(node)))
+        return [*built, keras.saving.deserialize_keras_object(dict(node))]
+
+    found = build([OUTER, node], {"my>Outer": outer(inner)}, trusted=["Dense"])[0].inner
+    assert [type(one).__name__ for one in found] == ["Dense", "Dense", "Mine", "Dense"]
+
+
+def test_one_lookup_costs_the_same_however_much_is_registered():
+    """Each of many lookups used to look at all that is registered."""
+    everything = keras.saving.get_custom_objects()
+    names = {f"many>Thing{index}": index for index in range(500)}
+    everything.update(names)
+    asked = []
+
+    def vouches_for(name, obj):
+        asked.append(name)
+        return False
+
+    try:
+        with closed_room(Allowed({}, vouches_for=vouches_for), ["Dense"]):
+            table = keras.saving.get_custom_objects()
+            for _ in range(10):
+                assert "Dense" not in table
+                assert "many>Thing7" not in table
+            assert asked == ["many>Thing7"] * 10
+            table["many>Thing500"] = "late"
+            assert "many>Thing500" not in table
+    finally:
+        for name in [*names, "many>Thing500"]:
+            everything.pop(name, None)
+
+
+def test_a_load_that_waits_for_a_load_in_another_thread_is_an_error(names, tmp_path, monkeypatch):
+    """It used to wait for ever; in the same thread it is done."""
+    monkeypatch.setattr(variable_budget, "_PATIENCE", 1)
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)]).save(tmp_path / "inner.keras")
+    pooled = [False]
+
+    @names.register("nested")
+    class Teacher(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            load = functools.partial(kct.safe_load_model, tmp_path / "inner.keras", registry=names)
+            if pooled[0]:
+                with ThreadPoolExecutor(1) as pool:
+                    self.inner = pool.submit(load).result()
+            else:
+                self.inner = load()
+
+        def call(self, x):
+            return self.inner(x)
+
+    keras.Sequential([keras.Input((4,)), Teacher()]).save(tmp_path / "outer.keras")
+    assert kct.safe_load_model(tmp_path / "outer.keras", registry=names)
+    pooled[0] = True
+    with pytest.raises(TypeError, match="Another thread builds a model, and waits"):
+        kct.safe_load_model(tmp_path / "outer.keras", registry=names)

@@ -293,6 +293,9 @@ def test_a_name_that_nothing_uses_is_mentioned(ending, tmp_path):
         kct.safe_load_model(path, {"Dens": Fast})
     assert len(told) == 1
     assert told[0].filename == __file__
+    with kct.scope({"Dens": Fast}):  # What the warning offers for objects of many files.
+        assert "`kct.scope({...})`" in str(told[0].message)
+        assert kct.safe_load_model(path)
 
 
 def test_what_code_makes_or_looks_up_counts_as_used(tmp_path):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import importlib
+import importlib.machinery
 import json
+import subprocess
 import sys
+import threading
+import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -134,11 +141,88 @@ def test_registered_here_adds_what_is_not_installed(program, tmp_path):
     with pytest.raises(ObjectsNotFoundError, match="pass trusted='registered-here'"):
         app.load(beside)
     assert app.load(beside, trusted="registered-here")
-    assert app.load(beside, trusted=["registered-here", "other>Name"])
+    with pytest.warns(UserWarning, match="these names in `trusted`: 'other>Name'"):
+        assert app.load(beside, trusted=["registered-here", "other>Name"])
     with pytest.raises(ObjectsNotFoundError) as caught:
         app.load(vendors, trusted="registered-here")
     assert caught.value.untrusted == ("Custom>Vendors",)
     assert "registered-here" not in str(caught.value)
+
+
+def installed(folder, name, listing):
+    """Put a module with a layer into a folder, as an installer does."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(LAYER.format(package="Custom", name=name.title()))
+    for place, text in listing.items():
+        (folder / place).parent.mkdir(exist_ok=True)
+        (folder / place).write_text(text)
+
+
+LISTS = {
+    "own_pip": {"own_pip-1.0.dist-info/RECORD": "own_pip.py,sha256=x,1\n"},
+    "own_old": {"own_old.egg-info/installed-files.txt": "../own_old.py\n"},
+    "own_bare": {"own_bare-1.0.dist-info/METADATA": "Name: own_bare\n"},
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_package_installed_into_a_folder_of_its_own_is_installed(
+    name, program, tmp_path, monkeypatch
+):
+    """By `pip install --target`, onto `PYTHONPATH`: the folder has another name then."""
+    folder = tmp_path / "vendored"
+    installed(folder, name, LISTS[name])
+    monkeypatch.syspath_prepend(folder)
+    app = program("own_pack.app")
+    path = saved(getattr(program(name), name.title()), tmp_path / "net.keras")
+    with pytest.raises(ObjectsNotFoundError) as caught:
+        app.load(path, trusted="registered-here")
+    assert "registered-here" not in caught.value.what
+    assert app.load(path, trusted=[f"Custom>{name.title()}"])
+
+
+def test_own_modules_beside_installed_ones_are_own(program, tmp_path, monkeypatch):
+    """In a folder that is shipped with all it needs, and in a project installed to be edited."""
+    folder = tmp_path / "shipped"
+    installed(folder, "own_pip", LISTS["own_pip"])
+    installed(
+        folder, "own_handler", {"own_handler.egg-info/SOURCES.txt": "setup.py\nown_handler.py\n"}
+    )
+    monkeypatch.syspath_prepend(folder)
+    app = program("own_pack.app")
+    path = saved(program("own_handler").Own_Handler, tmp_path / "net.keras")
+    assert app.load(path, trusted="registered-here")
+
+
+def test_pip_itself_leaves_the_list(program, tmp_path, monkeypatch):
+    """A real `pip install --target` of a wheel."""
+    wheel = tmp_path / "own_wheel-1.0-py3-none-any.whl"
+    info = "own_wheel-1.0.dist-info"
+    members = {
+        "own_wheel/__init__.py": LAYER.format(package="Custom", name="Own_Wheel"),
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: own_wheel\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+    }
+    rows = "".join(f"{name},,\n" for name in [*members, f"{info}/RECORD"])
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in {**members, f"{info}/RECORD": rows}.items():
+            archive.writestr(name, text)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    done = subprocess.run(
+        [*pip, "--target", str(tmp_path / "target"), str(wheel)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "No module named pip" in done.stderr:
+        pytest.skip("there is no pip here")
+    assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(tmp_path / "target")
+    app = program("own_pack.app")
+    path = saved(program("own_wheel").Own_Wheel, tmp_path / "net.keras")
+    with pytest.raises(ObjectsNotFoundError):
+        app.load(path, trusted="registered-here")
 
 
 def test_a_namespace_package_has_several_owners(program, tmp_path):
@@ -149,6 +233,59 @@ def test_a_namespace_package_has_several_owners(program, tmp_path):
     assert app.load(ours)
     with pytest.raises(ObjectsNotFoundError):
         app.load(theirs)
+
+
+@pytest.mark.parametrize("how", ["submit", "map", "thread", "to_thread"])
+def test_a_pool_of_threads_is_not_the_caller(program, tmp_path, how):
+    """What a pool is given to call has no caller but the program that runs."""
+    path = saved(program("own_pack.layers").Own, tmp_path / "net.keras")
+    main = types.ModuleType("own_pack.app")
+    main.__spec__ = importlib.machinery.ModuleSpec("own_pack.app", None)
+    main.__name__ = "__main__"
+    sys_main = sys.modules["__main__"]
+    found = []
+
+    def load(path):
+        found.append(kct.safe_load_model(path))
+
+    sys.modules["__main__"] = main  # As `python -m own_pack.app` has it.
+    try:
+        with ThreadPoolExecutor() as pool:
+            if how == "submit":
+                found.append(pool.submit(kct.safe_load_model, path).result())
+            elif how == "map":
+                found += pool.map(kct.safe_load_model, [path])
+            elif how == "to_thread":
+                found.append(asyncio.run(asyncio.to_thread(kct.safe_load_model, path)))
+            else:
+                caught = []
+                thread = threading.Thread(target=functools.partial(kct.safe_load_model, path))
+                monitor = threading.excepthook
+                threading.excepthook = caught.append
+                thread.start()
+                thread.join()
+                threading.excepthook = monitor
+                assert not caught
+                found.append(thread)
+    finally:
+        sys.modules["__main__"] = sys_main
+    assert found
+    with pytest.raises(ObjectsNotFoundError):
+        load(path)  # Of this module, which is another.
+
+
+def test_pythons_own_modules_are_passed_over_on_the_way_to_the_caller(program, tmp_path):
+    """A function of Python's library that calls belongs to nobody."""
+    path = saved(program("own_pack.layers").Own, tmp_path / "net.keras")
+    (tmp_path / "program" / "own_pack" / "stack.py").write_text(
+        "import contextlib\nimport keras_ckpt_tools as kct\n"
+        "def load(path):\n"
+        "    with contextlib.ExitStack() as stack:\n"
+        "        stack.callback(lambda: None)\n"
+        "        stack.callback(kct.safe_load_model, path)\n"
+        "    return True\n"
+    )
+    assert program("own_pack.stack").load(path)
 
 
 def test_keras_itself_and_this_package_are_nobodys_own():

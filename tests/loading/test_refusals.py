@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import keras_ckpt_tools as kct
-from keras_ckpt_tools.errors import (
-    ObjectsNotFoundError,
-)
+from keras_ckpt_tools.errors import ConfigError, ObjectsNotFoundError
+from keras_ckpt_tools.inspection.missing_objects import describe_refused
+from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.registry import Registry
 
 FORMATS = ["net.keras", "net.h5"]
@@ -215,3 +218,84 @@ def test_lambda_has_no_name_to_register(save, tmp_path):
     model = kct.safe_load_model(path, {"<lambda>": far}, compile=True, registry=Registry())
     assert model.compiled
     assert np.isfinite(model.evaluate(X, X[:, :2], verbose=0))
+
+
+PARTS = """
+import keras
+import keras_ckpt_tools as kct
+
+@kct.register("parts_pack")
+class Part(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+@keras.saving.register_keras_serializable("parts_pack")
+class Stock(keras.layers.Layer):
+    def call(self, x):
+        return 3 * x
+"""
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """A folder with a module of two layers that was not imported, and a model of each."""
+    (tmp_path / "parts_of_model.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("Part", "Stock"):
+        members = {"__module__": "parts_of_model", "call": lambda self, x: 2 * x}
+        layer = type(name, (keras.layers.Layer,), members)
+        keras.saving.register_keras_serializable("parts_pack")(layer)
+        keras.Sequential([keras.Input((4,)), layer()]).save(tmp_path / f"{name.lower()}.keras")
+        del keras.saving.get_custom_objects()[f"parts_pack>{name}"]
+    return tmp_path
+
+
+def test_module_that_was_not_imported_is_the_first_thing_to_add(parts):
+    """Where the file says which one it is; then the same call works."""
+    for name, rest in (("part", {}), ("stock", {"trusted": ["parts_pack>Stock"]})):
+        with pytest.raises(ObjectsNotFoundError) as caught:
+            kct.safe_load_model(parts / f"{name}.keras")
+        lines = [line.strip() for line in caught.value.what.splitlines()]
+        added = [line for line in lines if line.startswith(("add: ", "or: "))]
+        assert added[0].startswith("add: `import parts_of_model` (where the file says")
+        assert added[1].startswith("or: @kct.register(")
+        assert "parts_of_model" not in sys.modules
+        importlib.import_module("parts_of_model")
+        assert kct.safe_load_model(parts / f"{name}.keras", **rest)
+        if name == "part":  # The registry knows it from now on.
+            del sys.modules["parts_of_model"], keras.saving.get_custom_objects()["parts_pack>Stock"]
+
+
+@pytest.mark.parametrize("module", ["__main__", "a-b.c", "x.import", "os; print()", "keras.x", ""])
+def test_what_cannot_be_imported_is_not_proposed(module):
+    """A module's name comes out of the file."""
+    use = ObjectUse("$", "class", "p>Thing", "Thing", module, "model", "missing")
+    assert "`import" not in describe_refused([use])
+
+
+def test_nothing_is_said_of_a_load_that_then_fails(tmp_path, names):
+    """The warning that the model "was loaded uncompiled" came before the error."""
+
+    class Lossy(keras.layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+
+        def get_config(self):
+            return super().get_config()
+
+    model = keras.Sequential([keras.Input((4,)), Lossy(2), keras.layers.Dense(2)])
+    model.compile("sgd", far)
+    model.save(tmp_path / "net.keras")
+    with pytest.raises(ConfigError):  # A warning is an error in these tests.
+        kct.safe_load_model(tmp_path / "net.keras", {"Lossy": Lossy}, registry=names)
+
+
+def test_trusted_name_that_the_file_does_not_have_is_mentioned(tmp_path, names):
+    """With the nearest that it has; a whole package is a rule for many files."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x, name="scale")])
+    model.save(tmp_path / "net.keras")
+    given = ["lambda:scale", "lambda:scael", "keras_hub>*", "registered-here"]
+    with pytest.warns(UserWarning, match=r"'lambda:scael' \(nearest: 'lambda:scale'\)\.") as told:
+        kct.safe_load_model(tmp_path / "net.keras", trusted=given, registry=names)
+    assert len(told) == 1
+    assert told[0].filename == __file__

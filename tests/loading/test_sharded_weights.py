@@ -21,6 +21,7 @@ from keras_ckpt_tools.errors import (
     RestoreError,
     UnsafeArtefactError,
 )
+from keras_ckpt_tools.formats.hdf5 import scan, sharded
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.open_source import open_source
 from keras_ckpt_tools.tools.diff import diff
@@ -213,12 +214,19 @@ def test_one_shard_alone_leads_to_the_index(index):
     assert f"`kct.load_weights(model, {str(index)!r})`" in refused.value.remedy
 
 
-def test_a_folder_of_shards_leads_to_the_index(index):
-    """`verify` checks each shard once, with its index."""
-    for call in (kct.safe_load_model, lambda path: kct.load_weights(build(), path)):
-        with pytest.raises(ArtefactKindError) as caught:
-            call(index.parent)
-        assert f"`kct.load_weights(model, {str(index)!r})`" in caught.value.remedy
+def test_a_folder_of_shards_is_what_its_index_is(written, index):
+    """To whatever reads weights; `verify` checks each shard once, with its index."""
+    model = build()
+    assert kct.load_weights(model, index.parent)
+    assert equal(model, written[0])
+    assert kct.compare(model, index.parent)
+    assert kct.compare(index.parent, index)
+    assert diff(index.parent, index)
+    export(index.parent, index.with_name("one.safetensors"))
+    index.with_name("one.safetensors").unlink()
+    with pytest.raises(ArtefactKindError) as caught:
+        kct.safe_load_model(index.parent)
+    assert f"`kct.load_weights(model, {str(index)!r})`" in caught.value.remedy
     assert [check.path for check in kct.verify(index.parent).files] == [str(index)]
 
 
@@ -244,7 +252,14 @@ def test_a_missing_shard_is_damage(index):
     index.with_name("w_00001.weights.h5").unlink()
     with pytest.raises(DamagedArtefactError, match=r"1 of its .* shards is missing: w_00001"):
         kct.load_weights(build(), index, strict=False)
-    assert "missing" in kct.verify(index).problems[0]
+    assert "not beside it" in kct.verify(index).problems[0]
+    for call in (lambda path: kct.load_weights(build(), path), lambda path: diff(path, path)):
+        for place in (index, index.parent):
+            with pytest.raises(DamagedArtefactError, match=r"not beside it: w_00001") as caught:
+                call(place)
+            assert "train" not in caught.value.remedy
+    with pytest.raises(DamagedArtefactError, match=r"Fetch or copy the missing files"):
+        kct.load_weights(build(), index)
 
 
 def test_shards_of_another_save_are_damage(index):
@@ -340,3 +355,80 @@ def test_nan_is_found_in_every_shard(written, tmp_path):
     model.save_weights(tmp_path / "w.weights.json", max_shard_size=SHARD_GB)
     assert "NaN" in str(kct.inspect(tmp_path / "w.weights.json").warnings[0])
     assert kct.load_weights(build(compiled=False), tmp_path / "w.weights.json").not_finite
+
+
+@pytest.fixture
+def processes(monkeypatch) -> list[int]:
+    """How many shards each process was given that was started to look through them."""
+    given: list[int] = []
+    run = scan._run
+
+    def count(request, descriptors, *rest):
+        given.append(len(descriptors))
+        return run(request, descriptors, *rest)
+
+    monkeypatch.setattr(scan, "_run", count)
+    return given
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_one_process_looks_through_all_shards(complete, index, processes):
+    """Each had its own, which took longer than all the rest; also for an index of Keras 3.10."""
+    if not complete:
+        edit(
+            index,
+            lambda data: data["weight_map"].update(
+                {k: v[0] if isinstance(v, list) else v for k, v in data["weight_map"].items()}
+            ),
+        )
+    assert kct.verify(index)
+    number = len(list(index.parent.glob("*.h5")))
+    assert sum(processes) == number
+    assert len(processes) == (1 if complete else 2)
+
+
+def test_no_more_files_are_open_than_a_process_may_have(index, processes, monkeypatch):
+    """A large set is looked through by several processes."""
+    monkeypatch.setattr(sharded, "_TOGETHER", 2)
+    assert kct.load_weights(build(), index)
+    assert max(processes) == 2
+
+
+def test_a_shard_that_ends_the_process_is_named_and_the_others_are_still_looked_at(
+    index, processes, tmp_path_factory, monkeypatch
+):
+    """Another process goes on behind it."""
+    folder = tmp_path_factory.mktemp("child")
+    source = Path(scan._CHILD)
+    for name in ("hdf5_survey.py", "window.py"):
+        (folder / name).write_text(source.with_name(name).read_text())
+    crash = (
+        "    part = Window(*place)\n"
+        "    if b'poison' in part.read_at(0, 1 << 20):\n"
+        "        os.kill(os.getpid(), 11)\n"
+    )
+    text = source.read_text()
+    (folder / "child.py").write_text(text.replace("    part = Window(*place)\n", crash, 1))
+    monkeypatch.setattr(scan, "_CHILD", str(folder / "child.py"))
+    with h5py.File(index.with_name("w_00001.weights.h5"), "a") as file:
+        file.attrs["name"] = "poison"
+    last = sorted(index.parent.glob("*.h5"))[-1]
+    last.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(1000))
+    with pytest.raises(DamagedArtefactError) as caught:
+        kct.load_weights(build(), index)
+    assert "w_00001.weights.h5: libhdf5 crashes on it (SIGSEGV)" in caught.value.what
+    assert f"{last.name}: its HDF5 superblock cannot be read" in caught.value.what
+    assert "w_00000" not in caught.value.what
+    assert len(processes) == 2
+
+
+def test_the_error_of_a_shard_is_found_once(index, processes):
+    """Whatever asks again gets the same error, and no process is started for it."""
+    index.with_name("w_00001.weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(1000))
+    with open_source(index) as source:
+        with pytest.raises(DamagedArtefactError) as first:
+            _ = source.survey
+        with pytest.raises(DamagedArtefactError) as second:
+            _ = source.tensors
+    assert first.value is second.value
+    assert len(processes) == 1

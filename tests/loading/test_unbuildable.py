@@ -88,6 +88,7 @@ def test_argument_that_get_config_lost_is_named_with_what_helps(name, save, tmp_
     error = refusal(path, {"Scale": Scale})
     assert (error.class_name, error.arguments) == ("Scale", ("factor",))
     assert f"intact; Keras {keras.__version__} wrote it" in str(error)
+    assert "that was saved" not in str(error)  # It was not.
     for way in ("default in __init__", "migrate=", f"kct.load_weights(model, {path!r})"):
         assert way in str(error)
     assert 'config.update({"factor": self.factor})' in str(error)
@@ -124,7 +125,7 @@ def test_argument_that_the_class_has_no_longer_is_named(name, save, tmp_path):
     path = save(chain(Older(2.0)), tmp_path / name)
     error = refusal(path, {"Older": Scale})
     assert (error.class_name, error.arguments) == ("Scale", ("offset",))
-    assert "`migrate=`" in str(error)
+    assert "migrate=lambda config" in str(error)
 
     class Narrow(Scale):
         def __init__(self, factor):
@@ -290,3 +291,42 @@ def test_losses_of_keras_come_back_from_h5_with_their_arguments(loss, save, tmp_
     loaded = kct.safe_load_model(save(model, tmp_path / "net.h5"), compile=True)
     loaded.run_eagerly = True
     assert loaded.evaluate(X, y, verbose=0) == pytest.approx(expected)
+
+
+def test_each_argument_is_in_the_line_to_paste(save, tmp_path):
+    """The line named the first one only."""
+
+    class Two(Scale):
+        def __init__(self, factor, offset, **kwargs):
+            super().__init__(factor, **kwargs)
+
+    path = save(chain(Two(2.0, 1.0)), tmp_path / "net.keras")
+    error = refusal(path, {"Two": Two})
+    assert 'migrate=lambda config, from_version: {**config, "factor": ..., "offset": ...}' in str(
+        error
+    )
+
+
+def test_kwargs_are_not_proposed_where_the_class_has_them(save, tmp_path):
+    """They go to a class that does not know the argument; what is proposed works."""
+
+    class Extra(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            return {**super().get_config(), "extra": 1}
+
+    class Passing(Extra):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+
+    path = save(chain(Passing()), tmp_path / "net.keras")
+    error = refusal(path, {"Passing": Passing})
+    assert error.arguments == ("extra",)
+    assert "`**kwargs`" not in error.remedy
+    assert "let __init__ take `extra`, or register the class" in error.remedy
+    line = error.remedy.partition("migrate=")[2].partition(")`")[0]
+    names = Registry()
+    names.register("my_package", name="Passing", version=2, migrate=eval(line))(Passing)  # noqa: S307
+    assert kct.safe_load_model(path, registry=names)

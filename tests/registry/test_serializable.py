@@ -232,3 +232,54 @@ def test_a_get_config_that_does_not_work_is_told(config, why):
             return config
 
     assert re.search(why, str(faults(Bad())))
+
+
+class Losing(Base):
+    """A layer whose `get_config` loses an argument that it needs."""
+
+    def __init__(self, depth, **kwargs):
+        super().__init__(**kwargs)
+        self.depth = depth
+
+
+class Unnamed(keras.layers.Layer):
+    """A layer with Keras' automatic config, which has no name in it."""
+
+    def __init__(self, depth, **kwargs):
+        super().__init__(**kwargs)
+        self.depth = depth
+
+    def call(self, x):
+        return x
+
+
+def models_of(make):
+    """Return a Sequential and a functional model, and one in another."""
+    inputs = keras.Input((3,))
+    chain = keras.Sequential([keras.Input((3,)), make()])
+    return [
+        chain,
+        keras.Model(inputs, make()(inputs)),
+        keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), chain]),
+    ]
+
+
+def test_a_part_that_cannot_be_built_again_is_blamed_and_not_the_model():
+    """With the method to write in its class, as if it had been checked itself."""
+
+    class Called(Losing):
+        def call(self, x):
+            return x
+
+    for model in models_of(lambda: Called(3)):
+        error = faults(model)
+        assert error.name == "Called"
+        assert error.lost == ("depth",)
+        assert "Called cannot be built again from its config: get_config() does not" in error.what
+        assert error.remedy == faults(Called(3)).remedy
+
+
+def test_a_model_whose_layers_get_other_names_is_built_again():
+    """It finds them by the names in its own config."""
+    for model in models_of(lambda: Unnamed(3)):
+        assert check_serializable(model)["layers"]

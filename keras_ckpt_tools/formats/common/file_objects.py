@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from keras_ckpt_tools.errors import ArgumentError, CkptError
-from keras_ckpt_tools.formats.common.limits import over_budget
+from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 
 PathOrFile = str | os.PathLike[str] | IO[bytes]
 
@@ -35,17 +35,33 @@ class _Copy(str):
         return "file"
 
 
+class _FolderOfCopy(str):
+    """Where a copy is; messages show a name that stands for where the file came from."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "directory"
+
+
+def folder_of(path: str) -> str:
+    """Return the directory that a file is in, to be shown in a message."""
+    folder = os.path.dirname(path) or "."
+    return _FolderOfCopy(folder) if isinstance(path, _Copy) else folder
+
+
 @contextmanager
-def on_disk(path: Any) -> Iterator[Any]:
+def on_disk(path: Any, limits: Limits) -> Iterator[Any]:
     """Yield a path: what was passed if it is one, or that of a copy of an open file.
 
     Args:
         path: A path, a file that is open for reading in binary mode, or an open `h5py.File`. What
             is neither is passed on, to be refused as a path.
+        limits: What the tensors in it may take, and the JSON beside them. More is not copied.
 
     Raises:
         ArgumentError: the file is not open for reading in binary mode.
-        OverBudgetError: there is no space for the copy.
+        OverBudgetError: it is larger, or there is no space for the copy.
     """
     h5py = sys.modules.get("h5py")
     hdf5 = h5py is not None and isinstance(path, h5py.File)
@@ -55,11 +71,12 @@ def on_disk(path: Any) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix=".kct-file-") as folder:
         copy = os.path.join(folder, "file")
         try:
+            room = _Room(limits)
             if hdf5:
-                _copy_hdf5(path, copy)
+                _copy_hdf5(path, copy, room)
             else:
                 with open(copy, "xb") as file:
-                    _copy(path, file)
+                    _copy(path, file, room)
         except CkptError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
@@ -72,9 +89,31 @@ def on_disk(path: Any) -> Iterator[Any]:
         yield _Copy(copy)
 
 
-def _copy_hdf5(source: Any, path: str) -> None:
+class _Room:
+    """What a copy may take: what is allowed, and what is free."""
+
+    def __init__(self, limits: Limits):
+        # A file is not much larger than what it holds: tensors, and the JSON that describes them.
+        self._allowed = limits.max_bytes + limits.json_bytes
+        self._max_bytes = limits.max_bytes
+        self._free = shutil.disk_usage(tempfile.gettempdir()).free
+
+    def require(self, size: int, *, more: bool = False) -> None:
+        """Refuse a copy of so many bytes, or, with `more`, of so many at least."""
+        if size > self._allowed:
+            what = "it holds at least" if more else "it holds"
+            remedy = "If you know the file, allow more: pass a larger `max_bytes=`." if more else ""
+            raise over_budget("file", what, "max_bytes", size, self._max_bytes, remedy)
+        if size > self._free:
+            what = "copying it into the temporary directory takes"
+            remedy = "Free some space there, or set TMPDIR to a directory with more."
+            raise over_budget("file", what, "bytes", size, self._free, remedy)
+
+
+def _copy_hdf5(source: Any, path: str, room: _Room) -> None:
     """Copy an open HDF5 file as it is; one that only h5py can read, by its contents."""
     source.flush()
+    room.require(source.id.get_filesize())
     if source.driver == "sec2" and source.mode == "r":
         descriptor, position = source.id.get_vfd_handle(), 0
         with open(path, "xb") as file:
@@ -96,20 +135,17 @@ def _copy_hdf5(source: Any, path: str) -> None:
                     source.copy(name, copy)
 
 
-def _copy(source: Any, target: IO[bytes]) -> None:
+def _copy(source: Any, target: IO[bytes], room: _Room) -> None:
     """Copy a file from its beginning; where it cannot go back, from where it is."""
-    free = shutil.disk_usage(tempfile.gettempdir()).free
     position = source.tell() if _can_seek(source) else None
-    if position is not None:
-        source.seek(0)
     try:
+        if position is not None:
+            room.require(source.seek(0, os.SEEK_END) or 0)
+            source.seek(0)
         written = 0
         while data := source.read(_CHUNK):
             written += len(data)
-            if written > free:
-                what = "copying it into the temporary directory takes"
-                remedy = "Free some space there, or set TMPDIR to a directory with more."
-                raise over_budget("file", what, "bytes", written, free, remedy)
+            room.require(written, more=True)
             target.write(data)
     finally:
         if position is not None:

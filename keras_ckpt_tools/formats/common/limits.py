@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from keras_ckpt_tools.errors import ArgumentError, OverBudgetError
 
+_DIGITS = 18
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -98,6 +99,17 @@ def over_budget(
         needed=needed,
         allowed=allowed,
     )
+
+
+def number_in(name: str) -> int | None:
+    """Return the number that a name in a file is, `None` if it is none.
+
+    Python calls other characters digits as well, and refuses to read very long numbers.
+
+    >>> number_in("12"), number_in("²"), number_in("1" * 5000), number_in("-1")
+    (12, None, None, None)
+    """
+    return int(name) if len(name) <= _DIGITS and name.isascii() and name.isdigit() else None
 
 
 def available_memory() -> int:

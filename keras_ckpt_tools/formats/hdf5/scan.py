@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ _ANSWER = 256 << 20
 _PIECE = 1 << 20
 _GRACE = 5.0
 _BYTES_PER_SECOND = 20_000_000
+_NO_SENSE = "looking through it gave no answer that makes sense"
 _LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT")
 _damaged = functools.partial(damaged, remedy="Fetch or copy it again, or load an earlier one.")
 
@@ -89,6 +90,10 @@ class Survey:
         }
 
 
+Look = Callable[[int, int, int, str, Limits], Survey]
+"""What `survey` is, or has its answer already."""
+
+
 def _name_of(info: TensorInfo, plain: Mapping[str, str]) -> str:
     layout = plain.get(info.path, "")
     return layout if layout.startswith("|S") else info.dtype
@@ -103,13 +108,34 @@ def survey(descriptor: int, start: int, end: int, path: str, limits: Limits) -> 
         OverBudgetError: it would take more than it may.
         ArtefactError: no process could be started.
     """
-    size = end - start
+    found = surveys([(descriptor, start, end)], path, limits)[0]
+    if isinstance(found, CkptError):
+        raise found
+    return found
+
+
+def surveys(
+    places: Sequence[tuple[int, int, int]], path: str, limits: Limits
+) -> list[Survey | CkptError]:
+    """Return what is in each of several HDF5 files, or its error, by one process for all.
+
+    If one of them ends the process, the list ends with its error: of those behind it nothing is
+    known. One that takes the process over could lie about those, as it could about itself; what
+    reads them afterwards believes no more than of one file.
+
+    Args:
+        places: The descriptor of each, and where in it the HDF5 file begins and ends.
+        path: The artefact, for messages.
+        limits: What each may take; time, all of them together.
+
+    Raises:
+        ArtefactError: no process could be started.
+    """
+    size = sum(end - start for _, start, end in places)
     seconds = limits.seconds + size / _BYTES_PER_SECOND
     patience = limits.patience + size / _BYTES_PER_SECOND
     request = {
-        "descriptor": descriptor,
-        "start": start,
-        "end": end,
+        "places": list(places),
         "packages": _places_of("h5py", "numpy"),
         "memory": _MEMORY,
         "seconds": int(seconds) + 1,
@@ -121,21 +147,31 @@ def survey(descriptor: int, start: int, end: int, path: str, limits: Limits) -> 
             "chunk_bytes": limits.chunk_bytes,
         },
     }
-    code, output = _run(json.dumps(request), descriptor, patience, path)
+    code, lines = _run(json.dumps(request), [place[0] for place in places], patience, path)
+    found = [
+        _answer(line, end - start, path)
+        for line, (_, start, end) in zip(lines, places, strict=False)
+    ]
     if code != 0:
-        raise _damaged(path, _death(code, seconds))
+        # Where all is said, and it did not come to its end then, the last word is not believed.
+        found[len(places) - 1 :] = []
+        found.append(_damaged(path, _death(code, seconds)))
+    return found or [_damaged(path, _NO_SENSE)]
+
+
+def _answer(line: bytes, size: int, path: str) -> Survey | CkptError:
     try:
-        answer = json.loads(output)
+        answer = json.loads(line)
         if "damaged" in answer:
             raise _damaged(path, str(answer["damaged"]))
         if "over" in answer:
             over = answer["over"]
             raise over_budget(path, over["what"], over["limit"], over["needed"], over["allowed"])
         return _read(answer["survey"], size, path)
-    except CkptError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise _damaged(path, "the process that scanned it gave no valid answer") from error
+    except CkptError as error:
+        return error
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return _damaged(path, _NO_SENSE)
 
 
 def _places_of(*packages: str) -> list[str]:
@@ -150,8 +186,10 @@ def _places_of(*packages: str) -> list[str]:
     return places
 
 
-def _run(request: str, descriptor: int, patience: float, path: str) -> tuple[int | None, bytes]:
-    """Return the exit status, `None` where it took too long, and the output."""
+def _run(
+    request: str, descriptors: Sequence[int], patience: float, path: str
+) -> tuple[int | None, list[bytes]]:
+    """Return the exit status, `None` where it took too long, and the whole lines of output."""
     environment = {name: os.environ[name] for name in _LIBRARIES if name in os.environ}
     environment |= {
         "HDF5_PLUGIN_PRELOAD": "::",
@@ -168,7 +206,7 @@ def _run(request: str, descriptor: int, patience: float, path: str) -> tuple[int
             stderr=subprocess.DEVNULL,
             cwd=os.path.abspath(os.sep),
             env=environment,
-            pass_fds=(descriptor,),
+            pass_fds=descriptors,
         )
     except (OSError, ValueError, TypeError) as error:
         raise ArtefactError(
@@ -178,33 +216,34 @@ def _run(request: str, descriptor: int, patience: float, path: str) -> tuple[int
             "keras_ckpt_tools, whose files need no such check.",
             path=path,
         ) from error
+    heard: list[bytes] = []
     with child:
         try:
-            output = _listen(child, patience)
-            return (child.wait(_GRACE) if output is not None else None), output or b""
+            ended = _listen(child, patience, heard)
+            code = child.wait(_GRACE) if ended else None
         except subprocess.TimeoutExpired:
-            return None, b""
+            code = None
         finally:
             child.kill()
+    return code, b"".join(heard).split(b"\n")[:-1]
 
 
-def _listen(child: subprocess.Popen[bytes], patience: float) -> bytes | None:
-    """Return what the child says, `None` where it says too much or takes too long."""
+def _listen(child: subprocess.Popen[bytes], patience: float, heard: list[bytes]) -> bool:
+    """Take what the child says; return whether it came to an end, in time and with not too much."""
     assert child.stdout is not None
     deadline = time.monotonic() + patience
-    heard: list[bytes] = []
     size = 0
     while (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([child.stdout], [], [], left)
         if ready:
             data = os.read(child.stdout.fileno(), _PIECE)
             if not data:
-                return b"".join(heard)
+                return True
             heard.append(data)
             size += len(data)
             if size > _ANSWER:
-                return None  # A child that was taken over could fill this process's memory.
-    return None
+                return False  # A child that was taken over could fill this process's memory.
+    return False
 
 
 def _death(code: int | None, seconds: float) -> str:

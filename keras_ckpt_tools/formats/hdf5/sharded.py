@@ -1,8 +1,9 @@
 """Read the shards of sharded weights as one file.
 
 Each shard is opened with the checks of a single weights file: a regular file in the directory of
-the index, detected by content, and scanned in a child process. The results are merged into one
-`Survey`, so code that reads third-party HDF5 files reads these too.
+the index, detected by content, and scanned in a child process, together with as many others as may
+be open. The results are merged into one `Survey`, so code that reads third-party HDF5 files
+reads these too.
 
 One shard is open at a time, because there may be more shards than a process may open. So when a
 shard is opened again, it is checked that it is the same file.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ from keras_ckpt_tools.errors import ArtefactKindError, CkptError, DamagedArtefac
 from keras_ckpt_tools.formats.common.limits import Limits, over_budget
 from keras_ckpt_tools.formats.common.safe_open import Identity, identity_of, open_member
 from keras_ckpt_tools.formats.hdf5.foreign import ForeignHdf5
-from keras_ckpt_tools.formats.hdf5.scan import Survey, survey
+from keras_ckpt_tools.formats.hdf5.scan import Survey, surveys
 from keras_ckpt_tools.formats.hdf5.shard_index import ShardIndex
 from keras_ckpt_tools.formats.kinds import tell_open
 from keras_ckpt_tools.metadata import TensorInfo
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LISTED = 20
 _damaged = functools.partial(
-    damaged, remedy="Fetch or copy all files of these weights again, into one folder."
+    damaged, remedy="Fetch or copy all files of these weights again, into one directory."
 )
+# A process may have a thousand files open, or 256.
+_TOGETHER = 100
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,34 @@ class ShardedHdf5:
         self._open_now = stack.enter_context(ExitStack())
         self._shards: dict[str, _Shard] = {}
         self._where: dict[str, _Shard] = {}
+        # What the other process has said of files, by which files they were.
+        self._looked: dict[Identity, Survey | CkptError] = {}
+        self._order: Sequence[str] = index.shards
         # By Keras' count, eight truth values take one byte.
         self._bytes, self._counted = 0, 0.0
 
     def begin(self) -> None:
         """Do nothing: the shards are looked through one after the other."""
 
-    @cached_property
+    @property
     def survey(self) -> Survey:
         """What is in all shards together.
 
         Raises:
             CkptError: some of them cannot be used; names each, and says why.
         """
+        if isinstance(self._found, CkptError):
+            raise self._found
+        return self._found
+
+    @cached_property
+    def _found(self) -> Survey | CkptError:
+        try:
+            return self._look()
+        except CkptError as error:
+            return error  # The shards are not looked through once more to say it again.
+
+    def _look(self) -> Survey:
         problems: dict[str, CkptError] = {}
         for name in self._index.shards:
             try:
@@ -82,7 +100,9 @@ class ShardedHdf5:
                     break
         if problems:
             raise self._error(problems)
-        for name in self._index.unnamed(os.listdir(self._folder)) if self._lacks_bytes else ():
+        if self._lacks_bytes:
+            self._order = self._index.unnamed(os.listdir(self._folder))
+        for name in self._order if self._lacks_bytes else ():
             try:
                 self._add(name)
             except CkptError as error:
@@ -143,11 +163,35 @@ class ShardedHdf5:
             if now != shard.identity:
                 raise self._replaced(shard.name)
 
+    def _look_at(self, descriptor: int, start: int, end: int, path: str, limits: Limits) -> Survey:
+        """Return what is in a shard; it and those behind it are looked through together."""
+        identity = identity_of(descriptor)
+        if identity not in self._looked:
+            name = os.path.basename(path)
+            place = self._order.index(name) + 1
+            behind = self._order[place : place + _TOGETHER - 1]
+            files, places = [identity], [(descriptor, start, end)]
+            with ExitStack() as opened:
+                for other in behind:
+                    try:
+                        file = self._open(other)
+                    except CkptError:
+                        continue  # It is an error when it is its turn.
+                    opened.callback(os.close, file)
+                    files.append(identity_of(file))
+                    places.append((file, 0, files[-1].size))
+                # The list may end before its time, with the error of one of them.
+                self._looked |= zip(files, surveys(places, self._path, limits), strict=False)
+        found = self._looked[identity]
+        if isinstance(found, CkptError):
+            raise found
+        return found
+
     def _add(self, name: str) -> None:
         """Look a shard through, and take its tensors."""
         with open(self._open(name), "rb") as file:
             place = os.path.join(os.path.dirname(self._path), name)
-            artefact = tell_open(place, file, self._limits)
+            artefact = tell_open(place, file, self._limits, self._look_at)
             if artefact.refusal is not None:
                 raise artefact.refusal
             if artefact.damage:
@@ -155,7 +199,7 @@ class ShardedHdf5:
             found = artefact.survey
             if found is None and artefact.kind.is_hdf5:
                 # A file of this package in place of a shard; its record is not used.
-                found = survey(file.fileno(), 0, artefact.size, place, self._limits)
+                found = self._look_at(file.fileno(), 0, artefact.size, place, self._limits)
             if found is None:
                 raise ArtefactKindError(
                     f"it is not an HDF5 file, but of the kind {str(artefact.kind)!r}",

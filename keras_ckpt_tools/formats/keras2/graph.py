@@ -18,7 +18,7 @@ from keras_ckpt_tools.formats.keras2.functions import (
     operation_for,
     slices,
 )
-from keras_ckpt_tools.formats.keras2.shapes import references, resolve_shapes
+from keras_ckpt_tools.formats.keras2.shapes import is_reference, references, resolve_shapes
 
 _CALLS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 _CONSTANT = "_CONSTANT_VALUE"
@@ -79,13 +79,7 @@ class _Graph:
         return isinstance(value, list) and any(self.is_tensor(item) for item in value)
 
     def is_reference(self, value: Any) -> bool:
-        return (
-            isinstance(value, list)
-            and len(value) in (3, 4)
-            and isinstance(value[0], str)
-            and value[0] in self.names
-            and all(isinstance(n, int) and not isinstance(n, bool) for n in value[1:3])
-        )
+        return is_reference(value, self.names)
 
     def renumber(self, value: Any, models: set[str]) -> None:
         todo = [value]

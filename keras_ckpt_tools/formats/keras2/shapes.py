@@ -8,7 +8,7 @@ calls are not translated, and are reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from keras_ckpt_tools.formats.keras2.functions import ELEMENTWISE, SLICES
@@ -88,7 +88,7 @@ class _Graph:
         return call if known and call[0] in self.layers else None
 
     def _sizes(self, value: Any) -> list[_Size] | None:
-        if self._is_reference(value):
+        if is_reference(value, self.layers):
             layer = self.layers[value[0]]
             nodes = layer.get("inbound_nodes")
             if _function(layer) not in _STACKS or not isinstance(nodes, list) or len(nodes) != 1:
@@ -104,7 +104,7 @@ class _Graph:
             return value
         if isinstance(value, list) and value[:1] == [_CONSTANT] and len(value) > 2:
             return self._size(value[2])
-        if not self._is_reference(value):
+        if not is_reference(value, self.layers):
             return None
         element = self._only_call(self.layers[value[0]])
         if element is None or _function(self.layers[value[0]]) != SLICES:
@@ -145,14 +145,6 @@ class _Graph:
             todo += references(layer.get("inbound_nodes"))
         return True
 
-    def _is_reference(self, value: Any) -> bool:
-        return (
-            isinstance(value, list)
-            and len(value) in (3, 4)
-            and isinstance(value[0], str)
-            and value[0] in self.layers
-        )
-
 
 def _has_no_arrays(layer: dict[str, Any]) -> bool:
     """Return whether an operation has numbers and tensors only: an array may add axes in front."""
@@ -177,6 +169,17 @@ def _function(layer: dict[str, Any]) -> str:
 
 def _computes_sizes(layer: Any) -> bool:
     return isinstance(layer, dict) and _function(layer) in (*_SHAPES, *_STACKS, SLICES)
+
+
+def is_reference(value: Any, names: Container[str]) -> bool:
+    """Return whether a value stands for an output of one of these layers."""
+    return (
+        isinstance(value, list)
+        and len(value) in (3, 4)
+        and isinstance(value[0], str)
+        and value[0] in names
+        and all(isinstance(n, int) and not isinstance(n, bool) for n in value[1:3])
+    )
 
 
 def references(value: Any) -> Iterator[str]:

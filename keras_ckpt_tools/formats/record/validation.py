@@ -22,7 +22,7 @@ _LARGEST = 1 << 62
 # Seconds since 1970: what `datetime` can show, clocks that were wrong included.
 _EARLIEST, _LATEST = 10**9, 250 * 10**9
 _TYPES = re.compile(
-    r"(?P<one>bool|u?int[248]|float[468]_\w+)|\|?S(?P<text>\d+)|bfloat(?P<brain>16)"
+    r"(?P<one>bool|u?int[248]|float[468]_\w+)|\|?S(?P<text>[0-9]{1,18})|bfloat(?P<brain>16)"
     r"|(?:u?int|float|complex)(?P<bits>16|32|64|128)"
 )
 

@@ -188,7 +188,7 @@ _ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 def _unescaped(text: bytes) -> str:
     def plain(found: re.Match[bytes]) -> bytes:
         what = found[1]
-        return bytes([int(what, 8) & 0xFF]) if what.isdigit() else _ESCAPES.get(what, what)
+        return bytes([int(what, 8) & 0xFF]) if what[:1] in b"01234567" else _ESCAPES.get(what, what)
 
     return os.fsdecode(re.sub(rb"\\([0-7]{1,3}|.)", plain, text))
 

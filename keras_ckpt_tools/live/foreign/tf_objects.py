@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.formats.common.limits import number_in
 from keras_ckpt_tools.formats.tensor_source import TensorSource, read_from
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint, plain_key
 from keras_ckpt_tools.formats.tensorflow.object_graph import Node, Paths
@@ -298,7 +299,8 @@ def _walk(
 
 def _walk_operations(node: Node, target: Any, found: _Found, seen: set[int], trail: str) -> None:
     """Walk the layers of a functional model of Keras 3, which are known by their places only."""
-    numbered = {int(n): child for n, child in node.children.items() if n.isdigit()}
+    found_at = ((number_in(n), child) for n, child in node.children.items())
+    numbered = {n: child for n, child in found_at if n is not None}
     saved = [numbered[n] for n in sorted(numbered)]
     for child, layer in pair_layers(saved, getattr(target, "layers", ())):
         if id(child) not in seen:
@@ -311,7 +313,8 @@ def _member(target: Any, name: str) -> Any:
         found = target.get(name)
         return found if found is not None else _by_text(target, name)
     if isinstance(target, (list, tuple)):
-        return target[int(name)] if name.isdigit() and int(name) < len(target) else None
+        place = number_in(name)
+        return target[place] if place is not None and place < len(target) else None
     for known in (name, f"_{name}", _RENAMED.get(name, name)):
         value = _attribute(target, known)
         if value is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ckpt_tools.formats.common.limits import number_in
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
 from keras_ckpt_tools.formats.tensorflow.object_graph import Node
 
@@ -113,7 +114,11 @@ def _is_the_same(checkpoint: TfCheckpoint, child: Node, optimizer: Any, name: st
 def _owners(node: Node, live: Mapping[int, Any]) -> dict[int, Any]:
     """Return the live variable at each position of the lists, where the optimizer says."""
     listed = node.children.get(_TRAINED, Node()).children
-    return {int(n): live[id(c)] for n, c in listed.items() if n.isdigit() and id(c) in live}
+    return {
+        i: live[id(c)]
+        for n, c in listed.items()
+        if (i := number_in(n)) is not None and id(c) in live
+    }
 
 
 def _listed(
@@ -128,7 +133,9 @@ def _listed(
     for saved, value in variables:
         by_name.setdefault(_plain(saved.name), []).append(value)
     matched: Matched = []
-    for position, child in ((int(n), c) for n, c in node.children.items() if n.isdigit()):
+    for name, child in node.children.items():
+        if (position := number_in(name)) is None:
+            continue
         owner = [owners[position]] if position in owners else []
         candidates = owner or _named_in(child.name, by_name)
         # Names need not be unique; then the one is meant that stands at the same place.

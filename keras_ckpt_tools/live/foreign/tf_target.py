@@ -11,9 +11,11 @@ A checkpoint of TensorFlow 1 has no objects; there the names of variables are al
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from keras_ckpt_tools.errors import ArtefactKindError, NotBuiltError
+from keras_ckpt_tools.formats.common.limits import number_in
 from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
 from keras_ckpt_tools.formats.tensorflow.object_graph import Node
 from keras_ckpt_tools.live import state
@@ -196,7 +198,9 @@ def build_on(
         return
     live = {id(saved): value for saved, value in variables}
     listed = node.children.get("_trainable_variables", Node()).children
-    order = sorted((int(n), c) for n, c in listed.items() if n.isdigit())
+    order = sorted(
+        ((i, c) for n, c in listed.items() if (i := number_in(n)) is not None), key=itemgetter(0)
+    )
     owners = [live[id(child)] for _, child in order if id(child) in live]
     owners += [live[id(original)] for original, _, _ in node.slots if id(original) in live]
     wanted = {id(owner) for owner in owners}
