@@ -58,8 +58,8 @@ def wrong_kind(artefact: Artefact) -> ArtefactError:
 def visibly_damaged(artefact: Artefact) -> DamagedArtefactError:
     """Return the error for an artefact that is visibly damaged."""
     thing = "file" if artefact.kind is Kind.EMPTY else str(artefact.kind)
-    if artefact.kind is Kind.SHARDED_WEIGHTS and "not beside it" in str(artefact.damage):
-        remedy = "Fetch or copy the missing files into the directory of the index."
+    if artefact.kind is Kind.SHARDED_WEIGHTS:
+        remedy = "Fetch or copy all its files again, into the directory of the index."
     else:
         remedy = (
             "Fetch or copy it again, or take an earlier one; `kct.verify(directory)` shows which "
