@@ -1,6 +1,6 @@
 """Files that earlier versions wrote open in this one, with what they held, and in stock Keras.
 
-The folders in `tests/data` are made by `tests/data/make.py`, one for each version.
+The folders in `tests/files` are made by `tests/files/make.py`, one for each version.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fresh(name: str) -> keras.Model:
 
 
 def test_this_version_is_in_the_collection() -> None:
-    """Run `tests/data/make.py` where it is not."""
+    """Run `tests/files/make.py` where it is not."""
     assert kct.__version__ in VERSIONS
 
 

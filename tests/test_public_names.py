@@ -166,5 +166,5 @@ def test_a_changed_signature_is_told_with_what_to_do(now, told):
     (sentence,) = public_signatures.differences(SIGNATURE, now)
     assert sentence.startswith(told)
     assert "CHANGELOG.md" in sentence
-    assert "`python tests/public_signatures.py`" in sentence
+    assert "`python tests/helpers/public_signatures.py`" in sentence
     assert public_signatures.differences(SIGNATURE, SIGNATURE) == []

@@ -248,7 +248,7 @@ def test_help_lists_every_command(keras_ckpt):
 
 def test_an_orbax_checkpoint_is_read(cli):
     """Its exit status is that of any model: names that are not there are a problem, not trouble."""
-    path = Path(__file__).parents[1] / "data" / "orbax" / "whole"
+    path = Path(__file__).parents[1] / "files" / "orbax" / "whole"
     done = cli("inspect", "--trusted", "paints>Tint", path)
     assert done.exit_code == 0, done.stdout
     assert cli("inspect", path).exit_code == 1

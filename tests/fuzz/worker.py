@@ -99,7 +99,11 @@ def main() -> None:
     """Answer jobs until there are no more."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    sys.path[:1] = [str(HERE.parent / "hostile" / "payload"), str(HERE.parent)]
+    sys.path[:1] = [
+        str(HERE.parent / "hostile" / "payload"),
+        str(HERE.parent),
+        str(HERE.parent / "helpers"),
+    ]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     folder = Path(sys.argv[1])
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)

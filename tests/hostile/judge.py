@@ -249,7 +249,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # What libraries print is not an answer.
     # Where this program is, other names hide the standard ones; nobody else imports from there.
-    sys.path[:1] = [str(HERE / "payload"), str(HERE.parent)]
+    sys.path[:1] = [str(HERE / "payload"), str(HERE.parent), str(HERE.parent / "helpers")]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if len(sys.argv) > 1:
         resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)

@@ -12,7 +12,7 @@ from hostile.good import GOOD, NEEDS_ARCHIVE, Scale
 
 import keras_ckpt_tools as kct
 
-KERAS_2 = sorted((Path(__file__).parents[1] / "data" / "keras2").glob("*.h5"))
+KERAS_2 = sorted((Path(__file__).parents[1] / "files" / "keras2").glob("*.h5"))
 H5 = [name for name in GOOD if name not in NEEDS_ARCHIVE]
 
 

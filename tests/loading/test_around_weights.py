@@ -18,7 +18,7 @@ from keras_ckpt_tools.formats.open_source import open_source
 
 X = np.random.default_rng(0).random((8, 4)).astype("float32")
 AFRESH = "All weights of"
-WRITERS = Path(__file__).parents[1] / "data" / "writers"
+WRITERS = Path(__file__).parents[1] / "files" / "writers"
 
 
 def _stock(model, path):

@@ -244,7 +244,7 @@ def test_orbax_checkpoints_are_compared_with_files(tmp_path):
     pytest.importorskip("tensorstore")
     if not hasattr(keras.callbacks, "OrbaxCheckpoint"):
         pytest.skip("this Keras does not know all arguments in the config")
-    folder = Path(__file__).parents[1] / "data" / "orbax"
+    folder = Path(__file__).parents[1] / "files" / "orbax"
     spec = importlib.util.spec_from_file_location("kct_orbax_make", folder / "make.py")
     assert spec is not None
     assert spec.loader is not None

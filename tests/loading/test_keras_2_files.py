@@ -1,6 +1,6 @@
 """Files that Keras 2 wrote open, answer what they answered, and go on training as they did.
 
-`tests/data/keras2/make.py` wrote them with `tf-keras`, and beside each what Keras 2 made of it.
+`tests/files/keras2/make.py` wrote them with `tf-keras`, and beside each what Keras 2 made of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import keras_ckpt_tools as kct
 from keras_ckpt_tools.loading.keras_2_activation import keras_2_hard_sigmoid
 
 # `KCT_KERAS2_FILES` names a folder that `make.py` filled in the environment of another Keras 2.
-FOLDER = Path(os.environ.get("KCT_KERAS2_FILES", Path(__file__).parents[1] / "data" / "keras2"))
+FOLDER = Path(os.environ.get("KCT_KERAS2_FILES", Path(__file__).parents[1] / "files" / "keras2"))
 ZOO = sorted([*FOLDER.glob("zoo/*.h5"), *FOLDER.glob("zoo/*.keras")])
 TRAINED = sorted([*FOLDER.glob("trained/*.h5"), *FOLDER.glob("trained/*.keras")])
 pytestmark = pytest.mark.filterwarnings(r"ignore:[\s\S]*structure of `inputs`:UserWarning")
@@ -151,7 +151,7 @@ def test_what_keras_3_cannot_say_comes_in_one_error(tmp_path):
     assert [p.kind for p in kct.inspect(path).problems] == ["UntranslatableError"]
 
 
-FUNCTIONS = Path(__file__).parents[1] / "data" / "keras2" / "functions.zip"
+FUNCTIONS = Path(__file__).parents[1] / "files" / "keras2" / "functions.zip"
 # Keras 3 has no operation that computes the same for certain, or would need several.
 NOT_TRANSLATED = {
     "addn", "argmax", "band", "bcast", "conv", "d2s", "dot", "einsum", "einsum1", "einsum3",

@@ -1,6 +1,6 @@
 """Files of every Keras since 2.15, and of every backend: each opens, and predicts the same.
 
-The files are in `tests/data/writers`, one archive for each writer, with what each model predicted
+The files are in `tests/files/writers`, one archive for each writer, with what each model predicted
 when it was saved. Of the versions in between, only what differs from the oldest and the newest is
 opened here; `KCT_TORTURE=1` opens every file.
 """
@@ -21,7 +21,7 @@ import pytest
 
 import keras_ckpt_tools as kct
 
-FOLDER = Path(__file__).parents[1] / "data" / "writers"
+FOLDER = Path(__file__).parents[1] / "files" / "writers"
 sys.path.insert(0, str(FOLDER))
 
 import kinds  # noqa: E402

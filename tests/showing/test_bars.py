@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).parents[1] / "data" / "0.1.0"
+DATA = Path(__file__).parents[1] / "files" / "0.1.0"
 FILE = next(iter(sorted(DATA.glob("*.keras"))))
 
 BEGIN = f"""

@@ -19,7 +19,7 @@ from programs import small_data
 import keras_ckpt_tools as kct
 from keras_ckpt_tools.errors import DamagedArtefactError, RestoreError
 
-FOLDER = Path(__file__).parents[1] / "data" / "keras2_backup"
+FOLDER = Path(__file__).parents[1] / "files" / "keras2_backup"
 layers = keras.layers
 
 

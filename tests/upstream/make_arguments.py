@@ -35,6 +35,7 @@ import pytest
 from keras.src import testing
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from keras_catalogue import GROUPS, classes
 from upstream.keras_tests import INSTALLED, Case, cases_in, executed, reason_to_skip, variants_of
