@@ -3,7 +3,7 @@
 Run it once for each release, with the oldest supported Keras, so that all supported ones open what
 it wrote:
 
-    .venv-oldest/bin/python tests/data/make.py
+    .venv-oldest/bin/python tests/files/make.py
 
 A folder that is there is left alone: remove it to make that of an unreleased version again.
 """

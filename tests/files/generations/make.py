@@ -2,7 +2,7 @@
 
 Run it with the oldest supported Keras:
 
-    .venv-oldest/bin/python tests/data/generations/make.py
+    .venv-oldest/bin/python tests/files/generations/make.py
 
 Each generation runs in a process of its own, with the classes as they were then. In each folder
 there are the same model as a file of ours, as one of stock Keras and as a run's checkpoint, what it

@@ -1,7 +1,7 @@
 """Makes `functions.zip`: models of Keras 2.15 that call TensorFlow functions between layers.
 
     /some/where/bin/pip install tensorflow==2.15.1
-    /some/where/bin/python tests/data/keras2/functions.py
+    /some/where/bin/python tests/files/keras2/functions.py
 
 For each function there is `NAME.keras`, and `NAME.npz` with an input `x` and what Keras 2 made of
 it, `o0`, `o1`, ...

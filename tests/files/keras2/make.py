@@ -1,7 +1,7 @@
 """Makes the files of Keras 2 in this folder, with `tf-keras` in an environment of its own.
 
     python -m venv /some/where && /some/where/bin/pip install tf-keras==2.18.0 tensorflow==2.18.0
-    TF_USE_LEGACY_KERAS=1 /some/where/bin/python tests/data/keras2/make.py
+    TF_USE_LEGACY_KERAS=1 /some/where/bin/python tests/files/keras2/make.py
 
 Beside each model `NAME.h5` stands `NAME.npz` with an input `x` (`x0`, `x1` where there are several)
 and what the model made of it, `y0`, `y1`, ... The same for the models of `zoo.py`, in `zoo/`, which

@@ -4,7 +4,7 @@ They cannot be written by a Keras that this package supports. Run it with Python
 2.15 and the Keras that comes with it, in an environment of their own:
 
     pip install "tensorflow-cpu==2.15.*"
-    python tests/data/keras2_backup/make.py tests/data/keras2_backup
+    python tests/files/keras2_backup/make.py tests/files/keras2_backup
 
 A folder that is there is left alone. `expected.npz` holds what stock Keras 2 restores from each:
 weights and optimizer, and the losses of the epochs that follow.

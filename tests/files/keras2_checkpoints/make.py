@@ -2,7 +2,7 @@
 
 Run with TensorFlow 2.15 and its own Keras 2.15:
 
-    python tests/data/keras2_checkpoints/make.py
+    python tests/files/keras2_checkpoints/make.py
 
 Each folder has what a loop with `tf.GradientTape` leaves after three steps, and `expected.npz`, the
 values of its variables in the order of Keras.

@@ -3,7 +3,7 @@
 It takes Keras 3.15 or newer and `orbax-checkpoint`; reading takes neither:
 
     .venv/bin/pip install orbax-checkpoint
-    .venv/bin/python tests/data/orbax/make.py
+    .venv/bin/python tests/files/orbax/make.py
 
 `whole` has two steps of a model with config, optimizer, assets, seed generators and a custom class;
 `weights` has one of the same model with `save_weights_only=True`.
