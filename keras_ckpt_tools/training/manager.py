@@ -223,7 +223,7 @@ class CheckpointManager:
         self._mode = direction(monitor, mode)
         directory = check_directory(directory, "directory", to_write=False)
         self._announcer = Announcer(_log, directory, verbose, tensorboard)
-        self._checkpoints = Checkpoints(
+        self._checkpoints = checkpoints = Checkpoints(
             directory,
             objects,
             policy,
@@ -240,7 +240,8 @@ class CheckpointManager:
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         model = _one_model(self._checkpoints.objects)
-        self._state = LoopState(callbacks, model, self._changes, lambda: self._checkpoints.objects)
+        # Not by way of the manager: a manager that is no longer used releases its directory at once.
+        self._state = LoopState(callbacks, model, self._changes, lambda: checkpoints.objects)
         self._save_on_signal = bool(save_on_signal)
         self._signals = SignalWatch(save_on_signal, self._save_at_signal)
         self._restored = False

@@ -229,7 +229,7 @@ def suggested(text: str) -> list[Any]:
     """Return the names in the code that a message suggests; each piece has to be code."""
     found: list[Any] = []
     text = html.unescape(text)
-    for match in re.finditer(r"(?m)^ +add: (?:or )?(.*)$", text):
+    for match in re.finditer(r"(?m)^ +(?:add|or): (?:or )?(.*)$", text):
         line = match[1]
         if line.startswith("@"):
             head, _, rest = line.partition(") above `")
@@ -239,6 +239,9 @@ def suggested(text: str) -> list[Any]:
             (definition,) = ast.parse(body).body
             assert len(definition.decorator_list) == 1  # type: ignore[attr-defined]
             found.append(_names_in(objects))
+        elif line.startswith("`import "):
+            ast.parse(line.split("`")[1])
+            ast.literal_eval(re.search(r"trusted=(\[.*?\]) where", line)[1])  # type: ignore[index]
         elif line.startswith(("trusted=", "aliases=")):
             found.append(_names_in(f"{line.rpartition(']')[0]}]"))
     calls = re.finditer(r"(?s)call `(kct\.safe_load_model\(.*\))`\.", text)
