@@ -41,7 +41,7 @@ _ANSWER = 256 << 20
 _PIECE = 1 << 20
 _GRACE = 5.0
 _BYTES_PER_SECOND = 20_000_000
-_NO_SENSE = "looking through it gave no answer that makes sense"
+_NO_SENSE = "the process that scanned it gave no valid answer"
 _LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT")
 _damaged = functools.partial(damaged, remedy="Fetch or copy it again, or load an earlier one.")
 
