@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
@@ -107,7 +109,8 @@ class KeptCheckpoints:
         except OSError as error:
             self._known = None  # To be listed again.
             raise refused(Path(path), error, committed=True) from error
-        new = CheckpointEntry.of_record(path, record, number)
+        kind = Kind.TF_CHECKPOINT if is_prefix(path) else Kind.CHECKPOINT
+        new = CheckpointEntry.of_record(path, record, number, kind=kind)
         self._known = [*(item for item in known if item.path != path), new], names | {name}
         self._added = True
         self._keep()
