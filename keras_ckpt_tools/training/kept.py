@@ -81,10 +81,9 @@ class KeptCheckpoints:
         """Return the best checkpoint if one were saved now."""
         if self.monitor is None:
             return None
-        number = (self.saved[-1].number or 0) + 1 if self.saved else 1
-        return best_of(
-            [*self.saved, CheckpointEntry("", number, progress)], self.monitor, self.mode
-        )
+        saved = self.saved  # Once: another process, or the writer, may delete meanwhile.
+        number = (saved[-1].number or 0) + 1 if saved else 1
+        return best_of([*saved, CheckpointEntry("", number, progress)], self.monitor, self.mode)
 
     def look_again(self) -> None:
         """Forget what is there: it may have changed."""
