@@ -24,7 +24,7 @@ def tf_kinds(*names: str) -> Any:
     >>> isinstance(tf.Variable(1), tf_kinds("Variable", "data.Dataset"))
     True
     """
-    return _found(names) if "tensorflow" in sys.modules else ()
+    return _found(names) if sys.modules.get("tensorflow") is not None else ()
 
 
 def needed_for(what: str, received: str) -> Any:
@@ -47,5 +47,6 @@ def needed_for(what: str, received: str) -> Any:
 
 @cache
 def _found(names: tuple[str, ...]) -> tuple[type, ...]:
-    tensorflow = sys.modules["tensorflow"]
+    import tensorflow  # Waits where another thread is importing it just now.
+
     return tuple(operator.attrgetter(name)(tensorflow) for name in names)

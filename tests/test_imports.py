@@ -93,3 +93,20 @@ def test_the_probe_sees_keras_where_it_is_imported():
     assert "keras" in loaded_after("import keras_ckpt_tools as kct; kct.ModelCheckpoint")
     names = ["keras_ckpt_tools", "keras_ckpt_tools.live.state"]
     assert "live.state imports" in first_loading_a_framework(names)
+
+
+def test_tensorflow_that_another_thread_is_importing_is_waited_for(tmp_path: Path) -> None:
+    """Its module is there before its classes are."""
+    (tmp_path / "tensorflow.py").write_text(
+        "import time, __main__\n__main__.begun.set()\ntime.sleep(0.3)\nclass Variable: ...\n"
+    )
+    program = (
+        "import importlib, sys, threading\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from keras_ckpt_tools._tensorflow import tf_kinds\n"
+        "begun = threading.Event()\n"
+        "other = threading.Thread(target=importlib.import_module, args=('tensorflow',))\n"
+        "other.start()\nbegun.wait()\n"
+        "assert tf_kinds('Variable')[0].__name__ == 'Variable'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

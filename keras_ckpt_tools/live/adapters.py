@@ -107,8 +107,12 @@ class Adapter:
             variables: All variables that exist, by full path.
         """
 
-    def remember(self) -> Callable[[], None]:
-        """Return what gives it back its present state."""
+    def remember(self, arrays: Arrays | None = None) -> Callable[[], None]:
+        """Return what gives it back its present state.
+
+        Args:
+            arrays: What it is about to be given. Default: anything in it may change.
+        """
         held = [(variable, state.held(variable)) for variable in self.captured().values.values()]
 
         def undo() -> None:
@@ -262,8 +266,11 @@ class KerasAdapter(Adapter):
             return None
         return handles_of(self.target, captured)
 
-    def remember(self) -> Callable[[], None]:
-        handles = self._handles(self._walked) if self._walked is not None else None
+    def remember(self, arrays: Arrays | None = None) -> Callable[[], None]:
+        captured = None if arrays is None else self._walked
+        if captured is not None and any(map(is_raw, arrays or ())):
+            captured = captured.with_raw()
+        handles = None if captured is None else self._handles(captured)
         more = [(variable, state.held(variable)) for variable in self.extra.values()]
         if handles is None:
             walked = state.remember(self.target)

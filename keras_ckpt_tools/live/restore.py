@@ -97,7 +97,7 @@ def restore_all(
             prefix = f"{adapter.name}/" if adapter.name else ""
             own = {p.removeprefix(prefix): a for p, a in arrays.items() if p.startswith(prefix)}
             if own or tracked is not None or adapter.has_files:
-                undo.append(adapter.remember())
+                undo.append(adapter.remember(own))
                 adapter.put_back(own, tracked[adapter.name] if tracked is not None else None)
     except BaseException as error:
         # Ctrl-C in the middle is no reason to leave half a restore either.

@@ -416,14 +416,16 @@ def _not_asked(layers: Iterable[Any]) -> Iterator[None]:
 
 
 def remember(saveable: Any) -> Callable[[], None]:
-    """Return what gives an object's variables back their present values."""
+    """Return what gives an object's variables and flags of calibration their present values."""
     own = [variable for part in parts_of(saveable) for variable in _own_variables(part)]
     variables = {id(one): one for one in (*variables_of(saveable), *own)}
     before = [(variable, held(variable)) for variable in variables.values()]
+    flags = calibrated(saveable)
 
     def undo() -> None:
         for variable, value in before:
             variable.assign(value)
+        set_calibrated(saveable, flags)
 
     return undo
 

@@ -293,8 +293,8 @@ class Checkpoints:
     @property
     def newest(self) -> str | None:
         """Path of what a restart would try first, or `None`."""
-        if self.kept.saved:
-            return self.kept.saved[-1].path
+        if saved := self.kept.saved:
+            return saved[-1].path
         backup = next(stock_backups(self.directory), None)
         return backup.path if backup else None
 

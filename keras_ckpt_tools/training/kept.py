@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_ckpt_tools.formats.kinds import Kind
+from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
 from keras_ckpt_tools.live import state
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, RANDOM_GROUP
 from keras_ckpt_tools.metadata import Record, TensorInfo, TrainingProgress
@@ -79,10 +81,9 @@ class KeptCheckpoints:
         """Return the best checkpoint if one were saved now."""
         if self.monitor is None:
             return None
-        number = (self.saved[-1].number or 0) + 1 if self.saved else 1
-        return best_of(
-            [*self.saved, CheckpointEntry("", number, progress)], self.monitor, self.mode
-        )
+        saved = self.saved  # Once: another process, or the writer, may delete meanwhile.
+        number = (saved[-1].number or 0) + 1 if saved else 1
+        return best_of([*saved, CheckpointEntry("", number, progress)], self.monitor, self.mode)
 
     def look_again(self) -> None:
         """Forget what is there: it may have changed."""
@@ -107,7 +108,8 @@ class KeptCheckpoints:
         except OSError as error:
             self._known = None  # To be listed again.
             raise refused(Path(path), error, committed=True) from error
-        new = CheckpointEntry.of_record(path, record, number)
+        kind = Kind.TF_CHECKPOINT if is_prefix(path) else Kind.CHECKPOINT
+        new = CheckpointEntry.of_record(path, record, number, kind=kind)
         self._known = [*(item for item in known if item.path != path), new], names | {name}
         self._added = True
         self._keep()

@@ -183,21 +183,25 @@ def test_a_misfit_anywhere_changes_nothing_anywhere(tmp_path: Path) -> None:
     assert (float(a[0]), constant_of(model), float(b[0])) == (0.0, 0.0, 0.0)
 
 
+class Moody:
+    """An object that refuses its state in a bad mood."""
+
+    def __init__(self, mood: str):
+        self.mood = mood
+
+    def state_dict(self) -> dict[str, str]:
+        """Return its state."""
+        return {"mood": self.mood}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Take its state, or refuse it."""
+        if self.mood == "bad":
+            raise RuntimeError("not today")
+        self.mood = state["mood"]
+
+
 def test_an_object_that_refuses_changes_nothing_in_the_others(tmp_path: Path) -> None:
     """Those before it get back what they had."""
-
-    class Moody:
-        def __init__(self, mood: str):
-            self.mood = mood
-
-        def state_dict(self) -> dict[str, str]:
-            return {"mood": self.mood}
-
-        def load_state_dict(self, state: dict[str, str]) -> None:
-            if self.mood == "bad":
-                raise RuntimeError("not today")
-            self.mood = state["mood"]
-
     model, moody = constant_model(1.0), Moody("good")
     path = save(tmp_path, model=model, number=tf.Variable(1.0), state=Moody("fair"), last=moody)
     model, number, state = constant_model(0.0), tf.Variable(0.0), Moody("fine")
@@ -206,6 +210,31 @@ def test_an_object_that_refuses_changes_nothing_in_the_others(tmp_path: Path) ->
             path
         )
     assert (constant_of(model), float(number), state.mood) == (0.0, 0.0, "fine")
+
+
+def test_an_object_that_refuses_changes_nothing_that_only_a_run_saves(tmp_path: Path) -> None:
+    """The state of a stateful RNN, and whether a quantized layer is calibrated, stay, too."""
+
+    def recurrent(calibrated: bool, batches: int) -> tuple[keras.Model, Any, Any]:
+        inputs = keras.Input(batch_shape=(1, 2, 3))
+        rnn, dense = keras.layers.LSTM(2, stateful=True), keras.layers.Dense(2)
+        model = keras.Model(inputs, dense(rnn(inputs)))
+        whole = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        whole.layers[0].quantize("int8")
+        whole.layers[0].is_gptq_calibrated = calibrated
+        for _ in range(batches):
+            model(np.ones((1, 2, 3), "float32"))
+        return model, rnn, whole
+
+    model, _, quantized = recurrent(True, 1)
+    path = save(tmp_path, model=model, quantized=quantized, last=Moody("good"))
+    model, rnn, quantized = recurrent(False, 2)
+    before = [keras.ops.convert_to_numpy(one).copy() for one in rnn.states]
+    with pytest.raises(RestoreError, match="not today"):
+        checkpoints(tmp_path, model=model, quantized=quantized, last=Moody("bad")).restore(path)
+    for one, value in zip(rnn.states, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), value)
+    assert quantized.layers[0].is_gptq_calibrated is False
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:

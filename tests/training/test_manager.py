@@ -318,10 +318,11 @@ def test_a_directory_that_may_only_be_read_can_be_restored_from(
         next(it.steps(1))
 
 
-def test_the_same_step_saved_again_pushes_nothing_out(manager: Make) -> None:
+@pytest.mark.parametrize("form", ["h5", "tf"])
+def test_the_same_step_saved_again_pushes_nothing_out(manager: Make, form: str) -> None:
     """Each restart of a run may save where it is."""
     variable = tf.Variable(0.0)
-    it = manager(max_to_keep=2, variable=variable)
+    it = manager(max_to_keep=2, variable=variable, format=form)
     for _ in it.steps(3):
         variable.assign_add(1.0)
         it.save()

@@ -52,7 +52,7 @@ class StateAdapter(Adapter):
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
         return TrackedObject(self.kind, state=self._rest)
 
-    def remember(self) -> Callable[[], None]:
+    def remember(self, arrays: Arrays | None = None) -> Callable[[], None]:
         before = copy.deepcopy(self._get())
         return lambda: self._put(before)
 
