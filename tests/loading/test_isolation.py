@@ -147,7 +147,7 @@ def test_what_the_walk_missed_is_refused_with_its_place(node, name, build, plant
         build(config)
     assert caught.value.untrusted == (name,)
     assert "at $[0].config.layer" in str(caught.value) or "at $.config.layer" in str(caught.value)
-    assert "fault of this package" in str(caught.value)
+    assert "bug of keras_ckpt_tools" in str(caught.value)
     assert "keras_hub" not in sys.modules
 
 
