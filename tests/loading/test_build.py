@@ -173,11 +173,11 @@ def test_optimizer_state_that_does_not_fit_is_no_silence(build_cnn, save, tmp_pa
     with h5py.File(path, "a") as file:
         group = file["optimizer_weights"]
         group.attrs["weight_names"] = group.attrs["weight_names"][:-1]
-    with pytest.raises(RestoreError, match="does not fit the Adam that the file names") as caught:
+    with pytest.raises(RestoreError, match="does not match the Adam that the file names") as caught:
         kct.safe_load_model(path, compile=True)
     assert len(caught.value.report.missing) == 1
     assert "compile=False" in str(caught.value)
-    with pytest.warns(UserWarning, match="optimizer: its tensors do not fit"):
+    with pytest.warns(UserWarning, match="optimizer: its tensors do not match"):
         loaded = kct.safe_load_model(path)
     assert loaded.compiled
     assert int(loaded.optimizer.iterations) == 0

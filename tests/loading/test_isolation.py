@@ -347,5 +347,5 @@ def test_a_load_that_waits_for_a_load_in_another_thread_is_an_error(names, tmp_p
     keras.Sequential([keras.Input((4,)), Teacher()]).save(tmp_path / "outer.keras")
     assert kct.safe_load_model(tmp_path / "outer.keras", registry=names)
     pooled[0] = True
-    with pytest.raises(TypeError, match="Another thread builds a model, and waits"):
+    with pytest.raises(TypeError, match="Another thread builds a model and is waiting"):
         kct.safe_load_model(tmp_path / "outer.keras", registry=names)

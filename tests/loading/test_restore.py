@@ -213,7 +213,7 @@ def test_arguments_in_the_wrong_order_are_told(build_cnn, tmp_path):
     """The first is the model."""
     with pytest.raises(ArgumentError, match=r"kct\.load_weights\(model, path\)"):
         kct.load_weights("a.weights.h5", build_cnn())
-    with pytest.raises(ArgumentError, match="`strict` is True or False"):
+    with pytest.raises(ArgumentError, match="`strict` must be True or False"):
         kct.load_weights(build_cnn(), tmp_path, strict="yes")
 
 
