@@ -77,10 +77,10 @@ def places_of_object(
 
 
 def _groups(record: Record, model: str) -> dict[str, str]:
-    """Return the groups of a model and of its optimizer, and where they belong at the root."""
+    """Return the groups of a model and of its optimizer, and their places at the root."""
     groups = {f"{model}/": ""}
     own = record.optimizers_of(model)
-    # Of several none is the one that a file of the model has a place for.
+    # A file of a model has a place for one optimizer only.
     return {**groups, f"{own[0]}/": OPTIMIZER_GROUP} if len(own) == 1 else groups
 
 

@@ -162,7 +162,7 @@ def test_foreign_names_are_renamed_or_refused(keras_ckpt, tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.load_weights(target)
     assert np.array_equal(model.layers[0].kernel, kernel)
-    for rule, words in (("x=y", "No tensor has a name like 'x'"), ("net.*=a/vars/0", "Two tensors")):
+    for rule, words in (("x=y", "has a name like 'x'"), ("net.*=a/vars/0", "Two tensors")):
         with pytest.raises(ArgumentError, match=words):
             _export(source, target, rename=(tuple(rule.split("=")),), force=True)
     assert keras_ckpt("export", source, target, "--rename", "x").returncode == 2

@@ -346,8 +346,8 @@ def test_a_compile_config_that_is_none_is_damage(shape, compiled, forge, chain, 
     config = chain(layer("Dense", units=1), compile_config=[evil] if shape == "list" else evil)
     path = forge(config)
     report = kct.inspect(path, registry=names)
-    assert "compile_config is no mapping of arguments" in str(report.problems)
-    with pytest.raises(DamagedArtefactError, match="is no mapping of arguments"):
+    assert "compile_config is not a mapping of arguments" in str(report.problems)
+    with pytest.raises(DamagedArtefactError, match="is not a mapping of arguments"):
         kct.safe_load_model(path, compile=compiled, registry=names)
 
 
