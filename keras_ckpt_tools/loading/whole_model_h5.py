@@ -113,7 +113,7 @@ def _warn_of_no_vocabulary(path: str, model: Any) -> None:
         warn(
             f"{path!r} has no vocabulary for {', '.join(empty)}: Keras does not write the "
             "result of `adapt` to `.h5`. Call `adapt` or `set_vocabulary` of each before you use "
-            "the model. `.keras` files, and `.h5` files of `kct.ModelCheckpoint`, contain the vocabularies.",
+            "the model. `.keras` files, and `.h5` files of `kct.ModelCheckpoint`, contain it.",
             UserWarning,
             stacklevel=7,
         )

@@ -110,7 +110,7 @@ def test_a_class_is_no_function(forge, chain, layer, names):
     function = {"module": "shop", "class_name": "function", "config": "shop>Tell"}
     report, _ = refuse(forge(chain(layer("Activation", activation=function))), names)
     note = use_of(report, "shop>Tell").note
-    assert note == "the file means a function, and 'shop>Tell' is a class"
+    assert note == "the file has a function, but 'shop>Tell' is a class"
 
 
 def test_an_object_of_somebody_elses_keras_registry_is_not_reached(

@@ -126,7 +126,7 @@ def test_empty_directory_says_so(tmp_path):
     """A directory is named as one, with what is in it."""
     assert "This one is empty." in refusal(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
-    assert "In this one there is: 'notes.txt'." in refusal(tmp_path)
+    assert "This one contains: 'notes.txt'." in refusal(tmp_path)
 
 
 def test_missing_file_names_what_is_there(tmp_path):
