@@ -1,7 +1,7 @@
-"""From live Keras objects to named tensors, and back: snapshot -> write, and source -> restore.
+"""Convert live Keras objects to named tensors and back.
 
-Keras' own walk finds what there is and names it; the stores that it is given are ours. Nothing here
-knows where the tensors come from or go to; `restore` compares and undoes.
+Keras' own walk finds and names the state; this package's stores collect it. This module does not
+know the source or target of the tensors. `restore` compares and undoes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from keras_ckpt_tools.matching.selection import ALL, Selection
 # Variables are looked for in lists and dicts that are not nested deeper.
 _LEVELS = 4
 _MAY_HOLD = (keras.Variable, keras.random.SeedGenerator, list, tuple, dict)
-# By how many paths an object is looked for in a file.
+# Number of paths by which an object is searched in a file.
 _PATHS = 4
 
 
@@ -192,7 +192,7 @@ def _holders(saveable: Any, groups: Mapping[int, str], asked: Iterable[str]) -> 
 
 @contextmanager
 def _silent_until_filled(saveable: Any, captured: Captured) -> Iterator[None]:
-    """Let lookup layers that have no table yet say nothing, where Keras' own method would raise."""
+    """Let lookup layers without a table return nothing, where Keras' own method would raise."""
     empty = [layer for layer in parts_of(saveable) if _has_no_weights_yet(layer)]
     for layer in empty:
         layer.save_own_variables = lambda store: captured.unknown.append(store.prefix)
@@ -340,7 +340,7 @@ def pour(
     skip: Iterable[Any] = (),
     captured: Captured | None = None,
 ) -> None:
-    """Hand arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
+    """Assign arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
 
     Args:
         saveable: The object.
@@ -552,7 +552,7 @@ def not_built(saveable: Any, name: str, what: str) -> NotBuiltError:
             f"by calling each on one batch of data: {', '.join(layers) or 'it has none yet'}."
         )
     return NotBuiltError(
-        f"The {kind} {name!r} is not built: it has no variables yet that could be {what}.",
+        f"The {kind} {name!r} is not built: it has no variables yet that can be {what}.",
         received=f"{name}={saveable!r}",
         remedy=remedy,
         name=name,

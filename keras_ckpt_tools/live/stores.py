@@ -1,9 +1,8 @@
-"""The stores that Keras' walk through a model is given: live objects <-> *named tensors*.
+"""Define the stores that Keras' walk through a model reads and writes.
 
-Keras decides where the state of a layer stands in a file (`layers/dense/vars/0`) while it walks the
-model and hands each object a store. With stores of our own that layout is kept, including whatever
-a layer's own `save_own_variables` does, without opening a file: one store collects references, the
-other hands out tensors.
+Keras names the state of a layer (`layers/dense/vars/0`) while it walks the model and gives each
+object a store. These stores keep that layout, including a layer's own `save_own_variables`, without
+a file: one collects references, the other returns tensors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an export is asked for, what it took along and what it left behind: report -> *reader*."""
+"""Define the options of an export, and the report of what was exported and what was left out."""
 
 from __future__ import annotations
 

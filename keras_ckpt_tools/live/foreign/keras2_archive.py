@@ -1,9 +1,8 @@
-"""The tensors of a `.keras` that Keras 2 wrote, under Keras 3's paths: source -> *names* -> fill.
+"""Read the tensors of a `.keras` file of Keras 2 under Keras 3's paths.
 
-The two lay weights out alike but for a few names. Keras 2 goes through the attributes of a model
-from the last letter to the first, and `layers` is one of them: what an attribute in front of that
-holds is not under its name, but under `layers`. The state of an optimizer stands there by its
-order, which `keras_2_slots` knows.
+The layouts differ in a few names. Keras 2 walks the attributes of a model in reverse alphabetical
+order, and `layers` is one of them: layers in attributes after `layers` in the alphabet are saved
+under their attribute, others under `layers`. Optimizer state is found by `keras_2_slots`.
 
 Source: `saving_lib.py` of Keras 2.15, `_walk_trackable`.
 """
@@ -100,7 +99,7 @@ def in_places_of_keras_3(
     if not count:
         warn(
             f"{source.path!r} has no state of its {type(optimizer).__name__}, as Keras 2 did not "
-            "save that of its older optimizers in `.keras`; the optimizer starts afresh.",
+            "save that of its older optimizers in `.keras`; the optimizer is reinitialized.",
             UserWarning,
             stacklevel=6,
         )

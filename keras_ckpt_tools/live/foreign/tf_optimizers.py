@@ -1,9 +1,8 @@
-"""The state of a Keras 2 optimizer, given to a Keras 3 one: objects -> *slots*.
+"""Match the state of a Keras 2 optimizer with a Keras 3 optimizer.
 
-Keras 2 has had two kinds. Those of before 2.11 (`optimizers.legacy`) keep a slot for each variable,
-and the file says whose it is; hyperparameters are saved like state. Those since keep lists as Keras
-3 does (`_momentums`), and the name of each element ends with the name of its variable. Keras 3 has
-a list of the variables themselves beside those.
+Optimizers before Keras 2.11 (`optimizers.legacy`) have a slot for each variable, and the file
+contains which; hyperparameters are saved like state. Later ones have lists as in Keras 3
+(`_momentums`), and the name of each element ends with the name of its variable.
 """
 
 from __future__ import annotations
