@@ -286,7 +286,7 @@ def needs_of(
     if len(needs) > _MOST_UNKNOWN:
         unknown = len({need.name for need in needs if not need.of_keras})
         if unknown > _MOST_UNKNOWN:
-            what = "beside Keras' own its config names"
+            what = "without Keras' own, its config names"
             raise over_budget(path, what, "objects", unknown, _MOST_UNKNOWN)
     return needs
 

@@ -124,7 +124,7 @@ def require_representable(model: Any) -> None:
     lost = [found for layer in model._flatten_layers() for found in _lost_of(layer)]
     saved = {id(weight) for layer in model.layers for weight in layer.weights}
     saved |= {id(v) for v in (*model._trainable_variables, *model._non_trainable_variables)}
-    # Keras 3.10 does not count a layer beside the graph among those of the model.
+    # Keras 3.10 does not list a layer outside the graph among those of the model.
     beside = [part for part in vars(model).values() if isinstance(part, keras.layers.Layer)]
     everything = {weight.path: weight for part in (model, *beside) for weight in part.weights}
     lost += [

@@ -73,7 +73,7 @@ def restore_all(
         compared: What `compare_all` has returned for them.
         strict: Whether everything has to match. If not, what matches is restored.
         exactly: Whether casts of floats must not round.
-        tracked: What the objects had beside tensors, by name, where they are those of a run.
+        tracked: State of the objects other than tensors, by name, if they are those of a run.
         check: Called when everything has been read; nothing is changed if it raises.
         remedy: What to do where an object refuses its state. Default: what the report suggests.
 

@@ -29,7 +29,7 @@ class Captured:
         values: A variable, an array, or whatever a layer put into its store.
         names: Names of objects, by the path of their group, as Keras keeps them in attributes.
         asked: The group of each object that was asked for its state, whether it has any or not.
-        has_assets: Whether one of them saves files beside tensors.
+        has_assets: Whether one of them saves files besides tensors.
         unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
         visited: The `id` of each object that was asked.
         optimizers: The class of each optimizer, and the variables it was built on, by its group.

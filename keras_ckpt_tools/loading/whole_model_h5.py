@@ -237,7 +237,7 @@ def _not_that_optimizer(source: Source, optimizer: Any, report: RestoreReport) -
         f"that the file names.\n{report}\n",
         received=f"path={source.path!r}",
         remedy="Load it with `compile=False` and compile the model yourself; the optimizer then "
-        "starts afresh.",
+        "is reinitialized.",
         path=source.path,
         report=report,
     )

@@ -178,7 +178,7 @@ def inventory(
 
 
 def _beside(material: Material, format: Format) -> Iterator[tuple[str, str, bool]]:
-    """Yield what there is beside tensors, how much of it, and whether the format takes it."""
+    """Yield the parts other than tensors, their size, and whether the format holds them."""
     assets = len(material.documents.assets) if material.documents else 0
     found = (
         ("progress", _progress(material.record), format != "tf"),

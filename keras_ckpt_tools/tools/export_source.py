@@ -127,7 +127,7 @@ def of_model(
     if config_from is None:
         held = _of_the_file(opened, captured.values)
     else:
-        # What the other file has beside them, its optimizer's state say, is no part of this one.
+        # Other parts of that file, such as its optimizer's state, are not used.
         held = frozenset(load_weights(model, path, max_bytes=max_bytes).matched)
         captured = state.capture(model)
     documents = Describer().describe(model, has_assets=captured.has_assets)

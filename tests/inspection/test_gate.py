@@ -313,7 +313,7 @@ def test_no_registered_name_imports_nothing(forge, chain, layer, names, tmp_path
 def test_an_error_while_building_names_the_error(forge, chain, layer, names):
     """What Keras raises is anything; what comes out is ours, with Keras' words in it."""
     path = forge(chain(layer("Dense", units="many")))
-    with pytest.raises(ConfigError, match=r"cannot build .* describes: \w+Error"):
+    with pytest.raises(ConfigError, match=r"cannot build .* of the file: \w+Error"):
         kct.safe_load_model(path, registry=names)
 
 

@@ -223,7 +223,7 @@ def test_a_newer_keras_and_keras_2_are_named(forge, chain, layer, names):
         ("keras_nlp.src.models", "keras_nlp>BertBackbone", "moved to keras_hub"),
         ("keras_cv.layers", "keras_cv>RandAugment", "moved to keras_hub"),
         ("keras_hub.src.models", "keras_hub>BertBackbone", 'trusted=["keras_hub>*"]'),
-        ("tensorflow_hub.keras_layer", "KerasLayer", "works with Keras 2 alone"),
+        ("tensorflow_hub.keras_layer", "KerasLayer", "works with Keras 2 only"),
         ("keras.layers", "TFOpLambda", "as Keras 2 saved it"),
     ],
 )

@@ -166,7 +166,7 @@ def test_weights_that_do_not_fit_the_config_are_a_report(build_cnn, save, tmp_pa
 
 
 def test_optimizer_state_that_does_not_fit_is_no_silence(build_cnn, save, tmp_path):
-    """With `True` it is an error; with `"auto"` it starts afresh, with a warning."""
+    """With `True` it is an error; with `"auto"` it is reinitialized, with a warning."""
     model = build_cnn()
     model.train_on_batch(np.ones((2, 8, 8, 1), "float32"), np.ones(2))
     path = save(model, tmp_path / "a.h5")

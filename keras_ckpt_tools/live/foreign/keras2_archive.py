@@ -36,7 +36,7 @@ _NOT_WEIGHTS = (OPTIMIZER_GROUP, RANDOM_GROUP)
 
 
 class _Moved:
-    """Tensors of a source under other names, beside some that are here already."""
+    """Tensors of a source under other names, plus some arrays in memory."""
 
     def __init__(self, source: TensorSource, places: dict[str, str], fresh: dict[str, Any]):
         self.path = source.path

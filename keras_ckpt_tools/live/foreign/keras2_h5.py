@@ -49,7 +49,7 @@ class LegacyWeights:
         path: The file.
         tensors: What there is. What matches nothing is there by the path that it has in the file.
         places: The path in the file of each that matched.
-        left_alone: Paths of the model that nothing in the file is meant for, with `by_name`.
+        left_alone: Paths of the model that the file has no tensors for, with `by_name`.
         names: What the layers of the model are called in the file, by their group.
     """
 

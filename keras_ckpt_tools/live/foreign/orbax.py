@@ -20,7 +20,7 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 
-# Generators stand beside the model, whatever its name.
+# Generators have their own group, with any name of the model.
 _GENERATOR = "seed_generator"
 
 

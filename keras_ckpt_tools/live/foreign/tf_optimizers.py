@@ -137,7 +137,7 @@ def _listed(
             continue
         owner = [owners[position]] if position in owners else []
         candidates = owner or _named_in(child.name, by_name)
-        # Names need not be unique; then the one is meant that stands at the same place.
+        # Names need not be unique; then the variable at the same position is used.
         at_place = [v for v in candidates if trained.get(id(v)) == position]
         chosen = candidates if len(candidates) == 1 else at_place
         if chosen and id(chosen[0]) in trained:
