@@ -50,8 +50,8 @@ class Adapter:
     is_optimizer = False
     is_keras = False  # Whether Keras itself walks it.
     has_files = False  # Whether there are files that it may ask for.
-    # Groups below its name with what is tracked by a name of its own. Earlier versions wrote the
-    # inner optimizer of a `LossScaleOptimizer` there once more.
+    # Groups below its name with objects that are tracked with their own name. Earlier versions
+    # wrote the inner optimizer of a `LossScaleOptimizer` there once more.
     elsewhere: tuple[str, ...] = ()
 
     def __init__(self, name: str, target: Any):
@@ -69,7 +69,7 @@ class Adapter:
         return Captured(self.variables() | self.extra)
 
     def to_save(self) -> Captured:
-        """Return references to what a save of a run writes, which is all that there is."""
+        """Return references to everything that a save of a run writes."""
         return self.captured()
 
     def needed(self) -> Captured:
@@ -141,7 +141,7 @@ class VariablesAdapter(Adapter):
         return collect_variables(self.target)[0]
 
     def strange(self) -> dict[str, Any]:
-        """Return what lies in a list or dict and would not be saved, by path."""
+        """Return the items of a list or dict that would not be saved, by path."""
         return collect_variables(self.target)[1]
 
 
@@ -192,7 +192,7 @@ class KerasAdapter(Adapter):
         self._skip = skip
         self._assets = assets
         self.has_files = assets is not None
-        # What its layers were built with, and when that was: with so many variables.
+        # The build configs of its layers, and the number of variables at that time.
         self._parts: tuple[int, Any] = (-1, {})
         self._known: Captured | None = None
         self._walked: Captured | None = None

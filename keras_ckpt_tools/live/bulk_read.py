@@ -24,9 +24,9 @@ import tensorflow as tf
 
 from keras_ckpt_tools.live.variables import Handle, as_array, handle_of, read, variable_of
 
-# Tracing takes half a millisecond for each, once; more than this many at once are not read faster.
+# Tracing takes half a millisecond for each, once; reading more at once is not faster.
 _AT_ONCE = 32
-# Fewer are read one by one in the time of a call of a function.
+# Fewer are read one by one, as fast as by one function call.
 _FEWEST = 3
 # Bytes that are copied in the time that a reference takes.
 _SMALL = 16 << 10

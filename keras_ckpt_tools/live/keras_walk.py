@@ -63,7 +63,7 @@ def _marks(layers: Sequence[Any]) -> Iterator[int | str]:
         if not layer._layers:
             continue
         for name, value in vars(layer).items():
-            # TensorFlow keeps the same objects once more under names of its own.
+            # TensorFlow has second references to the same objects, under its own names.
             if name in passed_over or name.startswith("_self_"):
                 continue
             if isinstance(value, internals.KerasSaveable):
@@ -87,7 +87,7 @@ def _identities(container: Any) -> Iterator[int]:
 
 
 def saves_as_keras(kind: type) -> bool:
-    """Return whether it is Keras that decides what objects of a class save."""
+    """Return whether Keras' own code decides what objects of a class save."""
     method = getattr(kind, "save_own_variables", None)
     return method is None or method.__module__.startswith("keras.")
 

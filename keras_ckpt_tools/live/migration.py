@@ -47,7 +47,7 @@ class Held:
     """One tensor after migration.
 
     Attributes:
-        origin: The path in the file of the very tensor that this is; `None` where it is new.
+        origin: The path of the same tensor in the file; `None` if it is new.
         array: Its value where it has been read or made, or `None`.
     """
 
@@ -84,7 +84,7 @@ def _formers(
 
 
 def has_migrated(model: Any, record: Record | None) -> bool:
-    """Return whether classes in a model have other weights than when a file was saved."""
+    """Return whether classes in a model have changed their weights since the save."""
     return any(former.migrate for former in _formers([model], record))
 
 
@@ -275,7 +275,7 @@ def _called(
 
 
 def _same(one: np.ndarray[Any, Any] | None, other: np.ndarray[Any, Any]) -> bool:
-    """Return whether an array was passed on as it was, if only as a copy."""
+    """Return whether an array was returned unchanged, or as a copy."""
     if one is None or one is other:
         return one is other
     return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(one, other)
@@ -347,7 +347,7 @@ def _now(group: str, moved: Mapping[str, str]) -> str:
 
 
 class _Migrated:
-    """A source in which some tensors are other ones, and some stand elsewhere.
+    """A source in which some tensors are replaced, and some are moved.
 
     Attributes:
         path: The file.

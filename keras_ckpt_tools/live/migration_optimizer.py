@@ -76,7 +76,7 @@ def carried_over(
             continue
         said = known.get(top.rstrip("/"), OptimizerState())
         if said.class_name not in ("", type(optimizer).__name__):
-            continue  # It is another optimizer's; the comparison says so.
+            continue  # It belongs to another optimizer; the comparison reports it.
         numbers = _Numbers(source, held, top, optimizer, live, touched)
         anew = numbers.renumber(said.built_on or None)
         if anew is not None:

@@ -139,7 +139,7 @@ class _Taken(NamedTuple):
 
 
 class _Walked:
-    """What was found by a walk and stays for as long as the structure does: variables only."""
+    """The variables found by a walk; valid while the structure is unchanged."""
 
     def __init__(self, structure: Structure, captured: Captured):
         self.structure = structure
@@ -152,7 +152,7 @@ class _Walked:
     def read(self) -> _Taken:
         """Read the present values."""
         if not self._was_read:
-            # What is saved once is read without more ado.
+            # For a single save, they are read directly.
             self._was_read = True
             return _read_anew(self.captured.values)
         bulk = self._in_bulk()
@@ -195,7 +195,7 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
 
 
 class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
-    """What was read of all parts, as arrays: these are made when they are asked for."""
+    """The values of all parts, converted to arrays when they are used."""
 
     def __init__(self, taken: Sequence[_Taken]):
         self._taken = taken

@@ -36,7 +36,7 @@ from keras_ckpt_tools.tools.diff_report import (
 from keras_ckpt_tools.tools.distance import Distance, Meter
 
 _MOST_CHANGES = 100
-# Looking for renames compares each path with each: beyond this it would take longer than the rest.
+# The search for renames compares each path with each; above this it would take too long.
 _MOST_PAIRS = 20_000
 _ELEMENTS = 1 << 20
 

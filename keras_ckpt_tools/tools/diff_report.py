@@ -31,13 +31,13 @@ class Side:
     """One of the two artefacts.
 
     Attributes:
-        path: Where it is; of a folder, the file that was chosen.
+        path: Its path; for a folder, the chosen file.
         kind: What it is.
         size: Bytes.
         versions: Versions that wrote it, as far as it says.
         progress: Where training was.
         objects: The custom objects that it needs: what is known of each, by registered name.
-        has_config: Whether it says what the model is.
+        has_config: Whether it contains the config of the model.
     """
 
     path: str

@@ -66,7 +66,7 @@ def _documents(source: ModelSource) -> Documents | None:
     if source.config is None or source.kind is Kind.H5_MODEL:
         return None
     with tempfile.TemporaryDirectory(prefix="kct-") as folder:
-        # Where it unpacks them to is empty, and outside of nothing.
+        # The folder to unpack them to is empty.
         found = source.extract_assets(folder)
         files = sorted(Path(found).rglob("*")) if found else []
         assets = {

@@ -84,7 +84,7 @@ def in_places_of_keras_3(
         model: The model that was built from it, its optimizer built as well.
         may_lack_optimizer: Whether it may have been saved without an optimizer.
     """
-    # What metrics counted is of an epoch that is over.
+    # Metrics hold the state of a past epoch.
     metrics = [n for n, v in vars(model).items() if isinstance(v, keras.metrics.Metric)]
     passed_over = (_VARS, "metrics/", *(f"{name}/" for name in metrics))
     groups = dict(_moved_groups(model, state.capture(model).groups, ""))
@@ -204,7 +204,7 @@ _SLOTS: dict[str, dict[str, str]] = {
 _AVERAGE = ("average", "_model_variables_moving_average")
 # Kept one after the other, each for all variables; all others are kept variable by variable.
 _APART = ("_velocity_hats", _AVERAGE[1])
-# From here on each step multiplies by the same; how many steps there were is a stranger's number.
+# After this, each step multiplies by the same; the number of steps comes from the file.
 _SETTLED = 1000
 _ITERATION = ("iteration", "iter", "iterations")
 

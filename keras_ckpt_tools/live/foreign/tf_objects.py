@@ -272,7 +272,7 @@ def _walk(
     """Walk what is saved and what is live side by side, by names."""
     seen.add(id(node))
     layers = layers_by_number(node, target)
-    # By the names of attributes before places in a list of all, which have changed more easily.
+    # Names of attributes first, because places in a list of all layers change more often.
     for name, child in sorted(node.children.items(), key=lambda item: item[0] == _ALL_LAYERS):
         if name == _ALL_LAYERS and _OPERATIONS in node.children:
             continue
@@ -319,10 +319,10 @@ def _member(target: Any, name: str) -> Any:
 
 
 def _attribute(target: Any, name: str) -> Any:
-    """Return an attribute that may hold variables; a stranger chose its name.
+    """Return an attribute that may hold variables; its name comes from the file.
 
-    So nothing of the user's is called for it, and no way leads out of the objects: through
-    `__init__`, `__globals__` or a module, whatever the program holds could be overwritten.
+    So no code of the user is called for it, and no name leads outside of the objects: through
+    `__init__`, `__globals__` or a module, any variable of the program could be overwritten.
     """
     held = None if name.startswith("__") else inspect.getattr_static(target, name, None)
     if isinstance(held, property):

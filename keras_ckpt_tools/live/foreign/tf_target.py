@@ -27,11 +27,11 @@ _COUNTED = ("save_counter",)
 
 
 def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True) -> MatchedSource:
-    """Match what is to be filled with a checkpoint.
+    """Match a target with a checkpoint.
 
     Args:
         checkpoint: The checkpoint.
-        target: What is to be filled.
+        target: The target of the restore.
         build: Whether optimizers that have no state yet are built.
 
     Returns:
@@ -63,7 +63,7 @@ def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True
             values = part.captured().values
             matching.match_state(node, part.target, values, prefix)
     if lacking := [part.name for part in target.parts if part.name not in nodes]:
-        # One of these may be what they are called there.
+        # Their name in the file may be one of these.
         taken = {id(node) for node in nodes.values()}
         for name, child in checkpoint.root.children.items():
             if lacking and id(child) not in taken and name not in _COUNTED:
