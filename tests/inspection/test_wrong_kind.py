@@ -159,7 +159,7 @@ def test_the_json_of_a_model_names_the_calls(tmp_path):
     path = tmp_path / "model.json"
     path.write_text(model.to_json())
     text = refusal(path)
-    assert "what `model.to_json()` returns" in text
+    assert "the output of `model.to_json()`" in text
     assert f"keras.models.model_from_json(open({str(path)!r}).read())" in text
     with pytest.raises(ArtefactKindError, match="model_from_json"):
         kct.load_weights(model, path)
