@@ -30,6 +30,7 @@ def collect_variables(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         ArgumentError: two keys of a dict read the same.
         NotBuiltError: there is something that has no variables yet.
 
+    >>> import tensorflow as tf
     >>> found, strange = collect_variables({"a": [tf.Variable(1), 2]})
     >>> list(found), strange
     (['a/0/vars/0'], {'a/1': 2})
