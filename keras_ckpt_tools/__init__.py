@@ -1,20 +1,15 @@
 """Custom objects that always load, and training that always resumes.
 
-The front door: everything public is a name of this module, conventionally imported as `kct`.
-Each name is loaded when it is first used (PEP 562), so that `import keras_ckpt_tools` takes
-milliseconds and imports neither Keras nor TensorFlow; a program that only reads files never pays
-for them.
+The public names of the package, imported as `kct` by convention. Each name is loaded when it is
+first used (PEP 562), so `import keras_ckpt_tools` takes milliseconds and imports neither Keras nor
+TensorFlow. Programs that only read files do not need them.
 
-Three lists say the same thing to three readers: `__all__` to people and to `import *`, the
-imports under `TYPE_CHECKING` to type checkers, `_HOMES` to Python. A test holds them together.
+The names are listed three times: in `__all__` for `import *`, under `TYPE_CHECKING` for type
+checkers, and in `_HOMES` for the imports at run time. A test compares the lists.
 
-`registry` is a public name (the default `Registry`) and also the folder that it comes from. The
-import system binds every imported submodule to its package, so `kct.registry` would turn into a
-module as soon as anything imports `keras_ckpt_tools.registry`. This module therefore has a class
-of its own, which refuses that one binding: a public name is never replaced by a submodule, in
-whatever order things are imported. `from keras_ckpt_tools.registry import Registry` does not need
-the binding. Renaming the folder would have avoided this, but then the folder and the thing that it
-holds would have two names.
+`registry` is both a public name (the default `Registry`) and a folder. The import system would
+replace `kct.registry` by the module as soon as anything imports `keras_ckpt_tools.registry`. The
+class of this module prevents that. `from keras_ckpt_tools.registry import Registry` still works.
 """
 
 from __future__ import annotations
@@ -69,7 +64,7 @@ __all__ = [
     "verify",
 ]
 
-# Where each name lives; `None` for what is itself a module of this package.
+# The module that defines each name; `None` where the name is itself a module of this package.
 _HOMES: dict[str, str | None] = {
     "BackupAndRestore": "training.backup_and_restore",
     "CheckpointManager": "training.manager",
@@ -105,7 +100,7 @@ def _load(name: str) -> Any:
     return value
 
 
-if not TYPE_CHECKING:  # Type checkers take a module that has this for one that has every name.
+if not TYPE_CHECKING:  # With it, type checkers would accept any name.
     __getattr__ = _load
 
 

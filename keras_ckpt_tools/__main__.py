@@ -1,4 +1,4 @@
-"""`python -m keras_ckpt_tools`: the command line where its script is not on the path."""
+"""Run the command line as `python -m keras_ckpt_tools`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The one door to `keras.src`, and to what TensorFlow keeps to itself.
+"""Import what is private in Keras and TensorFlow; no other module does.
 
-Keras gives no public way to walk what a model saves, so a few names have to be borrowed. Each
-stands here with the reason, and with what to do where a Keras version lacks it; nothing else in
-the package imports from `keras.src` or `tensorflow.python`. Tested on Keras 3.10 and the newest
-3.x, with TensorFlow 2.18 and the newest 2.x.
+Keras has no public way to walk what a model saves, so a few private names are needed. Each is
+listed here with the reason, and with what happens where a Keras version lacks it. Tested with Keras
+3.10 and the newest 3.x, and with TensorFlow 2.18 and the newest 2.x.
 """
 
 import importlib
@@ -12,7 +11,7 @@ import sys
 from typing import Any
 
 # Walks layers, optimizers and metrics in the order, and under the paths, of Keras' own files. There
-# is no public equivalent; a Keras without them could only be served by a copy of the walk.
+# is no public equivalent. A Keras without them would need a copy of the walk.
 from keras.src.saving.saving_lib import DiskIOStore as DiskIOStore
 from keras.src.saving.saving_lib import H5IOStore as H5IOStore
 from keras.src.saving.saving_lib import _load_state as load_state
@@ -26,13 +25,13 @@ from keras.src.saving.saving_lib import _serialize_model_as_json as serialize_mo
 from keras.src.saving.keras_saveable import KerasSaveable as KerasSaveable
 
 # The registries that `deserialize_keras_object` looks into. `get_custom_objects()` is the public
-# view of the first; the second (object to name) and the thread's open scopes have none.
+# view of the first. The second (object to name) and the thread's open scopes have no public view.
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES as GLOBAL_CUSTOM_NAMES
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_OBJECTS as GLOBAL_CUSTOM_OBJECTS
 from keras.src.backend.common import global_state as global_state
 
-# Where Keras looks up what a config names. While a model is built from a file, these answer only
-# for what was allowed; there is no public way to say so.
+# Functions with which Keras looks up names in a config. While a model is built from a file, they
+# return only what was allowed. Keras has no public setting for that.
 from keras.src.layers.preprocessing.index_lookup import IndexLookup as IndexLookup
 from keras.src.legacy.saving import json_utils as legacy_json_utils
 from keras.src.legacy.saving import serialization as legacy_serialization
@@ -40,33 +39,33 @@ from keras.src.saving import object_registration as object_registration
 from keras.src.saving import serialization_lib as serialization_lib
 from keras.src.utils import python_utils as python_utils
 
-# The module whose variables are the settings of the process; the rest of them is in `global_state`.
+# The module with the settings of the process. The other settings are in `global_state`.
 from keras.src.backend import config as backend_config
 
 # Writes and reads whole-model HDF5 files. Public `model.save("x.h5")` overwrites its target in
-# place; this takes an open `h5py.File`, which can be a staged one.
+# place. This writer takes an open `h5py.File`, which can be a staged file.
 from keras.src.legacy.saving.legacy_h5_format import (
     load_model_from_hdf5 as load_model_from_hdf5,
 )
 from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5 as save_model_to_hdf5
 
-# Gives `fit()` its batches. What it says about the data, and where an epoch's enumeration of steps
-# begins, has no public door; where it is missing, an interrupted epoch begins anew.
+# Gives `fit()` its batches. Its facts about the data, and the first step of an epoch, are not
+# public. Where it is missing, an interrupted epoch starts over.
 from keras.src.trainers.epoch_iterator import EpochIterator as EpochIterator
 
-# Every variable that Keras makes is one of these. Its constructor is where memory can be refused
-# before it is taken; there is no public hook.
+# Every variable of Keras is one of these. Its constructor can refuse memory before it is taken.
+# There is no public hook.
 from keras.src.backend.common.variables import Variable as Variable
 
 # The module that Keras' layers take operations from (`keras.ops` is another, with the same
-# functions): by way of it, one makes arrays by the shape of its input.
+# functions). One layer makes arrays with the shape of its input through it.
 from keras.src import ops as layer_ops
 
-# Prints a line in Keras' own manner (under or above a progress bar, or through absl).
+# Prints a line as Keras does (under or above a progress bar, or through absl).
 from keras.src.utils.io_utils import print_msg as print_msg
 
-# Chooses how `fit()` takes its data, and takes a `PyDataset`. Keras shuffles the batches of one by
-# itself and asks nobody; a Keras without these names would need another way to keep their order.
+# Choose how `fit()` reads its data, and read a `PyDataset`. Keras shuffles its batches without a
+# hook. A Keras without these names would need another way to restore their order.
 from keras.src.trainers import data_adapters as data_adapters
 from keras.src.trainers.data_adapters.py_dataset_adapter import (
     PyDatasetAdapter as PyDatasetAdapter,
@@ -74,17 +73,17 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import (
 
 CUSTOM_OBJECTS_SCOPE = "custom_objects_scope_dict"
 
-# What `keras.utils.set_random_seed` leaves, and the generator behind `keras.random.normal(...)`
-# without a seed. Asking Keras for either by its functions would make the second. A Keras that keeps
-# them elsewhere shows neither here, and they are left out of the state.
+# The seed of `keras.utils.set_random_seed`, and the generator behind `keras.random.normal(...)`
+# without a seed. Keras' functions that return them would create the generator. In a Keras that
+# stores them elsewhere, they are left out of the state.
 GLOBAL_SEED = "global_random_seed"
 GLOBAL_SEED_GENERATOR = "global_seed_generator"
 
 
-# TensorFlow's eager context has the seed of `tf.random.set_seed`, and a generator of Python's from
-# which each eager random op without a seed of its own draws one; neither has a public way to be
-# read. `tf.random.get_global_generator()` makes the generator that it is asked for. A TensorFlow
-# that has one of these elsewhere, or is not imported, shows none here: it is left out of the state.
+# TensorFlow's eager context has the seed of `tf.random.set_seed`, and a Python generator from
+# which each eager random op without its own seed draws one. Neither can be read in a public way.
+# `tf.random.get_global_generator()` creates the generator where there is none. Where TensorFlow
+# stores one of these elsewhere, or is not imported, it is left out of the state.
 
 
 def _of_tensorflow(module: str) -> Any:
@@ -92,7 +91,7 @@ def _of_tensorflow(module: str) -> Any:
 
 
 def eager_seed() -> Any:
-    """Return what `tf.random.set_seed` was last given, or `None`."""
+    """Return the last seed of `tf.random.set_seed`, or `None`."""
     return getattr(_eager_context(), "_seed", None)
 
 
@@ -102,7 +101,7 @@ def _eager_context() -> Any:
 
 
 def eager_operation_seeds() -> random.Random | None:
-    """Return the generator of operation seeds; `None` before a seed is set, or where it is gone."""
+    """Return the generator of operation seeds; `None` where there is no seed or no generator."""
     found = getattr(_eager_context(), "_rng", None)
     return found if isinstance(found, random.Random) else None
 

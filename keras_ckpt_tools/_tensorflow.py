@@ -1,7 +1,8 @@
-"""Classes of TensorFlow, without importing it: an object of one is only where it is imported.
+"""Test for classes of TensorFlow without importing TensorFlow.
 
-With another backend of Keras, TensorFlow takes hundreds of megabytes and seconds for nothing, and
-may not be installed. What works with its objects imports it when it is called.
+With another backend, importing TensorFlow would take hundreds of megabytes and seconds, and it may
+not be installed. An object of one of its classes exists only if it is already imported. Functions
+that work with such objects import it when they are called.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def needed_for(what: str, received: str) -> Any:
         import tensorflow
     except ImportError as error:
         raise MissingPackageError(
-            f"TensorFlow is needed for {what}, and it is not installed.",
+            f"TensorFlow is needed for {what}, but it is not installed.",
             received=received,
             remedy="Install it with `pip install tensorflow`.",
             package="tensorflow",

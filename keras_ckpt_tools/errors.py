@@ -1,37 +1,35 @@
-"""Every error that the package raises, in one tree.
+"""Define every error that the package raises.
 
-    CkptError
-    ├── ArgumentError             (ValueError)   an argument cannot work
-    │   ├── FilepathKeyError      (KeyError)     a pattern has a key that is not in the logs
-    │   ├── MonitorError                         the metric is missing, or has no direction
-    │   └── PathInUseError                       two writers have the same path
-    ├── ArtefactError
-    │   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  there is nothing at the path
-    │   ├── ArtefactKindError     (ValueError)   this call does not open files of this kind
-    │   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
-    │   ├── UnsafeArtefactError   (ValueError)   a link, a device or a path leads out of it
-    │   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built
-    │   ├── OverBudgetError       (MemoryError, ValueError)  it would exceed a limit
-    │   ├── NewerFormatError      (ValueError)   written by a later version of this package
-    │   └── UntranslatableError   (ValueError)   a Keras 2 model that Keras 3 does not support
-    ├── MissingPackageError       (ImportError)  an extra of this package is not installed
-    ├── CommitError               (OSError)      a save failed; an existing file is unchanged
-    ├── RegistryError             (ValueError)
-    │   ├── DuplicateNameError                   another object already has that name
-    │   └── NotSerializableError  (TypeError)    it could be saved, but not rebuilt
-    ├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
-    ├── NotBuiltError             (ValueError)   there are no variables to restore yet
-    ├── RestoreError              (ValueError)   a checkpoint and an object do not match
-    ├── MigrationError            (ValueError)   older weights could not be converted
-    ├── ResumeError               (RuntimeError) a run cannot be resumed
-    └── UntrackedStateError       (ValueError)   a save would be incomplete
+CkptError
+├── ArgumentError             (ValueError)   an argument cannot work
+│   ├── FilepathKeyError      (KeyError)     a pattern has a key that is not in the logs
+│   ├── MonitorError                         the metric is missing, or has no direction
+│   └── PathInUseError                       two writers have the same path
+├── ArtefactError
+│   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  there is nothing at the path
+│   ├── ArtefactKindError     (ValueError)   this call does not open files of this kind
+│   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
+│   ├── UnsafeArtefactError   (ValueError)   a link, a device, or a path that leads outside
+│   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built
+│   ├── OverBudgetError       (MemoryError, ValueError)  it would exceed a limit
+│   ├── NewerFormatError      (ValueError)   written by a later version of this package
+│   └── UntranslatableError   (ValueError)   a Keras 2 model that Keras 3 does not support
+├── MissingPackageError       (ImportError)  an extra of this package is not installed
+├── CommitError               (OSError)      a save failed; an existing file is unchanged
+├── RegistryError             (ValueError)
+│   ├── DuplicateNameError                   another object already has that name
+│   └── NotSerializableError  (TypeError)    it could be saved, but not rebuilt
+├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
+├── NotBuiltError             (ValueError)   there are no variables to restore yet
+├── RestoreError              (ValueError)   a checkpoint and an object do not match
+├── MigrationError            (ValueError)   older weights could not be converted
+├── ResumeError               (RuntimeError) a run cannot be resumed
+└── UntrackedStateError       (ValueError)   a save would be incomplete
 
-A message says what happened, what was received, and which call fixes it. The same facts are
-attributes, so that programs need not parse the message. Names from files are escaped in the
-message, and unchanged in the attributes. Each error also derives from the built-in error that a
-caller would expect: where Keras raises `ValueError` (also for missing, damaged or too large files),
-these errors are a `ValueError` too. Errors can be pickled, because they are also raised in worker
-processes.
+A message contains what happened, the value received, and what to do. The same facts are attributes,
+so programs need not parse the message. Names from files are escaped in the message, and unchanged
+in the attributes. Each error also derives from the built-in error that a caller would expect: where
+Keras raises `ValueError`, so do these. Errors can be pickled, because worker processes raise them.
 """
 
 from __future__ import annotations
@@ -80,8 +78,8 @@ class CkptError(Exception):
     Args:
         what: What happened, a full sentence.
         remedy: What to do about it, a full sentence.
-        received: The value that led here, as `name=value`.
-        **facts: Kept as attributes of the error.
+        received: The value that caused it, as `name=value`.
+        **facts: Attributes of the error.
 
     Example:
 
@@ -198,14 +196,14 @@ def damaged(
 
 
 class UnsafeArtefactError(ArtefactError, ValueError):
-    """The file has parts that lead out of it or that Keras never writes. Attribute: `path`."""
+    """The file refers to data outside it, or has parts unknown to Keras. Attribute: `path`."""
 
 
 class ConfigError(ArtefactError, ValueError, TypeError):
     """The file is intact, but its model cannot be built from its config.
 
-    Attributes: `path`, `class_name` (of what could not be built; empty where that is not known),
-    `arguments` (those that the config lacks, or that the class does not take).
+    Attributes: `path`, `class_name` (the class that could not be built; empty if unknown),
+    `arguments` (missing in the config, or not accepted by the class).
     """
 
     class_name: str
@@ -216,7 +214,7 @@ class OverBudgetError(ArtefactError, MemoryError, ValueError):
     """Opening the file would exceed a limit.
 
     Attributes: `path`, `limit` (which one: `"max_bytes"`, `"max_seconds"`, `"members"` ...),
-    `needed` and `allowed` (numbers of that unit; `needed` is what is known so far, at least).
+    `needed` and `allowed` (numbers of that unit; `needed` is a lower bound).
     """
 
     limit: str
@@ -320,7 +318,7 @@ class ResumeError(CkptError, RuntimeError):
 class UntrackedStateError(CkptError, ValueError):
     """A save would be incomplete; nothing was written.
 
-    Attribute: `untracked` (for each: where it is, what it is, what to do about it).
+    Attribute: `untracked` (for each: its place, what it is, and what to do).
     """
 
     untracked: tuple[tuple[str, str, str], ...]

@@ -1,11 +1,10 @@
-"""The records kept beside the weights: where training is, who wrote a file, what is in it.
+"""Define the records in a file: training progress, versions, custom objects and tensors.
 
-Values only: frozen dataclasses that turn into plain JSON and back, and know neither Keras nor
-files. A counter lives in one place, so every door (callbacks, manager, loader, command line) gets
-its numbers from the `TrainingProgress` that these functions read and write.
+Frozen dataclasses that convert to plain JSON and back, and need neither Keras nor files. All entry
+points (callbacks, manager, loader, command line) read their counters from one `TrainingProgress`.
 
-`from_json` accepts what a later version may add (unknown keys are ignored) and fills in what an
-earlier one did not know (every field has a default): a record outlives the version that wrote it.
+`from_json` ignores unknown keys and has a default for each field, so older and later versions of
+this package can read a record.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ FORMAT_VERSION = 1
 
 
 def epoch_number(epoch: int) -> int:
-    """Return the number that people see of a zero-based epoch: how many there are with it.
+    """Return the one-based number of a zero-based epoch.
 
-    Keras passes zero-based epochs to callbacks, and prints and formats one-based ones. This, and
-    `TrainingProgress.epoch_index` and `ended_epoch` for the way back, are the only conversions.
+    Keras passes zero-based epochs to callbacks, and prints one-based ones. The only conversions are
+    this function, `TrainingProgress.epoch_index` and `ended_epoch`.
 
     >>> epoch_number(0)
     1
@@ -36,7 +35,7 @@ def epoch_number(epoch: int) -> int:
 
 @dataclass(frozen=True)
 class _Value:
-    """What all records share: a tolerant reading of JSON."""
+    """Base of all records: converts to JSON, and reads JSON with unknown or missing keys."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -52,7 +51,7 @@ _names: dict[type[_Value], dict[str, None]] = {}
 
 def _names_of(kind: type[_Value]) -> dict[str, None]:
     """Return the names of the fields in the order in which they are written."""
-    # Asked of each record of a directory with thousands.
+    # Called for each record of a directory with thousands.
     if kind not in _names:
         _names[kind] = dict.fromkeys(one.name for one in dataclasses.fields(kind))
     return _names[kind]
@@ -68,7 +67,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        # JSON has no word for these; every reader of JSON has strings.
+        # JSON has no such numbers, so they are strings.
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     return value
 
@@ -88,7 +87,7 @@ class Best(_Value):
     Attributes:
         monitor: Name of the metric in the logs, `"val_loss"` for example.
         mode: `"min"` or `"max"`.
-        value: The best value, or `None` where none was seen yet.
+        value: The best value so far, or `None`.
         epoch: Zero-based epoch that reached it, or `None`.
     """
 
@@ -116,24 +115,24 @@ class Best(_Value):
 
 @dataclass(frozen=True)
 class TrainingProgress(_Value):
-    """Where a run of training is.
+    """The progress of a training run.
 
     Attributes:
-        epochs_completed: Epochs that have ended. This *is* the `initial_epoch` to go on with.
-        batches_completed: Batches done of the epoch under way; 0 between epochs.
+        epochs_completed: Epochs that have ended. Pass it to `fit()` as `initial_epoch` to resume.
+        batches_completed: Batches completed in the current epoch; 0 between epochs.
         step: Optimizer updates since the run began.
         logs: The last logs, as a mapping from metric names to numbers.
         history: The logs of each epoch, in the shape of `keras.callbacks.History.history`.
         history_epochs: The zero-based epoch of each value in `history`; a metric need not have one
             in every epoch (`validation_freq`).
         best: Best value of the monitored metric, or `None` where nothing is monitored.
-        run_id: Name of the run, kept across restarts; empty for a model that was never trained.
+        run_id: Name of the run, the same after restarts; empty for a model that was never trained.
         started_at: When the run began, in seconds since 1970 (UTC); 0.0 if it never did.
-        saved_at: When this record was written, likewise; 0.0 if it never was.
+        saved_at: When this record was written, in the same unit; 0.0 if it never was.
         elapsed_s: Seconds of training, restarts not counted.
-        restarts: Where and when the run was gone on with: epochs completed, batches, step, and
-            seconds since 1970 (UTC). Those count after which something was saved.
-        saves: Where its saves were, as progressions; see `storage.trail`.
+        restarts: Where and when the run was resumed: epochs completed, batches, step, and seconds
+            since 1970 (UTC). Only restarts after which something was saved.
+        saves: The steps of its saves, as progressions.
 
     Example:
 
@@ -148,7 +147,7 @@ class TrainingProgress(_Value):
     batches_completed: int = 0
     step: int = 0
     logs: Mapping[str, float] = field(default_factory=dict)
-    # A thousand epochs of them would push all the rest off the screen.
+    # The history of a thousand epochs would fill the screen.
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
     history_epochs: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     best: Best | None = None
@@ -161,12 +160,12 @@ class TrainingProgress(_Value):
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """Epochs, batches and steps: where in training this is."""
+        """The position in training: epochs, batches and steps."""
         return self.epochs_completed, self.batches_completed, self.step
 
     @property
     def epoch_index(self) -> int:
-        """The zero-based epoch that this belongs to: the one under way, or else the last one.
+        """The zero-based epoch that this belongs to: the current one, or else the last one.
 
         >>> TrainingProgress(3, batches_completed=5).epoch_index, TrainingProgress(3).epoch_index
         (3, 2)
@@ -180,7 +179,7 @@ class TrainingProgress(_Value):
 
     @property
     def trained(self) -> bool:
-        """Whether any training is on record."""
+        """Whether any training is recorded."""
         return bool(self.epochs_completed or self.batches_completed or self.step)
 
     @classmethod
@@ -246,7 +245,7 @@ class TensorInfo(_Value):
     nbytes: int = 0
     digest: str = ""
 
-    # A file has thousands of these, so the two spell out what others leave to `_Value`.
+    # A file has thousands of these, so both methods are written out for speed.
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -278,8 +277,8 @@ class CustomObject(_Value):
         registered_name: `package>name`, as Keras writes it into configs.
         module: Module that defined it when the file was saved.
         qualname: Its name within that module.
-        package_version: Version of the installed package that it came from, where there is one.
-        version: The `version=` it was registered with; 1 where none was given.
+        package_version: Version of the installed package that defined it, if any.
+        version: The `version=` it was registered with; 1 by default.
     """
 
     registered_name: str
@@ -291,7 +290,7 @@ class CustomObject(_Value):
 
 @dataclass(frozen=True)
 class OptimizerState(_Value):
-    """Whose state it is that a file has for an optimizer.
+    """The optimizer whose state is in a file.
 
     Attributes:
         class_name: Name of its class, `"Adam"` for example; empty where unknown.
@@ -306,13 +305,13 @@ class OptimizerState(_Value):
         return super().from_json({**data, "built_on": tuple(data.get("built_on") or ())})
 
     def to_json(self) -> dict[str, Any]:
-        # There may be thousands of paths, at each save.
+        # Each save may have thousands of paths.
         return {"class_name": self.class_name, "built_on": self.built_on}
 
 
 @dataclass(frozen=True)
 class TrackedObject(_Value):
-    """One object of a manager's checkpoint, by the name it was given.
+    """One tracked object of a manager's checkpoint.
 
     Attributes:
         kind: `"model"`, `"optimizer"`, `"keras"`, `"variable"`, `"module"`, `"container"`,
@@ -320,8 +319,8 @@ class TrackedObject(_Value):
         build_config: What a Keras model or layer was built with, or `None`.
         built_on: For an optimizer, the paths of the variables it was built on, in order.
         state: The JSON part of the state of an object that is not made of variables.
-        parts: What the layers of a model were built with that it did not build itself, by the path
-            of their group below its name.
+        parts: Build configs of the layers that the model does not build itself, by the path of
+            their group below its name.
         flags: Whether quantized layers have been calibrated: their attributes, by group.
     """
 
@@ -347,7 +346,7 @@ class TrackedObject(_Value):
 
 @dataclass(frozen=True)
 class Record(_Value):
-    """Everything that a file of ours says about itself.
+    """The record in a file that this package wrote.
 
     Attributes:
         kind: `"model"` (`.keras` and whole-model `.h5`), `"weights"` or `"checkpoint"`.
@@ -356,14 +355,14 @@ class Record(_Value):
         objects: The custom objects that the file needs.
         tracked: For a checkpoint, the tracked objects by name.
         state: Further JSON state, by the name of what it belongs to.
-        names: What layers and optimizers were called, by the path of their group
+        names: Names of layers and optimizers, by the path of their group
             (`"layers/dense_1"`); the empty path is the model itself.
-        optimizers: Whose state it is that a group holds, by its path.
-        not_finite: Paths of weights and optimizer state with NaN, or with infinity where that
-            cannot be meant; the first few. `None` where the writer did not look.
+        optimizers: The optimizer whose state a group holds, by its path.
+        not_finite: Paths of the first few weights and optimizer variables with NaN, or with
+            infinity where it is not valid. `None` if the writer did not check.
         tensors: Every tensor, in the order of the file.
-        skeleton_digest: XXH3 (128 bits) of all bytes of the HDF5 file behind the record that
-            belong to no tensor.
+        skeleton_digest: XXH3 (128 bits) of all bytes of the HDF5 file after the record that belong
+            to no tensor.
         size: Length of the HDF5 file in bytes, the record included.
         format_version: Version of this record.
     """
@@ -383,17 +382,17 @@ class Record(_Value):
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        # There may be other sequences than tuples of these.
+        # These may be other sequences than tuples.
         return {**super().to_json(), "tensors": [one.to_json() for one in self.tensors]}
 
     @property
     def objects_tracked(self) -> dict[str, TrackedObject]:
-        """The tracked objects that a user gave, without the state of the run itself."""
+        """The objects that the user tracks, without the state of the run itself."""
         return {name: one for name, one in self.tracked.items() if one.kind != "run"}
 
     @property
     def model(self) -> str | None:
-        """The name of the tracked model that is meant without a name: `model`, or the only one."""
+        """The name of the default tracked model: `model`, or the only one."""
         models = [name for name, one in self.tracked.items() if one.kind == "model"]
         return "model" if "model" in models else models[0] if len(models) == 1 else None
 
@@ -409,7 +408,7 @@ class Record(_Value):
 
     @property
     def phase(self) -> Mapping[str, Any]:
-        """Which `fit()` of a program a checkpoint is of, as `training.phases` records it."""
+        """Which `fit()` of the program wrote a checkpoint, as `training.phases` records it."""
         for one in self.tracked.values():
             if one.kind == "run" and isinstance(one.state, Mapping):
                 phase = one.state.get("phase")

@@ -1,1 +1,1 @@
-"""What a file is, what it needs, and whether it is undamaged; without importing Keras."""
+"""Inspect and verify files: what a file is, what it needs, whether it is intact."""

@@ -1,12 +1,11 @@
-"""Refuse numbers, names and patterns of a config that no model has: config -> *bounds* -> build.
+"""Refuse numbers, names and patterns in a config that are far too large.
 
-Most of what a config can ask for is counted: variables by `estimate` and `allocation`, calls of
-layers by `estimate`. Some arguments of Keras' own objects turn into lists or patterns the moment
-the object is made, inside one call that nothing can interrupt. Those have a bound here, far above
-what models have. Which arguments they are was found by building every class of Keras' with a
-billion for each of its arguments; a test does that again for a Keras that it has not seen.
+Variables and calls of layers are counted elsewhere (`size_estimate`, `variable_budget`). Some
+arguments of Keras' own objects become lists or patterns when the object is made, in one call that
+cannot be interrupted. They have a bound here, far above what models use. A test finds these
+arguments: it builds each Keras class with a billion for each of its arguments.
 
-Objects of the user's own are left alone: only their authors know what their arguments mean.
+Objects of the user are not checked, because only their authors know their arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 
-# Python's own parser of patterns: it says of what a pattern consists, in linear time.
+# Python's own parser of patterns returns the parts of a pattern in linear time.
 from re import _constants as syntax  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
@@ -26,7 +25,7 @@ from keras_ckpt_tools.inspection.configs import is_class_of_keras, is_function_o
 
 LONGEST_NAME = 1_024
 _LONGEST_PATTERN = 1_024
-# Names in a path, of those that are as long as the longest.
+# Number of names in a path, if all are as long as the longest.
 _LEVELS = 5
 _MOST_PATTERN_STEPS = 1_000_000_000
 
@@ -52,10 +51,10 @@ _NUMBERS: dict[str, dict[str, int]] = {
     "Unstack": _OUTPUTS,
     "Vsplit": _OUTPUTS,
 }
-# A `Lambda` layer may call the functions of those, with its own arguments.
+# A `Lambda` layer may call these functions with its own arguments.
 _FUNCTIONS = {kind.lower(): kind for kind in ("Diff", "Dsplit", "Hsplit", "Split", "Unstack")}
 _FUNCTIONS |= {"array_split": "ArraySplit", "vsplit": "Vsplit"}
-# Texts that are part of others (the path of each variable), or that Keras parses.
+# Texts that become part of others (the path of each variable), or that Keras parses.
 _TEXTS = dict.fromkeys(("name", "equation", "pattern", "subscripts"), LONGEST_NAME)
 _BOUNDS = {kind: _TEXTS | numbers for kind, numbers in _NUMBERS.items()}
 # The mappings whose keys, and the lists whose items, are patterns.
@@ -64,12 +63,12 @@ _PATTERNS = {
     "OptimizerMap": "optimizer_map",
     "Muon": "exclude_layers",
 }
-# Those that may begin to match anywhere.
+# Patterns that may match from any position.
 _SEARCHED = ("Muon",)
 
 
 def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
-    """Raise `OverBudgetError` for the first number, name or pattern that is beyond its bound."""
+    """Raise `OverBudgetError` for the first number, name or pattern above its bound."""
     longest = 1
     patterns: list[tuple[str, str]] = []
     for node in found:
@@ -90,7 +89,7 @@ def check_bounds(path: str, found: Iterable[Mapping[str, Any]]) -> None:
         texts = config.get(_PATTERNS[kind]) if kind in _PATTERNS else None
         if isinstance(texts, (dict, list)) and _of_keras(node):
             patterns += [(kind, text) for text in texts if isinstance(text, str)]
-    # Keras matches patterns with the paths of layers and variables.
+    # Keras matches patterns against the paths of layers and variables.
     for kind, pattern in patterns:
         _check_pattern(path, kind, pattern, longest * _LEVELS)
 
@@ -101,7 +100,7 @@ def _of_keras(node: Mapping[str, Any]) -> bool:
 
 
 def _called_by(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Return the operation that a `Lambda` layer calls, and the arguments that it gives to it."""
+    """Return the operation that a `Lambda` layer calls, and its arguments."""
     function, arguments = config.get("function"), config.get("arguments")
     name = function.get("config") if isinstance(function, dict) else function
     kind = _FUNCTIONS.get(name) if isinstance(name, str) else None
@@ -111,7 +110,7 @@ def _called_by(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _size(value: Any) -> int:
-    """Return how long a text is, how large a number, or of a list the largest and how many."""
+    """Return the size of a value: length of a text, a number, or a list's largest and length."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, list):
@@ -132,7 +131,7 @@ def _check_pattern(path: str, kind: str, pattern: str, length: int) -> None:
 
 
 def pattern_steps(pattern: str, length: int) -> int:
-    """Return the steps that Python's engine may take to match a whole text, at most.
+    """Return an upper bound of the steps that Python's engine takes to match a whole text.
 
     >>> pattern_steps("encoder/.*", 100), pattern_steps("(a+)+", 100) > 10**20
     (101, True)
@@ -142,14 +141,14 @@ def pattern_steps(pattern: str, length: int) -> int:
             warnings.simplefilter("ignore")
             parsed = parser.parse(pattern)
     except (re.error, RecursionError, OverflowError):
-        return 0  # Keras says what is wrong with it.
+        return 0  # Keras raises the error.
     ways, repeats = _ways(parsed, length)
-    # Repeats that follow each other share the text.
+    # Consecutive repeats share the text.
     return ways // math.factorial(min(repeats, 20))
 
 
 def _ways(parsed: Any, length: int) -> tuple[int, int]:
-    """Return in how many ways a text may be split between the parts, and how many parts vary."""
+    """Return the number of ways to split a text between the parts, and how many parts vary."""
     ways, repeats = 1, 0
     for operation, argument in parsed:
         inner: list[Any] = []
@@ -190,7 +189,7 @@ _REPEATS = tuple(
 def nodes_without_inputs(found: Iterable[Mapping[str, Any]]) -> str:
     """Return the name of a layer that a graph calls with constants only; empty if there is none.
 
-    Keras never writes such a call: it is computed at once when the model is built, not part of it.
+    Keras never writes such a call: it computes it when the model is built.
     """
     for value in found:
         nodes = value.get("inbound_nodes")
@@ -204,7 +203,7 @@ def computed_shapes(found: Iterable[Mapping[str, Any]]) -> str:
     """Return the name of a `Lambda` whose output shape an object of Keras' computes; empty if none.
 
     Keras calls it with the shape of the input while it builds: `keras.ops.zeros` makes an array of
-    that shape. The functions that models have there are their authors' own.
+    that shape. Real models have functions of their authors there.
 
     Args:
         found: All mappings of a config.

@@ -1,21 +1,18 @@
-"""Walk a config for the objects that it needs: source -> *needs* -> verdicts.
+"""Find every object that a config needs.
 
-A config is JSON that Keras turns into objects by the names in it. This finds every such name, in
-both dialects: Keras 3 (`module`, `class_name`, `registered_name`) and the legacy one of `.h5` files
-(`class_name` alone, functions as bare strings). Nothing is looked up here; that is for `resolve`,
-because what a file says and what this process makes of it are two questions.
+A config is JSON that Keras turns into objects by the names in it. This module finds all such names,
+in both formats: Keras 3 (`module`, `class_name`, `registered_name`) and the legacy format of `.h5`
+(`class_name` alone, functions as bare strings). `verdicts` looks the names up.
 
-The walk goes by structure. Keras turns a mapping into an object wherever one stands, so every
-mapping and every string is judged, under whatever key. What is passed over has been judged already,
-as part of its node. Only two things depend on a key. The `compile_config` beside a `class_name` and
-a `config` is needed to train only; everywhere else that key is like any other. And a few arguments
-take an object by a bare name, or the path of a file.
+Keras turns a mapping into an object in any place, so every mapping and every string is checked,
+under any key. Skipped parts were checked as part of their node. Only two things depend on a key.
+The `compile_config` of an object is needed for training only. A few arguments take an object by a
+bare name, or the path of a file.
 
-A class is Keras' own only where module, class and registered name together say so: Keras goes by
-the registered name first, so a config that says `keras.layers.Dense` and means something else would
-pass a look at one of them.
+A class is Keras' own only if module, class name and registered name agree: Keras looks up the
+registered name first, so `keras.layers.Dense` in one of them proves nothing.
 
-Places are JSONPaths (`$.config.layers[1]`), so that a name can be found in the file again.
+Places are JSONPaths (`$.config.layers[1]`).
 """
 
 from __future__ import annotations
@@ -38,27 +35,27 @@ from keras_ckpt_tools.inspection.builtin_names import (
 Role = Literal["class", "function", "lambda", "path"]
 Part = Literal["model", "compile"]
 
-# Arguments of layers that take a function or an object by its name alone.
+# Arguments of layers that take a function or an object by its bare name.
 _NAMED_BY_STRING = ("activation", "initializer", "regularizer", "constraint")
 _COMPILED_BY_STRING = ("loss", "metrics", "weighted_metrics", "optimizer")
 # Arguments of Keras' own layers that name a file, which the layer opens when it is built.
 _PATHS = frozenset({"vocabulary", "filepath", "filename", "file", "path", "directory"})
-# Who trusts the code that they run trusts the file that it comes from.
+# Trust in the code that they run includes the file of that code.
 _OF_CODE = ("FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper")
-# Each name keeps its place and its label; a long key or name above many would be kept for each.
+# Each name has its place and label, so a long key above many names would be stored for each.
 _LONGEST_PLACE = 400
 _LONGEST_STEP = 100
-# Values that Keras makes of a config, beside objects; all others that begin so are objects to it.
+# Values, other than objects, that Keras makes from a config; Keras takes all others for objects.
 _VALUES = frozenset(
     {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
 )
 _ARRAYS = ("__numpy__", "__tensor__")
 _NO_OBJECTS = _VALUES | {"function", "__lambda__", "__typespec__"}
 _WITHOUT_CONFIG = ("TypeSpec", "CompositeTensor")
-# Names in a node that are judged with it, once it is certain that they are names.
+# Names in a node that are judged with it, if they are names.
 _NAMES = frozenset({"class_name", "module", "registered_name"})
 _JUDGED_WITH_OBJECTS, _JUDGED_WITH_FUNCTIONS = _NAMES | {"compile_config"}, _NAMES | {"config"}
-# Of numbers: an element that is an object, a string or a record takes any amount of memory.
+# Numbers only: an object, a string or a record may take any amount of memory.
 _SCALARS = frozenset({bool, float, int, type(None)})
 _DTYPE = re.compile(r"bool|string|complex\d+|u?int\d+|b?float\d+(_e\dm\d\w*)?")
 _OPERATIONS = {
@@ -78,17 +75,17 @@ class Need:
         where: JSONPath of the place that names it.
         role: `"class"`, `"function"`, `"lambda"` for code in the file, or `"path"` for a file that
             a layer of Keras' own would open.
-        name: What it is looked up by: the registered name; `"lambda:<layer>"`, `"path:<file>"`.
-        class_name: The class as the file names it; for a function, its name.
-        module: Module it came from, where the file says so.
+        name: The name to look up: the registered name; `"lambda:<layer>"`, `"path:<file>"`.
+        class_name: The name of the class in the file; for a function, its name.
+        module: Module that defined it, if the file contains it.
         part: `"model"`, or `"compile"` for losses, metrics and optimizers.
-        label: Name of the layer (or metric ...) that the place describes; empty if it has none.
-        optional: Whether the string may as well mean nothing: it stands where text may stand, or
-            in the config of a custom class, which alone knows.
-        fault: Why it is refused whoever vouches for it; empty where it is not.
+        label: Name of the layer (or metric ...) at the place; empty if it has none.
+        optional: Whether the string may be plain text: it is in a place for text, or in the config
+            of a custom class.
+        fault: Why it is always refused; empty if it is not.
         node: The config itself, for migrations; `None` for a bare string.
         owner: The class whose argument a path is.
-        wrapped: What a function is wrapped into: `"Function"` for a `tf.function`, `"partial"`.
+        wrapped: The wrapper of a function: `"Function"` for a `tf.function`, `"partial"`.
     """
 
     where: str
@@ -106,7 +103,7 @@ class Need:
 
     @property
     def of_keras(self) -> bool:
-        """Whether it is one of Keras' own objects that a model may be made of."""
+        """Whether it is one of Keras' own objects that models may contain."""
         if self.fault or self.name != self.class_name:
             return False
         if self.role == "class":
@@ -118,33 +115,33 @@ class Need:
 
     @property
     def from_keras(self) -> bool:
-        """Whether the file says that this comes from Keras, whatever it is."""
+        """Whether it comes from Keras according to the file."""
         return self.module is not None and (self.module + ".").startswith("keras.")
 
 
 class MalformedConfigError(ValueError):
-    """A config says something that Keras never writes."""
+    """A config contains something that Keras never writes."""
 
 
 def is_class_of_keras(name: str, module: str | None) -> bool:
-    """Return whether Keras has a class of this name that a model may be made of."""
+    """Return whether Keras has a class of this name that models may contain."""
     return name in (CLASSES if module is None else CLASSES_IN.get(module, frozenset()))
 
 
 def is_function_of_keras(name: str, module: str | None) -> bool:
-    """Return whether Keras has a function of this name that a model may be made of."""
+    """Return whether Keras has a function of this name that models may contain."""
     return name in (IDENTIFIERS if module is None else FUNCTIONS_IN.get(module, frozenset()))
 
 
 def walk(
     config: Mapping[str, Any] | None, training_config: Mapping[str, Any] | None = None
 ) -> list[Need]:
-    """Return what a model's config needs, in the order of the config.
+    """Return the objects that a model's config needs, in the order of the config.
 
     Args:
-        config: Config of a model, in either dialect.
+        config: Config of a model, in either format.
         training_config: The `training_config` of an `.h5` file; its presence marks the legacy
-            dialect, as does a config that names no module.
+            format, as does a config that names no module.
 
     Example:
 
@@ -162,8 +159,8 @@ def walk(
 def uncompiled(config: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a config in which no model is compiled.
 
-    What is left out is what `walk` finds for the part `"compile"`, and nothing else: arguments that
-    happen to be called `compile_config` stay.
+    Only what `walk` finds for the part `"compile"` is removed. Arguments with the name
+    `compile_config` stay.
 
     >>> uncompiled({"class_name": "Model", "config": {}, "compile_config": {"loss": "mse"}})
     {'class_name': 'Model', 'config': {}, 'compile_config': None}
@@ -182,7 +179,7 @@ def uncompiled(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_names(needs: Iterable[Need]) -> set[str]:
-    """Return the bare names of what a config names beside Keras' own classes and functions."""
+    """Return the bare names in a config, without Keras' own classes and functions."""
     return {
         need.name.rpartition(">")[2]
         for need in needs
@@ -193,10 +190,10 @@ def own_names(needs: Iterable[Need]) -> set[str]:
 def spell_out(config: Any, names: Collection[str]) -> None:
     """Replace these names by the config of a function, where Keras takes an object by its name.
 
-    Keras looks a bare string up in a table of its own, and only a config among custom objects.
+    Keras looks up a bare string in its own table only, and a config also among custom objects.
 
     Args:
-        config: Config of a model, in the dialect of Keras 3. It is changed.
+        config: Config of a model, in the format of Keras 3. It is changed.
         names: Which names.
 
     >>> config = {"class_name": "Dense", "module": "keras.layers", "config": {"activation": "relu"}}
@@ -252,7 +249,7 @@ def strings_of(*configs: Any) -> set[str]:
 
 
 class _Around(NamedTuple):
-    """What stands around a value: the nearest object, and whether it is one of Keras' own."""
+    """The context of a value: the nearest object, and whether it is one of Keras' own."""
 
     label: str
     of_keras: bool
@@ -273,7 +270,7 @@ class _Walker:
             self.string(key, value, where, part, around)
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                # Most lists are long ones of numbers and words, which name nothing.
+                # Most lists are long lists of numbers and words without names.
                 if isinstance(item, (dict, list)) or (isinstance(item, str) and ">" in item):
                     self.value(item, _below(where, f"[{index}]"), part, around)
         elif isinstance(value, dict):
@@ -289,7 +286,8 @@ class _Walker:
             return
         _require_names(value, where)
         if _is_object(value) and isinstance(value["config"], str):
-            # Keras writes a `tf.function` like this, and what else has a `__name__` and no config.
+            # Keras writes a `tf.function` like this, and other objects with a `__name__` and no
+            # config.
             kind = class_name
             value |= {"module": "builtins", "class_name": "function", "registered_name": "function"}
             self.function(value, where, part, around, str(kind))
@@ -337,7 +335,7 @@ class _Walker:
     def object(self, node: dict[str, Any], where: str, part: Part) -> None:
         class_name, config = node["class_name"], node["config"]
         if _is_operation(node):
-            # As it is in a `.keras`, which Keras reads in a `.h5`, too.
+            # As in a `.keras`; Keras reads it in a `.h5`, too.
             node["module"] = _OPERATIONS[class_name]
         called = config.get("name") if isinstance(config, dict) else None
         label = shortened(called) if isinstance(called, str) else ""
@@ -424,7 +422,7 @@ class _Walker:
 
 
 def _is_object(node: Mapping[str, Any]) -> bool:
-    """Return whether Keras makes an object of a mapping, and compiles it if the mapping says so."""
+    """Return whether Keras makes an object from a mapping, and compiles it if configured."""
     if "class_name" not in node or "config" not in node:
         return False
     name = node["class_name"]
@@ -432,9 +430,9 @@ def _is_object(node: Mapping[str, Any]) -> bool:
 
 
 def _is_operation(node: Mapping[str, Any]) -> bool:
-    """Return whether a node of a graph is an operation of which a `.h5` does not have the module.
+    """Return whether a node of a graph is an operation whose module is not in the `.h5`.
 
-    Keras 3 writes that of layers only; and some have a class of the same name (`x + y` and `Add`).
+    Keras 3 writes the module of layers only, and some layers have the same class name (`Add`).
     """
     name, config, calls = node["class_name"], node["config"], node.get("inbound_nodes")
     return (
@@ -462,25 +460,27 @@ def _require_names(node: dict[str, Any], where: str) -> None:
         raise MalformedConfigError(f"the class at {where} has no name")
     for key in ("module", "registered_name"):
         if not isinstance(name := node.get(key), str) and name is not None:
-            raise MalformedConfigError(f"the {key} at {where} is no name")
+            raise MalformedConfigError(f"the {key} at {where} is not a name")
 
 
 def _require_arguments(config: Any, where: str) -> None:
-    # Keras would make an object of such a node, and compile the model with whatever that is.
+    # Keras would make an object from such a node, and compile the model with it.
     if not isinstance(config, Mapping) or ("class_name" in config and "config" in config):
-        raise MalformedConfigError(f"the compile config at {where} is no mapping of arguments")
+        raise MalformedConfigError(f"the compile config at {where} is not a mapping of arguments")
 
 
 def _require_plain_dtype(config: Any, where: str, needed: bool) -> None:
-    # A dtype such as "S1000000000" makes a gigabyte of each element. Without one, NumPy chooses a
-    # type in which each text takes as much as the longest.
+    # With a dtype such as "S1000000000", each element takes a gigabyte. Without a dtype, NumPy
+    # chooses a type in which each text takes as much as the longest.
     dtype = config.get("dtype") if isinstance(config, dict) else None
     if (needed or dtype is not None) and not (isinstance(dtype, str) and _DTYPE.fullmatch(dtype)):
-        raise MalformedConfigError(f"the dtype at {where} is none of a tensor: {str(dtype)[:40]!r}")
+        raise MalformedConfigError(
+            f"the dtype at {where} is not a tensor dtype: {str(dtype)[:40]!r}"
+        )
 
 
 def shortened(text: str, most: int = _LONGEST_PLACE) -> str:
-    """Return text that is not much longer than `most`, with its end left out where it is.
+    """Return text that is cut if it is longer than `most`.
 
     >>> shortened("abcdef", 3), shortened("abc", 3)
     ('abc...', 'abc')
@@ -489,7 +489,7 @@ def shortened(text: str, most: int = _LONGEST_PLACE) -> str:
 
 
 def _below(where: str, step: str) -> str:
-    """Return the place of a member; those that are very deep share the place of what is above."""
+    """Return the place of a member; very deep members share the place of their parent."""
     if len(where) + len(step) <= _LONGEST_PLACE:
         return where + step
     if len(where) > _LONGEST_PLACE:

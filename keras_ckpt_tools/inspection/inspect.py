@@ -1,7 +1,7 @@
-"""Look at an artefact without running any of it: source -> *report* -> trust.
+"""Inspect a file without running any of its code: `kct.inspect`.
 
-Nothing that the file names is imported, built or called, and neither Keras nor TensorFlow is needed
-to look. What is reported is what `safe_load_model` acts on: `examine` is called by both.
+No object of the file is imported, built or called, and neither Keras nor TensorFlow is needed.
+`safe_load_model` calls the same function, `examine`, so the report and the load always agree.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ from keras_ckpt_tools.registry import registry as default_registry
 from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.runs.entry import CheckpointEntry
 
-# What a model takes beside what its file holds (the state of an optimizer that was not saved, say).
+# Extra memory of a model that is not in its file (unsaved optimizer state, for example).
 _FACTOR = 8
 _ALLOWANCE = 256 << 20
 _NAMED = 10
-# Ten thousand layers name less: the layer, its initializers, its activation, its dtype policy.
+# Ten thousand layers have fewer: each layer, its initializers, activation and dtype policy.
 _MOST_NEEDS = 250_000
 _MOST_UNKNOWN = 5_000
-_ORIGINAL = "Ask whoever gave it to you for the original."
+_ORIGINAL = "Get the original file from where this one came from."
 
 
 def inspect(
@@ -68,11 +68,11 @@ def inspect(
     registry: Registry | None = None,
     max_bytes: int | None = None,
 ) -> Inspection:
-    """Say what a file is and what it needs, without executing or importing any of it.
+    """Inspect a file: what it is and what it needs. No code of the file is run or imported.
 
-    Reach for it before `safe_load_model` opens something you did not write, and where a load was
-    refused. Needs neither Keras nor TensorFlow. With the same arguments as `safe_load_model` it
-    gives the verdicts that the load will act on.
+    Use it before you load a file that you did not write, or after a load was refused. It needs
+    neither Keras nor TensorFlow. With the same arguments as `safe_load_model`, it returns the same
+    verdicts that the load uses.
 
     Args:
         path: A file or directory of any kind; an open binary file, or an open `h5py.File`.
@@ -82,13 +82,13 @@ def inspect(
         max_bytes: As for `safe_load_model`.
 
     Returns:
-        An `Inspection`; it prints as a table, and is true if nothing is wrong with the file and all
-        that it needs may be used. Damage, too much of something and kinds that hold no model are
-        problems in it, not errors.
+        An `Inspection`; it prints as a table, and is true if the file is intact and all objects
+        that it needs may be used. Damage, exceeded limits and files without a model are reported as
+        problems, not raised as errors.
 
     Raises:
-        ArtefactNotFoundError: nothing is at the path.
-        ArtefactError: it may not be read.
+        ArtefactNotFoundError: there is nothing at the path.
+        ArtefactError: it must not be read.
         ArgumentError: `path`, `trusted` or `max_bytes` cannot work.
 
     Example:
@@ -113,7 +113,7 @@ def inspect(
         return Inspection(
             error.path, Kind.UNKNOWN, int(error.needed), problems=(Problem.of(error),)
         )
-    # Of a copy the path is of no use.
+    # The path of a copy is not useful.
     return found if place is path else dataclasses.replace(found, path=repr(place))
 
 
@@ -144,12 +144,12 @@ def _inspect(path: str | os.PathLike[str], resolver: Resolver, limits: Limits) -
 
 
 def _prefix_in(path: str) -> tuple[str, list[Problem]]:
-    """Return the TensorFlow checkpoint that a path means, and what was to be said about that."""
+    """Return the TensorFlow checkpoint at a path, and warnings about it."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         prefix = prefix_of(path)
     return prefix, [
-        Problem("warning", str(one.message), "Pass the prefix that is meant.") for one in told
+        Problem("warning", str(one.message), "Pass the prefix of the checkpoint.") for one in told
     ]
 
 
@@ -163,7 +163,7 @@ def _inspect_source(source: ModelSource, artefact: Artefact, resolver: Resolver)
     estimated = 0
     try:
         if source.record is None:
-            source.check()  # A zip of others has checksums; a load looks at them too.
+            source.check()  # A third-party zip has checksums; a load checks them too.
         tensors = tuple(source.tensors.values())
         groups = names_of(source)
         if spoiled := source.spoiled:
@@ -173,7 +173,7 @@ def _inspect_source(source: ModelSource, artefact: Artefact, resolver: Resolver)
     except (ArtefactError, MissingPackageError) as error:
         if source.kind is Kind.ORBAX and isinstance(error, DamagedArtefactError):
             raise  # There may be a step before it.
-        # What the config needs is worth knowing even where the weights cannot be read.
+        # The needs of the config are useful even if the weights cannot be read.
         problems.append(Problem.of(error))
     versions = source.versions
     problems += newer_than_here(versions)
@@ -204,13 +204,13 @@ def _untranslated(source: ModelSource) -> list[Problem]:
     left = source.untranslated
     problem = Problem.of(untranslatable(source.path, left)) if left else None
     if problem and all(one.part == "compile" for one in left):
-        # The model loads without that.
+        # The model loads without it.
         return [Problem("warning", problem.what, problem.remedy)]
     return [problem] if problem else []
 
 
 def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]:
-    """Return the warning for tensors with NaN or infinity; nothing where there are none."""
+    """Return the warning for tensors with NaN or infinity, if there are any."""
     paths = [shown_as(path, called) for path in paths]
     if not paths:
         return []
@@ -220,7 +220,7 @@ def not_finite(paths: Iterable[str], called: Mapping[str, str]) -> list[Problem]
         Problem(
             "warning",
             f"{things} NaN or infinity: {', '.join(paths[:_NAMED])}{more}.",
-            "The model will most likely answer NaN; take an earlier checkpoint, from before "
+            "The model will most likely return NaN. Use an earlier checkpoint, from before "
             "training diverged.",
         )
     ]
@@ -232,7 +232,7 @@ def _inspect_directory(artefact: Artefact, entries: Iterable[CheckpointEntry]) -
         Problem(
             "warning" if newest else "error",
             f"{one.name} is damaged: {one.problem}.",
-            "Take another one; `kct.verify(directory)` tells which are whole.",
+            "Use another one; `kct.verify(directory)` lists the intact ones.",
             "" if newest else "DamagedArtefactError",
         )
         for one in sorted(entries, key=lambda one: one.name)
@@ -251,18 +251,18 @@ def _inspect_directory(artefact: Artefact, entries: Iterable[CheckpointEntry]) -
 
 
 def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
-    """Return what the config of a source needs.
+    """Return the objects that the config of a source needs.
 
     Args:
-        source: What is looked at.
-        replaced: Names of Keras' own for which the caller has an object in their place.
+        source: The open file.
+        replaced: Names of Keras' own objects that the caller replaces.
 
     Raises:
-        DamagedArtefactError: the config is nested too deep to be a model's, or says what Keras
-            never writes.
+        DamagedArtefactError: the config is nested too deep to be a model's, or contains something
+            that Keras never writes.
     """
     needs = needs_of(source.path, source.config, source.training_config)
-    # Keras' reader of `.h5` looks strings up by itself.
+    # Keras' reader of `.h5` looks up strings itself.
     names = set(replaced) - own_names(needs) if source.kind is not Kind.H5_MODEL else set()
     if not names:
         return needs
@@ -273,7 +273,7 @@ def examine(source: ModelSource, replaced: Collection[str] = ()) -> list[Need]:
 def needs_of(
     path: str, config: Mapping[str, Any] | None, training_config: Mapping[str, Any] | None
 ) -> list[Need]:
-    """Return what a config needs that came from a path, as `examine` does."""
+    """Return the objects that a config needs, as `examine` does."""
     try:
         needs = walk(config, training_config)
     except (RecursionError, MalformedConfigError) as error:
@@ -286,18 +286,18 @@ def needs_of(
     if len(needs) > _MOST_UNKNOWN:
         unknown = len({need.name for need in needs if not need.of_keras})
         if unknown > _MOST_UNKNOWN:
-            what = "beside Keras' own its config names"
+            what = "without Keras' own, its config names"
             raise over_budget(path, what, "objects", unknown, _MOST_UNKNOWN)
     return needs
 
 
 def check_size(source: ModelSource) -> int:
-    """Return what the variables of a source's model take at least, by its config.
+    """Return a lower bound of the bytes of a model's variables, by its config.
 
     Raises:
-        OverBudgetError: that is more than `max_bytes`, or far more than the tensors in the file;
-            or building it would take hours.
-        DamagedArtefactError: the config says what Keras never writes.
+        OverBudgetError: it exceeds `max_bytes`, or is far more than the tensors in the file; or
+            building the model would take hours.
+        DamagedArtefactError: the config contains something that Keras never writes.
     """
     if source.config is None:
         return 0
@@ -312,7 +312,7 @@ def check_size(source: ModelSource) -> int:
     check_bounds(source.path, found + size_estimate.mappings(source.training_config))
     constant = nodes_without_inputs(found)
     if constant:
-        how = f"in its config the layer {constant!r} is called with no tensor"
+        how = f"in its config the layer {constant!r} is called without a tensor"
         raise damaged(source.path, how, _ORIGINAL)
     if computed := computed_shapes(found):
         how = f"in its config the layer {computed!r} computes its output shape with Keras' own code"
@@ -331,13 +331,13 @@ def check_size(source: ModelSource) -> int:
     if needed > allowed.max_bytes:
         limit = "max_bytes" if allowed.max_bytes == source.limits.max_bytes else "config_bytes"
         held = sum(info.nbytes for info in source.tensors.values())
-        what = f"the file holds tensors of {held:,} bytes, and by its config its model takes"
+        what = f"the file holds tensors of {held:,} bytes, but by its config its model takes"
         raise over_budget(source.path, what, limit, needed, allowed.max_bytes)
     return needed
 
 
 def room_for(source: ModelSource) -> Limits:
-    """Return the limits on building the model of a source: by what its file holds, and by ours."""
+    """Return the limits on building the model of a source: by its file, and by this package."""
     held = sum(info.nbytes for info in source.tensors.values())
     most = min(source.limits.max_bytes, held * _FACTOR + _ALLOWANCE)
     return dataclasses.replace(source.limits, max_bytes=most)

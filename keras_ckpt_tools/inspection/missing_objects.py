@@ -1,7 +1,7 @@
-"""Say which objects a file lacks, and the line that gives each: verdicts -> *error*.
+"""Explain which objects a file lacks, with the line to add for each.
 
-All of them in one message: someone with six custom layers should not have to run six loads. Each
-comes with where the file says it was defined, the nearest registered name, and the line to add.
+One error lists all of them. For each it contains the module that defined it, the nearest registered
+names, and the line to add.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from keras_ckpt_tools.inspection.verdicts import ObjectUse
 from keras_ckpt_tools.showing.messages import as_name, harmless, literal
 from keras_ckpt_tools.showing.tables import printable
 
-# Where nobody's own objects are defined, or where no import reaches them.
+# Modules without user objects, or that cannot be imported.
 _NOT_IMPORTED = ("__main__", "__mp_main__", "builtins", "keras", "tf_keras", "tensorflow")
-# What Python calls a function without a name.
+# Python's name for a function without a name.
 _NO_NAME = "<lambda>"
 
 
 def objects_not_found(
     path: str, refused: Sequence[ObjectUse], writer: str = ""
 ) -> ObjectsNotFoundError:
-    """Return the one error for everything that a load may not use.
+    """Return one error for all objects that a load may not use.
 
     Args:
         path: The file.
-        refused: What may not be used.
-        writer: Who wrote the file, where that may be why.
+        refused: The objects that may not be used.
+        writer: A sentence on the writer of the file, if it may be the cause.
     """
     groups = _by_name(refused)
     by_verdict = {
@@ -44,9 +44,9 @@ def objects_not_found(
     fixable = {name: uses for name, uses in groups.items() if uses[0].verdict != "refused"}
     remedy = f"Add the lines above before the load, or call `{_call(path, fixable)}`."
     if not fixable:
-        remedy = "Ask whoever gave you the file for the one that Keras saved."
+        remedy = "Get the file that Keras saved from where this one came from."
     elif by_verdict["refused"]:
-        remedy = "What is refused is not loaded in any case; ask for the file that Keras saved."
+        remedy = "Refused objects are never loaded. Get the file that Keras saved."
     return ObjectsNotFoundError(
         f"The file needs {things} that cannot be used: {', '.join(counts)}.\n"
         f"{describe_refused(refused)}\n",
@@ -77,13 +77,13 @@ def _paragraph(name: str, uses: list[ObjectUse]) -> str:
     if use.module:
         places += f"; saved from {use.module}"
     elif use.role not in ("lambda", "path"):
-        places += "; the file does not say from which module"
+        places += "; the file does not contain its module"
     lines = [printable(f"  {use.verdict:<9}  {name}  ({places})")]
     if use.note:
         lines.append(printable(f"             {use.note}"))
     if use.nearest:
         lines.append(printable(f"             nearest: {', '.join(use.nearest)}"))
-    # Code is not cut, however long a name is: half of it could not be pasted.
+    # Code is never cut, because half a line cannot be pasted.
     lines += [f"             {_one_line(line)}" for line in _lines_to_add(name, use)]
     return "\n".join(lines)
 
@@ -106,7 +106,7 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
     if name == _NO_NAME:
         return [
             'add: custom_objects={"<lambda>": the_function}, with a function that computes the '
-            "same; a lambda has no name, so give it one (`def`) before the next save"
+            "same; a lambda has no name, so use `def` before the next save"
         ]
     package, _, bare = name.rpartition(">")
     if not package:
@@ -118,8 +118,8 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
     lines = [ended] if ended else []
     if use.verdict == "missing" and ">" in name and not ended and _may_import(use.module):
         lines.append(
-            f"add: `import {use.module}` (where the file says that it is defined), then load "
-            f"again; with trusted=[{literal(name)}] where Keras' own decorator registers it"
+            f"add: `import {use.module}` (its module, according to the file), then load "
+            f"again; with trusted=[{literal(name)}] if Keras' own decorator registers it"
         )
     again = "or: " if lines and not ended else "add: "
     lines += [
@@ -136,14 +136,14 @@ def _lines_to_add(name: str, use: ObjectUse) -> list[str]:
 
 
 def _may_import(module: str | None) -> bool:
-    """Return whether the program that loads can import a module, and has not."""
+    """Return whether this program can import a module, but has not imported it."""
     names = (module or "").split(".")
     plain = all(name.isidentifier() and not iskeyword(name) for name in names)
     return plain and names[0] not in _NOT_IMPORTED and module not in sys.modules
 
 
 def _name_of(use: ObjectUse, called: str) -> str:
-    # A name that code cannot have is the file's invention; the object here has another.
+    # Not a valid name in code, so the object has another name here.
     return as_name(called, "TheClass" if use.role == "class" else "the_function")
 
 
@@ -168,24 +168,25 @@ def _call(path: str, groups: dict[str, list[ObjectUse]]) -> str:
 
 
 def _key(name: str, bare: list[str]) -> str:
-    # A bare key answers for a qualified name; two packages' objects of one name need it whole.
+    # A bare key stands for a qualified name; with two objects of one bare name it must be
+    # qualified.
     short = name.rpartition(">")[2]
     return short if short and bare.count(short) == 1 else name
 
 
 def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableError:
-    """Return the one error for all that a model of Keras 2 says and Keras 3 cannot."""
+    """Return one error for all features of a Keras 2 model that Keras 3 does not support."""
     things = "1 thing" if len(found) == 1 else f"{len(found)} things"
     compiled = all(one.part == "compile" for one in found)
     remedy = (
         "Load it with `compile=False`."
         if compiled
-        else "The weights are all there: build the model in code, with layers in place of these, "
+        else "All weights are in the file: build the model in code, with other layers for these, "
         f"and call `kct.load_weights(model, {path!r})`. To use the model as it is, open it with "
         "Keras 2: `tf_keras.models.load_model` (`pip install tf_keras`)."
     )
     return UntranslatableError(
-        f"Keras 2 wrote the file, and {things} in it cannot be said in Keras 3.\n"
+        f"Keras 2 wrote the file, and Keras 3 does not support {things} in it.\n"
         f"{describe_untranslated(found)}\n",
         received=f"path={path!r}",
         remedy=remedy,
@@ -195,7 +196,7 @@ def untranslatable(path: str, found: Sequence[Untranslated]) -> UntranslatableEr
 
 
 def describe_untranslated(found: Sequence[Untranslated]) -> str:
-    """Return a line for each thing that was left over."""
+    """Return a line for each part that was left out."""
     return "\n".join(f"  {printable(str(one))}" for one in found)
 
 
@@ -226,13 +227,13 @@ _ADDONS = {
 _ADDONS_ENDED = "tensorflow_addons ended in May 2024 and does not work with Keras 3"
 _ENDED = {
     "keras_contrib": "keras_contrib ended; most of it is in keras.layers now",
-    "keras_cv": "keras_cv went into keras_hub: `pip install keras_hub`, `import keras_hub`",
-    "keras_nlp": "keras_nlp went into keras_hub: `pip install keras_hub`, `import keras_hub`",
-    "tensorflow_hub": "hub.KerasLayer works with Keras 2 alone: `pip install tf_keras`, or take "
-    "the model from keras_hub or `keras.layers.TFSMLayer`",
+    "keras_cv": "keras_cv moved to keras_hub: `pip install keras_hub`, `import keras_hub`",
+    "keras_nlp": "keras_nlp moved to keras_hub: `pip install keras_hub`, `import keras_hub`",
+    "tensorflow_hub": "hub.KerasLayer works with Keras 2 only: `pip install tf_keras`, or use "
+    "the model of keras_hub or `keras.layers.TFSMLayer`",
     "tf_keras": "it was saved by Keras 2: `pip install tf_keras`, and open it with "
     "`tf_keras.models.load_model`",
-    "transformers": "transformers' TensorFlow models are of Keras 2: open it with `tf_keras`, or "
+    "transformers": "transformers' TensorFlow models use Keras 2: open it with `tf_keras`, or "
     "with transformers' own `from_pretrained`",
 }
 _ALIVE = {
@@ -245,7 +246,7 @@ _BY_REGISTERED = {"addons": "tensorflow_addons", "tfa": "tensorflow_addons"}
 _GONE = {
     "CuDNNGRU": "load its weights into a `GRU` with `tf_keras`, and save that",
     "CuDNNLSTM": "load its weights into an `LSTM` with `tf_keras`, and save that",
-    "DenseFeatures": "Keras 3 has `keras.utils.FeatureSpace` in its place",
+    "DenseFeatures": "use `keras.utils.FeatureSpace` of Keras 3",
     "LocallyConnected1D": "Keras 3 does not have it; write the layer yourself",
     "LocallyConnected2D": "Keras 3 does not have it; write the layer yourself",
 }
@@ -253,28 +254,28 @@ _KERAS_2 = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "I
 
 
 def successor(name: str, module: str | None) -> str | None:
-    """Return what to do about an object of a package that is known, or `None`.
+    """Return the advice for an object of a known package, or `None`.
 
     Args:
         name: Its registered name.
-        module: Module that it came from, where the file says so.
+        module: Module that defined it, if the file contains it.
 
     >>> successor("keras_nlp>Bert", None)
-    'keras_nlp went into keras_hub: `pip install keras_hub`, `import keras_hub`'
+    'keras_nlp moved to keras_hub: `pip install keras_hub`, `import keras_hub`'
     """
     registered, _, bare = name.rpartition(">")
     package = (module or "").partition(".")[0]
     package = _BY_REGISTERED.get(registered.lower(), package or registered)
     if bare in _KERAS_2:
         return (
-            f"{bare} is how Keras 2 saved calls of TensorFlow's functions; open the file with "
-            "`tf_keras.models.load_model`, and save the model anew with layers in their place"
+            f"{bare} is a call of a TensorFlow function, as Keras 2 saved it; open the file with "
+            "`tf_keras.models.load_model`, and save the model again with layers in its place"
         )
     if bare in _GONE and package in ("", "keras", "tf_keras"):
         return _GONE[bare]
     if package == "tensorflow_addons":
         instead = _ADDONS.get(bare)
-        return f"{_ADDONS_ENDED}; take {instead} in its place" if instead else _ADDONS_ENDED
+        return f"{_ADDONS_ENDED}; use {instead} instead" if instead else _ADDONS_ENDED
     for names in (package, registered):
         if names in _ENDED:
             return _ENDED[names]

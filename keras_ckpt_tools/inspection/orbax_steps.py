@@ -1,7 +1,7 @@
-"""Which step of an Orbax checkpoint: artefact -> *step* -> inspect, load.
+"""Choose the step of an Orbax checkpoint to read.
 
-`OrbaxCheckpoint` of Keras keeps a directory for each step, and notes no metric. The newest is
-taken, which with `save_best_only=True` is the best; one that is damaged is passed over, and named.
+Keras' `OrbaxCheckpoint` writes a directory for each step, without a metric. The newest step is
+used; with `save_best_only=True` it is the best. Damaged steps are skipped with a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 def steps_at(artefact: Artefact, which: str | int = "latest") -> list[Artefact]:
-    """Return the steps of an Orbax checkpoint that are meant, the first choice first.
+    """Return the matching steps of an Orbax checkpoint, the first choice first.
 
     Args:
         artefact: The directory of all steps, or of one.
@@ -51,17 +51,17 @@ def steps_at(artefact: Artefact, which: str | int = "latest") -> list[Artefact]:
 def with_step(
     artefact: Artefact, which: str | int, limits: Limits, use: Callable[[ModelSource], _Result]
 ) -> _Result:
-    """Open a step of an Orbax checkpoint, and return what `use` makes of it.
+    """Open a step of an Orbax checkpoint, and return the result of `use`.
 
     Args:
         artefact: The directory of all steps, or of one.
-        which: See `steps_at`; of `"best"` and `"latest"` the newest that is whole.
-        limits: What reading it may take.
-        use: What to do with it.
+        which: See `steps_at`; for `"best"` and `"latest"`, the newest intact step.
+        limits: Limits for reading it.
+        use: Called with the open step.
 
     Raises:
         ArgumentError: there is no such step.
-        DamagedArtefactError: none is whole.
+        DamagedArtefactError: no step is intact.
     """
     steps = steps_at(artefact, which)
     bad: list[str] = []
@@ -77,14 +77,13 @@ def with_step(
             continue
         if bad:
             warn(
-                f"Took step {name} of {artefact.path!r}; passed over damaged ones: "
-                f"{'; '.join(bad)}.",
+                f"Using step {name} of {artefact.path!r}; skipped damaged ones: {'; '.join(bad)}.",
                 UserWarning,
                 stacklevel=4,
             )
         return result
     raise DamagedArtefactError(
-        f"No step of the Orbax checkpoint is whole: {'; '.join(bad)}.",
+        f"No step of the Orbax checkpoint is intact: {'; '.join(bad)}.",
         received=f"path={artefact.path!r}",
         remedy="Restore one from a copy.",
         path=artefact.path,

@@ -1,7 +1,7 @@
-"""What inspecting a file found: report -> *reader*, a table, HTML or JSON.
+"""Report what inspecting a file found, as a table, HTML or JSON.
 
-Each problem says how bad it is and what to do about it. A program asks `bool(report)`: whether
-nothing is wrong with the file, and everything that it needs may be used.
+Each problem has a severity and a remedy. `bool(report)` is true if the file is intact and
+everything that it needs may be used.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with an artefact.
+    """One problem of a file.
 
     Attributes:
-        severity: `"error"` where it keeps the artefact from being loaded, `"warning"` where it does
-            not.
+        severity: `"error"` if the file cannot be loaded because of it, else `"warning"`.
         what: What is wrong, a full sentence.
         remedy: What to do about it, a full sentence.
         kind: Name of the error that a load would raise; empty for a warning.
@@ -58,21 +57,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an artefact is and what it needs; true if nothing keeps it from being loaded whole.
+    """What a file is and what it needs; true if it can be loaded completely.
 
     Attributes:
-        path: Where it is.
-        kind: What it is, told by its content.
+        path: Its path.
+        kind: Its kind, detected from its content.
         size: Bytes.
-        versions: Versions that wrote it, as far as it says: `{"keras": "3.15.1"}`.
-        progress: Where training was; the zero record where the file does not say.
-        objects: Every place that names an object, with the verdict on it.
+        versions: Versions that wrote it, if known: `{"keras": "3.15.1"}`.
+        progress: The training progress; all zero if the file contains none.
+        objects: Every place that names an object, with its verdict.
         tensors: Every tensor, in the order of the file.
-        problems: What is wrong with the artefact itself, the worst first. Whether the tensors of a
-            file of ours are intact is for `verify`, which reads every byte.
-        estimated_bytes: What the variables of its model take at least, by its config; 0 where
-            there is none.
-        groups: What the layers and optimizers in the file are called, by their path in it.
+        problems: Problems of the file itself, the worst first. `verify` reads every byte and checks
+            that the tensors are intact.
+        estimated_bytes: A lower bound of the bytes of its model's variables, by its config; 0
+            without a config.
+        groups: Names of the layers and optimizers in the file, by their path in it.
     """
 
     path: str
@@ -88,7 +87,7 @@ class Inspection:
 
     @cached_property
     def variables(self) -> Mapping[str, str]:
-        """What Keras calls the variables (`dense/kernel`), by the path of the tensor."""
+        """Keras' names of the variables (`dense/kernel`), by the path of the tensor."""
         return variable_names((tensor.path for tensor in self.tensors), self.groups)
 
     def __bool__(self) -> bool:
@@ -96,39 +95,39 @@ class Inspection:
 
     @property
     def loads(self) -> bool:
-        """Whether the model would load, if need be uncompiled."""
+        """Whether the model can be loaded, at least uncompiled."""
         return not self.errors and all(use.usable for use in self.objects if use.part == "model")
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that keep it from being loaded."""
+        """The problems because of which it cannot be loaded."""
         return tuple(p for p in self.problems if p.severity == "error")
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """The problems that do not."""
+        """The problems that do not prevent a load."""
         return tuple(p for p in self.problems if p.severity == "warning")
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names that nothing in this process has, each once."""
+        """Names of objects that are not found in this process, each once."""
         return self._names("missing")
 
     @property
     def untrusted(self) -> tuple[str, ...]:
-        """Names of what is there, but that nobody vouches for, each once."""
+        """Names of objects that exist, but are not trusted, each once."""
         return self._names("untrusted")
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """Names of what is not loaded whoever vouches for it, each once."""
+        """Names of objects that are never loaded, even if trusted, each once."""
         return self._names("refused")
 
     def _names(self, verdict: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(o.registered_name for o in self.objects if o.verdict == verdict))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON has it: dicts, lists, strings and numbers."""
+        """Return the report as dicts, lists, strings and numbers, for JSON."""
         return {
             "path": self.path,
             "kind": str(self.kind),
@@ -161,7 +160,7 @@ class Inspection:
         }
 
     def tensors_to_json(self) -> list[dict[str, Any]]:
-        """Return the tensors as JSON has them; `variable` is there where it is known."""
+        """Return the tensors for JSON; with `variable` if it is known."""
         return [
             {"path": t.path, "shape": list(t.shape), "dtype": t.dtype, "nbytes": t.nbytes}
             | ({"variable": self.variables[t.path]} if t.path in self.variables else {})
@@ -169,7 +168,7 @@ class Inspection:
         ]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Return `(verdict, name, where, note)` for what is not Keras' own, then the problems."""
+        """Return `(verdict, name, where, note)` for objects outside Keras, then the problems."""
         rows = [
             (use.verdict, use.registered_name, f"{use.role} at {use.where}", _origin(use))
             for use in self.objects
@@ -206,14 +205,14 @@ def _origin(use: ObjectUse) -> str:
     return "; ".join(parts)
 
 
-# No older Keras is supported, so what it wrote is not newer than the installed one.
+# Older versions are not supported, so their files are not newer than the installed Keras.
 _OLDEST = [3, 10]
 # Members of an archive that are named.
 _NAMED = 5
 
 
 def newer_than_here(versions: Mapping[str, str]) -> list[Problem]:
-    """Return a warning where a later Keras than the installed one wrote a file.
+    """Return a warning if a later Keras than the installed one wrote a file.
 
     >>> newer_than_here({"keras": "0.1"})
     []
@@ -234,7 +233,7 @@ def newer_than_here(versions: Mapping[str, str]) -> list[Problem]:
 
 
 def passed_over(source: ModelSource) -> list[Problem]:
-    """Return a warning for each thing of a file that a load passes over, or does without."""
+    """Return a warning for each part of a file that a load skips, or that is missing."""
     names = source.passed_over
     problems = []
     if names:
@@ -242,16 +241,15 @@ def passed_over(source: ModelSource) -> list[Problem]:
         problems.append(
             Problem(
                 "warning",
-                f"Passed over what is no part of the model: {', '.join(map(repr, names[:_NAMED]))}"
-                f"{more}.",
-                "Nothing that is loaded depends on it.",
+                f"Skipped, not part of the model: {', '.join(map(repr, names[:_NAMED]))}{more}.",
+                "The loaded model does not depend on them.",
             )
         )
     if source.lacks_metadata:
         problems.append(
             Problem(
                 "warning",
-                "It has no metadata.json, so which version of Keras wrote it is not known.",
+                "It has no metadata.json, so the version of Keras that wrote it is unknown.",
                 "It is read as a file of Keras 3.",
             )
         )
@@ -259,14 +257,14 @@ def passed_over(source: ModelSource) -> list[Problem]:
 
 
 def warn_of_passed_over(source: ModelSource, stacklevel: int) -> None:
-    """Say in one line what a load has passed over; `stacklevel` as for `warnings.warn`."""
+    """Warn in one line about parts that a load skipped; `stacklevel` as for `warnings.warn`."""
     if problems := passed_over(source):
         what = " ".join(problem.what for problem in problems)
         warn(f"{source.path!r}: {what}", UserWarning, stacklevel=stacklevel)
 
 
 def writer(versions: Mapping[str, str]) -> str:
-    """Return a sentence on who wrote a file, where that may be why it does not load.
+    """Return a sentence on the writer of a file, if that may be why it does not load.
 
     >>> writer({"keras": "2.15.0"}).split(";")[0]
     'The file was written by Keras 2.15.0'
@@ -277,14 +275,14 @@ def writer(versions: Mapping[str, str]) -> str:
     theirs = versions.get("keras", "")
     if _numbers(theirs)[:1] in ([1], [2]):
         return (
-            f"The file was written by Keras {theirs}; what Keras 3 cannot open, "
-            "`pip install tf_keras` and `tf_keras.models.load_model` can."
+            f"The file was written by Keras {theirs}; if Keras 3 cannot open it, use "
+            "`pip install tf_keras` and `tf_keras.models.load_model`."
         )
     return ""
 
 
 def _installed(package: str) -> str:
-    # Importing it takes a third of the time that looking at a file of ours does.
+    # Importing it takes a third of the time of an inspection.
     from importlib.metadata import PackageNotFoundError, version
 
     try:

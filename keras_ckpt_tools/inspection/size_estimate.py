@@ -1,15 +1,14 @@
-"""How large a model its config would build, and how long that takes: config -> *bytes*, *steps*.
+"""Estimate the size of the model that a config describes, and the time to build it.
 
-A config of two kilobytes can ask for ten terabytes. This walks it as Keras would, follows shapes
-from layer to layer as far as they can be known without Keras, and adds up what the variables take.
-The result is a lower bound: of a layer that it does not know, or whose input it does not know, it
-counts what is certain. So a good file is never refused by it; what it lets through is counted
-exactly while it is built (`allocation`), before each variable is made.
+A config of two kilobytes can describe a model of ten terabytes. This module walks the config as
+Keras does, follows shapes from layer to layer, and adds up the bytes of the variables. The result
+is a lower bound, because unknown layers and shapes count as little as possible. So no valid file is
+refused; `variable_budget` counts exactly during the build.
 
-Time is counted in steps, where a step is one call of one layer. A model within a model is called
-as often as the outer model calls it, so thirty levels of two calls each are a billion steps. Keras
-also reads the nodes of a graph again and again until all of their inputs are there: in the order
-in which it writes them that is once, in the opposite order it is once for each layer.
+Time is counted in steps: one step is one call of one layer. A nested model is called as often as
+the outer model calls it, so thirty levels of two calls each are a billion steps. Keras also reads
+the nodes of a graph repeatedly until all inputs exist: once for each layer if the order is
+reversed.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from typing import Any
 from keras_ckpt_tools.formats.common.bounded_json import LEAVES
 
 Shape = tuple[int | None, ...] | None
-"""Dimensions without the batch, `None` for each that is not known; `None` where none is."""
+"""Dimensions without the batch; `None` for an unknown dimension or an unknown shape."""
 
 MOST_REPEATS = 20_000
-# Keras takes a millisecond and more for each, and fails by recursion long before in most shapes.
+# Keras takes a millisecond or more for each, and most models this large fail by recursion.
 MOST_LAYERS = 10_000
 MOST_STEPS = 250_000
-# What Keras does with each value of a node that it cannot use yet, in steps.
+# Steps that Keras takes for each value of a node that it cannot use yet.
 _VALUES_PER_STEP = 300
-# Searching the nodes of a layer is quick, and still quadratic.
+# Searching the nodes of a layer is quick, but quadratic.
 _PAIRS_PER_STEP = 20_000
-# Beyond this, a number only says that it is too large; so numbers of any length cost the same.
+# Larger numbers are cut to this, so that numbers of any length cost the same.
 _LARGEST = 1 << 80
 
 _KEEP_SHAPE = frozenset(
@@ -54,7 +53,7 @@ _LOOPS = {
 
 
 def estimate(config: Mapping[str, Any]) -> int:
-    """Return the bytes that the variables of a model take at least.
+    """Return a lower bound of the bytes of a model's variables.
 
     >>> layers = [
     ...     {"class_name": "InputLayer", "config": {"batch_shape": [None, 1000]}},
@@ -67,7 +66,7 @@ def estimate(config: Mapping[str, Any]) -> int:
 
 
 def mappings(*configs: Any) -> list[dict[str, Any]]:
-    """Return all mappings in configs, so that those who look at each need not search again.
+    """Return all mappings in configs, in one list.
 
     >>> mappings({"layers": [{"config": {}}]})
     [{'layers': [{'config': {}}]}, {'config': {}}, {}]
@@ -86,7 +85,7 @@ def mappings(*configs: Any) -> list[dict[str, Any]]:
 
 
 def layers_in(found: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many layers a config lists, in all of its models.
+    """Return the number of layers in a config, in all of its models.
 
     >>> layers_in(mappings({"layers": [{"config": {"layers": [{}, {}]}}]}))
     3
@@ -96,7 +95,7 @@ def layers_in(found: Iterable[Mapping[str, Any]]) -> int:
 
 
 def repeats(found: Iterable[Mapping[str, Any]]) -> tuple[str, int]:
-    """Return where a config asks for the most repetitions that happen one by one, and how many."""
+    """Return the layer with the most sequential repetitions in a config, and their number."""
     worst, where = 1, ""
     for value in found:
         config, name = value.get("config"), value.get("class_name")
@@ -121,7 +120,7 @@ def _repeats_of(node: Mapping[str, Any]) -> int:
 
 
 def steps(config: Any, found: Iterable[Mapping[str, Any]] | None = None) -> int:
-    """Return how many calls of layers Keras makes, or does as much as, to build a model.
+    """Return the steps (calls of layers) that Keras takes to build a model.
 
     >>> inner = {"class_name": "Sequential", "config": {"layers": [{"class_name": "ReLU"}] * 10}}
     >>> steps({"class_name": "Sequential", "config": {"layers": [inner, inner]}})
@@ -131,14 +130,14 @@ def steps(config: Any, found: Iterable[Mapping[str, Any]] | None = None) -> int:
     layers = _layers_of(config)
     lists = sum("layers" in value for value in found)
     if layers is not None and lists == 1 and repeats(found)[1] == 1:
-        # As most models are: nothing within their layers is called more often than the layer.
+        # As in most models: parts of a layer are called as often as the layer.
         return 2 * sum(max(len(_nodes_of(layer)), 1) for layer in layers) + _within(config, layers)
     built, called = _steps(config)
     return built + called
 
 
 def _steps(node: Any) -> tuple[int, int]:
-    """Return the steps to make what a config describes, and those of each call of it."""
+    """Return the steps to build a config's object, and the steps of each call of it."""
     layers = _layers_of(node)
     parts: list[Any] = node if isinstance(node, list) else []
     if isinstance(node, dict):
@@ -152,7 +151,7 @@ def _steps(node: Any) -> tuple[int, int]:
         if isinstance(part, (dict, list)):
             made, each = _steps(part)
             built = min(built + made, _LARGEST)
-            # An initializer and the like is part of the one call of its layer.
+            # Initializers and similar objects are part of the call of their layer.
             called = min(called + (each if each > 1 else 0), _LARGEST)
     if layers is None:
         own = _repeats_of(node) if isinstance(node, dict) else 1
@@ -167,7 +166,7 @@ def _steps(node: Any) -> tuple[int, int]:
 
 
 def _within(node: Mapping[str, Any], layers: list[Any]) -> int:
-    """Return what Keras does for a list of layers beside calling them, in steps."""
+    """Return the steps that Keras takes for a list of layers, without the calls."""
     pairs = sum(len(_nodes_of(layer)) ** 2 for layer in layers)
     again = _read_again(layers) if _is_graph(node["config"]) else 0
     return pairs // _PAIRS_PER_STEP + again
@@ -185,10 +184,10 @@ def _nodes_of(layer: Any) -> list[Any]:
 
 
 def _read_again(layers: list[Any]) -> int:
-    """Return what Keras does in vain until all nodes of a graph have their inputs, in steps.
+    """Return the steps that Keras wastes until all nodes of a graph have their inputs.
 
-    It goes through all layers in rounds, and calls each with those of its nodes, in their order,
-    whose inputs are there. So a node waits for a round for each input that comes later in the list.
+    It goes through all layers in rounds, and calls each with those of its nodes, in order, whose
+    inputs exist. So a node waits one round for each input that comes later in the list.
     """
     places = {
         name: place
@@ -206,7 +205,7 @@ def _read_again(layers: list[Any]) -> int:
     missing: dict[tuple[int, int], int] = {}
     rounds: dict[tuple[int, int], int] = {}
     for node, (got, _) in inputs.items():
-        # In a model within the model, the first node is the one that it was made with.
+        # The first node of a nested model is the one from its construction.
         needed = {
             (places[name], index - (_layers_of(layers[places[name]]) is not None))
             for name, index in got
@@ -238,7 +237,7 @@ def _read_again(layers: list[Any]) -> int:
 
 
 def _inputs_of(node: Any) -> tuple[list[tuple[str, int]], int]:
-    """Return the layers and nodes whose outputs a node gets, and how many values it has."""
+    """Return the layers and nodes that are inputs of a node, and the number of its values."""
     found: list[tuple[str, int]] = []
     size, todo = 2, [] if type(node) in LEAVES else [node]
     while todo:
@@ -261,7 +260,7 @@ def _layer(node: Any, given: Shape) -> tuple[int, Shape]:
         return 0, None
     name, config = node["class_name"], node.get("config")
     if isinstance(config, list) and name == "Sequential":
-        config = {"layers": config}  # As Keras 1 and 2.0 wrote it.
+        config = {"layers": config}  # The format of Keras 1 and 2.0.
     if not isinstance(config, Mapping):
         return 0, None
     shape = given or _built_for(node) or _input_shape(config)
@@ -318,7 +317,7 @@ def _name_of(layer: Mapping[str, Any]) -> str:
 
 
 def _inbound(layer: Mapping[str, Any]) -> list[str]:
-    """Return the names of the layers whose outputs a layer gets first, in either dialect."""
+    """Return the names of the layers that are the first inputs of a layer, in either format."""
     nodes = layer.get("inbound_nodes")
     first = nodes[0] if isinstance(nodes, list) and nodes else None
     names: list[str] = []
@@ -440,7 +439,7 @@ def _without_batch(shape: Any) -> Shape:
 
 
 def _number(value: Any, otherwise: int = 1) -> int:
-    """Return a positive number of a config; anything else counts as little as it can."""
+    """Return a positive number of a config; other values count as little as possible."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 1:
         return otherwise
     return otherwise if value == math.inf else int(min(value, _LARGEST))
@@ -470,7 +469,7 @@ def _channels(config: Mapping[str, Any], shape: Shape) -> int:
 
 
 def _itemsize(dtype: Any) -> int:
-    """Return the bytes of one number of a variable of a dtype policy; 0 where it is packed."""
+    """Return the bytes of one number of a variable of a dtype policy; 0 if it is packed."""
     if isinstance(dtype, Mapping):
         inner = dtype.get("config")
         dtype = inner.get("name") if isinstance(inner, Mapping) else None

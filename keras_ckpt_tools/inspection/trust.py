@@ -1,14 +1,13 @@
-"""What the user trusts: *trusted=* -> gate.
+"""Read the `trusted=` argument, and decide which names it allows.
 
-Trust is a list of names that the user writes down, never a boolean, and never something that a file
-says. A name allows one object; `"keras_hub>*"` allows one package; `"lambda:scale"` allows the code
-in the Lambda layer of that name, because code in a file has no other name, and `"path:words.txt"`
-the one file that a layer would open.
+Trust is a list of names that the user writes, never a boolean, and never read from a file. A name
+allows one object; `"keras_hub>*"` allows one package; `"lambda:scale"` allows the code in the
+Lambda layer of that name; `"path:words.txt"` allows the one file that a layer opens.
 
-What Keras' own decorator has registered is trusted where the program that loads has defined it
-itself: in `__main__`, or in the package that calls. What else is registered there may come from any
-package that something has imported. `"registered-here"` adds all modules that are not installed.
-Which module defined an object is asked of the object, not of the name that it is registered under.
+Objects that Keras' own decorator registered are trusted if the loading program defined them: in
+`__main__`, or in the package of the caller. Other objects there may come from any imported package.
+`"registered-here"` adds all modules that are not installed. The module is read from the object, not
+from its registered name.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from keras_ckpt_tools.errors import ArgumentError
 REGISTERED_HERE = "registered-here"
 
 _SELF = __name__.partition(".")[0]
-# The second is what a spawned worker process calls the script of its parent.
+# The second is the name of the parent's script in a spawned worker process.
 _SCRIPTS = ("__main__", "__mp_main__")
 _INSTALLED = ("site-packages", "dist-packages")
 _LIBRARIES = ("builtins", "keras", "tensorflow", "tf_keras", _SELF)
@@ -35,14 +34,14 @@ _EXAMPLES = '`trusted=["my_package>Scale", "keras_hub>*", "lambda:scale"]`'
 
 @dataclass(frozen=True)
 class Trust:
-    """Names that the user allows, and whose registered objects need no name.
+    """Names that the user allows, and the packages whose registered objects need no name.
 
     Attributes:
         names: Allowed names.
         packages: Beginnings of allowed names, up to the `>`.
-        caller: The package of the code that loads; what it has registered with Keras is trusted.
-            `None` where nothing is trusted without a name.
-        here: Whether that is also so for all other modules that are not installed.
+        caller: The package of the code that loads; the objects that it registered with Keras are
+            trusted. `None` if every object needs a name.
+        here: Whether the objects of all modules that are not installed are trusted, too.
 
     >>> trust = Trust.of(["my_package>Scale", "keras_hub>*"])
     >>> trust.allows("my_package>Scale"), trust.allows("keras_hub>Bert"), trust.allows("Scale")
@@ -59,7 +58,7 @@ class Trust:
         """Read a `trusted=` argument.
 
         Raises:
-            ArgumentError: it is no list of names, or it would trust everything.
+            ArgumentError: it is not a list of names, or it would trust everything.
         """
         if isinstance(trusted, bool):
             raise ArgumentError(
@@ -72,7 +71,7 @@ class Trust:
             trusted = [REGISTERED_HERE]
         if isinstance(trusted, str) or not isinstance(trusted, Iterable):
             raise ArgumentError(
-                "`trusted` is a list of names.",
+                "`trusted` must be a list of names.",
                 received=f"trusted={trusted!r}",
                 remedy=f"Pass a list, {_EXAMPLES}.",
             )
@@ -93,7 +92,7 @@ class Trust:
         return any(name in self.names or name.startswith(self.packages) for name in names)
 
     def is_own(self, obj: Any) -> bool:
-        """Return whether the program that loads has defined an object itself."""
+        """Return whether the loading program defined an object itself."""
         name = getattr(obj, "__module__", None)
         if not isinstance(name, str) or name not in sys.modules:
             return False
@@ -113,12 +112,12 @@ class Trust:
 def calling_package() -> str:
     """Return the package of the code that called this package.
 
-    That is its top-level package. Namespace packages (`google`) belong to several owners, so of
-    those it is the first package below that is a folder with an `__init__`, or the module itself.
-    A script that was started with `python -m` belongs to its package.
+    This is its top-level package. A namespace package (`google`) belongs to several owners, so for
+    one it is the first package below it with an `__init__`, or the module itself. A script that was
+    started with `python -m` belongs to its package.
 
-    Python's library is nobody's package: a pool of threads calls what it was given. Where nothing
-    else is on the stack, as in such a thread, it is the program that runs.
+    Python's own library is skipped: a thread pool, for example, calls functions of others. If
+    nothing else is on the stack, as in such a thread, it is the running program.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -132,13 +131,13 @@ def calling_package() -> str:
 def _is_of_python(variables: dict[str, Any]) -> bool:
     if _module_of(variables).partition(".")[0] not in sys.stdlib_module_names:
         return False
-    # A script or module of one's own may be called like one of Python's.
+    # A user's script or module may have the name of one of Python's.
     file = variables.get("__file__")
     return not isinstance(file, str) or os.path.realpath(file).startswith(_library())
 
 
 def _library() -> tuple[str, ...]:
-    """Return the folders of Python's own modules; what is installed may lie below them."""
+    """Return the folders of Python's own modules; installed packages may be below them."""
     paths = sysconfig.get_paths()
     return tuple(os.path.join(os.path.realpath(paths[k]), "") for k in ("stdlib", "platstdlib"))
 
@@ -182,13 +181,13 @@ def _is_not_installed(module: str) -> bool:
 
 
 def _is_of_a_distribution(module: str, file: str) -> bool:
-    """Return whether an installer has put a file where it is: `pip install --target`, say.
+    """Return whether an installer wrote a file, for example with `pip install --target`.
 
-    The folder on `sys.path` then has the list of what was installed beside it. One without the list
-    counts for the whole folder. (Of a project that is installed to be edited, the list has no file
-    of its own folder.)
+    The folder on `sys.path` then contains the list of the installed files. A distribution without
+    the list counts for the whole folder. (The list of an editable install has no file of the
+    project.)
     """
-    # Rarely asked, and slow to import.
+    # Rarely needed, and slow to import.
     import csv
     from importlib.metadata import distributions
 
@@ -204,7 +203,7 @@ def _is_of_a_distribution(module: str, file: str) -> bool:
         if written is not None:
             listed = {_without_suffix(row[0]) for row in csv.reader(written.splitlines()) if row}
         elif (written := one.read_text("installed-files.txt")) is not None:
-            # As older installers write it, from the folder of the list.
+            # Older installers write paths relative to the folder of the list.
             listed = {_without_suffix(name).removeprefix("../") for name in written.splitlines()}
         elif one.read_text("METADATA") is not None:
             return True

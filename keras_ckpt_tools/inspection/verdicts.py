@@ -1,20 +1,19 @@
-"""Judge each name that a file needs: needs -> *verdicts* -> report, gate and objects.
+"""Decide for each name in a file whether it may be used, and find its object.
 
-One function decides for `inspect` and for `safe_load_model`, so the report and the gate cannot
-disagree. The order is fixed: `custom_objects=`, open scopes, the registry, declared plug-ins,
-Keras. A class that the file itself calls Keras' own stays Keras' own unless the caller overrides it
-by that very name: a registered `my_package>Dense` must not take the place of every `Dense`. Where
-the file has an object of its own of that name, the caller's is for that one.
+`inspect` and `safe_load_model` use the same function, so they always agree. The order is fixed:
+`custom_objects=`, open scopes, the registry, declared plug-ins, Keras. A class that is Keras' own
+according to the file stays Keras' own, unless the caller overrides exactly that name: a registered
+`my_package>Dense` must not replace every `Dense`. If the file has its own object of that name, the
+caller's object is used for that one.
 
-Being in Keras' global registry is not being trusted: any imported package can put something there.
-Such an object is usable only where the program that loads defined it itself, or `trusted=` names
-it. Nothing is imported because a file names it; a plug-in that was installed and declared is
-imported to load, and only named to inspect.
+Objects in Keras' global registry are not trusted automatically, because any imported package can
+register some. They are used only if the loading program defined them, or if `trusted=` names them.
+Nothing is imported because a file names it. A declared plug-in is imported by a load, and only
+named by an inspection.
 
-A string that may as well be text is judged like a name where something goes by it: an object that
-nothing here vouches for stands in Keras' registry under that very name. Where nothing does, it is
-text. Whether an argument is a path depends on what the class is, so that a subclass of a layer that
-opens files is judged as that layer.
+A string that may be plain text is refused if an untrusted object is registered under that name.
+Otherwise it is text. Whether an argument is a path depends on the class, so a subclass of a layer
+that opens files is treated like that layer.
 """
 
 from __future__ import annotations
@@ -38,20 +37,20 @@ from keras_ckpt_tools.registry.names import bare, match
 from keras_ckpt_tools.registry.scopes import checked_objects
 
 _REFUSED = ("missing", "untrusted", "refused")
-# A name is compared with all that are known; a file may have thousands that nobody knows.
+# A missing name is compared with all known names, and a file may have thousands of them.
 _SUGGESTED = 100
 _IF_YOURS = f"; if it is your own, pass trusted={REGISTERED_HERE!r}"
-# Functions of this package that models have which came from Keras 2, and where they are.
+# Functions of this package in models that came from Keras 2, and their modules.
 _OWN = {"keras_2_hard_sigmoid": "keras_ckpt_tools.loading.keras_2_activation"}
 
-# Keras' own layers that run code which is not Keras'.
+# Keras' own layers that run third-party code.
 CODE_LAYERS = {
     "TFSMLayer": "runs the code of a SavedModel",
     "TorchModuleWrapper": "unpickles a torch module",
     "JaxLayer": "calls functions of JAX that the file chooses",
     "FlaxLayer": "calls functions of JAX that the file chooses",
 }
-# Keras' own layers that open files, by the argument that says which.
+# Keras' own layers that open files, by the argument with the path.
 _PATH_LAYERS = {
     "vocabulary": ("StringLookup", "IntegerLookup", "TextVectorization"),
     "filepath": ("TFSMLayer",),
@@ -60,21 +59,21 @@ _PATH_LAYERS = {
 
 @dataclass(frozen=True)
 class ObjectUse:
-    """One place of a file that names an object, and what was made of it.
+    """One place of a file that names an object, and the verdict.
 
     Attributes:
         where: JSONPath of the place in the config.
         role: `"class"`, `"function"`, `"lambda"` for code in the file, or `"path"` for a file that
             a layer would open.
-        registered_name: The name it goes by; `"lambda:<layer>"` for code, `"path:<file>"`.
+        registered_name: Its registered name; `"lambda:<layer>"` for code, `"path:<file>"`.
         class_name: Its class, or the function's name.
-        module: Module that defined it when the file was saved, where the file says so.
-        part: `"model"`, or `"compile"` for what only training needs.
+        module: Module that defined it when the file was saved, if the file contains it.
+        part: `"model"`, or `"compile"` for objects that only training needs.
         verdict: `"built-in"`, `"custom_objects"`, `"scope"`, `"registered"`, `"alias"`,
-            `"plug-in"`, `"trusted"`, `"untrusted"`, `"missing"`, or `"refused"` for what is not
-            loaded whoever vouches for it.
-        note: Why, and what comes near.
-        nearest: For what is missing, the nearest registered names.
+            `"plug-in"`, `"trusted"`, `"untrusted"`, `"missing"`, or `"refused"` for objects that
+            are never loaded, even if trusted.
+            note: The reason.
+            nearest: For a missing object, the nearest registered names.
     """
 
     where: str
@@ -95,17 +94,16 @@ class ObjectUse:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The verdicts on all needs, and the objects behind them.
+    """The verdicts on all needs, and their objects.
 
     Attributes:
         uses: One for each need, in order.
-        objects: What each name of the file stands for, Keras' own left out.
-        entries: The registry's entries behind needs that it answered.
+        objects: The object of each name in the file, without Keras' own.
+        entries: The registry's entries for the needs that it resolved.
         runs_code: Whether code in the file was trusted by name.
-        code: The strings of that code: of the configs that hold it.
-        renamed: What classes are called in the file, by what they are called here, where the two
-            differ.
-        instead: The caller's objects that take the place of Keras' own, by the names of those.
+        code: The strings in the configs of that code.
+        renamed: Names of classes in the file, by their names here, if they differ.
+        instead: The caller's objects that replace Keras' own, by the names of those.
     """
 
     uses: tuple[ObjectUse, ...]
@@ -117,7 +115,7 @@ class Resolved:
     instead: Mapping[str, Any] = field(default_factory=dict)
 
     def refused(self, part: Part | None = None) -> tuple[ObjectUse, ...]:
-        """Return what cannot be used, of one part or of both."""
+        """Return the uses that are not allowed, of one part or of both."""
         return tuple(u for u in self.uses if not u.usable and part in (None, u.part))
 
 
@@ -131,16 +129,16 @@ class _Judgement:
 
 
 class Resolver:
-    """Judges names.
+    """Decides which names may be used.
 
     Args:
-        registry: Where to look names up.
-        custom_objects: The caller's own, by name; they win over everything.
-        trust: What the caller allows beyond that.
+        registry: The registry to look up names in.
+        custom_objects: The caller's objects by name; they have precedence.
+        trust: What the caller allows in addition.
         import_plugins: Whether a plug-in that declares a needed name may be imported.
 
     Raises:
-        ArgumentError: `custom_objects` is no mapping from names to classes and functions.
+        ArgumentError: `custom_objects` is not a mapping from names to classes and functions.
     """
 
     def __init__(
@@ -157,26 +155,26 @@ class Resolver:
         self._import_plugins = import_plugins
         self._suggested: dict[str, tuple[str, ...]] = {}
         self._claimed: set[str] = set()
-        # Names that code has looked up.
+        # Names that the user's code has looked up.
         self._asked_for: set[str] = set()
 
     @property
     def has_custom(self) -> bool:
-        """Whether the caller has passed objects of their own."""
+        """Whether the caller has passed `custom_objects`."""
         return bool(self._custom)
 
     @property
     def replaced(self) -> frozenset[str]:
-        """The names of Keras' own for which the caller has passed an object of that name."""
+        """The names of Keras' own objects that the caller replaces."""
         return frozenset(name for name in self._custom if name in CLASSES or name in IDENTIFIERS)
 
     def unused(self, used: Iterable[str], parts: Callable[[], Iterable[Any]]) -> tuple[str, ...]:
-        """Return the names of the caller's own objects that a load made no use of.
+        """Return the names in `custom_objects` that a load did not use.
 
         Args:
-            used: Names in the file, and those that code has looked up.
-            parts: Returns the live objects of the model: code makes objects without looking names
-                up.
+            used: Names in the file, and those that the user's code has looked up.
+            parts: Returns the live objects of the model, because code may create objects without
+                a lookup.
         """
         found = {bare(name) for name in used}
         left = {name: obj for name, obj in self._custom.items() if bare(name) not in found}
@@ -188,14 +186,14 @@ class Resolver:
         )
 
     def unused_trust(self, needs: Collection[Need]) -> dict[str, tuple[str, ...]]:
-        """Return the names in `trusted=` that a file does not have, and the nearest that it has.
+        """Return the names in `trusted=` that a file does not have, and the nearest ones in it.
 
-        A whole package is a rule for many files, so it need not occur in each.
+        A whole package is a rule for many files, so it may be unused.
 
         Args:
-            needs: All that the file needs, what it was compiled with as well.
+            needs: All that the file needs, including the compile config.
         """
-        # A file may have the bare name of what is trusted by its whole one.
+        # A file may have the bare name of an object that is trusted by its qualified name.
         there = {bare(name) for name in (*(need.name for need in needs), *self._asked_for)}
         own = sorted({need.name for need in needs if not need.of_keras and not need.optional})
         return {
@@ -209,7 +207,7 @@ class Resolver:
 
         Args:
             needs: What a file needs.
-            record: The file's own record, which knows where objects were defined.
+            record: The file's own record, which contains where objects were defined.
         """
         written = {o.registered_name: o for o in record.objects} if record else {}
         uses: list[ObjectUse] = []
@@ -223,7 +221,7 @@ class Resolver:
         for need in needs:
             judged = self._judge_optional(need, objects) if need.optional else self._judge(need)
             if judged is None:
-                continue  # The string means something to the custom class, not to us.
+                continue  # The string has a meaning for the custom class only.
             uses.append(_use(need, judged, written.get(need.name)))
             if judged.obj is not None:
                 objects[need.name] = judged.obj
@@ -242,10 +240,10 @@ class Resolver:
         )
 
     def vouches_for(self, name: str, obj: Any) -> bool:
-        """Return whether code that is trusted may look this object up under this name.
+        """Return whether trusted code may look up this object by this name.
 
-        For names that the file does not contain: the caller's own objects, those of the registry,
-        and what `trusted=` allows.
+        For names that the file does not contain: the caller's objects, those of the registry, and
+        what `trusted=` allows.
         """
         try:
             found = self.registry.find(name, self._custom, plugins=False)
@@ -261,7 +259,7 @@ class Resolver:
         return self._trust.allows(name)
 
     def named_in(self, strings: Iterable[str]) -> dict[str, Any]:
-        """Return the caller's own objects whose very names are among these strings."""
+        """Return the caller's objects whose names are among these strings."""
         return {name: self._custom[name] for name in strings if name in self._custom}
 
     def _judge(self, need: Need) -> _Judgement:
@@ -301,7 +299,7 @@ class Resolver:
         return found
 
     def _has(self, name: str) -> bool:
-        """Return whether a name may be one of ours: a file can have a million words."""
+        """Return whether a name may be a known one; a quick check, as a file can have a million."""
         try:
             found = self.registry.find(name, self._custom, plugins=False)
             return found is not None or match(name, self._declared) is not None
@@ -345,14 +343,14 @@ class Resolver:
         if point is None:
             return None
         if self._import_plugins:
-            return _Judgement("missing", f"{plugins.describe(point)} declares it, and has it not")
+            return _Judgement("missing", f"{plugins.describe(point)} declares it, but lacks it")
         return _Judgement("plug-in", f"declared by {plugins.describe(point)}")
 
     def _judge_own(self, need: Need) -> _Judgement | None:
         bare = need.name.removeprefix("keras_ckpt_tools>")
         if need.role != "function" or bare not in _OWN or need.module not in (None, _OWN[bare]):
             return None
-        # It needs Keras, which is not imported to inspect.
+        # It needs Keras, which an inspection does not import.
         obj = getattr(import_module(_OWN[bare]), bare) if self._import_plugins else None
         return _Judgement("built-in", "as Keras 2 computed it", obj)
 
@@ -382,9 +380,9 @@ class Resolver:
 
 
 def _of_the_right_sort(need: Need, judged: _Judgement) -> _Judgement:
-    """Refuse a class where the config says that it is a function: Keras would call it."""
+    """Refuse a class where the config has a function, because Keras would call it."""
     if need.role == "function" and need.node is not None and inspect.isclass(judged.obj):
-        return _Judgement("refused", f"the file means a function, and {need.name!r} is a class")
+        return _Judgement("refused", f"the file has a function, but {need.name!r} is a class")
     return judged
 
 
@@ -407,7 +405,7 @@ def _not_of_models(need: Need) -> str:
 def _said_of_wrapped(need: Need) -> str:
     if need.wrapped == "partial":
         return "a functools.partial, whose arguments are not in the file: pass the partial itself"
-    return f"it was wrapped ({need.wrapped}); the function itself will do" if need.wrapped else ""
+    return f"it was wrapped ({need.wrapped}); pass the function itself" if need.wrapped else ""
 
 
 def _use(need: Need, judged: _Judgement, written: CustomObject | None) -> ObjectUse:

@@ -1,7 +1,7 @@
-"""Read every byte and check it: source -> *report*.
+"""Verify files by reading every byte: `kct.verify`.
 
-What we wrote is covered to the last byte by digests; in what others wrote, every tensor is read and
-a zip's own checksums are checked. Needs neither Keras nor TensorFlow, so it fits a cron job.
+Files of this package have digests of all bytes. In third-party files, every tensor is read, and a
+zip's own checksums are checked. Neither Keras nor TensorFlow is needed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import harmless
 from keras_ckpt_tools.showing.tables import as_html, as_text
 
-# In a directory these are looked at whatever they turn out to be: an empty `.keras` is a problem.
+# In a directory, files with these endings are always checked: an empty `.keras` is a problem.
 _SUFFIXES = (".keras", ".h5", ".hdf5", ".safetensors", ENDING)
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What was found in one file.
+    """The result of verifying one file.
 
     Attributes:
-        path: Where it is.
-        kind: What it is.
+        path: Its path.
+        kind: Its kind.
         size: Bytes.
-        problems: What is wrong with it, as sentences.
-        covered: Whether it has digests or checksums. What others write as HDF5 has none: it is
-            read, but changed numbers cannot be found.
+        problems: Its problems, as sentences.
+        covered: Whether it has digests or checksums. Third-party HDF5 files have none: they are
+            read, but changed numbers cannot be detected.
     """
 
     path: str
@@ -53,10 +53,10 @@ class FileCheck:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found at a path; true if nothing is wrong.
+    """The result of verifying a path; true if there are no problems.
 
     Attributes:
-        path: Where it is.
+        path: The path.
         files: One for each file that was read.
     """
 
@@ -108,12 +108,12 @@ def verify(path: str | os.PathLike[str]) -> VerifyReport:
             `keras.callbacks.OrbaxCheckpoint` wrote, or a directory of such.
 
     Returns:
-        The report; it is true if nothing is wrong. It prints as a table.
+        The report; it is true if there are no problems. It prints as a table.
 
     Raises:
-        ArtefactNotFoundError: nothing is at the path.
+        ArtefactNotFoundError: there is nothing at the path.
         ArtefactKindError: a directory without any such file.
-        ArgumentError: `path` is no path.
+        ArgumentError: `path` is not a path.
 
     Example:
 
@@ -138,7 +138,7 @@ def _verify(path: str | os.PathLike[str]) -> VerifyReport:
     if artefact.kind not in (Kind.DIRECTORY, Kind.CHECKPOINT_DIR):
         return VerifyReport(artefact.path, (_check(artefact),))
     names = os.listdir(artefact.path)
-    # They are checked with their index.
+    # Checked with their index.
     shards = shards_named_by(artefact.path, names)
     checks = tuple(
         _check(inner)
@@ -161,12 +161,12 @@ def _tell_member(path: str) -> Artefact | None:
         return Artefact(path, Kind.UNKNOWN, 0, damage=NOT_FOLLOWED) if called else None
     artefact = tell(path)
     if artefact.kind is Kind.TF_CHECKPOINT:
-        return None  # It is one of several files.
+        return None  # One of several files.
     return artefact if artefact.kind in READABLE or name.endswith(_SUFFIXES) else None
 
 
 def _check_tensorflow(artefact: Artefact) -> Iterator[FileCheck]:
-    """Check a TensorFlow checkpoint; of a directory all, and what its file `checkpoint` names."""
+    """Check a TensorFlow checkpoint; in a directory all, and the ones in its file `checkpoint`."""
     path = artefact.path
     if not os.path.isdir(path):
         try:
@@ -180,7 +180,7 @@ def _check_tensorflow(artefact: Artefact) -> Iterator[FileCheck]:
     named = state_of_directory(path)[:1]
     if named and not os.path.isfile(os.path.join(path, f"{named[0]}{INDEX}")):
         state = os.path.join(path, "checkpoint")
-        problem = f"it names {named[0]!r}, and that checkpoint is not there"
+        problem = f"it names {named[0]!r}, but that checkpoint does not exist"
         yield FileCheck(state, Kind.TF_CHECKPOINT, os.path.getsize(state), (problem,))
 
 

@@ -1,8 +1,7 @@
-"""Say what somebody handed over, and which call opens it: artefact -> *error*.
+"""Explain what a file is and which call opens it, if it is of the wrong kind for this call.
 
-Most failed loads are a right file at the wrong door: weights where a model is meant, a TensorFlow
-checkpoint, a folder, a download that failed. Each has a call that does work, so each error names
-it.
+Most failed loads are valid files passed to the wrong function: weights, a TensorFlow checkpoint, a
+folder, a failed download. Each error names the call that works.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _LISTED = 5
 
 
 def require(artefact: Artefact, kinds: Collection[Kind] = READABLE) -> None:
-    """Refuse what cannot be opened here, with the call that opens it.
+    """Refuse a file that cannot be opened here, and name the call that opens it.
 
     Raises:
         ArtefactError: it must not be opened, is of another kind, or is visibly damaged.
@@ -42,7 +41,7 @@ def require(artefact: Artefact, kinds: Collection[Kind] = READABLE) -> None:
 
 
 def wrong_kind(artefact: Artefact) -> ArtefactError:
-    """Return the error for an artefact that holds no model, or no weights, that could be read."""
+    """Return the error for a file without a model, or without weights, that can be read."""
     if artefact.kind is Kind.EMPTY:
         return visibly_damaged(artefact)
     what, remedy = _explain(artefact)
@@ -56,13 +55,13 @@ def wrong_kind(artefact: Artefact) -> ArtefactError:
 
 
 def visibly_damaged(artefact: Artefact) -> DamagedArtefactError:
-    """Return the error for an artefact that is visibly damaged."""
+    """Return the error for a file that is visibly damaged."""
     thing = "file" if artefact.kind is Kind.EMPTY else str(artefact.kind)
     if artefact.kind is Kind.SHARDED_WEIGHTS:
-        remedy = "Fetch or copy all its files again, into the directory of the index."
+        remedy = "Download or copy all its files again, into the directory of the index."
     else:
         remedy = (
-            "Fetch or copy it again, or take an earlier one; `kct.verify(directory)` shows which "
+            "Download or copy it again, or use an earlier one; `kct.verify(directory)` shows which "
             "are undamaged."
         )
     return damaged(artefact.path, artefact.damage or "", remedy, thing=thing)
@@ -86,10 +85,10 @@ def _explain(artefact: Artefact) -> tuple[str, str]:
 
 def _explain_hdf5(path: str, kind: Kind) -> tuple[str, str]:
     if kind is Kind.SHARDED_WEIGHTS:
-        what = "These are sharded weights: they do not say what model they belong to."
+        what = "These are sharded weights, without the config of their model."
     else:
-        what = "This file holds weights only: it does not say what model they belong to."
-        path = index_beside(path) or path  # One shard is only a part of them.
+        what = "This file holds weights only, without the config of their model."
+        path = index_beside(path) or path  # One shard has only some of the weights.
     return what, f"Build the model and call `kct.load_weights(model, {path!r})`."
 
 
@@ -97,8 +96,8 @@ def _explain_checkpoint(path: str, kind: Kind) -> tuple[str, str]:
     folder = path if kind is Kind.CHECKPOINT_DIR else folder_of(path)
     return (
         f"This is a {kind} of a training run: it holds weights, optimizer and progress, but not "
-        "what the model is.",
-        f"Build the model and call `kct.load_weights(model, {path!r})`; to go on with training, "
+        "the config of the model.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`; to resume training, "
         f"`kct.CheckpointManager({folder!r}, model=model, optimizer=optimizer)"
         ".restore_or_initialize()`.",
     )
@@ -109,36 +108,36 @@ def _explain_directory(path: str) -> tuple[str, str]:
     if models:
         names = ", ".join(map(repr, models[:_LISTED]))
         return (
-            "This is a directory of models that keras_ckpt_tools did not write, so nothing says "
-            "which of them is meant.",
+            "This is a directory of models that keras_ckpt_tools did not write, so the model to "
+            "load is not known.",
             f"Pass one of its files: {names}.",
         )
     weights = [one for one in entries_in(path) if one.kind is Kind.SHARDED_WEIGHTS]
     if weights:
         return (
-            "This is a directory of sharded weights; what they belong together by is their index.",
+            "This is a directory of sharded weights; their index is needed to load them.",
             f"Build the model and call `kct.load_weights(model, {weights[0].path!r})`.",
         )
     names = ", ".join(repr(name) for name in sorted(os.listdir(path))[:_LISTED])
     return (
-        "This is a directory, and no model is in it.",
+        "This is a directory without a model.",
         "Pass a `.keras` or `.h5` file, or a directory that `kct.ModelCheckpoint` wrote. "
-        + (f"In this one there is: {names}." if names else "This one is empty."),
+        + (f"This one contains: {names}." if names else "This one is empty."),
     )
 
 
 def _explain_tensorflow(path: str, kind: Kind) -> tuple[str, str]:
     return (
-        f"This is a {kind}: it holds the values of variables, but not what the model is.",
-        f"Build the model and call `kct.load_weights(model, {path!r})`; for other objects that are "
-        f'in it, `kct.load_weights({{"model": model, "optimizer": optimizer}}, {path!r})`.',
+        f"This is a {kind}: it holds the values of variables, but no config of a model.",
+        f"Build the model and call `kct.load_weights(model, {path!r})`; for other objects in it, "
+        f'call `kct.load_weights({{"model": model, "optimizer": optimizer}}, {path!r})`.',
     )
 
 
 def _explain_saved_model(path: str, kind: Kind) -> tuple[str, str]:
     folder = path if os.path.isdir(path) else folder_of(path)
     return (
-        f"This is a {kind}: a program of TensorFlow's, not a Keras model.",
+        f"This is a {kind}: a TensorFlow program, not a Keras model.",
         f"For inference call `keras.layers.TFSMLayer({folder!r}, "
         f'call_endpoint="serving_default")` or `tf.saved_model.load({folder!r})`; to get a Keras '
         'model, save it again with `model.save("model.keras")` where it was made.',
@@ -157,11 +156,11 @@ def _explain_config(path: str, kind: Kind) -> tuple[str, str]:
     folder = os.path.dirname(path) or "."
     if os.path.basename(path) == "config.json" and tell(folder).kind is Kind.KERAS_DIR:
         return (
-            "This is one file of an unzipped Keras model, the config.",
+            "This is the config file of an unzipped Keras model.",
             f"Pass the directory: `kct.safe_load_model({folder!r})`.",
         )
     return (
-        "This is what `model.to_json()` returns: it describes a model, and holds no weights.",
+        "This is the output of `model.to_json()`: the config of a model, without weights.",
         f"Build the model with `model = keras.models.model_from_json(open({path!r}).read())`, if "
         "you trust the file, and load its weights with `kct.load_weights(model, path)`.",
     )
@@ -170,13 +169,12 @@ def _explain_config(path: str, kind: Kind) -> tuple[str, str]:
 def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
     explained = {
         Kind.PICKLE: (
-            "This is a pickle. Opening a pickle runs whatever is in it, so it is never opened "
-            "here.",
+            "This is a pickle. Opening a pickle runs the code in it, so it is never opened here.",
             "If you made it yourself, load it with the library that wrote it and save the model "
             'with `model.save("model.keras")`.',
         ),
         Kind.SAFETENSORS: (
-            "This is a safetensors file: it holds tensors, but not what the model is.",
+            "This is a safetensors file: it holds tensors, but no config of a model.",
             f"Build the model and call `kct.load_weights(model, {path!r})`; where the names in it "
             "are not Keras', rename them first with `keras-ckpt export --rename`.",
         ),
@@ -185,12 +183,12 @@ def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
             f"Read it with `numpy.load({path!r})`.",
         ),
         Kind.GIT_LFS: (
-            "This is a Git LFS pointer: a few lines that stand for a file which was not fetched.",
+            "This is a Git LFS pointer: the file itself was not downloaded.",
             f"Fetch it with `git lfs pull --include={path!r}`.",
         ),
         Kind.HTML: (
-            "This is a web page, not a model: a download that failed, most likely.",
-            "Open it in a browser to see what the server said, and download the file again.",
+            "This is a web page, not a model. Most likely, a download failed.",
+            "Open it in a browser to read the server's message, and download the file again.",
         ),
         Kind.JSON: (
             "This is JSON that keras_ckpt_tools does not read: neither the index of sharded "
@@ -206,14 +204,14 @@ def _explain_foreign(path: str, kind: Kind) -> tuple[str, str]:
     return explained.get(
         kind,
         (
-            "This is nothing that Keras writes: neither a `.keras` archive nor HDF5.",
+            "This is not a Keras file: neither a `.keras` archive nor HDF5.",
             "Pass a `.keras` or `.h5` file, or a directory that `kct.ModelCheckpoint` wrote.",
         ),
     )
 
 
 def only_one_model(kind: Kind, path: str, target: Any) -> ArtefactKindError:
-    """Return the error for what holds a model, where something else was asked for."""
+    """Return the error for a file that holds a model, where other objects are restored."""
     return ArtefactKindError(
         f"It is of the kind {str(kind)!r}, which holds one model and no other objects.",
         received=f"path={path!r}, target={target!r}",

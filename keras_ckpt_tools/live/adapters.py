@@ -1,8 +1,8 @@
-"""How each kind of object is captured, prepared and restored: one class per kind.
+"""Capture, prepare and restore each kind of live object: one adapter class per kind.
 
-A restore into live objects (`kct.load_weights`) and the objects that a run tracks use the same
-adapters; `restore` runs them. Names, not discovery, decide where a tensor stands
-(`critic/layers/dense/vars/0`, `weights/1/vars/0`), so two variables of the same name never meet.
+`kct.load_weights` and the tracked objects of a run use the same adapters; `restore` calls them. The
+place of a tensor depends on names (`critic/layers/dense/vars/0`, `weights/1/vars/0`), so two
+variables with the same name never collide.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class Adapter:
     """One object with state.
 
     Args:
-        name: The name that it is restored or tracked by, `""` where it is alone.
+        name: The name that it is restored or tracked with; `""` for a single object.
         target: The object.
 
     Attributes:
         kind: As in `TrackedObject`.
-        extra: Further variables, by path: those that Keras would not save and a file has.
+        extra: Further variables, by path: in a file, but not saved by Keras.
     """
 
     kind = "variable"
     is_optimizer = False
     is_keras = False  # Whether Keras itself walks it.
     has_files = False  # Whether there are files that it may ask for.
-    # Groups below its name with what is tracked by a name of its own. Earlier versions wrote the
-    # inner optimizer of a `LossScaleOptimizer` there once more.
+    # Groups below its name with objects that are tracked with their own name. Earlier versions
+    # wrote the inner optimizer of a `LossScaleOptimizer` there once more.
     elsewhere: tuple[str, ...] = ()
 
     def __init__(self, name: str, target: Any):
@@ -69,11 +69,11 @@ class Adapter:
         return Captured(self.variables() | self.extra)
 
     def to_save(self) -> Captured:
-        """Return references to what a save of a run writes, which is all that there is."""
+        """Return references to everything that a save of a run writes."""
         return self.captured()
 
     def needed(self) -> Captured:
-        """Return what has to be compared before a restore; `remember` and `put_back` follow."""
+        """Return what is compared before a restore; `remember` and `put_back` follow."""
         return self.captured()
 
     def variables(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Adapter:
         return Structure(list(self.variables().values()))
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
-        """Return what it has beside tensors.
+        """Return its state other than tensors.
 
         Args:
             paths: The full path of each tracked variable, by its `id`.
@@ -93,7 +93,7 @@ class Adapter:
         return TrackedObject(self.kind)
 
     def check_built(self) -> None:
-        """Refuse what has no variables that could be restored.
+        """Refuse an object without variables to restore.
 
         Raises:
             NotBuiltError: it has none.
@@ -103,15 +103,15 @@ class Adapter:
         """Make its variables exist, before they are compared and restored.
 
         Args:
-            described: What `described` said when it was saved.
+            described: The result of `described` at the save.
             variables: All variables that exist, by full path.
         """
 
     def remember(self, arrays: Arrays | None = None) -> Callable[[], None]:
-        """Return what gives it back its present state.
+        """Return a function that restores its present state.
 
         Args:
-            arrays: What it is about to be given. Default: anything in it may change.
+            arrays: What will be assigned to it. Default: anything in it may change.
         """
         held = [(variable, state.held(variable)) for variable in self.captured().values.values()]
 
@@ -122,11 +122,11 @@ class Adapter:
         return undo
 
     def put_back(self, arrays: Arrays, described: TrackedObject | None = None) -> None:
-        """Give it what was read. If this raises, `remember` is what undoes it.
+        """Assign what was read. If this raises, the result of `remember` undoes it.
 
         Args:
-            arrays: What it is to have, by path; it keeps the rest as it is.
-            described: What it had beside tensors when it was saved, where that is on record.
+            arrays: Its new values, by path; other variables are unchanged.
+            described: Its state other than tensors at the save, if recorded.
         """
         for path, variable in self.captured().values.items():
             if path in arrays:
@@ -145,7 +145,7 @@ class VariablesAdapter(Adapter):
         return collect_variables(self.target)[0]
 
     def strange(self) -> dict[str, Any]:
-        """Return what lies in a list or dict and would not be saved, by path."""
+        """Return the items of a list or dict that would not be saved, by path."""
         return collect_variables(self.target)[1]
 
 
@@ -164,7 +164,7 @@ class MetricAdapter(Adapter):
         if not self.target.variables:
             raise not_built(
                 f"The metric {self.name or 'target'!r}",
-                "it makes its variables at its first update, so there is nothing yet that could "
+                "it makes its variables at its first update, so there is nothing yet that can "
                 "be restored",
                 "Call its `build(y_true_shape, y_pred_shape)`, or `update_state` on one batch of "
                 "data, and restore after that.",
@@ -182,8 +182,8 @@ class KerasAdapter(Adapter):
     Args:
         name: The name that it is restored or tracked by.
         target: The object.
-        skip: Optimizers that are restored under names of their own, or not at all.
-        assets: Returns the folder of the files that a layer saved; `None` where there are none.
+        skip: Optimizers that are restored under their own names, or not at all.
+        assets: Returns the folder of the files that a layer saved; `None` without such files.
     """
 
     is_keras = True
@@ -196,7 +196,7 @@ class KerasAdapter(Adapter):
         self._skip = skip
         self._assets = assets
         self.has_files = assets is not None
-        # What its layers were built with, and when that was: with so many variables.
+        # The build configs of its layers, and the number of variables at that time.
         self._parts: tuple[int, Any] = (-1, {})
         self._known: Captured | None = None
         self._walked: Captured | None = None
@@ -230,7 +230,7 @@ class KerasAdapter(Adapter):
         return self._walked.with_more(self.extra)
 
     def knows(self, captured: Captured) -> None:
-        """Take up what a walk through it has found a moment ago."""
+        """Use the result of a walk that was made just now."""
         self._known = captured
 
     def structure(self) -> Structure:
@@ -316,14 +316,14 @@ class OptimizerAdapter(KerasAdapter):
         self.kind = "optimizer"
 
     def _check(self, what: str) -> None:
-        """Nothing: it is built when it is known on what."""
+        """Nothing: it is built when its variables are known."""
 
     def described(self, paths: Mapping[int, str]) -> TrackedObject:
         inner = getattr(self.target, "inner_optimizer", self.target)
         variables = list(getattr(inner, "_trainable_variables", ()))
         if not variables:
             return TrackedObject(self.kind)
-        # What is not tracked is named as Keras names it, so that a restore can say what it lacks.
+        # Untracked variables have Keras' names, so that a restore can name what is missing.
         return TrackedObject(
             self.kind,
             built_on=tuple(paths.get(id(v)) or str(getattr(v, "path", v.name)) for v in variables),
@@ -335,7 +335,7 @@ class OptimizerAdapter(KerasAdapter):
         if lacking := [path for path in described.built_on if path not in variables]:
             raise not_built(
                 f"The optimizer {self.name or 'target'!r}",
-                f"it was built on variables that are not here: {', '.join(lacking)}",
+                f"it was built on variables that are missing here: {', '.join(lacking)}",
                 "Call its `build(model.trainable_variables)` first; or pass the model as well: "
                 '`kct.load_weights({"model": model, "optimizer": optimizer}, path)`.',
                 self,

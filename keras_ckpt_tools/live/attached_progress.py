@@ -1,7 +1,7 @@
-"""The progress that a live model carries: load -> *model* -> train.
+"""Store the training progress of a live model.
 
-Kept beside the model, not on it: an attribute would be walked, saved and cloned with the model,
-and `model._ckpt_saved_epoch` has taught people what comes of that. The entry goes with the model.
+It is stored next to the model, not in an attribute, because Keras would walk, save and clone an
+attribute with the model. The entry is deleted with the model.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _progress: weakref.WeakKeyDictionary[Any, TrainingProgress] = weakref.WeakKeyDic
 
 
 def attach_progress(model: Any, progress: TrainingProgress) -> None:
-    """Remember where a model's training is."""
+    """Store the training progress of a model."""
     _progress[model] = progress
 
 
 def attached_progress(model: Any) -> TrainingProgress | None:
-    """Return where a model's training is, as far as it was remembered."""
+    """Return the stored training progress of a model."""
     return _progress.get(model)

@@ -1,18 +1,15 @@
-"""Read many variables in few calls: variables -> *read* -> snapshot.
+"""Read many variables in few calls.
 
-Reading a variable hands out a reference to its buffer, which costs nothing; what costs is the way
-from Python to TensorFlow and back, once for each variable. A function that reads many of them takes
-that way once. It is not a function of a model's own, which would have to be traced anew for each
-(14 seconds for 6,000 variables): what is traced is "read so many variables of this dtype", the
-variables are its arguments, and one function serves all. The thread that calls it also runs it:
-handing a read over to another thread takes longer than the read.
+Reading a variable returns a reference to its buffer, which is free. The cost is the call from
+Python to TensorFlow, once for each variable. A traced function reads many variables in one call. It
+is not traced per model (14 seconds for 6,000 variables): the variables are its arguments, so one
+function per number and dtype serves all models. It runs in the calling thread.
 
-Small variables of one shape are copied into one tensor. A reference to each would cost more than
-the copy, when it is made, looked into and dropped, and for as long as it is held, training would
-need other memory for the next value.
+Small variables of one shape are copied into one tensor, because a reference to each would cost more
+than the copy, and would make training allocate other memory for the next value.
 
-Measured on two cores, with what is read looked into and dropped: 6,002 small variables in 48 ms, by
-reference in 62, one by one in 98. To read 74, most of them large, took 0.3 ms, one by one 0.8.
+Measured on two cores: 6,002 small variables in 48 ms, by reference in 62, one by one in 98. To read
+74, most of them large, took 0.3 ms, one by one 0.8.
 """
 
 from __future__ import annotations
@@ -27,9 +24,9 @@ import tensorflow as tf
 
 from keras_ckpt_tools.live.variables import Handle, as_array, handle_of, read, variable_of
 
-# Tracing takes half a millisecond for each, once; more than this many at once are not read faster.
+# Tracing takes half a millisecond for each, once; reading more at once is not faster.
 _AT_ONCE = 32
-# Fewer are read one by one in the time of a call of a function.
+# Fewer are read one by one, as fast as by one function call.
 _FEWEST = 3
 # Bytes that are copied in the time that a reference takes.
 _SMALL = 16 << 10
@@ -83,8 +80,8 @@ class BulkRead:
         """Read all, now.
 
         Returns:
-            What gives the values as arrays, in order, whoever asks and whenever. Later assignments
-            go into other memory.
+            A function that returns the values as arrays, in order, at any time and in any thread.
+            Later assignments use other memory.
         """
         with tf.device("CPU"):  # They are all there; see `handle_of`.
             taken = [tf.raw_ops.StatefulPartitionedCall(**how) for how, _ in self._calls]
@@ -139,7 +136,7 @@ def _function(dtype: Any, count: int, copied: bool) -> Any:
 
 @functools.cache
 def _as_it_is() -> bytes:
-    """Return the options by which TensorFlow does not look for a better way to do this."""
+    """Return options that turn off TensorFlow's graph optimizations."""
     options = tf.compat.v1.ConfigProto()
     options.graph_options.rewrite_options.disable_meta_optimizer = True
     return bytes(options.SerializeToString())

@@ -1,7 +1,7 @@
-"""What of an object decides how it is saved: object -> *structure* -> plan.
+"""Find what in an object decides how it is saved.
 
-A walk through a model finds what there is to save. It need not be repeated for as long as what is
-said here of the model is the same, and that can be said in far less time than the walk takes.
+A walk through a model finds what to save. It is repeated only if the structure that this module
+returns has changed. Computing the structure is far faster than the walk.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ class Structure:
 
     Attributes:
         variables: All its variables; see `variables_of`.
-        keeps: Whether the walk is the same for as long as these, and `marks`, are. Not where a
-            class of the user's decides in its own `save_own_variables` what it saves.
+        keeps: Whether the walk stays the same while these and `marks` do. Not if a user's class
+            has its own `save_own_variables`.
         kinds: The classes of the object, its optimizer and its layers, each once.
-        marks: Which layer has which other layers under which names: two of them may have changed
-            places, and the variables are still the same. Identities, not objects: whoever keeps
-            them keeps no model alive.
+        marks: Which layer has which other layers under which names, because two layers may swap
+            places. Identities, not objects, so they keep no model alive.
     """
 
     variables: Sequence[Any]
@@ -64,7 +63,7 @@ def _marks(layers: Sequence[Any]) -> Iterator[int | str]:
         if not layer._layers:
             continue
         for name, value in vars(layer).items():
-            # TensorFlow keeps the same objects once more under names of its own.
+            # TensorFlow has second references to the same objects, under its own names.
             if name in passed_over or name.startswith("_self_"):
                 continue
             if isinstance(value, internals.KerasSaveable):
@@ -88,7 +87,7 @@ def _identities(container: Any) -> Iterator[int]:
 
 
 def saves_as_keras(kind: type) -> bool:
-    """Return whether it is Keras that decides what objects of a class save."""
+    """Return whether Keras' own code decides what objects of a class save."""
     method = getattr(kind, "save_own_variables", None)
     return method is None or method.__module__.startswith("keras.")
 
@@ -140,10 +139,10 @@ def optimizers_of(saveable: Any) -> list[Any]:
 def is_whole(model: Any) -> bool:
     """Return whether all variables of a model exist.
 
-    The flag `built` alone does not say so. `build(input_shape)` of a subclassed model sets it and
-    may leave its layers as they are; and a model or layer without a `build` of its own has no
-    other variables than its constructor made and its layers have. So a model without `call` (a
-    GAN, a VAE), which is never built, is whole as soon as its layers are.
+    The flag `built` alone is not enough. `build(input_shape)` of a subclassed model sets it and
+    may not build its layers. A model or layer without its own `build` has only the variables of
+    its constructor and of its layers. So a model without `call` (a GAN, a VAE), which is never
+    built, is complete as soon as its layers are built.
     """
     return all(map(_is_complete, model._flatten_layers()))
 
@@ -194,7 +193,7 @@ def _remembered() -> Iterator[None]:
 
 @functools.cache
 def attributes_of_any(kind: str) -> frozenset[str] | None:
-    """Return the attributes that every object of a kind has, which the walk passes over."""
+    """Return the attributes that every object of a kind has, which the walk skips."""
     try:
         return frozenset(internals.get_attr_skipset(kind))
     except ValueError:

@@ -1,10 +1,9 @@
-"""What `.h5` leaves out of a model: model -> *put in, or refuse* -> write.
+"""Add to an `.h5` model what Keras leaves out, or refuse the model.
 
-Keras writes some models as `.h5` that it cannot open again, and drops parts of others. What can be
-said in that format is put into the config, so that stock Keras reads it, too: the modules of
-operations (`x + y`, `ops.relu(x)`, the masks of an `Embedding`), and the vocabularies that lookups
-have learnt. What cannot be said there would be lost without a word; so such a model is refused
-before anything is written, with all that would be lost in one error.
+Keras writes some `.h5` models that it cannot open again, and drops parts of others. If the format
+can hold a part, it is added to the config, so that stock Keras reads it, too: the modules of
+operations (`x + y`, `ops.relu(x)`, the masks of an `Embedding`) and the vocabularies of lookups. If
+not, the model is refused before anything is written, with one error that lists all losses.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ALL = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step
 
 @contextlib.contextmanager
 def vocabularies_in_config(model: Any) -> Iterator[None]:
-    """Let lookups that were adapted write what they learnt as those do that were given it."""
+    """Let adapted lookups write their vocabulary, as lookups with a given vocabulary do."""
     before: list[tuple[dict[str, Any], dict[str, Any]]] = []
     try:
         for layer in model._flatten_layers():
@@ -57,7 +56,7 @@ def _learnt(layer: Any) -> dict[str, Any]:
 
 
 def complete_config(model: Any, hdf5: h5py.File) -> None:
-    """Write into the config of a file where the classes of operations are."""
+    """Write the modules of operations into the config of a file."""
     modules = {
         type(operation).__name__: type(operation).__module__
         for part in model._flatten_layers()
@@ -120,16 +119,16 @@ def require_representable(model: Any) -> None:
     """
     if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):
         name = type(model).__name__
-        what = "a subclassed model, whose shapes are not in such a file: it cannot be opened again"
+        what = "a subclassed model: `.h5` does not hold its shapes, so it cannot be opened again"
         raise refusal([(f"model {model.name!r} ({name})", what, "use another format")])
     lost = [found for layer in model._flatten_layers() for found in _lost_of(layer)]
     saved = {id(weight) for layer in model.layers for weight in layer.weights}
     saved |= {id(v) for v in (*model._trainable_variables, *model._non_trainable_variables)}
-    # Keras 3.10 does not count a layer beside the graph among those of the model.
+    # Keras 3.10 does not list a layer outside the graph among those of the model.
     beside = [part for part in vars(model).values() if isinstance(part, keras.layers.Layer)]
     everything = {weight.path: weight for part in (model, *beside) for weight in part.weights}
     lost += [
-        (path, "a weight of a layer that no output of the model depends on", "leave it out")
+        (path, "a weight of a layer that no output of the model depends on", "remove it")
         for path, weight in everything.items()
         if id(weight) not in saved
     ]
@@ -141,7 +140,7 @@ def _lost_of(layer: Any) -> Iterator[tuple[str, str, str]]:
     kind = type(layer)
     where = f"layer {layer.name!r} ({kind.__name__})"
     if isinstance(layer, keras.utils.FeatureSpace):
-        yield where, "a FeatureSpace, whose files have no place there", "use another format"
+        yield where, "a FeatureSpace, whose files cannot be in an `.h5`", "use another format"
     if _of_keras(kind, "save_own_variables") and _of_keras(kind, "save_assets"):
         return
     if not _of_keras(kind, "save_assets"):

@@ -1,13 +1,11 @@
-"""Write a whole model as `.h5`, Keras' older format: model -> *write* -> commit.
+"""Write a whole model as `.h5`, Keras' older format.
 
-Keras' own writer lays this format out (its config stands in attributes, in pieces where it is
-long), into a staged file with a user block in front. When it is done the file is read once, and the
-record with all digests goes into the user block.
+Keras' own writer writes the model into a staged file with a user block. Then the file is read once,
+and the record with all digests is written into the user block. `legacy_completion` adds what that
+writer leaves out, or refuses the model.
 
-What that writer leaves out is put in, or the model is refused (`legacy_completion`).
-
-Keras' writer takes the optimizer out of the live model's own compile config. A save never changes
-what it saves, so the writer is given a copy of that config, and the model gets its own back.
+Keras' writer removes the optimizer from the live model's compile config. A save must not change the
+model, so the writer gets a copy of that config.
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ def _write_as_keras(model: Any, hdf5: h5py.File) -> None:
 
 @contextlib.contextmanager
 def _compile_config_untouched(model: Any) -> Iterator[None]:
-    """Let a writer change a copy of the arguments that the model was compiled with."""
+    """Give the writer a copy of the model's compile arguments to change."""
     kept: Any = getattr(model, "_compile_config", None)
     config = getattr(kept, "config", None)
     if not isinstance(config, dict):

@@ -1,13 +1,12 @@
-"""The weights of classes that have changed: source -> *migrate* -> compare, fill.
+"""Convert the weights of classes that have changed since the save.
 
-A class that has another layout of weights than the one in a file brings a function from the one to
-the other. It is called once for each object of the class, with the arrays of that object's group
-and no others; what it returns takes their place. All else of the file is passed on as it is, and
-unread. An object around others comes first: the function of the outer class sees its parts as the
-file has them, and may move them; each part is then migrated where it is now.
+A class with a new layout of weights has a function `migrate_weights`. It is called once for each
+object of the class, with the arrays of that object's group only, and its result replaces them. All
+other tensors are passed on unread. Outer objects come first: the function of an outer class gets
+its parts as they are in the file, and may move them. Each part is then migrated at its new place.
 
-Which classes have changed is known by the record of the file and by the registry. What becomes of
-the state of an optimizer is for `migration_optimizer`.
+Changed classes are found by the record of the file and the registry. `migration_optimizer` does the
+state of optimizers.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Held:
     """One tensor after migration.
 
     Attributes:
-        origin: The path in the file of the very tensor that this is; `None` where it is new.
+        origin: The path of the same tensor in the file; `None` if it is new.
         array: Its value where it has been read or made, or `None`.
     """
 
@@ -73,7 +72,7 @@ def classes_in(*saveables: Any) -> list[type]:
 
 
 def begun_anew(source: TensorSource) -> tuple[str, ...]:
-    """Return the paths of optimizer state that cannot come from the file, and so begins anew."""
+    """Return the paths of optimizer state that is not in the file, and so is reinitialized."""
     return getattr(source, "begun_anew", ())
 
 
@@ -85,16 +84,16 @@ def _formers(
 
 
 def has_migrated(model: Any, record: Record | None) -> bool:
-    """Return whether classes in a model have other weights than when a file was saved."""
+    """Return whether classes in a model have changed their weights since the save."""
     return any(former.migrate for former in _formers([model], record))
 
 
 def warn_of_lost_state(weights: TensorSource, stacklevel: int = 3) -> None:
-    """Say which state of an optimizer begins anew, where no report says so."""
+    """Warn about reinitialized optimizer state, if no report lists it."""
     anew = begun_anew(weights)
     if anew:
         warn(
-            f"{weights.path!r}: the weights that `migrate_weights` made or changed begin without "
+            f"{weights.path!r}: the weights that `migrate_weights` made or changed start without "
             f"optimizer state: {', '.join(anew[:_SHOWN])}{' ...' if len(anew) > _SHOWN else ''}.",
             UserWarning,
             stacklevel=stacklevel,
@@ -234,7 +233,7 @@ def _migrate(
     start = len(group) + 1 if group else 0
     taken = {path[start:]: held.pop(path) for path in list(held) if _is_in(path, group)}
     prefix = f"{one.group}/" if one.group else ""
-    # What a class around it has made is made for the class as it is now.
+    # Arrays that an outer class made are for the present class.
     if one.former.migrate is not None and any(h.origin is not None for h in taken.values()):
         before, taken = taken, _called(source, taken, one, instances)
         if {n: h.origin for n, h in before.items()} != {n: h.origin for n, h in taken.items()}:
@@ -261,7 +260,7 @@ def _called(
     }
     origins = {id(array): taken[name].origin for name, array in given.items()}
     former = one.former
-    assert former.migrate is not None  # The caller looked.
+    assert former.migrate is not None  # The caller has checked.
     try:
         returned: Any = former.migrate(dict(given), former.saved)
     except Exception as error:
@@ -276,7 +275,7 @@ def _called(
 
 
 def _same(one: np.ndarray[Any, Any] | None, other: np.ndarray[Any, Any]) -> bool:
-    """Return whether an array was passed on as it was, if only as a copy."""
+    """Return whether an array was returned unchanged, or as a copy."""
     if one is None or one is other:
         return one is other
     return one.shape == other.shape and one.dtype == other.dtype and np.array_equal(one, other)
@@ -348,16 +347,16 @@ def _now(group: str, moved: Mapping[str, str]) -> str:
 
 
 class _Migrated:
-    """A source in which some tensors are other ones, and some stand elsewhere.
+    """A source in which some tensors are replaced, and some are moved.
 
     Attributes:
         path: The file.
         tensors: What there is now.
         names: What its layers were called, by the group that each has now.
-        optimizers: Whose state there is now.
-        places: Where tensors stand in the file.
-        left_alone: As the source says.
-        begun_anew: Paths of optimizer state that the file does not have for them.
+        optimizers: The optimizers whose state there is now.
+        places: The paths of tensors in the file.
+        left_alone: As in the source.
+        begun_anew: Paths of optimizer state that is not in the file.
     """
 
     def __init__(

@@ -1,16 +1,16 @@
-"""The state of an optimizer whose variables have changed: migrated weights -> *slots* -> fill.
+"""Match optimizer state in a file with variables that have changed.
 
-A file numbers the state of an optimizer, in the order of the variables that it was built on. Where
-a class has more, fewer or other weights than then, all numbers behind them are other ones. So each
-number of the file is found again through the variable that it belonged to:
+A file numbers the state of an optimizer in the order of its variables. If a class has more, fewer
+or other weights than at the save, all following numbers change. So each number of the file is found
+again through its variable:
 
-* a tensor that `migrate_weights` passed on as it is, under its old name or another one, keeps its
-  state, and so does every variable outside of what was migrated;
-* one that was made, changed, joined or split begins with no state, as a new variable does: what a
-  momentum becomes under an arbitrary function of the weight, nobody can say.
+* A tensor that `migrate_weights` returns unchanged, under any name, keeps its state. So does every
+  variable that was not migrated.
+* A tensor that was made, changed, joined or split starts without state, as a new variable does.
 
-Files of ours say which variables the optimizer was built on. For others it is known only of those
-in front of the first migrated object and behind the last one; between them, state begins anew.
+Files of this package contain the variables of the optimizer. For third-party files, only those
+before the first migrated object and after the last one are known; the state between is
+reinitialized.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _Segment = tuple[str, ...] | int
 
 @dataclass
 class Slots:
-    """What has become of the state of optimizers.
+    """The state of optimizers after a migration.
 
     Attributes:
-        begun_anew: The paths of state that begins anew.
+        begun_anew: The paths of reinitialized state.
         built_on: By the group of an optimizer that was renumbered, the variables that its state
             belongs to now, in order.
     """
@@ -76,7 +76,7 @@ def carried_over(
             continue
         said = known.get(top.rstrip("/"), OptimizerState())
         if said.class_name not in ("", type(optimizer).__name__):
-            continue  # It is another optimizer's; the comparison says so.
+            continue  # It belongs to another optimizer; the comparison reports it.
         numbers = _Numbers(source, held, top, optimizer, live, touched)
         anew = numbers.renumber(said.built_on or None)
         if anew is not None:
@@ -106,7 +106,7 @@ class _Numbers:
         self.paths = tuple(live.get(id(v), "") for v in self._trained)
 
     def renumber(self, built_on: Sequence[str] | None) -> list[str] | None:
-        """Return what begins anew; `None` where all numbers are what they were."""
+        """Return the reinitialized state; `None` if all numbers are unchanged."""
         if not any(path in self._touched for path in self.paths):
             return None
         saved = [path for path in self._held if path.startswith(self._top)]
@@ -186,7 +186,7 @@ class _Numbers:
         return {f"{self._top}{path}": v for path, v in state.capture(new).values.items()}
 
     def _begin(self, fresh: Mapping[str, Any], anew: Sequence[str]) -> None:
-        """Begin state anew. An average of weights begins with the weights, and not with zeros."""
+        """Reinitialize state. An average of weights starts with the weights, not with zeros."""
         from keras_ckpt_tools.live.migration import Held
 
         averaged = self._averaged()

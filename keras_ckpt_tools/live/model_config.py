@@ -1,8 +1,8 @@
-"""What a `.keras` holds beside weights: model -> *documents* -> write.
+"""Collect what a `.keras` file holds besides weights: config, metadata and files of layers.
 
-Keras describes the model, which for 1,000 layers takes a third of a second; the description is kept
-for as long as the fingerprint of the model says that it would be the same. The files that layers
-save (vocabularies) are asked for at each save, where there are layers that save any.
+Describing a model of 1,000 layers takes Keras a third of a second, so the config is reused while
+the fingerprint of the model is unchanged. Files of layers (vocabularies) are collected at each
+save.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ASSETS_FOLDER = "assets"
 
 
 class Describer:
-    """Describes one model again and again. Holds on to the model's parts."""
+    """Describes one model repeatedly. Holds references to the model's parts."""
 
     def __init__(self) -> None:
         self._fingerprint: Fingerprint | None = None
@@ -108,7 +108,7 @@ _Seen = dict[int, tuple[Any, Any]]
 
 
 class Fingerprint:
-    """What of a model its config is made of. Holds on to the model's parts.
+    """The parts of a model that its config depends on. Holds references to them.
 
     Two are equal only if the configs are the same.
     """
@@ -126,7 +126,7 @@ class Fingerprint:
 
 
 def fingerprint(model: Any) -> Fingerprint | None:
-    """Return what is equal later only if the model's config is the same, or `None`.
+    """Return a fingerprint of the config; equal only if the configs are equal. `None` if unknown.
 
     >>> layer = keras.layers.Dense(3)
     >>> model = keras.Sequential([keras.Input((2,)), layer])
@@ -211,7 +211,7 @@ def _of_object(value: Any, kind: type, seen: _Seen) -> Any:
 
 
 def _asked(part: Any, seen: _Seen) -> Any:
-    """Return what an object of the user's says of itself."""
+    """Return the config of a user's object."""
     try:
         told = [part.get_config()]
         if hasattr(part, "get_build_config"):

@@ -1,7 +1,7 @@
-"""Compare, read, assign, undo: every restore into live objects goes through here.
+"""Restore live objects from tensors: compare, read, assign, undo.
 
-Everything is compared and everything is read before the first variable changes. If an object then
-refuses its state, or the user interrupts, all of them get back what they had.
+Everything is compared and read before the first variable changes. If an object then refuses its
+state, or the user interrupts, all objects get their previous state back.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def compare_all(
     needed = Captured.of_all((one.name, one.needed()) for one in adapters)
     if exact or any(map(is_raw, source.tensors)):
         needed = needed.with_raw()
-    # Of what cannot say yet what it needs, the tensors are taken as they are.
+    # For objects that do not know their needs yet, the tensors are accepted as they are.
     unknown = tuple(needed.unknown)
     taken = {path: info for path, info in source.tensors.items() if path.startswith(unknown)}
     wanted = needed.needed()
@@ -72,8 +72,8 @@ def restore_all(
         adapters: The objects.
         compared: What `compare_all` has returned for them.
         strict: Whether everything has to match. If not, what matches is restored.
-        exactly: Whether floats that are cast may not be rounded.
-        tracked: What the objects had beside tensors, by name, where they are those of a run.
+        exactly: Whether casts of floats must not round.
+        tracked: State of the objects other than tensors, by name, if they are those of a run.
         check: Called when everything has been read; nothing is changed if it raises.
         remedy: What to do where an object refuses its state. Default: what the report suggests.
 
@@ -100,12 +100,12 @@ def restore_all(
                 undo.append(adapter.remember(own))
                 adapter.put_back(own, tracked[adapter.name] if tracked is not None else None)
     except BaseException as error:
-        # Ctrl-C in the middle is no reason to leave half a restore either.
+        # Ctrl-C must not leave half a restore either.
         for step in reversed(undo):
             try:
                 step()
             except Exception as second:  # noqa: BLE001 (the others are given back all the same)
-                error.add_note(f"An object could not be given back its state: {second}")
+                error.add_note(f"The previous state of an object could not be restored: {second}")
         if isinstance(error, state.Refused):
             raise misfit(report, error.reasons, remedy) from error.reasons[0][1]
         if tracked is not None and isinstance(error, Exception):

@@ -1,18 +1,12 @@
-"""The state of one moment, without copying it: policy -> *snapshot* -> write.
+"""Take a snapshot of all variables without copying them.
 
-TensorFlow keeps a variable's value in a buffer that is shared by whoever read it, and writes the
-next value into a new one while anybody still holds the old. So reading all variables and keeping
-what was read is a snapshot: it takes as long as so many references, training goes on at once, and
-only what training then changes takes memory twice. Values on a GPU, and those of other backends,
-are copied to the host.
+TensorFlow writes the next value of a variable into a new buffer while the old one is still in use.
+So holding what was read is a snapshot: training resumes at once, and only values that training
+changes take memory twice. Values on a GPU, and those of other backends, are copied to the host.
 
-What a model's tensors are is found by a walk through all attributes of all layers. It depends on
-the structure alone, so it is walked once and kept for as long as the variables are the same ones,
-and layers have the same layers under the same names.
-State that is no variable, because a layer makes it up in its own `save_own_variables`, is asked for
-anew each time.
-
-What is saved again is read in bulk; see `bulk_read`.
+A walk through all attributes of all layers finds the tensors of a model. It depends on the
+structure only, so its result is reused while the structure is unchanged. State that a layer
+computes in its own `save_own_variables` is collected each time. Repeated snapshots use `bulk_read`.
 """
 
 from __future__ import annotations
@@ -66,7 +60,7 @@ class Part:
 
 
 class Snapshots:
-    """Takes snapshots of the same objects again and again."""
+    """Takes snapshots of the same objects repeatedly."""
 
     def __init__(self) -> None:
         self._walked: dict[str, _Walked] = {}
@@ -93,7 +87,7 @@ class Snapshots:
     def _described(
         self, walked: Sequence[Captured]
     ) -> tuple[Mapping[str, str], Mapping[str, OptimizerState]]:
-        """Return what the record says of names; made anew only where something was walked anew."""
+        """Return the names for the record; computed again only after a new walk."""
         telling = [captured for captured in walked if captured.names or captured.optimizers]
         if not _identical(self._told[0], telling):
             values: dict[str, Any] = {}
@@ -106,13 +100,13 @@ class Snapshots:
                 optimizers |= captured.optimizers
             told = names_above(names, values), built_on(optimizers, values)
             kept = {id(known.captured) for known in self._walked.values()}
-            # What is walked anew each time may hold arrays of the user's.
+            # The result of a repeated walk may hold arrays of the user.
             self._told = (telling if all(id(c) in kept for c in telling) else (), *told)
             return told
         return self._told[1:]
 
     def walk(self, part: Part) -> Captured:
-        """Return what a part is made of, by full path; walked anew only where it has changed."""
+        """Return the variables of a part, by full path; walked again only if it has changed."""
         known = self._walked.get(part.group)
         if known and _same(known.structure, part.structure):
             return known.captured
@@ -137,7 +131,7 @@ class _Taken(NamedTuple):
 
     Attributes:
         paths: Of what, in order.
-        arrays: Gives the values as arrays: whoever writes them asks, and not whoever trains.
+        arrays: Returns the values as arrays; called by the writing thread, not the training one.
     """
 
     paths: Collection[str]
@@ -145,7 +139,7 @@ class _Taken(NamedTuple):
 
 
 class _Walked:
-    """What was found by a walk and stays for as long as the structure does: variables only."""
+    """The variables found by a walk; valid while the structure is unchanged."""
 
     def __init__(self, structure: Structure, captured: Captured):
         self.structure = structure
@@ -158,7 +152,7 @@ class _Walked:
     def read(self) -> _Taken:
         """Read the present values."""
         if not self._was_read:
-            # What is saved once is read without more ado.
+            # For a single save, they are read directly.
             self._was_read = True
             return _read_anew(self.captured.values)
         bulk = self._in_bulk()
@@ -201,7 +195,7 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
 
 
 class _Arrays(Mapping[str, np.ndarray[Any, Any]]):
-    """What was read of all parts, as arrays: these are made when they are asked for."""
+    """The values of all parts, converted to arrays when they are used."""
 
     def __init__(self, taken: Sequence[_Taken]):
         self._taken = taken

@@ -1,7 +1,7 @@
-"""From live Keras objects to named tensors, and back: snapshot -> write, and source -> restore.
+"""Convert live Keras objects to named tensors and back.
 
-Keras' own walk finds what there is and names it; the stores that it is given are ours. Nothing here
-knows where the tensors come from or go to; `restore` compares and undoes.
+Keras' own walk finds and names the state; this package's stores collect it. This module does not
+know the source or target of the tensors. `restore` compares and undoes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from keras_ckpt_tools.matching.selection import ALL, Selection
 # Variables are looked for in lists and dicts that are not nested deeper.
 _LEVELS = 4
 _MAY_HOLD = (keras.Variable, keras.random.SeedGenerator, list, tuple, dict)
-# By how many paths an object is looked for in a file.
+# Number of paths by which an object is searched in a file.
 _PATHS = 4
 
 
@@ -102,7 +102,7 @@ def _by_reference(optimizers: Iterable[Any]) -> Iterator[None]:
     """Let optimizers of Keras' own hand out their variables, where Keras would copy each."""
     stock = [one for one in optimizers if _hands_out_copies(one)]
     for one in stock:
-        # Not by `setattr`, which Keras and TensorFlow would notice.
+        # Not by `setattr`, which Keras and TensorFlow would track.
         vars(one)["save_own_variables"] = functools.partial(_hand_out, one)
     try:
         yield
@@ -127,9 +127,9 @@ def optimizers_by_group(captured: Captured, saveable: Any) -> dict[str, Any]:
 def _raw_of(saveable: Any, groups: Mapping[int, str], written: Iterable[Any]) -> dict[str, Any]:
     """Return the variables of layers that Keras' layout does not hold as they are, by path.
 
-    A layer may leave variables out of what it saves (the states of a stateful RNN), or save what it
-    has made of them (a kernel with its adapters merged into it). They are found by looking at what
-    each layer has and at what it gave away.
+    A layer may not save all variables (the states of a stateful RNN), or save a derived value (a
+    kernel with its adapters merged). They are found by comparing a layer's variables with what it
+    saved.
     """
     known = {id(value) for value in written}
     for optimizer in optimizers_of(saveable):
@@ -137,7 +137,7 @@ def _raw_of(saveable: Any, groups: Mapping[int, str], written: Iterable[Any]) ->
     found: dict[str, Any] = {}
     for number, part in enumerate(parts_of(saveable)):
         kind = group_name(type(part).__name__)
-        # Keras before 3.13 passes over layers in nested containers.
+        # Keras before 3.13 skips layers in nested containers.
         group = groups.get(id(part), f"{RAW}/{kind}_{number}")
         prefix = f"{group}/{RAW}/" if group else f"{RAW}/"
         own = [v for v in _own_variables(part) if id(v) not in known]
@@ -192,7 +192,7 @@ def _holders(saveable: Any, groups: Mapping[int, str], asked: Iterable[str]) -> 
 
 @contextmanager
 def _silent_until_filled(saveable: Any, captured: Captured) -> Iterator[None]:
-    """Let lookup layers that have no table yet say nothing, where Keras' own method would raise."""
+    """Let lookup layers without a table return nothing, where Keras' own method would raise."""
     empty = [layer for layer in parts_of(saveable) if _has_no_weights_yet(layer)]
     for layer in empty:
         layer.save_own_variables = lambda store: captured.unknown.append(store.prefix)
@@ -204,7 +204,7 @@ def _silent_until_filled(saveable: Any, captured: Captured) -> Iterator[None]:
 
 
 def _has_no_weights_yet(layer: Any) -> bool:
-    # Of TF-IDF, whose weights come with the vocabulary.
+    # TF-IDF, whose weights are set with the vocabulary.
     looks_up = getattr(layer, "output_mode", None) == "tf_idf" and hasattr(layer, "get_vocabulary")
     return looks_up and not hasattr(layer, "idf_weights_const")
 
@@ -308,7 +308,7 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     value = variable_of(value)
     if hasattr(value, "numpy") and not hasattr(value, "detach"):
         return np.asarray(value.numpy())
-    return np.array(ops.convert_to_numpy(value))  # JAX gives its own memory, and uses it again.
+    return np.array(ops.convert_to_numpy(value))  # JAX returns its own memory, and reuses it.
 
 
 class Refused(Exception):
@@ -340,7 +340,7 @@ def pour(
     skip: Iterable[Any] = (),
     captured: Captured | None = None,
 ) -> None:
-    """Hand arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
+    """Assign arrays to an object through Keras' own walk. If it raises, `remember` undoes it.
 
     Args:
         saveable: The object.
@@ -372,7 +372,7 @@ def pour(
         )
     if refused:
         raise Refused(list(refused.values()))
-    # Last: a layer's own method may have changed them.
+    # Last, because a layer's own method may have changed them.
     for path, variable in direct.items():
         variable.assign(arrays[path])
 
@@ -494,7 +494,7 @@ def _build_parts(saveable: Any, parts: Mapping[str, Any]) -> None:
     for group in sorted(parts):
         layer = layers.get(group)
         if layer is not None and not layer.built:
-            # What cannot be built so is missing in the comparison that follows.
+            # Layers that cannot be built are missing in the comparison that follows.
             with contextlib.suppress(Exception):
                 layer.build_from_config(dict(parts[group]))
 
@@ -554,7 +554,7 @@ def not_built(saveable: Any, name: str, what: str) -> NotBuiltError:
             f"by calling each on one batch of data: {', '.join(layers) or 'it has none yet'}."
         )
     return NotBuiltError(
-        f"The {kind} {name!r} is not built: it has no variables yet that could be {what}.",
+        f"The {kind} {name!r} is not built: it has no variables yet that can be {what}.",
         received=f"{name}={saveable!r}",
         remedy=remedy,
         name=name,

@@ -1,9 +1,8 @@
-"""The stores that Keras' walk through a model is given: live objects <-> *named tensors*.
+"""Define the stores that Keras' walk through a model reads and writes.
 
-Keras decides where the state of a layer stands in a file (`layers/dense/vars/0`) while it walks the
-model and hands each object a store. With stores of our own that layout is kept, including whatever
-a layer's own `save_own_variables` does, without opening a file: one store collects references, the
-other hands out tensors.
+Keras names the state of a layer (`layers/dense/vars/0`) while it walks the model and gives each
+object a store. These stores keep that layout, including a layer's own `save_own_variables`, without
+a file: one collects references, the other returns tensors.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class Captured:
         values: A variable, an array, or whatever a layer put into its store.
         names: Names of objects, by the path of their group, as Keras keeps them in attributes.
         asked: The group of each object that was asked for its state, whether it has any or not.
-        has_assets: Whether one of them saves files beside tensors.
-        unknown: Groups, with a slash at the end, of objects that cannot say yet what they need.
+        has_assets: Whether one of them saves files besides tensors.
+        unknown: Groups, with a slash at the end, of objects whose needs are not known yet.
         visited: The `id` of each object that was asked.
         optimizers: The class of each optimizer, and the variables it was built on, by its group.
         groups: The group of each object that was asked, by its `id`.
@@ -201,7 +200,7 @@ class _Store(internals.H5IOStore):
 
 
 class CaptureStore(_Store):
-    """Collects references to whatever is put into it."""
+    """Collects references to all values that are put into it."""
 
     def __init__(self) -> None:
         self.captured = Captured()
@@ -241,7 +240,7 @@ class Visited(set[int]):
 
 
 class AssetsProbe(internals.DiskIOStore):
-    """Learns whether anything saves files: the walk asks only then whether there is a store."""
+    """Records whether any object saves files: the walk tests the store only then."""
 
     def __init__(self) -> None:
         self.asked_for = False
@@ -281,7 +280,7 @@ class AssetsWhenAsked(internals.DiskIOStore):
 
 
 class FillStore(_Store):
-    """Hands tensors out, by the path of the object that asks."""
+    """Returns tensors, by the path of the object that loads them."""
 
     def __init__(self, values: dict[str, Any]):
         super().__init__(values)
@@ -292,7 +291,7 @@ class FillStore(_Store):
         self._paths = {path for group in self._groups for path in _and_above(group)}
 
     def get(self, path: str) -> Mapping[str, Any]:
-        # Keras 2.13 called the group of a model's layers by another name.
+        # Keras 2.13 has another name for the group of a model's layers.
         old = path.replace("layers", "_layer_checkpoint_dependencies")
         for candidate in (path, old):
             group = f"{candidate}/vars" if candidate else "vars"

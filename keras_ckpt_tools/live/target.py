@@ -1,9 +1,8 @@
-"""What a restore fills, whatever it is made of: live objects -> *parts* -> compare, fill.
+"""Split the target of a restore into parts that are compared and restored together.
 
-A model is one part. A list or a dict has a part for each item, and its tensors stand below the
-item's index or key, as they do in a manager's checkpoint (`critic/layers/dense/vars/0`,
-`weights/1/vars/0`). However many parts there are, they are compared together, read together, and
-either all of them change or none.
+A model is one part. A list or dict has a part for each item, with its tensors below the item's
+index or key, as in a manager's checkpoint (`critic/layers/dense/vars/0`, `weights/1/vars/0`). All
+parts change, or none.
 """
 
 from __future__ import annotations
@@ -107,16 +106,16 @@ def _check(part: Adapter) -> None:
     if isinstance(part, VariablesAdapter):
         alone = (keras.random.SeedGenerator, *tf_kinds("Module", "random.Generator"))
         if not isinstance(target, (list, tuple, Mapping, *alone)) and not is_variable(target):
-            raise _unfit("This is none of them.", target)
+            raise _unfit("This is another type.", target)
         strange = {} if isinstance(target, alone) else part.strange()
         if strange:
-            raise _unfit(f"Beside variables there is {next(iter(strange.items()))!r}.", target)
+            raise _unfit(f"It also contains {next(iter(strange.items()))!r}.", target)
 
 
 def _unfit(what: str, target: Any) -> ArgumentError:
     return ArgumentError(
-        "The first argument is a Keras model or optimizer, a `tf.Module`, a variable, or a list or "
-        f"dict of these. {what}",
+        "The first argument must be a Keras model or optimizer, a `tf.Module`, a variable, or a "
+        f"list or dict of these. {what}",
         received=f"target={target!r}",
         remedy="Call `kct.load_weights(model, path)`, or "
         '`kct.load_weights({"model": model, "optimizer": optimizer}, path)`; wrap a number in '

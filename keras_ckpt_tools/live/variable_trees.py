@@ -1,7 +1,7 @@
-"""Variables in lists, dicts and modules: objects -> *paths*.
+"""Find variables in lists, dicts and modules, with their paths.
 
-A path is made of indices, keys and attribute names, so two variables of the same name never meet in
-a file. What is not a variable and holds none is told, so that it can be refused instead of dropped.
+A path consists of indices, keys and attribute names, so two variables with the same name never
+collide. Items without variables are returned separately, so that they can be refused.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def collect_variables(item: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         ArgumentError: two keys of a dict read the same.
         NotBuiltError: there is something that has no variables yet.
 
+    >>> import tensorflow as tf
     >>> found, strange = collect_variables({"a": [tf.Variable(1), 2]})
     >>> list(found), strange
     (['a/0/vars/0'], {'a/1': 2})
@@ -71,8 +72,7 @@ def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
         names = [str(key) for key in item]
         if len(set(names)) < len(names):
             raise ArgumentError(
-                "Two keys of a dict read the same as text, so what is under them would be mixed up "
-                "in a file.",
+                "Two keys of a dict are the same as text, so their values would collide in a file.",
                 received=f"keys={list(item)!r}",
                 remedy="Use strings as keys.",
             )
@@ -85,10 +85,10 @@ def _children(item: Any, path: str) -> Iterable[tuple[str, Any]] | None:
     if isinstance(item, internals.KerasSaveable):
         if not getattr(item, "built", True):
             raise NotBuiltError(
-                f"There is something in a list, dict or module, at {path.rstrip('/')!r}, that is "
-                "not built: it has no variables yet.",
+                f"The object at {path.rstrip('/')!r}, in a list, dict or module, is not built: it "
+                "has no variables yet.",
                 received=f"{item!r}",
-                remedy="Build it first, or track it by a name of its own: then it is built when "
+                remedy="Build it first, or track it with its own name: then it is built when "
                 "it is restored.",
                 name=path.rstrip("/"),
             )

@@ -1,8 +1,8 @@
-"""Memory that arrays and TensorFlow's tensors share: snapshot -> write, and source -> restore.
+"""Share memory between arrays and TensorFlow's tensors.
 
-TensorFlow copies what is converted in the usual ways (`.numpy()`, `tf.constant`), and for large
-models these copies are what a save or a load costs. Python's buffers and DLPack hand over the
-memory itself. It has to be left alone from then on: TensorFlow takes its tensors for immutable.
+TensorFlow's usual conversions (`.numpy()`, `tf.constant`) copy, and for large models these copies
+are the main cost of a save or load. Python's buffers and DLPack share the memory. Shared memory
+must not be changed, because TensorFlow's tensors are immutable.
 """
 
 from __future__ import annotations

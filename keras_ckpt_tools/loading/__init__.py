@@ -1,7 +1,5 @@
-"""Open what somebody saved: inspect, trust, load, compare, verify.
+"""Load a model or weights from a file: inspect, check trust, build, assign, compare.
 
-`configs` walks what a file says, `resolve` judges each name in it, `inspect` shows that and
-`model` acts on it, so the report and the gate cannot disagree. `closed_room` is where Keras builds
-from the file, `remedies` is what to say when something else was handed over. Of these, `inspect`
-and what it uses import neither Keras nor TensorFlow.
+`inspection` reads the config of a file and decides for each name whether it may be used. `model`
+builds the model, and `isolation` limits what Keras can look up meanwhile. `restore` loads weights.
 """

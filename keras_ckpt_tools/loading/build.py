@@ -1,15 +1,14 @@
-"""Build a model from a file whose every name has been judged: verdicts -> *build* -> fill.
+"""Build a model from a file after all of its names were checked, and load its weights.
 
-Keras builds, in the closed room, from the config that was walked, not from the one in the file, so
-a class's `migrate` and a dropped compile config take effect. The weights come from our own reader,
-all or nothing. `whole_model_h5` does the same for `.h5`.
+Keras builds in isolation, from the checked config and not from the one in the file, so a class's
+`migrate` and a dropped compile config take effect. The weights are read by this package, completely
+or not at all. `whole_model_h5` does the same for `.h5`.
 
-The optimizer is built before its state is filled in: on the variables that a record says it was
-built on, else on those that are trained now. Only a file whose optimizer had no state yet (a model
-that was compiled and never trained) leaves it as it is.
+The optimizer is built before its state is loaded: on the variables in the record, else on those
+that are trainable now. A file whose optimizer had no state yet leaves it as it is.
 
-Weights are restored all and exactly. What stands around them (the state of optimizers, metrics and
-random generators) is left where it does not fit, with one warning; `compile=True` refuses.
+Weights must match exactly. State of optimizers, metrics and random generators that does not fit is
+reinitialized with one warning. With `compile=True` it is an error.
 """
 
 from __future__ import annotations
@@ -62,20 +61,20 @@ from keras_ckpt_tools.matching.report import RestoreReport
 from keras_ckpt_tools.metadata import OptimizerState, TensorInfo
 from keras_ckpt_tools.registry import Registry
 
-# Groups that hold no weight of a model.
+# Groups that hold no weights of a model.
 _AROUND = (compare.OPTIMIZER_GROUP, compare.RANDOM_GROUP, "metrics/", OPTIMIZER, METRICS)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be built.
+    """What to build, and how.
 
     Attributes:
         config: The model's config, migrated, without compile configs where they were dropped.
         training_config: Compile arguments of an `.h5`, or `None`.
-        allowed: What the names in them stand for, and what else may be looked up.
-        renamed: What classes were called when the file was saved, by what they are called now.
-        registry: Where the versions of classes are known, or `None`.
+        allowed: The objects behind the names in them, and what else may be looked up.
+        renamed: The names of classes when the file was saved, by their present names.
+        registry: The registry with the versions of classes, or `None`.
         clock: Ends the build in time, or `None`.
     """
 
@@ -88,15 +87,15 @@ class Plan:
 
     @property
     def objects(self) -> Mapping[str, Any]:
-        """What the names of the file stand for, Keras' own left out."""
+        """The objects behind the names in the file, without Keras' own."""
         return self.allowed.objects
 
     @contextmanager
     def room(self, path: str) -> Iterator[None]:
-        """Open the closed room for it, and say in errors what was being built."""
+        """Isolate the build, and add to errors what was being built."""
         with closed_room(self.allowed, self.config, self.training_config, path=path):
             try:
-                # Innermost: what the room puts back must not be interrupted.
+                # Innermost: the clock must not interrupt the cleanup of the isolation.
                 with self.clock.running() if self.clock else nullcontext():
                     yield
             except Exception as error:
@@ -109,11 +108,11 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
 
     Raises:
         ArtefactKindError: the config is not a model's.
-        NotBuiltError: the model cannot be built from what the file says.
+        NotBuiltError: the file does not contain what the model has to be built with.
         RestoreError: the model and the tensors do not fit.
         DamagedArtefactError: tensors have changed.
     """
-    optimizers_of(source)  # Now: Keras takes inner optimizers out of the config as it builds.
+    optimizers_of(source)  # Now, because Keras removes inner optimizers from the config.
     with random_numbers_put_off() as put_off:
         model, captured = _model_of(source, plan, left is not None)
     if plan.config.get("compile_config") and _compiles_itself(model):
@@ -121,15 +120,15 @@ def build_model(source: ModelSource, plan: Plan, left: dict[str, str] | None = N
         if left is None:
             raise _not_compiled(source, why)
         left["compile"] = f"{why}; call `model.compile(...)` before you train it"
-        model.compiled = False  # Keras says that it is.
+        model.compiled = False  # Keras has set it.
     optimizer = getattr(model, "optimizer", None)
     weights = _weights_for(source, model, plan)
     warn_of_lost_state(weights)
     if left is not None and (anew := with_new_variables(weights, model)) is not None:
         weights = anew
         left["optimizer"] = (
-            "variables that are trained now, and were not when it was saved, begin without state; "
-            "the others have theirs"
+            "variables that are trainable now, but were not at the save, start without state; "
+            "the state of the others is restored"
         )
     if plan.renamed:
         weights = with_old_names(weights, state.capture(model).values, plan.renamed)
@@ -157,9 +156,9 @@ def _weights_for(source: ModelSource, model: Any, plan: Plan) -> TensorSource:
 
 
 def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Captured | None]:
-    """Return the model, with all of its variables, and what was captured of it if it is known."""
+    """Return the model with all of its variables, and what was captured of it or `None`."""
     with plan.room(source.path), warnings.catch_warnings():
-        # It is among the reasons that come in one warning.
+        # It is part of the one warning.
         warnings.filterwarnings("ignore", message=r"`compile\(\)` was not called as part of")
         model = keras.saving.deserialize_keras_object(plan.config, custom_objects=plan.objects)
     # The preprocessing that `FeatureSpace.save()` writes is in the same format.
@@ -176,7 +175,7 @@ def _model_of(source: ModelSource, plan: Plan, covering: bool) -> tuple[Any, Cap
     _wrap_optimizer_as_saved(model, source)
     captured = build_optimizers_as_saved(model, source, covering=covering)
     optimizer = getattr(model, "optimizer", None)
-    # Of a model that was saved before it was built, the optimizer waits for the other variables.
+    # If the model was saved before it was built, its optimizer is built later.
     unbuilt = optimizer is not None and not optimizer.built
     if unbuilt and (is_whole(model) or _has_slots(source)):
         state.build_optimizer(optimizer, model.trainable_variables)
@@ -195,10 +194,10 @@ def _has_slots(source: ModelSource) -> bool:
 
 
 def not_built(path: str, name: str, how: str) -> NotBuiltError:
-    """Return the error for a subclassed model whose file does not have the shape of its input."""
+    """Return the error for a subclassed model whose file does not contain its input shape."""
     return NotBuiltError(
-        f"The file does not say which shape the {name} was built for, so it has no variables "
-        "to restore into.",
+        f"The file does not contain the input shape of the {name}, so the model has no variables "
+        "to load weights into.",
         received=f"path={path!r}",
         remedy=f"Make the {name} yourself, {how}, and call `kct.load_weights(model, {path!r})`.",
         name=name,
@@ -206,10 +205,10 @@ def not_built(path: str, name: str, how: str) -> NotBuiltError:
 
 
 def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
-    """Let the optimizer scale the loss where the saved one did, and only there.
+    """Use loss scaling only if the saved optimizer did.
 
-    `compile` decides that by the dtype policy of the model, which is that of the program where a
-    config does not have it.
+    `compile` decides by the dtype policy of the model. Without one in the config, that is the
+    program's.
     """
     optimizer = getattr(model, "optimizer", None)
     group = compare.OPTIMIZER_GROUP
@@ -227,16 +226,16 @@ def _wrap_optimizer_as_saved(model: Any, source: ModelSource) -> None:
 def build_optimizers_as_saved(
     model: Any, source: Any, *, covering: bool = False
 ) -> Captured | None:
-    """Build optimizers on the variables that they were built on when they were saved.
+    """Build optimizers on the same variables as when they were saved.
 
     Args:
         model: The model.
         source: The file; its record has these variables.
-        covering: Whether the compiled optimizer is built on all that is trained now as well, so
-            that training goes on. One that Keras has built otherwise is made anew.
+        covering: Whether the compiled optimizer is also built on all variables that are trainable
+            now, so that training can resume. An optimizer that Keras built otherwise is replaced.
 
     Returns:
-        What was captured of the model; `None` where nothing was, or an optimizer was built since.
+        What was captured of the model; `None` if nothing was, or if an optimizer was built since.
     """
     compiled = getattr(model, "optimizer", None)
     if source.record is None or not source.record.optimizers:
@@ -295,13 +294,13 @@ def _how_to_build(model: Any) -> str:
 
 
 class _WithFreshOptimizer:
-    """A source whose optimizer had no state yet, completed by the state of a new one."""
+    """A source without optimizer state, completed with the state of a new optimizer."""
 
     def __init__(self, source: TensorSource, fresh: Mapping[str, Any]):
         self.path = source.path
         self.names = names_of(source)
         self.optimizers = {
-            # It was built on no variables yet, so on no others.
+            # It was not built on any variables yet.
             group: OptimizerState(one.class_name)
             for group, one in optimizers_of(source).items()
         }
@@ -321,10 +320,10 @@ class _WithFreshOptimizer:
 
 
 def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
-    """Return the source, completed where it was written before its optimizer had any state.
+    """Return the source, completed if it was written before its optimizer had any state.
 
-    Keras builds the state of an optimizer when training begins. What was saved before that has its
-    step and learning rate only, and that is whole: there is nothing else to restore.
+    Keras builds the state of an optimizer when training begins. A file that was saved earlier has
+    only its step and learning rate. That is complete: there is nothing else to restore.
     """
     optimizer = getattr(model, "optimizer", None)
     group = compare.OPTIMIZER_GROUP
@@ -335,7 +334,7 @@ def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
     if saved != {f"{group}{path}" for path in state.capture(unbuilt).values}:
         return source
     if int(optimizer.iterations) > 0:
-        # The state that it has by now is no fresh one.
+        # Its present state is not a new one.
         unbuilt.build(model.trainable_variables)
         optimizer = unbuilt
     fresh = state.capture(optimizer).values
@@ -345,12 +344,12 @@ def with_fresh_optimizer(source: TensorSource, model: Any) -> TensorSource:
 def with_old_names(
     source: TensorSource, expected: Iterable[str], renamed: Mapping[str, str]
 ) -> TensorSource:
-    """Return the source with the tensors of renamed classes under the paths they have now.
+    """Return the source with the tensors of renamed classes under their present paths.
 
     Args:
         source: The tensors, under the paths that the file has.
         expected: The paths that the model has.
-        renamed: What each renamed class was called in the file, by what it is called now.
+        renamed: The name of each renamed class in the file, by its present name.
     """
     wanted = set(expected)
     old = {group_name(now): group_name(then) for now, then in renamed.items()}

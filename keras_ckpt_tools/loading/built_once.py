@@ -1,9 +1,9 @@
-"""Build a `Sequential` model once, not once for each of its layers: verdicts -> *build* -> fill.
+"""Build a `Sequential` model once, not once for each of its layers.
 
-Keras' `Sequential.from_config` adds one layer after another, and each addition builds everything
-that is there by then: half a million calls for a thousand layers, all but the last thousand of them
-thrown away. While a model is built from a file, only the last addition builds. What comes of it is
-the same. Models that a class of the user's own puts together meanwhile are not concerned.
+Keras' `Sequential.from_config` adds one layer after another, and each addition builds the whole
+model: half a million calls for a thousand layers. While a model is built from a file, only the last
+addition builds. The result is the same. Models that a user's class creates meanwhile are not
+affected.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 
 import keras
 
-# Where an addition builds. A Keras without it is left as it is, and takes longer.
+# The method that builds after an addition. A Keras without it is unchanged, and takes longer.
 _METHOD = "_maybe_rebuild"
 _one_at_a_time = threading.RLock()
 
 
 @contextmanager
 def sequential_models_built_once() -> Iterator[None]:
-    """Build `Sequential` models that this thread makes of configs in the block once each."""
+    """Build each `Sequential` model that this thread makes from a config in the block only once."""
     kind, thread = keras.Sequential, threading.get_ident()
     rebuild = getattr(kind, _METHOD, None)
     if rebuild is None:
         yield
         return
-    # The models under construction, innermost last: itself, once it exists, and its layers to be.
+    # The models under construction, innermost last: the model, once it exists, and its layers.
     stack: list[list[Any]] = []
 
     def from_config(cls: Any, config: Any, custom_objects: Any = None) -> Any:
@@ -61,7 +61,7 @@ def sequential_models_built_once() -> Iterator[None]:
 
 
 class _Noting:
-    """Stands for a class in its own `from_config`, and notes the instance that this makes."""
+    """Replaces a class in its own `from_config`, and records the instance that it makes."""
 
     def __init__(self, kind: Any, place: list[Any]):
         self._kind = kind

@@ -1,10 +1,9 @@
-"""Say what would fit, and touch nothing: source + model -> *report*.
+"""Report which tensors of a file match a model, without changing anything.
 
-The same comparison that a restore makes before it changes anything.
-
-Of two files, one stands for the model. Where they lay their tensors out alike, paths are enough.
-Where they do not (an `.h5` and a `.weights.h5`, say), only a model can tell which tensors belong
-together; then it is built from whichever file has its config, as `kct.safe_load_model` does it.
+The comparison is the same that a restore makes before it changes anything. With two files, one
+stands for the model. If both have the same layout, paths are compared. If not (an `.h5` and a
+`.weights.h5`, for example), the model is needed, and is built from the file with a config, as
+`kct.safe_load_model` does it.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _KERAS_3 = "Keras 3"
 _KERAS_2 = "Keras 2"
 _OWN_LAYOUT = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY, Kind.ORBAX)
 _DESCRIBED = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_MODEL, Kind.ORBAX)
-# Groups that only Keras 2 has, in a `.weights.h5` that does not say who wrote it.
+# Groups that only Keras 2 writes, in a `.weights.h5` without a version.
 _OF_KERAS_2 = re.compile(r"(.*/)?(_layer_checkpoint_dependencies|_(query|key|value|output)_dense)/")
 
 
@@ -59,13 +58,13 @@ def compare(
     """Compare a model, or a file, with the tensors in a file. Nothing is changed.
 
     Args:
-        target_or_path: A built Keras model, or what else `kct.load_weights` takes; or a path of
-            any kind that `kct.load_weights` opens, which stands for its model.
+        target_or_path: A built Keras model, or any other target of `kct.load_weights`; or any path
+            that `kct.load_weights` opens, to compare two files.
         path: As for `kct.load_weights`.
-        rename: Likewise.
-        include: Likewise.
-        exclude: Likewise.
-        by_name: Likewise.
+        rename: As for `kct.load_weights`.
+        include: As for `kct.load_weights`.
+        exclude: As for `kct.load_weights`.
+        by_name: As for `kct.load_weights`.
 
     Returns:
         The report that `kct.load_weights(model, path, strict=False)` would return. The state of an
@@ -73,11 +72,11 @@ def compare(
 
     Raises:
         NotBuiltError: the model has no variables yet.
-        ObjectsNotFoundError: two files have their tensors laid out differently, and the model that
-            would tell what belongs together cannot be built.
-        ArtefactNotFoundError: nothing is at the path.
-        ArtefactKindError: it holds no weights that could be read.
-        DamagedArtefactError: it is visibly damaged; in a directory, all that are there are.
+        ObjectsNotFoundError: two files have different layouts, and the model that is needed to
+            match them cannot be built.
+        ArtefactNotFoundError: there is nothing at the path.
+        ArtefactKindError: it holds no weights that can be read.
+        DamagedArtefactError: it is visibly damaged; in a directory, all files are.
         ArgumentError: the first argument is neither a model nor a path, or another one cannot work.
 
     Example:
@@ -121,7 +120,7 @@ def _of_first_whole(
     *,
     several: bool = False,
 ) -> RestoreReport:
-    """Return the report on what is at a path: of a directory, on its newest intact checkpoint."""
+    """Return the report on a path; for a directory, on its newest intact checkpoint."""
     damage: DamagedArtefactError | None = None
     for artefact in weights_at(path, [], several=several):
         try:
@@ -172,8 +171,8 @@ def _compare_files(
     if described is None:
         raise ArtefactKindError(
             f"The two files have their tensors under different paths (layout of {layouts[0]}, of "
-            f"{layouts[1]}), and neither has the config of the model, which tells where they "
-            "belong.",
+            f"{layouts[1]}). The config of the model is needed to match them, and neither has "
+            "it.",
             received=f"target_or_path={first.path!r}, path={second.path!r}",
             remedy="Build the model, and compare each file with it: "
             f"`kct.compare(model, {first.path!r})`, `kct.compare(model, {second.path!r})`.",
@@ -193,7 +192,7 @@ def _compare_weights(
 ) -> RestoreReport:
     seeds = comparison.RANDOM_GROUP
     if not any(path.startswith(seeds) for path in first.tensors):
-        # A file without them was written by Keras; that is no difference between the models.
+        # A file without them was written by Keras. That is no difference between the models.
         places = {path: path for path in second.tensors if not path.startswith(seeds)}
         second = Relabelled(second, places) if len(places) < len(second.tensors) else second
     return compare_source(Needed.by(first), second, selection).report
@@ -204,8 +203,8 @@ def _model_of(artefact: Artefact) -> Any:
         return safe_load_model(artefact.path)
     except ObjectsNotFoundError as error:
         remedy = (
-            "The two files have different layouts, so the model is needed to tell which tensors "
-            "belong together. Load it, and compare the other file with it: `kct.compare(model, "
+            "The two files have different layouts, so the model is needed to match their tensors. "
+            "Load it, and compare the other file with it: `kct.compare(model, "
             f"path)`. {error.remedy}"
         )
         raise ObjectsNotFoundError(
@@ -219,7 +218,7 @@ def _is_described(source: ModelSource) -> bool:
 
 
 def _layout_of(source: ModelSource) -> str:
-    """Return what files that have the same paths for the same tensors have in common."""
+    """Return the layout of a source; files of one layout have the same paths."""
     kind = source.kind
     if kind in _OWN_LAYOUT or (kind is Kind.TF_CHECKPOINT and not source.record):
         return str(kind)
@@ -232,7 +231,7 @@ def _layout_of(source: ModelSource) -> str:
 
 
 def _weights_in(source: ModelSource) -> TensorSource:
-    """Return the tensors of the one model in a file; of several, all but the state of the run."""
+    """Return the tensors of the only model in a file, or all but the state of the run."""
     record, tensors = source.record, source.tensors
     if record is None or not record.objects_tracked:
         return source

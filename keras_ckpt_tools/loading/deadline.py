@@ -1,14 +1,13 @@
-"""Stop a build that takes too long: build -> *budget*.
+"""Stop a build that takes too long.
 
-Most of what makes a build slow is known beforehand and refused (`estimate`, `bounds`). For the rest
-there is a clock. It looks at the time wherever Keras makes a symbolic tensor; an exception there
-leaves everything tidy. Where Keras makes none for a while after that, a second thread raises the
-same exception in the loading thread between two of its instructions, as Ctrl-C does.
-One call into C cannot be interrupted; those are bounded by their arguments.
+Most slow builds are refused beforehand (`size_estimate`, `bounds`). For the others there is a
+clock. It is checked wherever Keras makes a symbolic tensor, because an exception there leaves no
+broken state. If Keras makes none for a while after the deadline, a second thread raises the
+exception in the loading thread, as Ctrl-C does. A call into C cannot be interrupted; its arguments
+are bounded.
 
-The exception is no `Exception`, because Keras catches those in many places and carries on. The
-clock runs only while Keras builds, inside everything that is put back after a build, so that what
-is put back is never interrupted.
+The exception does not derive from `Exception`, because Keras catches those in many places. The
+clock runs only while Keras builds, so that the cleanup after a build is never interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import keras
 from keras_ckpt_tools.errors import ArgumentError
 from keras_ckpt_tools.formats.common.limits import over_budget
 
-# Seconds in which one of Keras' own places may notice the end before the thread is interrupted.
+# Seconds to wait for the next symbolic tensor before the thread is interrupted.
 _GRACE = 1.0
 
 
@@ -41,7 +40,7 @@ def check_seconds(max_seconds: float | None) -> None:
     good = isinstance(max_seconds, (int, float)) and not isinstance(max_seconds, bool)
     if max_seconds is not None and not (good and 0 < max_seconds < threading.TIMEOUT_MAX):
         raise ArgumentError(
-            "`max_seconds` is a positive number of seconds.",
+            "`max_seconds` must be a positive number of seconds.",
             received=f"max_seconds={max_seconds!r}",
             remedy="Pass 60 for one minute, for example, or None for the default, which depends "
             "on the number of layers.",
@@ -52,9 +51,9 @@ class Clock:
     """Stops a build in the thread that made it.
 
     Args:
-        seconds: What building may take.
-        counts_waiting: Whether time counts in which the process does not compute: where it waits
-            for a disk or a debugger, or shares the machine with others.
+        seconds: The time that building may take.
+        counts_waiting: Whether time counts in which the process does not compute: it waits for a
+            disk or a debugger, or other processes use the machine.
     """
 
     def __init__(self, seconds: float, *, counts_waiting: bool):
@@ -73,7 +72,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Interrupt what happens in the block once the time is over."""
+        """Interrupt the block when the time is over."""
         self._started = (time.monotonic(), time.process_time())
         kind = keras.KerasTensor
         original = kind.__init__
@@ -93,9 +92,9 @@ class Clock:
             self.stop()
 
     def stop(self) -> None:
-        """Stop the clock; nothing is interrupted after this. Twice is as good as once."""
-        # An exception that is on its way is let in here. If it was taken back instead, CPython
-        # would look for one at each later call, and under a profiler the next would never end.
+        """Stop the clock; nothing is interrupted after this. May be called twice."""
+        # A pending exception is raised here. If it was cancelled instead, CPython would look for
+        # one at each later call, and under a profiler the next call would never end.
         while self._watcher is not None:
             try:
                 self._stopped.set()
@@ -107,7 +106,7 @@ class Clock:
 
     def _watch(self) -> None:
         while not self._stopped.wait(max(self.seconds + _GRACE - self.elapsed, 0.2)):
-            # Once may not be enough: code that catches everything would carry on.
+            # Once may not be enough, because code may catch everything.
             if self.elapsed > self.seconds + _GRACE and not self._stopped.is_set():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(self._thread), ctypes.py_object(OutOfTime)
@@ -115,18 +114,18 @@ class Clock:
 
 
 def _let_in() -> None:
-    """Do nothing: where a function begins, an exception of another thread is raised."""
+    """Do nothing: Python raises an exception of another thread when a function begins."""
 
 
 @contextmanager
 def clock_for(path: str, max_seconds: float | None, default: float) -> Iterator[Clock]:
-    """Give a build its clock, and turn the end of its time into an error.
+    """Run a build with a clock, and raise an error when its time is over.
 
     Args:
-        path: The artefact whose model is built, for messages.
-        max_seconds: What the caller allows; all of the time counts.
-        default: What is allowed where the caller says nothing; only time in which this process
-            computes counts.
+        path: The file whose model is built, for messages.
+        max_seconds: The limit of the caller; all of the time counts.
+        default: The limit where the caller sets none; only time in which this process computes
+            counts.
 
     Raises:
         OverBudgetError: it took longer.
@@ -139,17 +138,15 @@ def clock_for(path: str, max_seconds: float | None, default: float) -> Iterator[
     except OutOfTime as late:
         clock.stop()
         needed = round(clock.elapsed, 1)
-        what = f"building its model was not done (it was at {_place(late.__traceback__)}) after"
-        remedy = (
-            f"If you know the file, allow it more time: `max_seconds={math.ceil(needed * 10)}`."
-        )
+        what = f"building its model was not finished (at {_place(late.__traceback__)}) after"
+        remedy = f"If you trust the file, allow more time: `max_seconds={math.ceil(needed * 10)}`."
         raise over_budget(path, what, "max_seconds", needed, clock.seconds, remedy) from None
     finally:
         clock.stop()
 
 
 def _place(traceback: TracebackType | None) -> str:
-    """Return the innermost object of Keras' that was at work."""
+    """Return the innermost Keras object that was running."""
     kinds = (keras.Operation, keras.Metric, keras.Loss, keras.Optimizer)
     place = "the config"
     for frame, _ in walk_tb(traceback):

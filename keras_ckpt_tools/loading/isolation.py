@@ -1,25 +1,22 @@
-"""Let Keras build from a file, with nothing in reach but what was resolved: verdicts -> *build*.
+"""Limit what Keras can look up while it builds a model from a file.
 
-The walk over the config says what a file needs, and the gate decides; this is the second lock,
-which does not trust the walk. While a model is built, everything that the thread looks up by a name
-is held against what was allowed, whatever led there: a place of the config that the walk did not
-see, a name that Keras makes of another one (`adam` of `Adam`), a module that Keras would import.
+The config was walked and all names in it were judged. This is a second check that does not trust
+the walk: everything that the thread looks up by name during the build must be allowed, also a name
+that the walk missed, or that Keras derives from another name (`adam` from `Adam`).
 
-* Keras' table of registered objects shows, for every name that the file contains, exactly what was
-  resolved, or nothing; of other names those that the caller vouches for. (In Keras 3.15 a global
-  entry wins over an explicit argument in silence.)
-* Of Keras' own objects only those that a model is made of are found. No module is imported.
-* Bytecode of the file becomes a function only where it is the code of a layer that was trusted. The
-  path of a file is opened only where it was trusted.
+* Keras' table of registered objects contains, for the names in the file, exactly the objects that
+  were resolved. Other names need to be allowed by the caller. (In Keras 3.15 a global entry
+  silently replaces an explicit argument.)
+* Of Keras' own objects, only those that models are made of are found. No module is imported.
+* Bytecode in the file becomes a function only if its layer is trusted. The path of a file is opened
+  only if it is trusted.
 
-What is refused here was allowed by nobody, so it raises an error of this package that names it, and
-the place in the file if it stands there. Code of the user's own still makes what it likes by
-calling constructors, and finds Keras' own objects by name.
+A refused lookup raises an error with the name and its place in the file. Code of the user may still
+call constructors, and finds Keras' own objects by name.
 
-Keras' safe mode is on whatever the process-wide switch says, except where code in the file was
-trusted by name. One build at a time; other threads notice nothing. Afterwards all is as it was,
-after a failure too, what holds for the whole process included (all of `keras.config`). What was
-registered meanwhile (by a module that a custom class imports) stays registered.
+Keras' safe mode is always on, except where code in the file was trusted by name. One build runs at
+a time, and other threads are not affected. Afterwards all process-wide settings are restored, also
+after a failure. Objects that were registered meanwhile stay registered.
 """
 
 from __future__ import annotations
@@ -40,13 +37,13 @@ from keras_ckpt_tools.showing.messages import literal
 
 __all__ = ["POINTS", "Allowed", "closed_room"]
 
-# Names under which Keras keeps its state of the thread: safe mode, and the objects that several
-# places of one config share. Keras has public switches for neither.
+# Keys of Keras' state of the thread: safe mode, and the objects that several places of one config
+# share. Keras has no public setting for either.
 _SAFE_MODE = "safe_mode_saving"
 _SHARED = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
-# Values that the reader of `.h5` makes at once where Keras 3 wrote them, and then cannot read.
+# Values that Keras 3 writes to `.h5`, and that its reader converts too early.
 _LATER = ("__bytes__", "__ellipsis__")
-# Values that count or collect, and so change with every layer that is made.
+# Counters and collections, which change with every layer.
 _NO_SETTINGS = (dict, list, set)
 
 _NOTHING = object()
@@ -56,16 +53,16 @@ _building = threading.RLock()
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a build may look up, Keras' own objects apart.
+    """What a build may look up, besides Keras' own objects.
 
     Attributes:
-        objects: What was resolved, by the names that the file uses.
+        objects: The resolved objects, by the names in the file.
         runs_code: Whether code in the file may run.
         code: The strings of that code.
-        vouches_for: Whether an object may be found under a name that the file does not contain.
+        vouches_for: Whether an object may be looked up by a name that the file does not contain.
         trusts: Whether `trusted=` allows a name.
-        instead: The caller's objects that take the place of Keras' own, by the names of those.
-        asked: Takes the names that code of the user's looks up.
+        instead: The caller's objects that replace Keras' own, by the names of those.
+        asked: Collects the names that the user's code looks up.
     """
 
     objects: Mapping[str, Any]
@@ -83,7 +80,7 @@ def closed_room(allowed: Allowed, *configs: Any, path: str = "") -> Iterator[Non
 
     Args:
         allowed: What may be looked up.
-        *configs: What Keras builds from: no string in it reaches anything else.
+        *configs: The configs that Keras builds from; their strings cannot reach anything else.
         path: The file, for messages.
 
     Raises:
@@ -108,14 +105,14 @@ def closed_room(allowed: Allowed, *configs: Any, path: str = "") -> Iterator[Non
             for name, value in before.items():
                 state.set_global_attribute(name, value)
         if lock.refusal is not None:
-            raise lock.refusal  # Keras catches some errors, and goes on with half a model.
+            raise lock.refusal  # Keras catches some errors and continues with half a model.
 
 
 _ATTRIBUTES = (internals.CUSTOM_OBJECTS_SCOPE, _SAFE_MODE, *_SHARED)
 
 
 class _Table(MutableMapping[str, Any]):
-    """Keras' table of registered objects: what is allowed of it in one thread, all in others."""
+    """Keras' table of registered objects: one thread sees what is allowed, others see all."""
 
     def __init__(self, allowed: Allowed, said: frozenset[str]):
         self._allowed = allowed
@@ -126,7 +123,7 @@ class _Table(MutableMapping[str, Any]):
         self._shown: dict[str, Any] = {}
 
     def _here(self) -> dict[str, Any]:
-        """Return all that is shown, for those who go through it."""
+        """Return all visible entries, for iteration."""
         if threading.get_ident() != self._thread:
             return self._all
         if self._seen != self._all:  # Something was registered meanwhile.
@@ -141,19 +138,19 @@ class _Table(MutableMapping[str, Any]):
         return name in self._said or name.rpartition(">")[2] in self._said
 
     def hides(self, name: Any) -> bool:
-        """Return whether Keras would find something under a name, and does not."""
+        """Return whether a name is in Keras' table, but hidden."""
         return isinstance(name, str) and name in self._all and name not in self
 
     def copy(self) -> dict[str, Any]:
-        """Return what is shown, as a dictionary has it."""
+        """Return the visible value of a name, as `dict.get` does."""
         return dict(self._here())
 
     def keys(self) -> KeysView[str]:
-        """Return the names that are shown; Keras asks for them at each object that it makes."""
+        """Return the visible names; Keras reads them for each object that it makes."""
         return self._here().keys()
 
     def get(self, name: Any, default: Any = None) -> Any:
-        """Return what is shown of a name. One name is looked up, however many there are."""
+        """Return the visible object of one name, without building the whole table."""
         if threading.get_ident() != self._thread:
             return self._all.get(name, default)
         if name in self._allowed.objects:
@@ -190,7 +187,7 @@ class _Table(MutableMapping[str, Any]):
 
 
 class _Lock:
-    """Holds what is looked up while a model is built against what was allowed."""
+    """Compares each lookup during a build with what is allowed."""
 
     def __init__(self, allowed: Allowed, configs: tuple[Any, ...], path: str):
         self.refusal: ObjectsNotFoundError | None = None
@@ -199,12 +196,12 @@ class _Lock:
         self._path = path
         self._said = frozenset(strings_of(*configs))
         self._table = _Table(allowed, self._said)
-        # Keras' own objects that were allowed before, by all that the answer goes by.
+        # Keras' own objects that were allowed before, by all facts that decided it.
         self._own: dict[tuple[Any, ...], Any] = {}
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Close it for this thread."""
+        """Isolate this thread."""
         registration = internals.object_registration
         with ExitStack() as stack:
             stack.enter_context(_replaced(registration, "GLOBAL_CUSTOM_OBJECTS", self._table))
@@ -216,14 +213,14 @@ class _Lock:
     def _refuse(self, name: str, what: str, node: Any) -> ObjectsNotFoundError:
         place = _place_of(node, self._configs)
         if place:
-            where = f"at {place}, which the inspection of the file did not find"
+            where = f"at {place}, which the inspection of the file has missed"
             remedy = (
-                "Please report it with the config of the file; that is a fault of this package."
+                "Please report it with the config of the file; this is a bug of keras_ckpt_tools."
             )
         else:
             where = "by code that runs while the model is built"
             trusted = f"trusted=[{literal(name)}]"
-            remedy = f"Allow it with `{trusted}`, or make it there without its config."
+            remedy = f"Allow it with `{trusted}`, or let that code create the object directly."
         self.refusal = ObjectsNotFoundError(
             f"The file needs 1 object that cannot be used: {what} {name!r}, {where}. It was not "
             "imported, built or run.",
@@ -254,7 +251,7 @@ class _Lock:
     ) -> Any:
         key = name if obj_type == "function" else registered_name
         asked = (name, registered_name, module, obj_type)
-        # Under a name of the file, only a scope that code has opened can give another answer.
+        # For a name of the file, only a scope that code has opened can return another object.
         own = self._own.get(asked)
         if own is not None and key not in _scope() and key not in (custom_objects or ()):
             return own
@@ -287,7 +284,7 @@ class _Lock:
     ) -> Any:
         found = original(name, custom_objects=custom_objects)
         if found is None and module_objects and self._is_of_keras(str(name), None, "class"):
-            # The rest of that module is what Keras is made of: `deserialize`, for one.
+            # The rest of that module are Keras' own tools, such as `deserialize`.
             return module_objects.get(name)
         return found
 
@@ -320,7 +317,7 @@ class _Lock:
         text = code[0] if isinstance(code, (list, tuple)) and code else code
         if text in self._said and text not in self._allowed.code:
             raise self._refuse("lambda", "the bytecode", text)
-        # JSON has no tuples, and Python takes no list: `lambda t, k=k: ...`.
+        # JSON has no tuples, and Python needs one for defaults: `lambda t, k=k: ...`.
         defaults = tuple(defaults) if isinstance(defaults, list) else defaults
         return original(code, defaults, *args, **kwargs)
 
@@ -339,9 +336,9 @@ def _scope() -> Any:
 
 
 def _with_from_config(found: Any) -> Any:
-    """Return a class that can be made from a config, where Keras demands a method for it.
+    """Return a class with a `from_config`, which Keras requires.
 
-    `from_config` of Keras' own base classes is `cls(**config)`, and so it is for plain classes.
+    As in Keras' own base classes, `from_config` of a plain class is `cls(**config)`.
     """
     if not inspect.isclass(found) or hasattr(found, "from_config"):
         return found
@@ -349,7 +346,7 @@ def _with_from_config(found: Any) -> Any:
 
 
 class _Plain:
-    """A class without `from_config`, as Keras' deserialization asks for one."""
+    """Gives a class the `from_config` that Keras' deserialization requires."""
 
     def __init__(self, cls: type):
         self._cls = cls
@@ -361,7 +358,7 @@ class _Plain:
         return repr(self._cls)
 
 
-# Where Keras looks something up by a name, and what looks at it first.
+# The functions with which Keras looks up names, and the check of each.
 POINTS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (internals.serialization_lib, "_retrieve_class_or_fn", _Lock.retrieve),
     (internals.object_registration, "get_registered_object", _Lock.registered),
@@ -388,10 +385,10 @@ def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def _in_this_thread(holder: Any, name: str, checked: Callable[..., Any]) -> Iterator[None]:
-    """Let calls of a function in this thread go through `checked`, which is given the function."""
+    """Call `checked` with the function in place of the function, in this thread."""
     thread = threading.get_ident()
     before = getattr(holder, name)
-    # A load within a load has a lock of its own.
+    # A load within a load has its own lock.
     original = getattr(before, "_kct_original", before)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -405,7 +402,7 @@ def _in_this_thread(holder: Any, name: str, checked: Callable[..., Any]) -> Iter
 
 
 def _place_of(node: Any, configs: tuple[Any, ...]) -> str:
-    """Return where something stands in configs; nothing where it does not."""
+    """Return the place of a value in configs, or nothing."""
     todo: list[tuple[Any, str]] = [(config, "$") for config in configs]
     while todo:
         value, where = todo.pop()
@@ -420,10 +417,10 @@ def _place_of(node: Any, configs: tuple[Any, ...]) -> str:
 
 @contextmanager
 def _settings_kept() -> Iterator[None]:
-    """Put back all that holds for the whole process, or for the thread in all that it does.
+    """Restore all settings of the process and of the thread.
 
-    What that is, is not listed here but looked up: the variables of Keras' module of settings, and
-    the attributes of its state, counters and collections apart.
+    These are the variables of Keras' module of settings, and the attributes of its state without
+    counters and collections.
     """
     config = vars(internals.backend_config)
     before = {name: value for name, value in config.items() if _is_setting(name)}
@@ -440,7 +437,7 @@ def _settings_kept() -> Iterator[None]:
             if isinstance(old, _NO_SETTINGS) or isinstance(now[name], _NO_SETTINGS):
                 continue
             if name == internals.GLOBAL_SEED_GENERATOR:
-                continue  # Made when the first number is drawn; drawing goes on from there.
+                continue  # Created with the first random number; it is not reset.
             if old is None:
                 del now[name]
             else:

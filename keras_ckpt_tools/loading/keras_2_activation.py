@@ -1,8 +1,7 @@
-"""What Keras 2 computed, and Keras 3 computes otherwise under the same name: *build* -> model.
+"""Define Keras 2's `hard_sigmoid`, which Keras 3 computes differently under the same name.
 
-A model of Keras 2 with `"hard_sigmoid"` gets this function in its place, because one that answers
-other numbers than it was trained to is worse than none. It stays in the model when that is saved
-again.
+A model of Keras 2 with `"hard_sigmoid"` gets this function, because Keras 3's would change its
+outputs. The function stays in the model when the model is saved again.
 """
 
 from __future__ import annotations

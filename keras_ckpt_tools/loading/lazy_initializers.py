@@ -1,10 +1,8 @@
-"""Draw no random numbers that are overwritten at once: verdicts -> *build* -> fill.
+"""Skip the random initialization of variables that are overwritten at once.
 
-Building a model draws a random number for each weight and writes a zero for each slot of its
-optimizer, and for a large model that takes longer than reading all of them from the file. While a
-model is built from a file, variables get zeros that the operating system hands out when they are
-first touched, which they never are: the fill replaces them. A variable that it has not replaced
-(one that a layer makes and does not save) draws its random numbers after all, at the end.
+Random numbers for each weight and zeros for each optimizer slot take longer, in a large model, than
+reading the file. While a model is built from a file, variables get zeros whose memory is not
+allocated until it is used. A variable that the file does not overwrite is initialized at the end.
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from keras_ckpt_tools.formats.common.dtypes import numpy_dtype
 from keras_ckpt_tools.formats.common.extents import aligned_memory
 from keras_ckpt_tools.live.variables import as_array, as_tensor, handle_of, read
 
-# The one place where Keras' variables get their first value. A Keras without it draws numbers.
+# The method that gives variables their first value. A Keras without it draws the numbers.
 _METHOD = "_initialize_with_initializer"
-# Below this, zeros are written faster than they are asked for.
+# Below this, writing zeros is faster than requesting them.
 _LARGE = 64 << 10
 _RANDOM = frozenset(
     {
@@ -43,22 +41,22 @@ _RANDOM = frozenset(
 )
 
 
-# Two threads that load at once would otherwise give back what the other one has put there.
+# Two threads that load at once could otherwise restore each other's replacement.
 _one_at_a_time = threading.RLock()
 
 
 class PutOff:
-    """Variables that are still to draw their random numbers."""
+    """Variables that are not initialized yet."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Any, Any, Any]] = []
 
     def add(self, variable: Any, initializer: Any, zeros: Any) -> None:
-        """Note a variable and the zeros that it has for now."""
+        """Add a variable and its temporary zeros."""
         self._waiting.append((variable, initializer, zeros))
 
     def draw(self) -> None:
-        """Initialize the variables that still have the zeros they were given."""
+        """Initialize the variables that still have their temporary zeros."""
         for variable, initializer, zeros in self._waiting:
             handle = handle_of(variable)
             if handle is not None and _place_of(read(handle)) == _place_of(zeros):
@@ -68,7 +66,7 @@ class PutOff:
 
 @contextmanager
 def random_numbers_put_off() -> Iterator[PutOff]:
-    """Put off the random numbers of variables that this thread makes in the block."""
+    """Defer the initialization of variables that this thread makes in the block."""
     put_off = PutOff()
     original = getattr(keras.Variable, _METHOD, None)
     if keras.backend.backend() != "tensorflow" or original is None or _has_strategy():

@@ -1,8 +1,8 @@
-"""Open a model that somebody saved: source -> inspect -> trust -> *load* -> model.
+"""Load a whole model from a file after all of its names were checked: `kct.safe_load_model`.
 
-What is judged is what `inspect` shows, by the same functions, on the same open file. Only when
-every name has a verdict that allows it does Keras see the config; so an error about names comes
-before anything was built, and lists them all.
+The load uses the same functions as `inspect`, on the same open file. Keras gets the config only if
+every name in it is allowed. So an error about names is raised before anything is built, and lists
+all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-# Before any name is judged: what Keras' own tables hold decides between "missing" and "untrusted".
+# Before names are judged: Keras' own tables decide between "missing" and "untrusted".
 import keras
 
 from keras_ckpt_tools.errors import (
@@ -69,13 +69,13 @@ Compile = bool | Literal["auto"]
 _MODELS = (Kind.KERAS, Kind.KERAS_DIR, Kind.H5_MODEL)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR)
 
-# Far more than a good file takes: a layer takes a few milliseconds, and Keras' reader of `.h5`
-# reads the tensors while it builds. Code of the user's own may do what it likes.
+# Far more than a normal file takes: a layer takes a few milliseconds, and Keras' reader of `.h5`
+# reads the tensors while it builds. The user's own code may take longer.
 _SECONDS = 120.0
 _SECONDS_A_LAYER = 0.1
 _BYTES_A_SECOND = 10_000_000
 _OF_THE_USER = 10
-# Where a model is compiled from its config, in either format.
+# The functions that compile a model from its config, in either format.
 _COMPILING = ("compile_from_config", "compile_as_saved")
 
 
@@ -90,66 +90,66 @@ def safe_load_model(
     max_bytes: int | None = None,
     max_seconds: float | None = None,
 ) -> keras.Model:
-    """Load a whole model, and nothing that the file names without your word for it.
+    """Load a whole model, and run no code that you do not trust.
 
-    Reach for it wherever you would call `keras.models.load_model`. Everything that the file needs
-    is looked up first: in `custom_objects`, in open scopes, in the registry, in installed plug-ins,
-    in Keras. What cannot be found, or may not be used, comes in one error, before anything is
-    built.
+    Use it in place of `keras.models.load_model`. All objects that the file needs are looked up
+    first: in `custom_objects`, in open scopes, in the registry, in installed plug-ins, in Keras.
+    Objects that are missing or not trusted are listed in one error, before anything is built.
 
     Args:
         path: A `.keras` archive, an unzipped Keras directory, a whole-model `.h5`, a directory of
             models that `kct.ModelCheckpoint` wrote, or what `keras.callbacks.OrbaxCheckpoint`
             wrote with a config (one step of it, or all). Or an open binary file (`io.BytesIO`), or
             an open `h5py.File`, with one of the first three.
-        custom_objects: Classes and functions by name, qualified or bare. They win over all others,
-            also over Keras' own: `{"Dense": Fast}` makes a `Fast` of each `Dense`, except where the
-            file has an object of its own of that name. A warning names those that nothing uses.
-        compile: `True`: the model is compiled with the saved state of its optimizer, or it is an
-            error. `False`: it is not compiled. `"auto"` (default): where the loss, metrics or
-            optimizer cannot be found or built, it loads uncompiled; where only saved state of the
-            optimizer, of metrics or of random generators does not fit, that starts afresh. One
-            warning has the reasons. Weights are always restored completely.
-        trusted: Names of what may be used beyond `custom_objects` and the registry:
+        custom_objects: Classes and functions by name, qualified or bare. They have precedence over
+            all others, also over Keras' own: `{"Dense": Fast}` makes a `Fast` of each `Dense`,
+            unless the file has its own object of that name. A warning lists unused names.
+        compile: `True`: the model is compiled with the saved state of its optimizer; an error is
+            raised if that is not possible. `False`: it is not compiled. `"auto"` (default): if the
+            loss, metrics or optimizer cannot be found or built, the model is loaded uncompiled. If
+            only the saved state of the optimizer, metrics or random generators does not fit, that
+            state is reinitialized. One warning has the reasons. Weights are always restored
+            completely.
+        trusted: Names that may be used in addition to `custom_objects` and the registry:
             `"my_package>Scale"` for an object in Keras' global registry, `"my_package>*"` for a
             package, `"lambda:scale"` for the code in the Lambda layer called `scale`,
-            `"path:/data/words.txt"` for a file that a layer of Keras' own opens. Objects that
-            `keras.saving.register_keras_serializable` decorates need no name if they are defined in
-            `__main__` or in the package of the caller, and with `"registered-here"` in any module
-            that is not installed.
+            `"path:/data/words.txt"` for a file that one of Keras' own layers opens. Objects that
+            are decorated by `keras.saving.register_keras_serializable` need no name if they are
+            defined in `__main__` or in the package of the caller, and with `"registered-here"` in
+            any module that is not installed.
         registry: Where to look names up. Default: the registry of `@kct.register`.
         which: For a directory, the file to load: `"best"` by the monitored metric, `"latest"` by
-            the time of the save, or a zero-based epoch. One file has to be of the epoch that is
-            asked for. A damaged file is passed over, with a warning, except where an
-            epoch was asked for. Of an Orbax checkpoint: the newest step (it notes no metric; with
-            `save_best_only` the newest is the best), or the number of a step.
-        max_bytes: What the model may take: tensors in the file, what it unpacks to, and the
-            variables that its config builds, each in total. Default: the memory that this machine
-            has left. A file never builds more than eight times the tensors that it holds.
+            the time of the save, or a zero-based epoch. A single file must be of that epoch. A
+            damaged file is skipped with a warning, unless an epoch is given. For an Orbax
+            checkpoint: the newest step (it contains no metric; with `save_best_only` the newest is
+            the best), or the number of a step.
+        max_bytes: Limit for the tensors in the file, for its unpacked size, and for the variables
+            that its config builds, each in total. Default: the free memory of this machine. A model
+            may never take more than eight times the tensors in its file.
         max_seconds: Seconds of wall time that building the model from its config may take, without
             reading the tensors. Default: two minutes, more for many layers, and ten times that for
-            models with classes of your own; by default, time in which this process only waits does
+            models with your own classes; by default, time in which this process only waits does
             not count.
 
     Returns:
-        The model, whole: with all weights, and with its optimizer's state if it is compiled. Of a
-        file that `FeatureSpace.save()` wrote, the `keras.utils.FeatureSpace`.
+        The complete model: with all weights, and with its optimizer's state if it is compiled. For
+        a file that `FeatureSpace.save()` wrote, the `keras.utils.FeatureSpace`.
 
     Raises:
         ObjectsNotFoundError: names are missing or not trusted; all are listed, each with the line
             to add.
-        ArtefactNotFoundError: nothing is at the path.
-        ArtefactKindError: it is something else than a model; says which call opens it.
+        ArtefactNotFoundError: there is nothing at the path.
+        ArtefactKindError: it is not a model; the message names the call that opens it.
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
-        ConfigError: it is intact, and its config cannot be built with the classes that are here;
-            names the class and the arguments, and says what opens the file.
-        UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
-        OverBudgetError: it would take more memory than it may, or has taken more time.
+        ConfigError: it is intact, but its model cannot be built with the present classes; the
+            message names the class and the arguments, and what opens the file.
+        UnsafeArtefactError: it has links, data in other files, or names that lead outside.
+        OverBudgetError: it would exceed `max_bytes`, or building it took longer than `max_seconds`.
         NewerFormatError: a later version of this package wrote it.
-        UntranslatableError: Keras 2 wrote it, and it says what Keras 3 cannot.
-        RestoreError: the model and the weights in the file do not fit; with `compile=True`, also
-            the state of the optimizer, or a model that compiles itself.
-        NotBuiltError: the file does not say what shape to build the model for.
+        UntranslatableError: Keras 2 wrote it, and it has features that Keras 3 does not support.
+        RestoreError: the model and the weights in the file do not match; with `compile=True`, also
+            if the state of the optimizer does not match, or if the model compiles itself.
+        NotBuiltError: the file does not contain the input shape of the model.
         ArgumentError: an argument cannot work.
 
     Example:
@@ -164,7 +164,7 @@ def safe_load_model(
     """
     if not isinstance(compile, bool) and compile != "auto":
         raise ArgumentError(
-            "`compile` is not one of its values.",
+            '`compile` must be True, False or "auto".',
             received=f"compile={compile!r}",
             remedy='Pass True, False or "auto".',
         )
@@ -191,14 +191,14 @@ def safe_load_model(
                     model = _load(artefact, wish, limits, which)
                 break
             except _NotCompilableError as error:
-                # Once: what is not compiled does not fail at that.
+                # Only once: without compiling, this error cannot be raised again.
                 why, wish = error.cause, dataclasses.replace(wish, compiled=False)
     if why is None:
         return model
     warn(
-        f"The model of {artefact.path!r} was loaded uncompiled, because what it was compiled with "
-        f"cannot be built again: {why}. Call `model.compile(...)` yourself before you train it; "
-        "`compile=False` says that this is meant.",
+        f"The model of {artefact.path!r} was loaded uncompiled, because its loss, metrics or "
+        f"optimizer cannot be built: {why}. Call `model.compile(...)` yourself before you train "
+        "it. Pass `compile=False` to load it without this warning.",
         UserWarning,
         stacklevel=2,
     )
@@ -206,7 +206,7 @@ def safe_load_model(
 
 
 class _NotCompilableError(Exception):
-    """The model could not be compiled as it was, which `compile="auto"` passes over."""
+    """The model could not be compiled; `compile="auto"` then loads it uncompiled."""
 
     def __init__(self, cause: Cause):
         self.cause = cause
@@ -214,7 +214,7 @@ class _NotCompilableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class _Wish:
-    """What the caller asks for, whichever file it becomes."""
+    """The arguments of the caller, for any file."""
 
     resolver: Resolver
     compiled: Compile
@@ -256,7 +256,7 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
         warn(f"{source.path!r}: {problem}", UserWarning, stacklevel=4)
     if unused := wish.resolver.unused(plan.allowed.asked, lambda: _objects_in(model)):
         warn(
-            f"Nothing in {source.path!r} uses these names in `custom_objects`: "
+            f"{source.path!r} does not use these names in `custom_objects`: "
             f"{', '.join(map(repr, unused))}. `kct.inspect({source.path!r})` lists the names that "
             "the file needs. To offer the same objects to many files, open `kct.scope({...})` "
             "around the loads instead.",
@@ -269,8 +269,8 @@ def _load_open(source: ModelSource, wish: _Wish) -> Any:
             for name, near in wrong.items()
         )
         warn(
-            f"Nothing in {source.path!r} has these names in `trusted`: {listed}. Correct them, or "
-            "leave them out.",
+            f"{source.path!r} does not contain these names in `trusted`: {listed}. Correct or "
+            "remove them.",
             UserWarning,
             stacklevel=4,
         )
@@ -283,7 +283,7 @@ def _plan(
     source: ModelSource, resolver: Resolver, compiled: Compile, uncompiled_because: list[str]
 ) -> tuple[Plan, list[Need]]:
     config, training_config = source.config, source.training_config
-    assert config is not None  # The caller looked.
+    assert config is not None  # The caller has checked.
     names = strings_of(config, training_config) if resolver.has_custom else set()
     left = source.untranslated
     if left and (compiled is True or any(one.part == "model" for one in left)):
@@ -297,18 +297,18 @@ def _plan(
     needs = found if compiled is not False else _model_part(found)
     if refused := resolved.refused():
         uncompiled_because.append(
-            f"The model of {source.path!r} was loaded uncompiled, because what it was compiled "
-            f"with cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
-            "`model.compile(...)` yourself; `compile=False` says that this is meant."
+            f"The model of {source.path!r} was loaded uncompiled, because its loss, metrics or "
+            f"optimizer cannot be used:\n{describe_refused(refused)}\nAdd the lines above, or call "
+            "`model.compile(...)` yourself. Pass `compile=False` to load it without this warning."
         )
     if left and compiled == "auto":
         uncompiled_because.append(
-            f"The model of {source.path!r} was loaded uncompiled, because Keras 2 compiled it with "
-            f"what Keras 3 cannot say:\n{describe_untranslated(left)}"
+            f"The model of {source.path!r} was loaded uncompiled, because Keras 3 does not support "
+            f"what Keras 2 compiled it with:\n{describe_untranslated(left)}"
         )
     if compiled is False or left or resolved.refused("compile"):
         config, training_config = uncompiled(config), None
-        # What is left is what Keras will see: all of it is judged, whichever part it was in.
+        # Keras gets all of the remaining config, so all of it is judged.
         needs = needs_of(source.path, config, None)
         resolved = resolver.resolve(needs, source.record)
         if resolved.refused():
@@ -331,10 +331,10 @@ def _plan(
 
 
 def _say_exactly(needs: Iterable[Need]) -> None:
-    """Write into the config what was judged, so that Keras cannot read it in another way.
+    """Write the judged names into the config, so that Keras cannot resolve them differently.
 
-    Keras looks a class up by its registered name before it looks at its module, so one of Keras'
-    own is given none. A function that it looks up in a table, it looks up by the registered name.
+    Keras looks up a class by its registered name before its module, so Keras' own classes get no
+    registered name. A function in a table is looked up by its registered name.
     """
     for need in needs:
         if need.node is None or need.role == "lambda" or "module" not in need.node:
@@ -394,14 +394,14 @@ def _build(source: ModelSource, plan: Plan, wish: _Wish) -> Any:
             timed = dataclasses.replace(plan, clock=clock)
             return _build_in_its_format(source, timed, wish.compiled)
         except (CkptError, Warning):
-            raise  # Where a program lets warnings be errors, they stay what they are.
+            raise  # Warnings that are errors in this program stay as they are.
         except Exception as error:
             cause = cause_of(error)
             compiled = any(frame.f_code.co_name in _COMPILING for frame in frames_of(error))
             if compiled and wish.compiled == "auto":
                 raise _NotCompilableError(cause) from error
             if _is_from(error, plan.objects.values()) and not (cause.missing or cause.surplus):
-                raise  # The user's own code says best what is wrong with it.
+                raise  # The error of the user's own code is the clearest.
             version = source.versions.get("keras", "")
             subclassed = source.kind is Kind.H5_MODEL and is_subclassed(plan)
             only = subclassed and cause.cls is not None and issubclass(cause.cls, keras.Model)
@@ -415,14 +415,14 @@ def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> 
     if source.kind is not Kind.H5_MODEL:
         model = build_model(source, plan, left)
     else:
-        assert isinstance(source, Source)  # Of HDF5 it is.
+        assert isinstance(source, Source)  # It is HDF5.
         model = build_legacy(source, plan, left)
     if left and compiled is not False:
         reasons = "\n".join(f"  {what}: {why}." for what, why in sorted(left.items()))
         warn(
-            f"All weights of {source.path!r} are loaded. What stands around them does not fit, so "
-            f"it starts afresh:\n{reasons}\n`compile=True` refuses such a file, `compile=False` "
-            "asks for the weights alone.",
+            f"All weights of {source.path!r} are loaded. Other state does not fit and is "
+            f"reinitialized:\n{reasons}\nWith `compile=True` this is an error; with "
+            "`compile=False` only the weights are loaded.",
             UserWarning,
             stacklevel=6,
         )
@@ -430,7 +430,7 @@ def _build_in_its_format(source: ModelSource, plan: Plan, compiled: Compile) -> 
 
 
 def _is_from(error: BaseException, objects: Iterable[Any]) -> bool:
-    """Return whether an error, or one that led to it, came up in code of one of these objects."""
+    """Return whether an error, or one of its causes, was raised in code of one of these objects."""
     modules = {getattr(obj, "__module__", None) for obj in objects}
     return any(frame.f_globals.get("__name__") in modules for frame in frames_of(error))
 
@@ -456,7 +456,7 @@ def _load_from_directory(
             continue
         if bad and not exact:
             warn(
-                f"Loaded {one.name!r} from {folder.path!r}; passed over damaged files: "
+                f"Loaded {one.name!r} from {folder.path!r}; skipped damaged files: "
                 f"{'; '.join(bad)}. `kct.verify({folder.path!r})` reads every byte of each.",
                 UserWarning,
                 stacklevel=3,

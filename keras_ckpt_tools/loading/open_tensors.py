@@ -1,4 +1,4 @@
-"""Open the one file that a path means, also of a folder: path -> *source* -> diff, export."""
+"""Open the file of a path, or the chosen file of a folder, for `diff` and `export`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _FOLDERS = (Kind.CHECKPOINT_DIR, Kind.DIRECTORY)
 
 
 def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Artefact:
-    """Return what is at a path; of a folder, the file that is meant.
+    """Return the file at a path; for a folder, the chosen file.
 
     Args:
         path: A file, a folder, or the prefix of a TensorFlow checkpoint.
-        which: Of a folder: `"latest"`, `"best"` or a zero-based epoch (of Orbax, a step). One file
-            has to be of the epoch that is asked for.
-        limits: What reading it may take.
+        which: For a folder: `"latest"`, `"best"` or a zero-based epoch (for Orbax, a step). A
+            single file must be of that epoch.
+        limits: Limits for reading it.
 
     Raises:
-        ArtefactNotFoundError: nothing is there.
+        ArtefactNotFoundError: there is nothing at the path.
         ArtefactKindError: a folder without such files.
         DamagedArtefactError: a folder in which all are damaged.
-        ArgumentError: no file of the folder answers to `which`.
+        ArgumentError: no file of the folder matches `which`.
     """
     directories.check_which(which)
     artefact = tell(path, limits)
@@ -52,15 +52,15 @@ def chosen(path: str | os.PathLike[str], which: str | int, limits: Limits) -> Ar
 def open_tensors(
     path: str | os.PathLike[str], which: str | int = "latest", limits: Limits | None = None
 ) -> Iterator[ModelSource]:
-    """Open what has tensors.
+    """Open a file with tensors.
 
     Args:
         path: A file, a folder, or the prefix of a TensorFlow checkpoint.
         which: See `chosen`.
-        limits: What reading it may take. Default: what this machine can hold.
+        limits: Limits for reading it. Default: the memory of this machine.
 
     Raises:
-        ArtefactError: there is nothing, or nothing that could be read; says what it is.
+        ArtefactError: there is no file, or it cannot be read.
     """
     limits = limits or Limits.of()
     artefact = chosen(path, which, limits)

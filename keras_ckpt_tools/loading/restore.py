@@ -1,7 +1,7 @@
-"""Fill weights into a model that is there: source -> compare -> *fill*.
+"""Load weights from a file into an existing model: `kct.load_weights`.
 
-All or nothing when strict. From a run's checkpoint, which may hold several objects, the model is
-taken by its name; the directory of a run stands for the file that was saved last and is complete.
+With `strict=True`, all weights are loaded or none. A run's checkpoint may hold several objects: the
+model is found by its name. For the directory of a run, the newest complete checkpoint is loaded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from keras_ckpt_tools.runs import choose
 from keras_ckpt_tools.showing.bars import bar_for_file
 from keras_ckpt_tools.showing.messages import warn
 
-# Matched with what the classes have now.
+# Compared with the present classes.
 _MATCHED = (*LEGACY, Kind.ORBAX)
 _OF_RUN = (Kind.CHECKPOINT, Kind.TF_CHECKPOINT)
 
@@ -65,56 +65,57 @@ def load_weights(
 ) -> RestoreReport:
     """Load weights into a model, all or nothing.
 
-    Reach for it where the model is built by your code and the file has its weights. A compiled
-    model gets the optimizer's state as well, where the file has it, and where it is the same
-    optimizer's.
+    Use it if your code builds the model and the file has its weights. A compiled model also gets
+    the optimizer's state, if the file has it and it belongs to the same type of optimizer.
 
-    Layers in lists are matched by the names that you gave them, as far as the file says names, and
-    by their place where you gave none. Two that are called otherwise are no match, whatever their
-    shapes: then the report says what to pass as `rename=`.
+    Layers in lists are matched by the names that you gave them, if the file contains names, and
+    by position if you gave none. Two layers with different names never match, even if their
+    shapes are equal. The report then says what to pass as `rename=`.
 
     Args:
-        target: A Keras model. One that is not built yet is built where the file says for what
-            shape. From a checkpoint of a `kct.CheckpointManager` or of TensorFlow, also an
-            optimizer, a `tf.Module`, a variable, or a list or dict of such:
-            `{"model": model, "optimizer": optimizer, "step": step}`, by the names that they were
-            saved under.
+        target: A Keras model. If it is not built, it is built with the input shape in the file.
+            For a checkpoint of a `kct.CheckpointManager` or of TensorFlow, also an optimizer, a
+            `tf.Module`, a variable, or a list or dict of these, by the names that they were saved
+            with: `{"model": model, "optimizer": optimizer, "step": step}`.
         path: A `.weights.h5`, the `.weights.json` of sharded weights, a `.keras` archive or
-            directory, an `.h5` or `.hdf5` of a whole model or of weights, as Keras 1 and 2 laid
-            them out, a checkpoint of a `kct.CheckpointManager`, or the directory of a run (the file
-            that was saved last and is complete is taken). A TensorFlow checkpoint, as
-            `tf.train.Checkpoint`, `tf.train.CheckpointManager` and `save_weights("cp.ckpt")` of
-            Keras 2 write: its prefix or its directory. What `keras.callbacks.OrbaxCheckpoint`
-            wrote: all of it (the newest whole step is taken) or one step. Or an open binary file
+            directory, an `.h5` or `.hdf5` of a whole model or of weights in the layout of Keras 1
+            and 2, a checkpoint of a `kct.CheckpointManager`, or the directory of a run (the newest
+            complete file is loaded). A TensorFlow checkpoint (of `tf.train.Checkpoint`,
+            `tf.train.CheckpointManager` or Keras 2's `save_weights("cp.ckpt")`): its prefix or its
+            directory. A checkpoint of `keras.callbacks.OrbaxCheckpoint`: the whole directory (the
+            newest complete step is loaded) or one step. Or an open binary file
             (`io.BytesIO`), or an open `h5py.File`.
-        strict: Whether everything has to match. If not, what matches is loaded, and the report
-            says what did not.
-        rename: What is called otherwise: `{"path in the checkpoint": "path in the model"}`, where
-            `*` stands for any text (`"layers/dense/*": "layers/dense_1/*"`), or a function from the
-            one to the other, which returns `None` for what is to be left out. Whoever renames has
-            the last word: names of layers, and the kind of an optimizer, are not asked for these.
-        include: A pattern, or several, of the paths in the model that are meant. Default: all.
-            What is not meant is neither missing nor unexpected.
-        exclude: Likewise, of those that are not: `"optimizer/*"` leaves the optimizer as it is.
-        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone. Files of
-            Keras 3 are matched by names in any case.
-        max_bytes: What the tensors in the file, and a model that is built for the shape that the
-            file gives, may take. Default: the memory that this machine has left.
+        strict: Whether everything must match. If not, matching tensors are loaded, and the report
+            lists the others.
+        rename: Different names: `{"path in the checkpoint": "path in the model"}`, where `*` stands
+            for any text (`"layers/dense/*": "layers/dense_1/*"`); or a function from the first to
+            the second, which returns `None` to leave a tensor out. Renamed tensors are not checked
+            for the names of layers or the type of the optimizer.
+        include: One or more patterns of the paths in the model to load. Default: all. Paths that
+            are not included count neither as missing nor as unexpected.
+        exclude: One or more patterns of paths not to load: `"optimizer/*"` leaves the optimizer as
+            it is.
+        by_name: Whether to match a file of Keras 1 or 2 by the names of layers only. Files of
+            Keras 3 are always matched by names.
+        max_bytes: Limit for the tensors in the file, and for a model that is built with the input
+            shape in the file. Default: the free memory of this machine.
 
     Returns:
         The report; it is true if everything matched.
 
     Raises:
-        RestoreError: something does not match and `strict`; nothing was changed. Its `report` says
-            what.
-        NotBuiltError: the model has no variables yet, and the file does not say for what shape.
+        RestoreError: with `strict=True`, something does not match; nothing was changed. Its
+            `report` lists the mismatches.
+        NotBuiltError: the model has no variables yet, and the file does not contain its input
+            shape.
         MigrationError: a class's `migrate_weights` failed; nothing was changed.
-        ArtefactNotFoundError: nothing is at the path.
-        ArtefactKindError: it holds no weights that could be read; says which call opens it.
+        ArtefactNotFoundError: there is nothing at the path.
+        ArtefactKindError: it holds no weights that can be read; the message names the call that
+            opens it.
         DamagedArtefactError: it is empty, truncated, or bytes have changed.
-        UnsafeArtefactError: it has links, data in other files, or names that lead out of it.
-        OverBudgetError: it would take more than it may.
-        ArgumentError: an argument cannot work, or does not fit the paths that there are.
+        UnsafeArtefactError: it has links, data in other files, or names that lead outside.
+        OverBudgetError: it would exceed `max_bytes`.
+        ArgumentError: an argument cannot work, or a pattern matches no path.
 
     Example:
 
@@ -131,11 +132,11 @@ def load_weights(
     for name, value in (("strict", strict), ("by_name", by_name)):
         if not isinstance(value, bool):
             raise ArgumentError(
-                f"`{name}` is True or False.",
+                f"`{name}` must be True or False.",
                 received=f"{name}={value!r}",
-                remedy="Pass `strict=True` to load all or nothing, False to load what fits."
+                remedy="Pass `strict=True` to load all or nothing, False to load what matches."
                 if name == "strict"
-                else "Pass `by_name=True` for files of Keras 1 and 2 that are matched by names.",
+                else "Pass `by_name=True` to match files of Keras 1 and 2 by names.",
             )
     selection = Selection.of(rename, include, exclude)
     wanted = Wanted(Limits.of(max_bytes), by_name=by_name)
@@ -166,7 +167,7 @@ def _load_any(
             continue
         if bad:
             warn(
-                f"Loaded {artefact.path!r}; passed over damaged checkpoints: {'; '.join(bad)}.",
+                f"Loaded {artefact.path!r}; skipped damaged checkpoints: {'; '.join(bad)}.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -174,7 +175,7 @@ def _load_any(
     raise DamagedArtefactError(
         f"No checkpoint of the directory can be loaded: {'; '.join(bad)}.",
         received=f"path={str(path)!r}",
-        remedy="Fetch or copy what is missing or damaged again.",
+        remedy="Download or copy the missing or damaged files again.",
         path=str(path),
         how="; ".join(bad),
     )
@@ -209,12 +210,12 @@ def _load(
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """How an artefact is to be opened.
+    """How to open a file.
 
     Attributes:
-        limits: What it may take.
-        build: Whether the target, and its optimizer, may be built; not to compare.
-        by_name: Whether files of Keras 1 and 2 are matched by the names of layers alone.
+        limits: Limits for reading it.
+        build: Whether the target and its optimizer may be built; not in a comparison.
+        by_name: Whether files of Keras 1 and 2 are matched by the names of layers only.
     """
 
     limits: Limits
@@ -227,10 +228,10 @@ class Opened:
     """Tensors under the paths of a target, and the open file behind them.
 
     Attributes:
-        tensors: What is compared and filled in.
+        tensors: The tensors to compare and load.
         source: The file.
-        parts: The target, where it is not one model or layer, or may have more than Keras restores.
-        migrated: The tensors as `migrate_weights` left them, where that may have had a part in it.
+        parts: The target, if it is not one model or layer, or may have more than Keras restores.
+        migrated: The tensors after `migrate_weights`, if it may have been called.
     """
 
     tensors: TensorSource
@@ -239,7 +240,7 @@ class Opened:
     migrated: TensorSource | None = None
 
     def told(self, report: RestoreReport) -> RestoreReport:
-        """Return a report in which optimizer state that begins anew is set apart."""
+        """Return a report that lists reinitialized optimizer state separately."""
         anew = set(begun_anew(self.migrated)) if self.migrated is not None else set()
         lost = tuple(path for path in report.matched if path in anew)
         if not lost:
@@ -253,10 +254,9 @@ class Opened:
 
 @contextmanager
 def tensors_for(target: Any, artefact: Artefact, wanted: Wanted) -> Iterator[Opened]:
-    """Open any kind of artefact as tensors under the paths of a target.
+    """Open a file of any kind as tensors under the paths of a target.
 
-    What is not built yet is built here. Everything behind it, which tensors are meant and whether
-    they fit, is the same for every kind.
+    A target that is not built is built here. Selection and comparison are the same for all kinds.
     """
     require(artefact)
     several = is_several(target)
@@ -292,7 +292,7 @@ def _model_for(target: Any, source: ModelSource, wanted: Wanted) -> Opened:
 
 
 def _build_optimizers(target: Any, source: ModelSource) -> None:
-    """Build the optimizers in attributes of a model on what a record says that they update."""
+    """Build the optimizers in attributes of a model on the variables in a record."""
     compiled = getattr(target, "optimizer", None)
     if all(one.built or one is compiled for one in optimizers_of(target)):
         return
@@ -322,13 +322,13 @@ def weights_at(
     *,
     several: bool = False,
 ) -> Iterator[Artefact]:
-    """Yield what is at a path, or the files of the directory of a run, the newest first.
+    """Yield the file at a path, or the files of the directory of a run, the newest first.
 
     Args:
-        path: Where to look.
-        bad: Takes what is visibly damaged, as sentences.
-        limits: What it may take.
-        several: Whether only those are meant that may hold several objects.
+        path: A file or a directory.
+        bad: Collects sentences about damaged files.
+        limits: Limits for reading.
+        several: Whether to yield only files that may hold several objects.
     """
     artefact = tell(path, limits)
     entries = choose.entries_of(artefact)
@@ -347,16 +347,16 @@ def weights_at(
 
 
 def require_target(target: Any) -> None:
-    """Refuse what has no variables to restore into.
+    """Refuse a target without variables.
 
     Raises:
-        ArgumentError: it is nothing that is restored.
+        ArgumentError: it is not an object that can be restored.
     """
     if is_several(target):
         return
     if not hasattr(target, "variables") or isinstance(target, type):
         raise ArgumentError(
-            "The first argument is a Keras model, the second a path.",
+            "The first argument must be a Keras model, the second a path.",
             received=f"target={target!r}",
             remedy="Call `kct.load_weights(model, path)`.",
         )

@@ -1,7 +1,7 @@
-"""The one model in a file that may hold several objects: source -> *view* -> compare, fill.
+"""Find the model in a file that may hold several objects.
 
-A run's checkpoint has each object under its name, and the optimizer of a compiled model beside it.
-Seen from here it is what a file of weights is: the model's tensors, and `optimizer/...`.
+A run's checkpoint has a group for each object, and the optimizer of a compiled model in its own
+group. This module returns them as in a file of weights: the model's tensors, and `optimizer/...`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LEGACY = (Kind.H5_MODEL, Kind.H5_WEIGHTS_LEGACY)
 
 
 def weights_in(source: ModelSource, model: Any, *, by_name: bool = False) -> TensorSource:
-    """Return the tensors of the one model in a source, under the paths that Keras gives them.
+    """Return the tensors of the only model in a source, under the paths of Keras.
 
     Args:
-        source: What was opened.
-        model: The model that they are for, built.
-        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers alone.
+        source: The open file.
+        model: The model to load them into, built.
+        by_name: Whether a file of Keras 1 or 2 is matched by the names of layers only.
     """
     if isinstance(source, OrbaxCheckpoint):
         return match_orbax(source, model)
@@ -57,14 +57,14 @@ def weights_in(source: ModelSource, model: Any, *, by_name: bool = False) -> Ten
 
 
 def _optimizer_group(source: ModelSource, name: str, model: Any) -> str | None:
-    """Return the tracked optimizer of this model's variables, best in the same order."""
+    """Return the tracked optimizer of this model's variables, preferably in the same order."""
     if source.record is None or getattr(model, "optimizer", None) is None:
         return None
     paths = {id(value): path for path, value in state.capture(model).values.items()}
     trained = tuple(f"{name}/{paths.get(id(v))}" for v in model.trainable_variables)
     own = source.record.optimizers_of(name)
     same = [one for one in own if source.record.tracked[one].built_on == trained]
-    # Of variables that the model had then: the comparison says what has changed.
+    # The variables of the model at the save; the comparison finds what has changed.
     found = same[:1] or own
     return found[0] if len(found) == 1 else None
 
@@ -81,9 +81,9 @@ def _model_name(source: ModelSource) -> str | None:
     folder = folder_of(source.path)
     number = f"{len(models)} models" if models else "no model"
     raise ArtefactKindError(
-        f"The checkpoint holds {number}, so there is not one that is meant; it has {held}.",
+        f"The checkpoint holds {number}, so the model to load is not clear; it has {held}.",
         received=f"path={source.path!r}",
-        remedy="Say which one is meant, as in "
+        remedy="Name it, as in "
         f"`kct.load_weights({{{next(iter(models or tracked))!r}: ...}}, {source.path!r})`, or "
         "restore all of it with "
         f"`kct.CheckpointManager({folder!r}, {arguments}).restore_or_initialize()`.",
@@ -93,14 +93,14 @@ def _model_name(source: ModelSource) -> str | None:
 
 
 def build_parts(source: ModelSource) -> dict[str, Any]:
-    """Return what the layers of the one model in a source were built with, by group."""
+    """Return the build configs of the layers of the only model in a source, by group."""
     name = _model_name(source)
     tracked = source.record.tracked.get(name) if source.record and name else None
     return dict(tracked.parts) if tracked else {}
 
 
 def built_on_in(source: ModelSource, group: str) -> list[str]:
-    """Return the paths, in the one model, of what an optimizer in it was built on."""
+    """Return the paths, in the only model, of the variables an optimizer in it was built on."""
     if source.record is None:
         return []
     name = _model_name(source)
@@ -110,7 +110,7 @@ def built_on_in(source: ModelSource, group: str) -> list[str]:
 
 
 def build_config(source: ModelSource) -> dict[str, Any] | None:
-    """Return what the one model in a source was built with; `None` where it does not say."""
+    """Return the build config of the only model in a source, or `None`."""
     if source.config is not None:
         config = source.config.get("build_config")
     else:
@@ -127,15 +127,14 @@ def open_tracked(
 
     Args:
         source: The checkpoint.
-        target: An optimizer, module or variable that it has one of; or a list or dict of objects by
-            the names that they were tracked by.
-        build: Whether optimizers without state are built on what they were built on.
+        target: An optimizer, module or variable of which it has only one; or a list or dict of
+            objects, by the names that they were tracked with.
+        build: Whether optimizers without state are built on the variables in the record.
 
     Raises:
-        NotBuiltError: something has no variables yet.
-        ArgumentError: the target has something that cannot be restored.
-        ArtefactKindError: the file does not say what its groups are, or has several that may be
-            meant.
+            NotBuiltError: an object has no variables yet.
+            ArgumentError: the target contains an object that cannot be restored.
+            ArtefactKindError: the file does not describe its groups, or several groups match.
     """
     parts = Target(target)
     tracked = source.record.objects_tracked if source.record else {}
@@ -167,9 +166,9 @@ def _only(source: ModelSource, part: Adapter, tracked: dict[str, TrackedObject])
         return fitting[0]
     held = ", ".join(f"{name} ({one.kind})" for name, one in tracked.items())
     raise ArtefactKindError(
-        f"The checkpoint holds {len(fitting)} objects that may be meant; it has {held}.",
+        f"The checkpoint holds {len(fitting)} objects of this kind; it has {held}.",
         received=f"path={source.path!r}, target={part.target!r}",
-        remedy=f'Say which: `kct.load_weights({{"{next(iter(tracked))}": ...}}, {source.path!r})`.',
+        remedy=f'Name it: `kct.load_weights({{"{next(iter(tracked))}": ...}}, {source.path!r})`.',
         path=source.path,
         kind=str(source.kind),
     )

@@ -1,9 +1,8 @@
-"""Which tensors go, and under which names: opened -> *places* -> diff, export.
+"""Select and rename tensors of a file for `diff` and `export`.
 
-A run's checkpoint has a group for each tracked object; a model's own file has the model at its
-root, and its optimizer in `optimizer/`. To hold the one against the other, or to make the one of
-the other, the model is taken out of its group, together with the optimizer that was built on its
-variables. All else keeps its name.
+A run's checkpoint has a group for each tracked object. A model's own file has the model at its
+root, and its optimizer in `optimizer/`. To compare or convert them, the model is moved out of its
+group, with the optimizer that was built on its variables. All other paths are unchanged.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP, is_raw
 from keras_ckpt_tools.metadata import Record
 
 Places = dict[str, str]
-"""Where a tensor stands in the file, by the name that it is to have."""
+"""The path of a tensor in the file, by its new name."""
 
 
 def places_at_root(record: Record | None, paths: Iterable[str]) -> Places:
-    """Return tensors with the one model of a run's checkpoint at the root, the rest as it is.
+    """Return tensors with the only model of a run's checkpoint moved to the root.
 
     >>> list(places_at_root(None, ["layers/dense/vars/0"]))
     ['layers/dense/vars/0']
@@ -41,17 +40,17 @@ def places_of_object(
 ) -> Places:
     """Return the tensors of one object of a run's checkpoint, at the root.
 
-    Without `raw_vars`: a file of Keras' own has no place for them, and what it makes of them is
-    there too.
+    Without `raw_vars`: a file of Keras has no place for them, and contains what it derives from
+    them.
 
     Args:
-        record: The record of the file; where it tracks nothing, all tensors are meant.
+        record: The record of the file; if it tracks no objects, all tensors are returned.
         paths: The tensors of the file.
         name: The object. Default: its one model, with the optimizer that was built on it.
         path: The file, for messages.
 
     Raises:
-        ArgumentError: it has no such object, or several models and none was named.
+        ArgumentError: it has no such object, or several models and no `name` was given.
     """
     paths = [one for one in paths if not is_raw(one)]
     tracked = record.objects_tracked if record else {}
@@ -70,25 +69,25 @@ def places_of_object(
         return regrouped(paths, {f"{name}/": ""})
     if record.model is None:
         raise ArgumentError(
-            f"The checkpoint has not one model that is meant; it has {held}.",
+            f"The model to use in the checkpoint is not clear; it has {held}.",
             received=f"path={path!r}",
-            remedy="Name the object that is to go: `--object NAME`.",
+            remedy="Name the object to use: `--object NAME`.",
         )
     return regrouped(paths, _groups(record, record.model))
 
 
 def _groups(record: Record, model: str) -> dict[str, str]:
-    """Return the groups of a model and of its optimizer, and where they belong at the root."""
+    """Return the groups of a model and of its optimizer, and their places at the root."""
     groups = {f"{model}/": ""}
     own = record.optimizers_of(model)
-    # Of several none is the one that a file of the model has a place for.
+    # A file of a model has a place for one optimizer only.
     return {**groups, f"{own[0]}/": OPTIMIZER_GROUP} if len(own) == 1 else groups
 
 
 def matcher(patterns: Iterable[str]) -> re.Pattern[str] | None:
-    """Return what finds the paths of any of these patterns, `None` where there are none.
+    """Return a regular expression that matches any of these patterns, `None` if there are none.
 
-    A pattern is a path with `*`, `?` and `[...]`; one that names a group means all below it.
+    A pattern is a path with `*`, `?` and `[...]`; the path of a group matches all below it.
 
     >>> bool(matcher(["layers/dense"]).match("layers/dense/vars/0"))
     True
@@ -98,15 +97,15 @@ def matcher(patterns: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def renamed(places: Mapping[str, str], rules: Iterable[tuple[str, str]]) -> Places:
-    """Return the same tensors under other names.
+    """Return the same tensors under new names.
 
     Args:
         places: The tensors.
-        rules: `(old, new)`; where `old` has a `*`, what it stands for goes to the `*` in `new`. The
-            first that fits a name counts.
+        rules: `(old, new)`; the text that `*` matches in `old` replaces the `*` in `new`. The first
+            rule that matches a name is used.
 
     Raises:
-        ArgumentError: a rule fits nothing, or gives two tensors one name.
+            ArgumentError: a rule matches nothing, or gives two tensors one name.
 
     >>> renamed({"net.0.weight": "w"}, [("net.*.weight", "layers/dense_*/vars/0")])
     {'layers/dense_0/vars/0': 'w'}
@@ -127,12 +126,12 @@ def renamed(places: Mapping[str, str], rules: Iterable[tuple[str, str]]) -> Plac
             raise ArgumentError(
                 f"Two tensors would have the name {fresh!r}.",
                 received=f"rename of {name!r}",
-                remedy="Write the rule so that each name stays apart: with a `*` on both sides.",
+                remedy="Write the rule so that all names stay different: with a `*` on both sides.",
             )
         found[fresh] = place
     if idle := [old for old, _, _ in compiled if old not in used]:
         raise ArgumentError(
-            f"Nothing has a name like {', '.join(map(repr, idle))}.",
+            f"No tensor has a name like {', '.join(map(repr, idle))}.",
             received=f"names such as {', '.join(list(places)[:5])}",
             remedy="Write `OLD=NEW` with the names as `keras-ckpt inspect --json` prints them.",
         )

@@ -1,9 +1,8 @@
-"""Say why the model of an intact file cannot be built: error of Keras -> *cause* -> error.
+"""Explain why the model of an intact file cannot be built.
 
-The commonest report of all is a `get_config` that lost an argument, and Keras' own message about it
-is a dump of the config. What is wrong with which class is found where Keras was when it failed: in
-the innermost `from_config` on the stack, whose class and config are there. The file is intact, so
-nobody has to look for another one: the error names what opens this one.
+The most common cause is a `get_config` that lacks an argument, and Keras' own message is a dump of
+the config. The class and its config are found in the innermost `from_config` on the stack of the
+error. The file is intact, so the error also names the ways to open it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from keras_ckpt_tools.registry.rebuildable import config_method, init_parameters
 
 _MISSING = re.compile(r"\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.*)")
 _UNEXPECTED = re.compile(r"\(\) got an unexpected keyword argument '(\w+)'")
-# Keras' own classes take `**kwargs` and refuse what they do not know in these words.
+# Keras' own classes take `**kwargs` and refuse unknown arguments with these words.
 _UNRECOGNIZED = re.compile(r"(?:Unrecognized keyword|not recognized)[^{]*\{(.*)\}", re.DOTALL)
 _KEYS = re.compile(r"'(\w+)': ")
 _NAMES = re.compile(r"'(\w+)'")
@@ -34,10 +33,10 @@ class Cause:
     """Why Keras could not build something.
 
     Attributes:
-        said: What Keras raised, in one line.
-        cls: The class that could not be built, where that is known.
-        missing: Arguments that its constructor takes, and the config lacks.
-        surplus: Arguments that are in the config, and the constructor does not take.
+        said: Keras' error, in one line.
+        cls: The class that could not be built, or `None` if unknown.
+        missing: Arguments of its constructor that the config lacks.
+        surplus: Arguments in the config that the constructor does not take.
     """
 
     said: str
@@ -64,7 +63,7 @@ class Cause:
 
 
 def frames_of(error: BaseException) -> Iterator[FrameType]:
-    """Return where an error came up, and those that led to it, from the outermost call on."""
+    """Return the frames of an error and of its causes, from the outermost call on."""
     found: BaseException | None = error
     while found is not None:
         for frame, _ in walk_tb(found.__traceback__):
@@ -73,8 +72,8 @@ def frames_of(error: BaseException) -> Iterator[FrameType]:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Find out what an error means that Keras raised while it built from a config."""
-    # Keras puts each error into the text of the next; the first one is what is wrong.
+    """Find the cause of an error that Keras raised while it built from a config."""
+    # Keras puts each error into the text of the next; the first one is the cause.
     text = str(error).rpartition("Exception encountered: ")[2].strip()
     said = f"{type(error).__name__}: {text.partition(chr(10))[0].rstrip('.')[:_LONGEST]}"
     cls, config = _built_last(error)
@@ -97,7 +96,7 @@ def _built_last(error: BaseException) -> tuple[type | None, dict[str, Any]]:
 def _arguments(
     error: BaseException, text: str, cls: type, config: dict[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which arguments a config lacks, and which are too many; nothing if it is not that."""
+    """Return the missing and the surplus arguments of a config; empty for any other error."""
     constructor = getattr(cls.__init__, "__qualname__", "")  # type: ignore[misc]
     here = f"{constructor}() " in text or cls.__name__ in text or "not recognized" in text
     lacking, unknown = _MISSING.search(text), _UNEXPECTED.search(text)
@@ -110,7 +109,7 @@ def _arguments(
         missing.append(key)
     if not (missing or surplus):
         return (), ()
-    # The error is about the first one; the signature knows the others.
+    # The error names the first one; the others are found in the signature.
     parameters = init_parameters(cls)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     missing += [p.name for p in named if p.default is p.empty and p.name not in config]
@@ -136,19 +135,19 @@ def not_buildable(
 
     Args:
         path: The file.
-        cause: Why.
-        version: The Keras that wrote it; empty where that is not known.
-        compiled: Whether it came up where the model was to be compiled.
-        weights_only: Whether the file does not have enough to build that class in any case.
+        cause: The cause.
+        version: The Keras that wrote it; empty if unknown.
+        compiled: Whether compiling the model failed.
+        weights_only: Whether the file never has enough to build that class.
     """
-    wrote = f"Keras {version} wrote it" if version else "it does not say which Keras wrote it"
+    wrote = f"Keras {version} wrote it" if version else "the Keras that wrote it is unknown"
     ways = []
     if compiled:
         ways.append("Load it with `compile=False`, and call `model.compile(...)` yourself.")
     open_with = Cause(cause.said) if weights_only else cause
     ways += _ways_to_open(path, open_with, version, compiled=compiled)
     return ConfigError(
-        f"Keras {keras.__version__} cannot build what the file describes: {cause}. The file is "
+        f"Keras {keras.__version__} cannot build the model of the file: {cause}. The file is "
         f"intact; {wrote}.",
         received=f"path={path!r}",
         remedy=" ".join(ways),
@@ -164,14 +163,14 @@ def _ways_to_open(path: str, cause: Cause, version: str, *, compiled: bool) -> l
     if cls is None or cause.of_keras or not (cause.missing or cause.surplus):
         ways = [] if compiled else [f"{weights[0].upper()}{weights[1:]}"]
         if version not in ("", keras.__version__):
-            ways.append(f"The Keras that wrote it: `pip install keras=={version}`.")
+            ways.append(f"Install the Keras that wrote it: `pip install keras=={version}`.")
         return ways
     ways = ["To open this file,"]
     if cause.missing:
         filled = ", ".join(f'"{name}": ...' for name in cause.missing)
         ways.append(
-            f"give {_listed(cause.missing)} a default in __init__ (the value that the saved model "
-            'was made with), or register the class with `@kct.register("my_package", version=2, '
+            f"give {_listed(cause.missing)} a default in __init__ (the value of the saved model), "
+            'or register the class with `@kct.register("my_package", version=2, '
             f"migrate=lambda config, from_version: {{**config, {filled}}})`"
         )
     if cause.surplus:
@@ -184,7 +183,7 @@ def _ways_to_open(path: str, cause: Cause, version: str, *, compiled: bool) -> l
 
 
 def _ways_around(cls: type, cause: Cause) -> str:
-    """Return what to do about arguments that a constructor does not take."""
+    """Return the advice for arguments that a constructor does not take."""
     these = ", ".join(map(repr, cause.surplus))
     kept = f"{{k: v for k, v in config.items() if k not in ({these},)}}"
     dropped = (
@@ -192,13 +191,13 @@ def _ways_around(cls: type, cause: Cause) -> str:
         f"from_version: {kept})`, which drops {_listed(cause.surplus)}"
     )
     if any(p.kind is p.VAR_KEYWORD for p in init_parameters(cls)):
-        # It passes them on already, to a class that does not know them.
+        # It already passes them on, to a class that does not take them.
         return f"let __init__ take {_listed(cause.surplus)}, or {dropped}"
     ways = "let __init__ take `**kwargs` and pass them to `super().__init__(**kwargs)`"
     known = keras_parameters(cls)
     others = tuple(name for name in cause.surplus if known and name not in known)
     if not others:
-        return ways  # What Keras' own base class returns and takes.
+        return ways  # Keras' own base class returns and takes them.
     if len(others) < len(cause.surplus):
         take = f"let __init__ take {_listed(others)} and `**kwargs`"
         return f"{take}, and pass these to `super().__init__(**kwargs)`"

@@ -1,15 +1,14 @@
-"""Count what Keras makes while it builds a model: build -> *budget*.
+"""Count the memory that Keras takes while it builds a model, and refuse too much.
 
-What a config will build can be estimated, but only Keras knows. Every variable that it makes goes
-through one constructor, with its shape, before there is any memory for it; so for the time of a
-load that constructor counts first, and refuses. So does that of symbolic tensors, which are small
-and may be a billion. Only what the loading thread makes is counted.
+The size of a model can be estimated from its config, but only Keras knows it exactly. Every
+variable is made by one constructor, with its shape, before its memory is allocated. During a load,
+that constructor counts first and refuses if the limit is exceeded. The constructor of symbolic
+tensors is counted too, because there may be a billion. Only objects of the loading thread are
+counted.
 
-Two kinds of Keras' own layers make arrays by the shape of their input while they are built, and
-these are counted, too: the mean and variance of a `Normalization` that are arguments, and the
-states of a stateful RNN. A vocabulary becomes an array in which each word takes as much as the
-longest, wherever the words come from (the config, or a file in the archive). It may be far larger
-than the words.
+Two other arrays are counted: the mean and variance arguments of a `Normalization`, and the states
+of a stateful RNN. A vocabulary becomes an array in which each word takes as much memory as the
+longest, so its size is checked too.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from keras_ckpt_tools.formats.common.limits import over_budget
 
 _LONGEST_ELEMENT = 8
 _LONGEST_AXIS = 1 << 62
-# A symbolic tensor with its place in the graph. Some operations make as many as a number says.
+# A symbolic tensor with its place in the graph. Some operations make a configured number of them.
 _SYMBOLIC = 2_000
-# Where a thread is that waits for another one.
+# The functions in which a thread waits for another one.
 _WAITING = ("threading", "queue", "concurrent.futures._base", "multiprocessing.pool")
 _counting = threading.RLock()
-# Which threads build, the innermost load last.
+# The threads that build, the innermost load last.
 _builders: list[int] = []
-# How often in a row, once a second, the thread that builds is seen to wait for another one.
+# Number of checks in a row, one a second, in which the building thread waits for another one.
 _PATIENCE = 60
 
 
@@ -52,13 +51,13 @@ _PADDED = 64
 def counted_variables(
     path: str, held: int, max_bytes: int, limit: str = "max_bytes"
 ) -> Iterator[None]:
-    """Refuse variables that together take more than they may, before they are made.
+    """Refuse variables that together would exceed a limit, before they are made.
 
     Args:
-        path: The artefact whose model is built, for messages.
+        path: The file whose model is built, for messages.
         held: Bytes of the tensors in it, for messages.
-        max_bytes: What the variables may take.
-        limit: Where that comes from: `"max_bytes"` if the caller can allow more.
+        max_bytes: The limit for all variables.
+        limit: The name of the limit: `"max_bytes"` if the caller can allow more.
 
     Raises:
         OverBudgetError: they would take more.
@@ -87,7 +86,7 @@ def counted_variables(
         take(_SYMBOLIC)
         longest = max(_dimensions(shape), default=0)
         if longest > _LONGEST_AXIS:
-            # Operations multiply these; numbers of a billion digits are no longer small.
+            # Operations multiply these, and the numbers themselves may become large.
             what = "a tensor of its model has an axis of"
             refuse(over_budget(path, what, "elements", min(longest, 1 << 80), _LONGEST_AXIS))
 
@@ -116,7 +115,7 @@ def counted_variables(
         return call
 
     with _one_build_at_a_time(path), ExitStack() as stack:
-        # Here: until now, it may have been the one of another load.
+        # Read here, because another load may have replaced it before.
         signature = inspect.signature(internals.Variable.__init__)
         for holder, name, look in (
             (internals.Variable, "__init__", count),
@@ -135,14 +134,14 @@ def counted_variables(
                 raise refusals[0] from error
             raise
         if refusals:
-            raise refusals[0]  # Keras catches some errors, and goes on with half a model.
+            raise refusals[0]  # Keras catches some errors and continues with half a model.
 
 
 @contextmanager
 def _one_build_at_a_time(path: str) -> Iterator[None]:
     """Wait for a build in another thread, unless that thread waits for this one.
 
-    Code of the user's own may load a second model while the first is built: in the same thread, but
+    The user's code may load a second model during the build of the first: in the same thread, but
     not in one that it waits for.
     """
     waited = 0
@@ -151,8 +150,8 @@ def _one_build_at_a_time(path: str) -> Iterator[None]:
         waited = waited + 1 if _waits(frame) else 0
         if waited >= _PATIENCE:
             raise ArtefactError(
-                "Another thread builds a model, and waits for something; if it waits for this "
-                "load, neither would end.",
+                "Another thread builds a model and is waiting. If it waits for this load, neither "
+                "would end.",
                 received=f"path={path!r}",
                 remedy="Load the model in the thread whose code needs it, or before the other one.",
                 path=path,
@@ -185,7 +184,7 @@ def _bytes_of(initializer: Any, shape: Any, dtype: Any) -> int:
     try:
         number = math.prod(int(n) for n in shape or ())
     except (TypeError, ValueError):
-        return 0  # Keras says what is wrong with it.
+        return 0  # Keras raises the error.
     return number * _itemsize(dtype)
 
 

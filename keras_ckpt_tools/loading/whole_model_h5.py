@@ -1,10 +1,9 @@
-"""Build a model from a whole-model `.h5`: verdicts -> *build* -> fill.
+"""Build a model from a whole-model `.h5` file.
 
-Keras' reader of that format knows how weights are matched to layers, so it builds the model and
-fills it, from the config that was judged. Compiling is done here, because in Keras 3 that part of
-the reader fails on files that Keras itself wrote: a loss or metric given as `"mse"` cannot be
-looked up again (the function's public name is another), and the optimizer is built for no
-variables at all, so that its state is dropped with a line in the log.
+Keras' reader builds the model from the checked config and assigns the weights. This module compiles
+it, because that part of Keras 3's reader fails on files that Keras itself wrote: it cannot look up
+a loss or metric given as `"mse"`, and it builds the optimizer on no variables, so that the
+optimizer's state is lost.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from keras_ckpt_tools.matching.report import Mismatch, RestoreReport
 from keras_ckpt_tools.showing.messages import warn
 
 _GROUP = "optimizer_weights"
-# Which metric these are depends on the outputs; `compile` decides.
+# `compile` chooses the metric by the outputs.
 _ACCURACIES = ("accuracy", "acc", "crossentropy", "ce")
 
 
 class _Rewritten(h5py.File):  # type: ignore[misc, unused-ignore]
-    """An open file whose config is the one that was judged."""
+    """An open file with the checked config in place of its own."""
 
     def __init__(self, file: h5py.File, config: Mapping[str, Any]):
         super().__init__(file.id)
@@ -46,7 +45,7 @@ class _Rewritten(h5py.File):  # type: ignore[misc, unused-ignore]
 
     @property
     def attrs(self) -> Mapping[str, str]:  # type: ignore[override, unused-ignore]
-        """The config; Keras' reader asks the file's root for nothing else."""
+        """The config; Keras' reader reads nothing else from the file's root."""
         return self._attributes
 
 
@@ -55,13 +54,13 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
 
     Args:
         source: The file.
-        plan: What is to be built.
-        left: Where it is given, the state of the optimizer need not fit; it takes the reason.
+        plan: What to build, and how.
+        left: If given, the state of the optimizer may fail to match; it collects the reason.
 
     Raises:
         DamagedArtefactError: it cannot be read, or bytes have changed.
         NotBuiltError: it is a subclassed model, whose shapes are not in such a file.
-        RestoreError: the optimizer and its state do not fit.
+        RestoreError: the optimizer and its state do not match.
     """
     problems = source.verify() if source.record is not None else ()
     if problems:
@@ -83,7 +82,7 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
             except RestoreError as error:
                 if left is None:
                     raise
-                left["optimizer"] = f"its tensors do not fit ({error.report.summary})"
+                left["optimizer"] = f"its tensors do not match ({error.report.summary})"
     except ValueError as error:
         if "count mismatch" in str(error) and is_subclassed(plan):
             name = str(plan.config["class_name"]).rpartition(">")[2]
@@ -98,13 +97,13 @@ def build_legacy(source: Source, plan: Plan, left: dict[str, str] | None = None)
 
 
 def is_subclassed(plan: Plan) -> bool:
-    """Return whether a config does not have the layers; Keras writes no shapes beside it."""
+    """Return whether a config has no layers; such a file contains no shapes."""
     inner = plan.config.get("config")
     return not (isinstance(inner, dict) and "layers" in inner)
 
 
 def _warn_of_no_vocabulary(path: str, model: Any) -> None:
-    """Say which lookups are empty: Keras writes what they were given, not what they learnt."""
+    """Warn about empty lookups: Keras writes their arguments, not the result of `adapt`."""
     empty = [
         repr(layer.name)
         for layer in model._flatten_layers()
@@ -112,9 +111,9 @@ def _warn_of_no_vocabulary(path: str, model: Any) -> None:
     ]
     if empty:
         warn(
-            f"{path!r} has no vocabulary for {', '.join(empty)}: Keras does not write what `adapt` "
-            "has learnt to `.h5`. Call `adapt` or `set_vocabulary` of each before you use the "
-            "model; `.keras` files, and `.h5` files that `kct.ModelCheckpoint` writes, have them.",
+            f"{path!r} has no vocabulary for {', '.join(empty)}: Keras does not write the "
+            "result of `adapt` to `.h5`. Call `adapt` or `set_vocabulary` of each before you use "
+            "the model. `.keras` files, and `.h5` files of `kct.ModelCheckpoint`, contain it.",
             UserWarning,
             stacklevel=7,
         )
@@ -127,7 +126,7 @@ def _safe_mode(plan: Plan) -> dict[str, bool]:
 
 
 def compile_as_saved(model: Any, config: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
-    """Compile a model with what a `training_config` names."""
+    """Compile a model with the arguments of a `training_config`."""
 
     def made(key: str, module: Any) -> Any:
         return _nested(config.get(key), module, objects)
@@ -157,14 +156,14 @@ def _nested(value: Any, module: Any, objects: Mapping[str, Any]) -> Any:
         known = named in CLASSES or named in IDENTIFIERS
         return objects.get(named) or (_of_keras(named, module) if known else value)
     if name not in objects and is_class_of_keras(name, place):
-        # `module.deserialize` has a table that lacks some of them; it returns the name of those.
+        # The table of `module.deserialize` lacks some of them; it returns their name unchanged.
         own = {**value, "module": place, "registered_name": None}
         return keras.saving.deserialize_keras_object(own)
     return module.deserialize(value)
 
 
 def _of_keras(name: str, module: Any) -> str:
-    """Return a name that `compile` knows; it would find out at the first batch that it does not."""
+    """Return a name if `compile` knows it; Keras itself would fail only at the first batch."""
     if module is not keras.metrics or name not in _ACCURACIES:
         module.get(name)
     return name
@@ -206,7 +205,7 @@ def _saved_state(source: Source) -> list[np.ndarray[Any, Any]]:
     group = source.hdf5[_GROUP]
     names = group.attrs.get("weight_names")
     if names is None:
-        # An attribute has room for 64 kB; Keras writes longer lists in numbered pieces.
+        # An attribute holds up to 64 kB; Keras writes longer lists in numbered pieces.
         pieces = sorted(
             (key for key in group.attrs if key.startswith("weight_names")),
             key=lambda key: int(key.removeprefix("weight_names")),
@@ -234,11 +233,11 @@ def _misfit(source: Source, optimizer: Any, saved: list[tuple[int, ...]]) -> Res
 
 def _not_that_optimizer(source: Source, optimizer: Any, report: RestoreReport) -> RestoreError:
     return RestoreError(
-        f"The state of the optimizer in the file does not fit the {type(optimizer).__name__} that "
-        f"the file names.\n{report}\n",
+        f"The state of the optimizer in the file does not match the {type(optimizer).__name__} "
+        f"that the file names.\n{report}\n",
         received=f"path={source.path!r}",
         remedy="Load it with `compile=False` and compile the model yourself; the optimizer then "
-        "starts afresh.",
+        "is reinitialized.",
         path=source.path,
         report=report,
     )

@@ -1,9 +1,7 @@
-"""Read tensors in bounded memory: source -> *some at a time, or piece by piece* -> diff, export.
+"""Read tensors in bounded memory, several at a time or in pieces.
 
-Small tensors are read together, as every source does it best. One that is larger than that is read
-in pieces from where it lies in its file; its digest, where the file has one, is known only after
-the last piece, and so is whether it was whole. What is packed, and what TensorFlow reads, comes in
-one piece.
+Small tensors are read together. A larger one is read in pieces from its file; its digest, if any,
+is checked after the last piece. Compressed tensors, and those of TensorFlow, are read in one piece.
 """
 
 from __future__ import annotations

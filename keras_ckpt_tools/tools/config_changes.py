@@ -1,8 +1,7 @@
-"""Where two configs differ: configs -> *changes, by path* -> diff.
+"""Find the places in which two configs differ.
 
-Layers in a list are held against each other by their names, so that one layer more in the middle
-is one change and not one for each layer behind it. What is said of a place is one line, and the
-number of places is bounded: two models that have nothing in common differ everywhere.
+Layers in a list are matched by name, so an inserted layer is one change. The number of reported
+places is bounded, because two unrelated models differ everywhere.
 """
 
 from __future__ import annotations

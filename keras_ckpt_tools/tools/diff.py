@@ -1,11 +1,10 @@
-"""Hold two artefacts against each other: opened, twice -> *report*.
+"""Compare two files, or folders of runs, tensor by tensor: `keras-ckpt diff`.
 
-Nothing is built, so neither Keras nor TensorFlow is needed (TensorFlow for its own checkpoints
-alone). Tensors are read a few at a time from both sides, and large ones in pieces, so two models of
-any size are compared in little memory.
+No model is built, so neither Keras nor TensorFlow is needed (TensorFlow only for its own
+checkpoints). Tensors are read a few at a time, and large ones in pieces, so little memory is used.
 
-Kept inside the package: programs that want to know whether weights fit have `kct.compare`, and how
-far they have moved is a question that people ask at a shell.
+This is not public: programs use `kct.compare`, and the command line shows how far values have
+moved.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from keras_ckpt_tools.tools.diff_report import (
 from keras_ckpt_tools.tools.distance import Distance, Meter
 
 _MOST_CHANGES = 100
-# Looking for renames compares each path with each: beyond this it would take longer than the rest.
+# The search for renames compares each path with each; above this it would take too long.
 _MOST_PAIRS = 20_000
 _ELEMENTS = 1 << 20
 
@@ -53,7 +52,7 @@ def diff(
     tolerance: float = 0.0,
     values: bool = True,
 ) -> Difference:
-    """Say how two artefacts differ: their structure, and how far their values have moved.
+    """Return how two files differ: in structure, and how far their values have moved.
 
     Args:
         first: A file with tensors, a folder of a run, or the prefix of a TensorFlow checkpoint.
@@ -61,7 +60,7 @@ def diff(
         which: Of folders, which file: `"latest"`, `"best"` or a zero-based epoch, for each side.
         only: Patterns of paths; where there are any, nothing but these tensors is compared.
         tolerance: The largest difference of one number that still counts as none.
-        values: Whether values are read. If not, files of ours are compared by their digests.
+        values: Whether to read values. If not, files of this package are compared by digests.
 
     Returns:
         The report; it is true if nothing differs.
@@ -84,7 +83,7 @@ def diff(
     """
     if not 0 <= tolerance < math.inf:
         raise ArgumentError(
-            "A tolerance is not negative.",
+            "`tolerance` must not be negative.",
             received=f"tolerance={tolerance!r}",
             remedy="Pass 0 for equality, or 1e-6, for example.",
         )

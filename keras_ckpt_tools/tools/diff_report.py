@@ -1,7 +1,7 @@
-"""How two artefacts differ: report -> *reader*, a table, HTML or JSON.
+"""Report how two files differ, as a table, HTML or JSON.
 
-What counts is what is in them: tensors, config, custom objects. Who wrote them, and where training
-was, is shown side by side and makes no difference: two saves of one moment are alike.
+Only contents count: tensors, config, custom objects. Versions and training progress are shown, but
+are not differences: two saves of one state are equal.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Side:
     """One of the two artefacts.
 
     Attributes:
-        path: Where it is; of a folder, the file that was chosen.
+        path: Its path; for a folder, the chosen file.
         kind: What it is.
         size: Bytes.
         versions: Versions that wrote it, as far as it says.
         progress: Where training was.
         objects: The custom objects that it needs: what is known of each, by registered name.
-        has_config: Whether it says what the model is.
+        has_config: Whether it contains the config of the model.
     """
 
     path: str
@@ -230,7 +230,7 @@ def _row(change: TensorChange) -> Row:
     path = " -> ".join(dict.fromkeys(info.path for info in (first, second) if info))
     where = f"{change.variable} ({path})" if change.variable else path
     one, other = _shown(first), _shown(second)
-    if one == other:  # Said once; and a terminal is not wide.
+    if one == other:  # Shown once, to save width.
         other, far = far, ""
     return change.verdict, where, one, other, far
 

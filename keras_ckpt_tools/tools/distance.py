@@ -1,9 +1,8 @@
-"""How far two tensors are apart: pieces of both -> *norms* -> diff.
+"""Measure the distance between two tensors, piece by piece.
 
-Sums are kept in float64 and scaled by the largest number, so that neither the squares of large
-numbers nor those of tiny ones are lost. Where both have NaN, or the same infinity, they are alike
-there; where only one has, or they are infinite in other directions, no distance says how far, so
-these places are counted and left out of the norms.
+Sums are in float64, scaled by the largest number, so that neither large nor tiny squares are lost.
+Elements that are NaN on both sides, or the same infinity, are equal. Other pairs with NaN or
+infinity are counted, and not part of the norms.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Make one file of another: opened -> select -> *write* -> commit -> report.
+"""Convert a file to another format: `keras-ckpt export`.
 
-Nothing of the target changes before the new file is whole; what is there already is replaced only
-where that was asked for. The report says what went and what the other format has no place for, so
-that nobody finds out later that the optimizer stayed behind.
+The target changes only when the new file is complete; an existing file is replaced only with
+`--force`. The report lists what was exported, and what the new format cannot hold.
 
-Keras and TensorFlow are imported where there is no other way: to write a TensorFlow checkpoint, and
-to read layouts that only a live model explains.
+Keras and TensorFlow are imported only if needed: to write a TensorFlow checkpoint, and to read
+layouts that need a live model.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def export(
         wish: What is to be exported, and how.
 
     Returns:
-        The report. The target is visible, whole, when this returns.
+        The report. The target is complete when this returns.
 
     Raises:
         ArgumentError: an argument cannot work, or something is at the target already.
@@ -112,9 +111,9 @@ def _format_of(path: str) -> Format:
         if path.endswith(ending):
             return wanted
     raise ArgumentError(
-        "The name of the target does not say what to write.",
+        "The format is not clear from the name of the target.",
         received=f"target={path!r}",
-        remedy=f"Let it end in {', '.join(_ENDINGS)}, or say `--to`.",
+        remedy=f"Let it end in {', '.join(_ENDINGS)}, or pass `--to`.",
     )
 
 
@@ -128,7 +127,7 @@ def _require_free(path: str, format: Format, force: bool) -> None:
     if files and (not force or os.path.isdir(path)):
         remedy = "Choose another name, or replace it: `--force`."
         raise ArgumentError(
-            f"Something is there already: {', '.join(map(repr, files))}.",
+            f"The target exists already: {', '.join(map(repr, files))}.",
             received=f"target={path!r}",
             remedy=remedy if format != "tf" and not os.path.isdir(path) else "Choose another name.",
         )
@@ -138,7 +137,7 @@ def _material(opened: ModelSource, format: Format, wish: Wish) -> Material:
     unknown = opened.kind is Kind.ORBAX and opened.config is None
     if (unknown or opened.kind is Kind.H5_WEIGHTS_LEGACY) and wish.config_from is None:
         raise ArtefactKindError(
-            f"This is a {opened.kind}: where its tensors belong is known to a model only.",
+            f"This is a {opened.kind}: the model is needed to place its tensors.",
             received=f"path={opened.path!r}",
             remedy="Name a file of that model: `--config-from model.keras`.",
             path=opened.path,
@@ -193,7 +192,7 @@ def _places(material: Material, wish: Wish) -> Places:
     }
     if not any(wish.picks or name.partition("/")[0] not in BOOKKEEPING for name in places):
         raise ArgumentError(
-            "No tensor is left that could go.",
+            "No tensor is left to export.",
             received=f"path={material.path!r}",
             remedy="`keras-ckpt inspect --json` lists the tensors.",
         )
@@ -207,7 +206,7 @@ def _with_config(material: Material, wish: Wish, places: Places, limits: Limits)
         material = described
     if material.documents is None:
         raise ArgumentError(
-            "A `.keras` file says what the model is, and the source does not.",
+            "A `.keras` file needs the config of the model, and the source does not contain it.",
             received=f"source={material.path!r}",
             remedy="Name a file of the same model: `--config-from model.keras`.",
         )

@@ -1,4 +1,4 @@
-"""What an export is asked for, what it took along and what it left behind: report -> *reader*."""
+"""Define the options of an export, and the report of what was exported and what was left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be exported, and how.
+    """What to export, and how.
 
     Attributes:
         to: The format. Default: by the ending of the target.
@@ -30,8 +30,8 @@ class Wish:
         include: Patterns of paths; where there are any, only these tensors go.
         exclude: Patterns of paths of tensors that stay.
         rename: `(old, new)`, see `selection.renamed`.
-        optimizer: Whether the state of the optimizer goes along.
-        config_from: A file that says what the model is, where the source does not.
+        optimizer: Whether to export the state of the optimizer.
+        config_from: A file with the config of the model, if the source has none.
         trusted: As for `kct.safe_load_model`, where the model has to be built.
         bare: Whether a TensorFlow checkpoint is to have variables by path, without the objects.
         force: Whether a file at the target may be replaced.
@@ -168,7 +168,7 @@ def inventory(
         if goes:
             went.append(Part(name, what))
         else:
-            left.append(Part(name, what, f"there is no place for it in {format}"))
+            left.append(Part(name, what, f"{format} cannot hold it"))
     if format == "tf" and material.model is not None and not wish.bare:
         # What is saved are the objects, and TensorFlow walks past the seed generators.
         left += [Part(p.name, p.what, "TensorFlow saves none") for p in went if p.name == _RANDOM]
@@ -178,7 +178,7 @@ def inventory(
 
 
 def _beside(material: Material, format: Format) -> Iterator[tuple[str, str, bool]]:
-    """Yield what there is beside tensors, how much of it, and whether the format takes it."""
+    """Yield the parts other than tensors, their size, and whether the format holds them."""
     assets = len(material.documents.assets) if material.documents else 0
     found = (
         ("progress", _progress(material.record), format != "tf"),

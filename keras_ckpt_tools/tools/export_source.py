@@ -1,9 +1,8 @@
-"""What a new file is made of: opened -> *material* -> export.
+"""Collect the tensors and documents for an export.
 
-Most conversions take tensors and documents from one file to another, and need no Keras for it. A
-layout that is not Keras 3's own (a whole-model `.h5`, a TensorFlow checkpoint) says where a tensor
-belongs only to whoever has the model; then the model is built, as `kct.safe_load_model` builds it
-and with the same trust, and what it holds is the material.
+Most conversions copy tensors and documents between files without Keras. For layouts other than
+Keras 3's (a whole-model `.h5`, a TensorFlow checkpoint), the model is built as in
+`kct.safe_load_model`, with the same trust, and its contents are exported.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from keras_ckpt_tools.registry import registry
 if TYPE_CHECKING:
     import numpy as np
 
-# Where the state of random generators is: in files of ours, and in Orbax checkpoints.
+# The groups of random generators' state: in files of this package, and in Orbax checkpoints.
 _GENERATORS = r"random_state|\w+_variables/(.*/)?seed_generator"
 
 
@@ -67,7 +66,7 @@ def _documents(source: ModelSource) -> Documents | None:
     if source.config is None or source.kind is Kind.H5_MODEL:
         return None
     with tempfile.TemporaryDirectory(prefix="kct-") as folder:
-        # Where it unpacks them to is empty, and outside of nothing.
+        # The folder to unpack them to is empty.
         found = source.extract_assets(folder)
         files = sorted(Path(found).rglob("*")) if found else []
         assets = {
@@ -128,7 +127,7 @@ def of_model(
     if config_from is None:
         held = _of_the_file(opened, captured.values)
     else:
-        # What the other file has beside them, its optimizer's state say, is no part of this one.
+        # Other parts of that file, such as its optimizer's state, are not used.
         held = frozenset(load_weights(model, path, max_bytes=max_bytes).matched)
         captured = state.capture(model)
     documents = Describer().describe(model, has_assets=captured.has_assets)
@@ -143,7 +142,7 @@ def of_model(
 
 
 def _of_the_file(opened: ModelSource, paths: Iterable[str]) -> frozenset[str]:
-    """Return what a loaded model has from its file: state that is not there is begun anew."""
+    """Return what a loaded model has from its file, without reinitialized state."""
     found = opened.tensors
     fresh = tuple(
         group

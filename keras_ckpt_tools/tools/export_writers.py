@@ -1,6 +1,6 @@
-"""Write what an export is made of, in each format: material -> *staged file* -> commit.
+"""Write an export in each format.
 
-What a format cannot hold is told before anything is written, all of it in one error.
+Everything that a format cannot hold is reported in one error before anything is written.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_folder_without_models_exits_with_2(keras_ckpt, tmp_path):
     """A job that looks at nothing must not be green."""
     done = keras_ckpt("inspect", tmp_path)
     assert done.returncode == 2
-    assert "no model is in it" in done.stdout
+    assert "without a model" in done.stdout
 
 
 def test_unzipped_model_is_one_artefact(keras_ckpt, tmp_path):

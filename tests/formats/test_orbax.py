@@ -183,7 +183,7 @@ def test_a_damaged_step_is_passed_over(copy):
     for path in (folder / "1" / "pytree" / "d").iterdir():
         path.write_bytes(path.read_bytes()[:-50])
     model, _ = program().build()
-    with pytest.warns(UserWarning, match="Loaded .*/0.; passed over damaged .*: 1: TensorStore"):
+    with pytest.warns(UserWarning, match="Loaded .*/0.; skipped damaged .*: 1: TensorStore"):
         assert kct.load_weights(model, folder)
     assert int(model.optimizer.iterations) == 2
     (folder / "1" / "pytree" / "_METADATA").write_text("{")
@@ -199,9 +199,9 @@ def test_the_newest_step_is_the_same_for_all(copy):
     (run / "1" / "_CHECKPOINT_METADATA").write_text("{")
     for path in (run / "1").glob("**/_METADATA"):
         path.write_text("{")
-    with pytest.warns(UserWarning, match="passed over damaged ones: 1"):
+    with pytest.warns(UserWarning, match="skipped damaged ones: 1"):
         assert kct.training_progress(run) == kct.training_progress(run / "0")
-    with pytest.warns(UserWarning, match="passed over damaged"):
+    with pytest.warns(UserWarning, match="skipped damaged"):
         assert kct.inspect(run).progress == kct.training_progress(run)
     with pytest.raises(ArgumentError, match=r"Steps that are there: 0\."):
         kct.safe_load_model(run / "0", {"paints>Tint": tint}, which=1)

@@ -24,7 +24,7 @@ from hostile.parts import (
     written,
 )
 
-_NOT_USABLE = "is no name|cannot be used|missing|untrusted|not trusted|refused|not allowed"
+_NOT_USABLE = "is not a name|cannot be used|missing|untrusted|not trusted|refused|not allowed"
 
 
 _AT_LOAD = "layer|argument|config|build|built|shape|units|activation|output|cannot be"

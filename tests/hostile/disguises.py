@@ -49,7 +49,7 @@ def _torch() -> bytes:
     return zipped({"archive/data.pkl": pickle.dumps(_Bomb()), "archive/version": b"3\n"})
 
 
-_NOTHING = "nothing that Keras writes"
+_NOTHING = "not a Keras file"
 for _name, _says, _what, _data in (
     ("pickle", "pickle", "A pickle that calls a function.", pickle.dumps(_Bomb())),
     ("pickle-0", f"pickle|{_NOTHING}", "A pickle of protocol 0.", pickle.dumps(_Bomb(), 0)),

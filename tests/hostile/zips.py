@@ -204,7 +204,7 @@ def offset_beyond_the_file(folder: Path) -> Path:
     return _archive(folder, Member(b"assets/a.txt", offset=1 << 30, size=4, packed=4))
 
 
-@hostile("zip", f"front|before|begin|nothing that Keras|{_DAMAGED}", weights=True)
+@hostile("zip", f"front|before|begin|not a Keras file|{_DAMAGED}", weights=True)
 def program_in_front(folder: Path) -> Path:
     """A program in front of the archive: one file, two meanings."""
     return written(folder / "model.keras", b"#!/bin/sh\ntouch marker\n" + zipped(members()))

@@ -110,7 +110,7 @@ def test_a_class_is_no_function(forge, chain, layer, names):
     function = {"module": "shop", "class_name": "function", "config": "shop>Tell"}
     report, _ = refuse(forge(chain(layer("Activation", activation=function))), names)
     note = use_of(report, "shop>Tell").note
-    assert note == "the file means a function, and 'shop>Tell' is a class"
+    assert note == "the file has a function, but 'shop>Tell' is a class"
 
 
 def test_an_object_of_somebody_elses_keras_registry_is_not_reached(
@@ -313,7 +313,7 @@ def test_no_registered_name_imports_nothing(forge, chain, layer, names, tmp_path
 def test_an_error_while_building_names_the_error(forge, chain, layer, names):
     """What Keras raises is anything; what comes out is ours, with Keras' words in it."""
     path = forge(chain(layer("Dense", units="many")))
-    with pytest.raises(ConfigError, match=r"cannot build .* describes: \w+Error"):
+    with pytest.raises(ConfigError, match=r"cannot build .* of the file: \w+Error"):
         kct.safe_load_model(path, registry=names)
 
 
@@ -346,8 +346,8 @@ def test_a_compile_config_that_is_none_is_damage(shape, compiled, forge, chain, 
     config = chain(layer("Dense", units=1), compile_config=[evil] if shape == "list" else evil)
     path = forge(config)
     report = kct.inspect(path, registry=names)
-    assert "compile_config is no mapping of arguments" in str(report.problems)
-    with pytest.raises(DamagedArtefactError, match="is no mapping of arguments"):
+    assert "compile_config is not a mapping of arguments" in str(report.problems)
+    with pytest.raises(DamagedArtefactError, match="is not a mapping of arguments"):
         kct.safe_load_model(path, compile=compiled, registry=names)
 
 

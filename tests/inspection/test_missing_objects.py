@@ -40,7 +40,7 @@ def test_all_missing_and_untrusted_names_come_in_one_error(name, build_custom, s
     root = "$" if name == "net.keras" else "model_config"
     assert f"missing    ResidualBlock  (class at {root}.config.layers[1]; " in text
     assert f"(function at {root}.config.layers[1].config.activation and 1 more; " in text
-    assert "the file does not say from which module" in text
+    assert "the file does not contain its module" in text
     assert (
         'add: @kct.register("my_package") above `def soft_loss`, or '
         'custom_objects={"soft_loss": soft_loss}'
@@ -257,7 +257,7 @@ def test_module_that_was_not_imported_is_the_first_thing_to_add(parts):
             kct.safe_load_model(parts / f"{name}.keras")
         lines = [line.strip() for line in caught.value.what.splitlines()]
         added = [line for line in lines if line.startswith(("add: ", "or: "))]
-        assert added[0].startswith("add: `import parts_of_model` (where the file says")
+        assert added[0].startswith("add: `import parts_of_model` (its module, according")
         assert added[1].startswith("or: @kct.register(")
         assert "parts_of_model" not in sys.modules
         importlib.import_module("parts_of_model")

@@ -220,11 +220,11 @@ def test_a_newer_keras_and_keras_2_are_named(forge, chain, layer, names):
     [
         ("tensorflow_addons.activations", "Addons>gelu", "keras.activations.gelu"),
         ("tensorflow_addons.layers", "Addons>WeightNormalization", "ended in May 2024"),
-        ("keras_nlp.src.models", "keras_nlp>BertBackbone", "went into keras_hub"),
-        ("keras_cv.layers", "keras_cv>RandAugment", "went into keras_hub"),
+        ("keras_nlp.src.models", "keras_nlp>BertBackbone", "moved to keras_hub"),
+        ("keras_cv.layers", "keras_cv>RandAugment", "moved to keras_hub"),
         ("keras_hub.src.models", "keras_hub>BertBackbone", 'trusted=["keras_hub>*"]'),
-        ("tensorflow_hub.keras_layer", "KerasLayer", "works with Keras 2 alone"),
-        ("keras.layers", "TFOpLambda", "how Keras 2 saved calls"),
+        ("tensorflow_hub.keras_layer", "KerasLayer", "works with Keras 2 only"),
+        ("keras.layers", "TFOpLambda", "as Keras 2 saved it"),
     ],
 )
 def test_packages_that_are_gone_have_a_successor(module, name, said, forge, chain, layer, names):

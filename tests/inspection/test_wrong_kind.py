@@ -126,7 +126,7 @@ def test_empty_directory_says_so(tmp_path):
     """A directory is named as one, with what is in it."""
     assert "This one is empty." in refusal(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
-    assert "In this one there is: 'notes.txt'." in refusal(tmp_path)
+    assert "This one contains: 'notes.txt'." in refusal(tmp_path)
 
 
 def test_missing_file_names_what_is_there(tmp_path):
@@ -159,7 +159,7 @@ def test_the_json_of_a_model_names_the_calls(tmp_path):
     path = tmp_path / "model.json"
     path.write_text(model.to_json())
     text = refusal(path)
-    assert "what `model.to_json()` returns" in text
+    assert "the output of `model.to_json()`" in text
     assert f"keras.models.model_from_json(open({str(path)!r}).read())" in text
     with pytest.raises(ArtefactKindError, match="model_from_json"):
         kct.load_weights(model, path)

@@ -166,18 +166,18 @@ def test_weights_that_do_not_fit_the_config_are_a_report(build_cnn, save, tmp_pa
 
 
 def test_optimizer_state_that_does_not_fit_is_no_silence(build_cnn, save, tmp_path):
-    """With `True` it is an error; with `"auto"` it starts afresh, with a warning."""
+    """With `True` it is an error; with `"auto"` it is reinitialized, with a warning."""
     model = build_cnn()
     model.train_on_batch(np.ones((2, 8, 8, 1), "float32"), np.ones(2))
     path = save(model, tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         group = file["optimizer_weights"]
         group.attrs["weight_names"] = group.attrs["weight_names"][:-1]
-    with pytest.raises(RestoreError, match="does not fit the Adam that the file names") as caught:
+    with pytest.raises(RestoreError, match="does not match the Adam that the file names") as caught:
         kct.safe_load_model(path, compile=True)
     assert len(caught.value.report.missing) == 1
     assert "compile=False" in str(caught.value)
-    with pytest.warns(UserWarning, match="optimizer: its tensors do not fit"):
+    with pytest.warns(UserWarning, match="optimizer: its tensors do not match"):
         loaded = kct.safe_load_model(path)
     assert loaded.compiled
     assert int(loaded.optimizer.iterations) == 0

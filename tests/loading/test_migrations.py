@@ -89,7 +89,7 @@ def test_a_run_goes_on_with_state_of_what_is_still_the_same(present, tmp_path, g
     folder = shutil.copytree(FOLDER / generation / "run", tmp_path / "run")
     if door == "manager":
         run = kct.CheckpointManager(folder, model=model, optimizer=model.optimizer)
-        with pytest.warns(UserWarning, match="begin without optimizer state"):
+        with pytest.warns(UserWarning, match="start without optimizer state"):
             run.restore_or_initialize()
     else:
         target: Any = model
@@ -137,7 +137,7 @@ def test_a_hand_written_loop_restores_an_optimizer_that_is_not_built(present, tm
     optimizer = keras.optimizers.Adam(0.1)
     folder = shutil.copytree(FOLDER / "second" / "run", tmp_path / "run")
     run = kct.CheckpointManager(folder, model=model, optimizer=optimizer)
-    with pytest.warns(UserWarning, match="begin without optimizer state"):
+    with pytest.warns(UserWarning, match="start without optimizer state"):
         run.restore_or_initialize()
     assert len(optimizer.variables) == 2 + 2 * len(model.trainable_variables)
     assert_answers(model, "second")

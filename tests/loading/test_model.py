@@ -84,7 +84,7 @@ def test_declared_plug_in_is_imported_when_it_is_needed(
     ):
         model = kct.safe_load_model(path, objects, registry=names)
     assert model.layers[1].activation.__module__ == "parts_of_mine"
-    assert any("declares it, and has it not" in str(w.message) for w in caught)
+    assert any("declares it, but lacks it" in str(w.message) for w in caught)
     del sys.modules["parts_of_mine"]
 
 

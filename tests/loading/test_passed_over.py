@@ -67,7 +67,7 @@ def test_surplus_members_are_named(tmp_path: Path) -> None:
         (path, "'model.py', 'notes/a.txt'"),
         (unzipped(path), "'model.py', 'notes'"),
     ):
-        line = f"{str(place)!r}: Passed over what is no part of the model: {names}."
+        line = f"{str(place)!r}: Skipped, not part of the model: {names}."
         assert lines_of(lambda place=place: kct.safe_load_model(place)) == [line]
         assert lines_of(lambda place=place: kct.load_weights(model(), place)) == [line]
         (problem,) = kct.inspect(place).warnings
@@ -83,7 +83,7 @@ def test_assets_that_no_layer_asks_for_are_named(tmp_path: Path) -> None:
     """A vocabulary of a layer that the model does not have, say."""
     path = repacked(tmp_path, **{"assets/layers/other/vocabulary.txt": "x"})
     (line,) = lines_of(lambda: kct.safe_load_model(path))
-    assert line.endswith("no part of the model: 'assets/layers/other/vocabulary.txt'.")
+    assert line.endswith("not part of the model: 'assets/layers/other/vocabulary.txt'.")
 
 
 def test_a_file_without_metadata_says_so(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_file_without_metadata_says_so(tmp_path: Path) -> None:
     path = repacked(tmp_path, without="metadata.json")
     (line,) = lines_of(lambda: kct.safe_load_model(path))
     assert line == (
-        f"{str(path)!r}: It has no metadata.json, so which version of Keras wrote it is not known."
+        f"{str(path)!r}: It has no metadata.json, so the version of Keras that wrote it is unknown."
     )
     assert [p.severity for p in kct.inspect(path).problems] == ["warning"]
 

@@ -175,7 +175,7 @@ def test_directory_gives_its_newest_whole_checkpoint(build_cnn, tmp_path):
     data = bytearray(newest.read_bytes())
     data[-3] ^= 1
     newest.write_bytes(data)
-    with pytest.warns(UserWarning, match=rf"passed over damaged checkpoints: {newest.name}"):
+    with pytest.warns(UserWarning, match=rf"skipped damaged checkpoints: {newest.name}"):
         kct.load_weights(other, tmp_path / "run")
     assert equal([np.array(w.numpy()) for w in other.weights], first[: len(model.weights)])
     for path in (tmp_path / "run").glob("ckpt-*"):
@@ -213,7 +213,7 @@ def test_arguments_in_the_wrong_order_are_told(build_cnn, tmp_path):
     """The first is the model."""
     with pytest.raises(ArgumentError, match=r"kct\.load_weights\(model, path\)"):
         kct.load_weights("a.weights.h5", build_cnn())
-    with pytest.raises(ArgumentError, match="`strict` is True or False"):
+    with pytest.raises(ArgumentError, match="`strict` must be True or False"):
         kct.load_weights(build_cnn(), tmp_path, strict="yes")
 
 

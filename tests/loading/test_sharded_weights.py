@@ -258,7 +258,7 @@ def test_a_missing_shard_is_damage(index):
             with pytest.raises(DamagedArtefactError, match=r"missing: w_00001") as caught:
                 call(place)
             assert "train" not in caught.value.remedy
-    with pytest.raises(DamagedArtefactError, match=r"Fetch or copy all its files again"):
+    with pytest.raises(DamagedArtefactError, match=r"Download or copy all its files again"):
         kct.load_weights(build(), index)
 
 

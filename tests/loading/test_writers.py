@@ -27,13 +27,13 @@ sys.path.insert(0, str(FOLDER))
 import kinds  # noqa: E402
 
 # All models are given one table of custom objects.
-pytestmark = pytest.mark.filterwarnings("ignore:Nothing in .* uses these names:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* does not use these names:UserWarning")
 
 WRITERS = sorted(FOLDER.glob("*.zip"))
 IN_BETWEEN = ("keras-3.3.3", "keras-3.6.0", "keras-3.8.0", "keras-3.10.0")
 OFTEN = ("trained", "subclassed", "quantized", "dropped", "normalized")
 
-# What stands around the weights does not fit: it starts afresh, with one warning.
+# State besides the weights does not fit: it is reinitialized, with one warning.
 STARTS_AFRESH = {
     # Stock Keras does not write which variables an optimizer was built on.
     "frozen_after.keras": ("keras-",),

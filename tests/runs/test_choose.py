@@ -26,7 +26,7 @@ def test_damaged_files_are_passed_over_and_named(run):
     """The next best is loaded; an epoch that was asked for is not replaced by another."""
     best = run / "model-8.keras"
     os.truncate(best, best.stat().st_size - 100)
-    with pytest.warns(UserWarning, match="passed over damaged files: model-8.keras: truncated"):
+    with pytest.warns(UserWarning, match="skipped damaged files: model-8.keras: truncated"):
         model = kct.safe_load_model(run)
     assert kct.training_progress(model).epochs_completed == 3
     newest = run / "model-6.keras"

@@ -152,7 +152,7 @@ def test_a_damaged_newest_is_passed_over_by_all(
     """They take the one before it."""
     manage(tmp_path, 3, 1.0)
     spoil(tmp_path / "ckpt-00000003.weights.h5")
-    with pytest.warns(UserWarning, match=r"passed over damaged checkpoints: ckpt-00000003"):
+    with pytest.warns(UserWarning, match=r"skipped damaged checkpoints: ckpt-00000003"):
         answers = newest_by_all(tmp_path)
     assert set(answers.values()) == {2}
     assert foresee(str(tmp_path)).progress.epochs_completed == 2
@@ -162,7 +162,7 @@ def test_an_empty_model_is_passed_over_and_named(tmp_path: Path) -> None:
     """As a full disk leaves it."""
     fit(tmp_path, "{epoch}.keras", 2)
     (tmp_path / "2.keras").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"passed over damaged files: 2\.keras: empty"):
+    with pytest.warns(UserWarning, match=r"skipped damaged files: 2\.keras: empty"):
         model = kct.safe_load_model(tmp_path, which="latest")
     assert kct.training_progress(model) == kct.training_progress(tmp_path)
 

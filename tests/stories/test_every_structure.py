@@ -34,7 +34,7 @@ from keras_ckpt_tools.training.writing import save_model
 # All structures are given one table of custom objects.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:Nothing in .* uses these names:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.* does not use these names:UserWarning"),
 ]
 
 every_structure = pytest.mark.parametrize("saved", BUILDERS, indirect=True, scope="module")

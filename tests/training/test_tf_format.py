@@ -187,7 +187,7 @@ def test_reports_know_it(tmp_path: Path) -> None:
     data.write_bytes(content)
     assert [bool(check) for check in kct.verify(tmp_path).files] == [True, False]
     model = objects()["model"]
-    with pytest.warns(UserWarning, match="passed over damaged"):
+    with pytest.warns(UserWarning, match="skipped damaged"):
         assert kct.load_weights(model, tmp_path)
     manager = kct.CheckpointManager(tmp_path, **objects())
     with pytest.warns(UserWarning, match="passed over damaged"):

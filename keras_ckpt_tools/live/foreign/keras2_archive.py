@@ -1,9 +1,8 @@
-"""The tensors of a `.keras` that Keras 2 wrote, under Keras 3's paths: source -> *names* -> fill.
+"""Read the tensors of a `.keras` file of Keras 2 under Keras 3's paths.
 
-The two lay weights out alike but for a few names. Keras 2 goes through the attributes of a model
-from the last letter to the first, and `layers` is one of them: what an attribute in front of that
-holds is not under its name, but under `layers`. The state of an optimizer stands there by its
-order, which `keras_2_slots` knows.
+The layouts differ in a few names. Keras 2 walks the attributes of a model in reverse alphabetical
+order, and `layers` is one of them: layers in attributes after `layers` in the alphabet are saved
+under their attribute, others under `layers`. Optimizer state is found by `keras_2_slots`.
 
 Source: `saving_lib.py` of Keras 2.15, `_walk_trackable`.
 """
@@ -37,7 +36,7 @@ _NOT_WEIGHTS = (OPTIMIZER_GROUP, RANDOM_GROUP)
 
 
 class _Moved:
-    """Tensors of a source under other names, beside some that are here already."""
+    """Tensors of a source under other names, plus some arrays in memory."""
 
     def __init__(self, source: TensorSource, places: dict[str, str], fresh: dict[str, Any]):
         self.path = source.path
@@ -85,7 +84,7 @@ def in_places_of_keras_3(
         model: The model that was built from it, its optimizer built as well.
         may_lack_optimizer: Whether it may have been saved without an optimizer.
     """
-    # What metrics counted is of an epoch that is over.
+    # Metrics hold the state of a past epoch.
     metrics = [n for n, v in vars(model).items() if isinstance(v, keras.metrics.Metric)]
     passed_over = (_VARS, "metrics/", *(f"{name}/" for name in metrics))
     groups = dict(_moved_groups(model, state.capture(model).groups, ""))
@@ -100,7 +99,7 @@ def in_places_of_keras_3(
     if not count:
         warn(
             f"{source.path!r} has no state of its {type(optimizer).__name__}, as Keras 2 did not "
-            "save that of its older optimizers in `.keras`; the optimizer starts afresh.",
+            "save that of its older optimizers in `.keras`; the optimizer is reinitialized.",
             UserWarning,
             stacklevel=6,
         )
@@ -205,7 +204,7 @@ _SLOTS: dict[str, dict[str, str]] = {
 _AVERAGE = ("average", "_model_variables_moving_average")
 # Kept one after the other, each for all variables; all others are kept variable by variable.
 _APART = ("_velocity_hats", _AVERAGE[1])
-# From here on each step multiplies by the same; how many steps there were is a stranger's number.
+# After this, each step multiplies by the same; the number of steps comes from the file.
 _SETTLED = 1000
 _ITERATION = ("iteration", "iter", "iterations")
 

@@ -1,17 +1,15 @@
-"""Weights in the HDF5 layout of Keras 1 and 2, for a live model: source -> *layers* -> fill.
+"""Match weights in the HDF5 layout of Keras 1 and 2 with a live model.
 
-That layout has a group for each layer of the model, whose attributes list the names of its weights
-(`layer_names`, `weight_names`; in numbered pieces where they are long). It stands at the root of a
-file of weights, and under `model_weights` in a whole model. Layers inside a nested model are not
-told apart: all their weights are in one list.
+The layout has a group for each layer, whose attributes list the names of its weights
+(`layer_names`, `weight_names`; long lists in numbered pieces). It is at the root of a weights file,
+and under `model_weights` in a whole model. The layers of a nested model share one list.
 
-A layer is found by the name that a user gave it, wherever it stands; those with names that Keras
-counts up (`dense_3`) follow each other as they did, if the two sides have equally many layers, and
-else by that name. With `by_name` names alone count. Inside a layer, weights are matched by their
-names as far as these are the same on both sides, else by their order.
+Layers are matched by the names that users gave them. Layers with counted names (`dense_3`) are
+matched in order if both sides have equally many, else by name. With `by_name`, only names count.
+Inside a layer, weights are matched by name where the names are equal, else in order.
 
-What comes out is a source of tensors under Keras 3's paths, to be compared and read like any file.
-What has no place there keeps its path in the file, and so is named in the report.
+The result is a source of tensors under Keras 3's paths. Unmatched tensors keep their path in the
+file.
 
 Sources: `save_weights_to_hdf5_group` in `tf_keras/src/saving/legacy/hdf5_format.py` (2.18),
 `keras/engine/topology.py` of Keras 1.2.
@@ -51,7 +49,7 @@ class LegacyWeights:
         path: The file.
         tensors: What there is. What matches nothing is there by the path that it has in the file.
         places: The path in the file of each that matched.
-        left_alone: Paths of the model that nothing in the file is meant for, with `by_name`.
+        left_alone: Paths of the model that the file has no tensors for, with `by_name`.
         names: What the layers of the model are called in the file, by their group.
     """
 

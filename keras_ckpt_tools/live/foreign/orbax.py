@@ -1,12 +1,11 @@
-"""Whose the tensors of an Orbax checkpoint are now: source + model -> *named tensors* -> fill.
+"""Match the tensors of an Orbax checkpoint with a live model.
 
-Keras names them by the paths of variables: `net/dense/kernel`. Names that it gave itself are
-counted on in a process (`dense_3`, `seed_generator_1`), so the same model made once more has
-others. Where the names do not agree as they are, and do in all of a model once numbers are counted
-from the first, they are the same. Nothing is matched by its place or shape.
+Keras names them by the paths of variables: `net/dense/kernel`. Automatic names are counted per
+process (`dense_3`, `seed_generator_1`), so a second instance of a model has other names. If names
+do not agree, they are compared with their numbers counted from the first. Places and shapes are not
+used.
 
-What belongs to no variable keeps the name that it has, and so is named in the report. The state of
-metrics, which no other file of Keras has, is passed over.
+Unmatched tensors keep their name. The state of metrics is skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from keras_ckpt_tools.live import state
 from keras_ckpt_tools.live.foreign.tf_objects import MatchedSource
 from keras_ckpt_tools.matching.compare import OPTIMIZER_GROUP
 
-# Generators stand beside the model, whatever its name.
+# Generators have their own group, with any name of the model.
 _GENERATOR = "seed_generator"
 
 

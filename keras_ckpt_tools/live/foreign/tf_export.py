@@ -1,11 +1,8 @@
-"""Write a TensorFlow checkpoint under a prefix: objects or arrays -> *files* -> commit.
+"""Write a TensorFlow checkpoint under a prefix.
 
-A checkpoint is two files, and no rename replaces two at once. So a prefix that is in use is never
-written to, and of a new one the `.index` is committed last: until that is there nothing takes the
-other file for a checkpoint, and from then on both are whole.
-
-TensorFlow writes into a folder of its own; from there the files are staged beside the target like
-any other, so a kill leaves what the next save removes.
+A checkpoint is two files, and no rename replaces two at once. So an existing prefix is never
+overwritten, and the `.index` of a new one is committed last: until it exists, the other file is not
+a checkpoint. TensorFlow writes into a temporary folder; the files are then staged like any other.
 """
 
 from __future__ import annotations
@@ -62,7 +59,7 @@ def write_arrays(prefix: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Non
             if not isinstance(place, dict):
                 break
         if not isinstance(place, dict) or name in place:
-            raise _refused(path, "another tensor has a name that it begins with")
+            raise _refused(path, "its name begins with the name of another tensor")
         place[name] = _variable(path, array)
     root = tf.Module()
     root.tree = tree

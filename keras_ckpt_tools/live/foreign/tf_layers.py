@@ -1,10 +1,9 @@
-"""Which layer is which, where a TensorFlow checkpoint has numbers: nodes + layers -> *pairs*.
+"""Pair the layers of a TensorFlow checkpoint that have only numbers with live layers.
 
 Sequential and functional models are saved so: `layer_with_weights-2` by Keras 2, the third of
-`_operations` by Keras 3. A number alone says little, as the model may have changed since. So layers
-are first matched by the name that a user gave them, which the names of their variables begin with.
-The others follow each other as they did; where there are more on one side, those of the same shapes
-are matched, in their order, and what is between is left over on its side.
+`_operations` by Keras 3. The model may have changed since, so layers are first matched by
+user-given names, with which the names of their variables begin. The others are matched in order; if
+one side has more, only layers with the same shapes are matched.
 """
 
 from __future__ import annotations

@@ -1,17 +1,13 @@
-"""Find the variables of live Keras objects in a TensorFlow checkpoint: source -> *objects* -> fill.
+"""Find the variables of live Keras objects in a TensorFlow checkpoint.
 
-A checkpoint names objects as the program had them: by attribute (`head/kernel`), by index in a list
-(`blocks/0`), by number in a functional or sequential model (`layer-3`). So the graph of the file
-and the live model are walked side by side, by names. Layers that are known by a number only are
-matched by the name that a user gave them, which the names of their variables begin with; the rest
-by their order.
+A checkpoint names objects by attribute (`head/kernel`), by index in a list (`blocks/0`), or by
+number in a functional or sequential model (`layer-3`). The graph of the file and the live model are
+walked together, by names. Numbered layers are matched by user-given names, else in order.
 
-State of an optimizer belongs to a variable of the model: by reference (Keras 2's older optimizers)
-or by its name ("Adam/m/dense/kernel"). It is given to the slot of the Keras 3 variable that the
-model's own variable was matched to, never by its place in a list alone.
+Optimizer state belongs to a variable of the model: by reference (older optimizers of Keras 2) or by
+its name ("Adam/m/dense/kernel"). It is assigned to the slot of the matching Keras 3 variable.
 
-What comes out is a source of tensors under Keras 3's paths, to be compared and read like any file.
-What has no place there keeps the path it had, and so is named in the report.
+The result is a source of tensors under Keras 3's paths. Unmatched tensors keep their path.
 """
 
 from __future__ import annotations
@@ -196,7 +192,7 @@ class Matching:
         self.slots_of(node)
 
     def pass_over(self, node: Node) -> None:
-        """Leave the variables out that an optimizer refers to: they are somebody else's."""
+        """Leave out the variables that an optimizer only refers to."""
         listed = node.children.get("_trainable_variables", Node()).children.values()
         self._passed_over |= {child.key for child in listed}
         self._passed_over |= {original.key for original, _, _ in node.slots}
@@ -276,7 +272,7 @@ def _walk(
     """Walk what is saved and what is live side by side, by names."""
     seen.add(id(node))
     layers = layers_by_number(node, target)
-    # By the names of attributes before places in a list of all, which have changed more easily.
+    # Names of attributes first, because places in a list of all layers change more often.
     for name, child in sorted(node.children.items(), key=lambda item: item[0] == _ALL_LAYERS):
         if name == _ALL_LAYERS and _OPERATIONS in node.children:
             continue
@@ -323,10 +319,10 @@ def _member(target: Any, name: str) -> Any:
 
 
 def _attribute(target: Any, name: str) -> Any:
-    """Return an attribute that may hold variables; a stranger chose its name.
+    """Return an attribute that may hold variables; its name comes from the file.
 
-    So nothing of the user's is called for it, and no way leads out of the objects: through
-    `__init__`, `__globals__` or a module, whatever the program holds could be overwritten.
+    So no code of the user is called for it, and no name leads outside of the objects: through
+    `__init__`, `__globals__` or a module, any variable of the program could be overwritten.
     """
     held = None if name.startswith("__") else inspect.getattr_static(target, name, None)
     if isinstance(held, property):

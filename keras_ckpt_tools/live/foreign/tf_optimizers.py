@@ -1,9 +1,8 @@
-"""The state of a Keras 2 optimizer, given to a Keras 3 one: objects -> *slots*.
+"""Match the state of a Keras 2 optimizer with a Keras 3 optimizer.
 
-Keras 2 has had two kinds. Those of before 2.11 (`optimizers.legacy`) keep a slot for each variable,
-and the file says whose it is; hyperparameters are saved like state. Those since keep lists as Keras
-3 does (`_momentums`), and the name of each element ends with the name of its variable. Keras 3 has
-a list of the variables themselves beside those.
+Optimizers before Keras 2.11 (`optimizers.legacy`) have a slot for each variable, and the file
+contains which; hyperparameters are saved like state. Later ones have lists as in Keras 3
+(`_momentums`), and the name of each element ends with the name of its variable.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ def _listed(
             continue
         owner = [owners[position]] if position in owners else []
         candidates = owner or _named_in(child.name, by_name)
-        # Names need not be unique; then the one is meant that stands at the same place.
+        # Names need not be unique; then the variable at the same position is used.
         at_place = [v for v in candidates if trained.get(id(v)) == position]
         chosen = candidates if len(candidates) == 1 else at_place
         if chosen and id(chosen[0]) in trained:

@@ -1,11 +1,9 @@
-"""Match all that is to be filled with a TensorFlow checkpoint: source + target -> *source* -> fill.
+"""Match a whole restore target with a TensorFlow checkpoint.
 
-A target with names (`{"model": model, "optimizer": optimizer}`) says itself what belongs to what. A
-single object may be the one that was saved, or one of those that were saved together: it is the one
-most of whose variables are found, and where two are as good as each other, somebody has to say
-which is meant. Optimizers come last, and are built on the variables that they had.
-
-A checkpoint of TensorFlow 1 has no objects; there the names of variables are all there is.
+A target with names (`{"model": model, "optimizer": optimizer}`) defines the matches. A single
+object is matched with the saved object that has most of its variables; if two are equal, an error
+asks for names. Optimizers come last, and are built on the variables in the file. A checkpoint of
+TensorFlow 1 is matched by the names of variables.
 """
 
 from __future__ import annotations
@@ -29,11 +27,11 @@ _COUNTED = ("save_counter",)
 
 
 def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True) -> MatchedSource:
-    """Match what is to be filled with a checkpoint.
+    """Match a target with a checkpoint.
 
     Args:
         checkpoint: The checkpoint.
-        target: What is to be filled.
+        target: The target of the restore.
         build: Whether optimizers that have no state yet are built.
 
     Returns:
@@ -65,7 +63,7 @@ def match_target(checkpoint: TfCheckpoint, target: Target, *, build: bool = True
             values = part.captured().values
             matching.match_state(node, part.target, values, prefix)
     if lacking := [part.name for part in target.parts if part.name not in nodes]:
-        # One of these may be what they are called there.
+        # Their name in the file may be one of these.
         taken = {id(node) for node in nodes.values()}
         for name, child in checkpoint.root.children.items():
             if lacking and id(child) not in taken and name not in _COUNTED:
@@ -172,10 +170,10 @@ def _ambiguous(checkpoint: TfCheckpoint, nodes: list[Node], target: Any) -> Arte
     names = [name for name, child in checkpoint.root.children.items() if id(child) in meant]
     held = ", ".join(checkpoint.root.children)
     return ArtefactKindError(
-        f"The checkpoint holds {len(nodes)} objects that may be meant: {', '.join(names)}; in all "
+        f"The checkpoint holds {len(nodes)} objects of this kind: {', '.join(names)}; in all "
         f"it has {held}.",
         received=f"path={checkpoint.path!r}, target={target!r}",
-        remedy=f'Say which: `kct.load_weights({{"{names[0] if names else held}": ...}}, '
+        remedy=f'Name it: `kct.load_weights({{"{names[0] if names else held}": ...}}, '
         f"{checkpoint.path!r})`.",
         path=checkpoint.path,
         kind="TensorFlow checkpoint",
@@ -212,8 +210,8 @@ def build_on(
         optimizer.build(owners)
     else:
         raise NotBuiltError(
-            f"The optimizer {name or 'target'!r} is not built: it has no state yet, and the "
-            "checkpoint does not say which of these variables it was built on.",
+            f"The optimizer {name or 'target'!r} is not built: it has no state yet, and its "
+            "variables are not known from the checkpoint.",
             received=f"{name or 'target'}={optimizer!r}",
             remedy="Call its `build(model.trainable_variables)`, and restore after that; or pass "
             'the model as well: `kct.load_weights({"model": model, "optimizer": optimizer}, path)`'
