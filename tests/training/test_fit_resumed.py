@@ -381,7 +381,7 @@ def test_another_seed_of_the_data_is_a_difference(tmp_path: Path) -> None:
 def test_a_callback_that_is_carried_and_not_called_is_refused(tmp_path: Path) -> None:
     """It would have no effect, and nobody would know."""
     backup = kct.BackupAndRestore(tmp_path, callbacks=[keras.callbacks.EarlyStopping("loss")])
-    with pytest.raises(kct.errors.ArgumentError, match="carried that is not called"):
+    with pytest.raises(kct.errors.ArgumentError, match="contains a callback that was not passed"):
         make_model().fit(make_data(), verbose=0, callbacks=[backup])
 
 
