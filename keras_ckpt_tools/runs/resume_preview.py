@@ -279,7 +279,7 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
     if record.kind != "checkpoint":
         loads = "kct.safe_load_model" if record.kind == "model" else "kct.load_weights"
         notes.append(
-            f"A restart does not resume from it automatically: load {os.path.basename(path)!r} with "
+            f"A restart does not resume from it by itself: load {os.path.basename(path)!r} with "
             f"`{loads}`, and pass `initial_epoch={epoch}` to `fit()`."
         )
     elif alone:

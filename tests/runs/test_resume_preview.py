@@ -55,7 +55,7 @@ def test_what_is_held_and_what_begins_anew(saved):
     assert found.holds["rng"] == "state"
     assert found.holds["_random"] == "random generators"
     assert "callbacks" in found.lacks
-    assert "the state of an optimizer" in found.lacks
+    assert "optimizer state" in found.lacks
     assert found.differences == ()
     alone = foresee_file(found.chosen)
     assert not alone.by_itself
