@@ -33,7 +33,7 @@ def refuse_hooks(cls: type, base: type, names: Iterable[str]) -> None:
     wrong = [name for name in names if getattr(cls, name, None) is not getattr(base, name, None)]
     if wrong:
         raise ArgumentError(
-            f"`{cls.__name__}` overrides methods that `{base.__name__}` of this package never calls: "
+            f"`{cls.__name__}` overrides what `{base.__name__}` of this package never calls: "
             f"{', '.join(wrong)}.",
             received=f"class {cls.__name__}",
             remedy="Override `on_train_begin` and call `super()` in it, or derive the class from "

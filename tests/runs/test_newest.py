@@ -152,7 +152,7 @@ def test_a_damaged_newest_is_passed_over_by_all(
     """They take the one before it."""
     manage(tmp_path, 3, 1.0)
     spoil(tmp_path / "ckpt-00000003.weights.h5")
-    with pytest.warns(UserWarning, match=r"passed over damaged checkpoints: ckpt-00000003"):
+    with pytest.warns(UserWarning, match=r"skipped damaged checkpoints: ckpt-00000003"):
         answers = newest_by_all(tmp_path)
     assert set(answers.values()) == {2}
     assert foresee(str(tmp_path)).progress.epochs_completed == 2

@@ -121,7 +121,7 @@ def test_the_newest_finite_one_is_resumed_from_and_that_is_said(tmp_path: Path) 
     paths += [manager.save(), manager.save()]
     found = foresee(str(tmp_path))
     other = compiled(0.0)
-    with pytest.warns(UserWarning, match="skipped newer checkpoints whose weights contain NaN") as w:
+    with pytest.warns(UserWarning, match="skipped newer checkpoints whose weights") as w:
         assert managed(tmp_path, other).restore_or_initialize() == paths[1] == found.chosen
     assert all(path in str(w[0].message) for path in paths[2:])
     assert KERNEL in str(w[0].message)

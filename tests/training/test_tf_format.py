@@ -190,7 +190,7 @@ def test_reports_know_it(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="passed over damaged"):
         assert kct.load_weights(model, tmp_path)
     manager = kct.CheckpointManager(tmp_path, **objects())
-    with pytest.warns(UserWarning, match="passed over damaged"):
+    with pytest.warns(UserWarning, match="skipped damaged"):
         assert manager.restore_or_initialize() == str(tmp_path / "ckpt-00000001")
 
 
