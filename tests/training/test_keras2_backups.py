@@ -259,5 +259,5 @@ def test_the_newest_is_taken_where_no_file_names_it(tmp_path: Path) -> None:
     """A kill before the file `checkpoint` was written leaves a whole checkpoint."""
     directory = copy_of("sequential-adam", tmp_path)
     (directory / "chief" / "checkpoint").unlink()
-    with pytest.warns(UserWarning, match="Goes on with epoch 3"):
+    with pytest.warns(UserWarning, match="Resuming with epoch 3"):
         fit(compiled("sequential-adam"), directory)
