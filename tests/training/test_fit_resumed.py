@@ -344,7 +344,7 @@ def test_a_pipeline_that_cannot_be_replayed_says_so(
         return make(tf.data.Dataset.from_tensor_slices((X, Y)))
 
     interrupted(tmp_path, 2, x=data(), shuffle=False)
-    with pytest.warns(UserWarning, match="begins again from its first one, because its `"):
+    with pytest.warns(UserWarning, match="starts over from its first batch, because its `"):
         resumed(tmp_path, x=data(), shuffle=False)
 
 

@@ -62,7 +62,7 @@ def stock_restores(directory: Path) -> tuple[list[bytes], int]:
     return state_of(model), model._initial_epoch
 
 
-def ours_restores(directory: Path, match: str = "Goes on") -> tuple[list[bytes], int]:
+def ours_restores(directory: Path, match: str = "Resuming with") -> tuple[list[bytes], int]:
     """Return the same of ours."""
     model = small_model()
     ours = kct.BackupAndRestore(directory)
@@ -131,7 +131,7 @@ def test_an_epoch_under_way_begins_again_with_its_weights(tmp_path: Path) -> Non
     run_killed(fit_with_backup, False, str(directory), {"save_freq": 3}, EPOCHS, (1, 2))
     progress = kct.training_progress(directory)
     assert (progress.epochs_completed, progress.batches_completed, progress.step) == (1, 2, 6)
-    told = "Goes on with epoch 2 .*Epoch 2 was interrupted after 2 batches and begins again"
+    told = "Resuming with epoch 2 .*Epoch 2 was interrupted after 2 batches and starts over"
     assert ours_restores(directory, told) == stock_restores(directory)
 
 
@@ -258,7 +258,7 @@ def test_a_manager_of_other_things_refuses_it(backup: Path) -> None:
     model = small_model()
     before = state_of(model)
     number = tf.Variable(1.0)
-    with pytest.raises(RestoreError, match=r"one model and its optimizer.*model, number"):
+    with pytest.raises(RestoreError, match=r"a model and its optimizer.*model, number"):
         kct.CheckpointManager(backup, model=model, number=number).restore_or_initialize()
     assert state_of(model) == before
 

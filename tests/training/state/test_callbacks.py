@@ -338,7 +338,7 @@ def test_callbacks_of_one_class_are_numbered() -> None:
 
 def test_something_else_than_a_callback_is_refused() -> None:
     """A class instead of an object, for example."""
-    with pytest.raises(ArgumentError, match=r"Only Keras callbacks"):
+    with pytest.raises(ArgumentError, match=r"only Keras callbacks"):
         CallbackStates([keras.callbacks.EarlyStopping])
 
 
@@ -359,7 +359,7 @@ def test_a_callback_that_gives_its_state_in_another_way_is_named() -> None:
     other = type("Plain", (Own,), {})
     here = CallbackStates([other()])
     (sentence,) = here.differences(saved)
-    assert "'Plain' begins anew" in sentence
+    assert "'Plain' starts over" in sentence
     assert here.fitting(saved) == {}
 
 
