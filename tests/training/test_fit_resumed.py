@@ -366,7 +366,7 @@ def test_a_dataset_that_changes_at_the_end_of_epochs_is_not_taken_for_replayable
 ) -> None:
     """What it does there cannot be known."""
     interrupted(tmp_path, 2, x=Reshuffled(), shuffle=False)
-    with pytest.warns(UserWarning, match="Reshuffled does at the end of each epoch"):
+    with pytest.warns(UserWarning, match="on_epoch_end. of Reshuffled"):
         resumed(tmp_path, x=Reshuffled(), shuffle=False)
 
 

@@ -32,8 +32,8 @@ def test_a_save_takes_the_number_of_a_checkpoint(make: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({"checkpoint_number": "last"}, "whole number"),
-        ({"checkpoint_number": True}, "whole number"),
+        ({"checkpoint_number": "last"}, "non-negative integer"),
+        ({"checkpoint_number": True}, "non-negative integer"),
         ({"options": tf.train.CheckpointOptions()}, "no options"),
     ],
 )

@@ -212,7 +212,7 @@ def test_a_file_whose_writer_did_not_look_is_looked_at(tmp_path: Path) -> None:
     assert record is not None
     assert record.not_finite is None
     assert foresee(str(tmp_path)).chosen == paths[0]
-    with pytest.warns(UserWarning, match="not finite"):
+    with pytest.warns(UserWarning, match="NaN or infinity"):
         assert managed(tmp_path, compiled()).restore_or_initialize() == paths[0]
 
 

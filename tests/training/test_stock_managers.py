@@ -206,7 +206,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(stock: Any) -> None:
     path.write_bytes(content)
     objects = parts()
     manager = kct.CheckpointManager(directory, **objects)
-    with pytest.warns(UserWarning, match=r"(?s)ckpt-3.*Passed over ckpt-4"):
+    with pytest.warns(UserWarning, match=r"(?s)ckpt-3.*Skipped ckpt-4"):
         manager.restore_or_initialize()
     assert int(objects["step"]) == 3
 

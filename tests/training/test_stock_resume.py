@@ -111,7 +111,7 @@ def test_its_files_are_never_touched(backup: Path) -> None:
         on_epoch_end=lambda epoch, logs: seen.append(content(backup).items() >= before.items())
     )
     seen: list[bool] = []
-    with pytest.warns(UserWarning, match="remove it then"):
+    with pytest.warns(UserWarning, match="delete it then"):
         fit(small_model(), kct.BackupAndRestore(backup), look)
     assert seen == [True, True]
     assert content(backup) == before
@@ -174,7 +174,7 @@ def test_a_kill_in_a_backup_of_keras_is_never_a_silent_new_start(
     ours.set_model(model)
     ours.set_params({})
     if double:
-        with pytest.warns(UserWarning, match="epoch 3 .*Passed over latest.weights.h5: .*damaged"):
+        with pytest.warns(UserWarning, match="epoch 3 .*Skipped latest.weights.h5: .*damaged"):
             ours.on_train_begin()
         assert (constant_of(model), model._initial_epoch) == (2.0, 2)
     else:
@@ -191,7 +191,7 @@ def test_double_checkpoints_of_keras_are_found_by_their_names(tmp_path: Path) ->
     (directory / "latest.weights.h5").write_bytes(b"")
     whole = run(fit_with_backup, True, str(tmp_path / "whole"), {}, EPOCHS)
     model = small_model()
-    with pytest.warns(UserWarning, match="epoch 3 .*Passed over latest.weights.h5: .*empty"):
+    with pytest.warns(UserWarning, match="epoch 3 .*Skipped latest.weights.h5: .*empty"):
         fit(model, kct.BackupAndRestore(directory))
     assert state_of(model) == whole["state"]
 

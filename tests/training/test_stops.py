@@ -87,7 +87,7 @@ def test_what_early_stopping_has_ended_stays_ended(limit_first: bool, tmp_path: 
         epochs, (message,) = run(True)
         assert epochs == [0, 1, 2]
         assert "EarlyStopping had stopped the run" in message
-        assert "leave it out of `BackupAndRestore(callbacks=...)`" in message
+        assert "remove it from `BackupAndRestore(callbacks=...)`" in message
         assert "pass `resume='never'`" in message
     epochs, messages = run(False)
     assert epochs == [0, 1, 2, 3, 4]

@@ -376,5 +376,5 @@ def test_metrics_that_the_first_batch_builds_are_told_of_where_they_count(
     if resets:
         run()
         return
-    with pytest.warns(UserWarning, match="was compiled with began anew in the middle"):
+    with pytest.warns(UserWarning, match="was compiled with started over in the middle"):
         run()
