@@ -265,7 +265,7 @@ class CsvFile:
         """
         logger = self._logger
         if not _is_file_state(state):
-            return "its content or its columns are not what a CSVLogger writes"
+            return "the contents or columns are not those of a CSVLogger"
         if logger.csv_file is not None:
             logger.csv_file.close()
         here, saved = self._read() or b"", state["content"] or b""

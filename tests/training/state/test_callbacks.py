@@ -347,8 +347,8 @@ def test_what_the_checkpoint_has_and_the_call_lacks_is_named() -> None:
     saved = begun(Plain(), Plain(), Own(), keras.callbacks.TerminateOnNaN())
     here = CallbackStates([Plain(), keras.callbacks.EarlyStopping(), keras.callbacks.History()])
     assert here.differences(saved.get_state()) == [
-        "the state of the callback 'Plain_2' is left: this call does not carry it",
-        "the state of the callback 'Own' is left: this call does not carry it",
+        "the state of the callback 'Plain_2' is not used: this call does not carry it",
+        "the state of the callback 'Own' is not used: this call does not carry it",
     ]
     assert saved.differences(saved.get_state()) == []
 

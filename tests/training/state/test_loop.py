@@ -118,7 +118,7 @@ def test_a_rate_that_decays_at_each_epoch_begin_decays_once(tmp_path: Path) -> N
 
 def test_callbacks_need_a_model(tmp_path: Path) -> None:
     """Keras' callbacks stop it and read its optimizer."""
-    with pytest.raises(kct.errors.ArgumentError, match="none is tracked"):
+    with pytest.raises(kct.errors.ArgumentError, match="no model is tracked"):
         kct.CheckpointManager(
             tmp_path, weight=tf.Variable(1.0), callbacks=[keras.callbacks.TerminateOnNaN()]
         )
@@ -156,7 +156,7 @@ def test_the_generators_of_the_process_go_on(tmp_path: Path) -> None:
     expected = draw()
     keras.utils.set_random_seed(99)
     again = kct.CheckpointManager(tmp_path, weight=tf.Variable(1.0))
-    with pytest.warns(UserWarning, match="the random generators of the checkpoint count"):
+    with pytest.warns(UserWarning, match="random generators of the checkpoint are used"):
         again.restore_or_initialize()
     assert draw() == expected
 
