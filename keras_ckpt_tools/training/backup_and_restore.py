@@ -88,6 +88,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         verbose: 1 to print a line at each save and at a resume. With 0, the lines are logged with
             `logging` instead, under the name `keras_ckpt_tools.training.backup_and_restore`.
         every_n_epochs: Interval of the saves in epochs, from 1, if `save_freq` is `"epoch"`.
+
     Raises:
         ArgumentError: an argument is invalid.
         UntrackedStateError: at a save, some state would not be saved, and `on_untracked="error"`.

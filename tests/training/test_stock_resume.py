@@ -78,7 +78,7 @@ def test_the_run_goes_on_as_if_it_had_not_been_killed(backup: Path) -> None:
     whole = small_model()
     expected = fit(whole).history["loss"]
     model = small_model()
-    with pytest.warns(UserWarning, match="Resuming with epoch 3 .*History.* start over.*not deleted"):
+    with pytest.warns(UserWarning, match="with epoch 3 .*History.* start over.*not deleted"):
         history = fit(model, kct.BackupAndRestore(backup))
     assert history.epoch == [2, 3]
     assert history.history["loss"] == expected[2:]
