@@ -1,9 +1,9 @@
 """Name and delete the checkpoints of one run, in one directory.
 
-A directory holds `ckpt-00000001.weights.h5`, `ckpt-00000002.weights.h5`, ... in the order of the
-saves. There is no index that could contradict the files: each file's record says where training
-was. TensorFlow checkpoints of a run are among them, by their prefix (see `tensorflow`): a run may
-change its format, and resumes from the newest. `listing.checkpoints_in` lists them.
+A directory contains `ckpt-00000001.weights.h5`, `ckpt-00000002.weights.h5`, ... in the order of the
+saves. There is no separate index: the record in each file contains the position of training.
+TensorFlow checkpoints of a run are included, by their prefix (see `tensorflow`): a run may change
+its format, and resumes from the newest checkpoint. `listing.checkpoints_in` lists them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from keras_ckpt_tools.storage.commit import (
     target_of_staged,
 )
 
-# What tells who wrote a checkpoint, among the names of what it holds beside tracked objects: each
-# kind of door has a policy of its own, for its own files.
+# Names of extra state in a checkpoint that show which class wrote it. Each writer (`DOORS`) applies
+# its retention policy to its own files only.
 DOORS = frozenset({"_fit", "_loop"})
 
 _H5, _RECORD = ".weights.h5", ".record"
-# Without an ending it is the prefix of a TensorFlow checkpoint.
+# Without an extension it is the prefix of a TensorFlow checkpoint.
 _NAME = re.compile(r"(ckpt-(\d{8,}))(\.weights\.h5|\.record|\.index|\.data-\d+-of-\d+)?")
 
 
@@ -42,10 +42,10 @@ def checkpoint_path(directory: str | os.PathLike[str], number: int) -> str:
 
 
 def nbytes_of(path: str) -> int:
-    """Return the bytes of a file, or of the files of a TensorFlow checkpoint of a run.
+    """Return the size of a file, or of the files of a TensorFlow checkpoint, in bytes.
 
     Raises:
-        OSError: it, or one of them, is not there.
+        OSError: one of the files does not exist.
     """
     if os.path.isfile(path):
         return os.path.getsize(path)
@@ -55,10 +55,10 @@ def nbytes_of(path: str) -> int:
 
 
 def read_record(path: str | os.PathLike[str]) -> Record | None:
-    """Read the record at the head of a weights file, or `None` where there is none of ours.
+    """Read the record at the start of a weights file; `None` if this package did not write it.
 
     Raises:
-        DamagedArtefactError: there is one, and it has changed.
+        DamagedArtefactError: the record is damaged.
     """
     with open(path, "rb") as file:
         found = decode(lambda offset, length: os.pread(file.fileno(), length, offset), str(path))
@@ -66,7 +66,7 @@ def read_record(path: str | os.PathLike[str]) -> Record | None:
 
 
 def number_in(path: str) -> int | None:
-    """Return the number in the name of a checkpoint, of the prefix of one, or of one of its files.
+    """Return the number in the name of a checkpoint, its prefix or one of its files.
 
     >>> number_in("runs/ckpt-00000012.weights.h5"), number_in("runs/ckpt-00000012")
     (12, 12)
@@ -76,7 +76,7 @@ def number_in(path: str) -> int | None:
 
 
 def checkpoint_in(name: str) -> str | None:
-    """Return the name of the checkpoint that the presence of a file makes one, or `None`.
+    """Return the name of the checkpoint that a file commits, or `None`.
 
     >>> checkpoint_in("ckpt-00000001.weights.h5"), checkpoint_in("ckpt-00000001.record")
     ('ckpt-00000001.weights.h5', 'ckpt-00000001')
@@ -87,14 +87,14 @@ def checkpoint_in(name: str) -> str | None:
 
 
 def files_of_run(names: list[str]) -> list[str]:
-    """Return which of the names in a directory are those of files of checkpoints."""
+    """Return the names in a directory that belong to checkpoint files."""
     there = {checkpoint_in(name) for name in names}
     found = (_NAME.fullmatch(name) for name in names)
     return [match[0] for match in found if match and there & {match[0], match[1]}]
 
 
 def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
-    """Return the last parts of the paths of checkpoints in a directory, without reading any."""
+    """Return the base names of the checkpoints in a directory, without reading any file."""
     try:
         names = os.listdir(directory)
     except OSError:
@@ -103,7 +103,7 @@ def checkpoint_names(directory: str | os.PathLike[str]) -> frozenset[str]:
 
 
 def next_number(directory: str | os.PathLike[str]) -> int:
-    """Return the number that comes after all that are in use, damaged ones and others' included.
+    """Return the first unused number. Damaged and third-party checkpoints count as used.
 
     Raises:
         CommitError: the directory cannot be read.
@@ -118,10 +118,10 @@ def next_number(directory: str | os.PathLike[str]) -> int:
 
 
 def delete_checkpoints(paths: list[str]) -> None:
-    """Delete checkpoints that we wrote; others, and those that are gone already, are left alone.
+    """Delete checkpoints written by this package; skip third-party and deleted ones.
 
     Raises:
-        CommitError: the operating system refused.
+        CommitError: the operating system refused to delete a file.
     """
     files = [path for path in paths if path.endswith(_H5)]
     remove_files([path for path in files if number_in(path) is not None], _is_ours)
@@ -132,9 +132,9 @@ def delete_checkpoints(paths: list[str]) -> None:
 
 
 def clear_leftovers(directory: str | os.PathLike[str]) -> None:
-    """Remove what killed runs left of staging checkpoints, whatever their numbers."""
+    """Delete the staging files of checkpoints that killed runs left, whatever their numbers."""
     remove_leftovers_of(Path(directory), _is_h5)
-    with contextlib.suppress(OSError):  # It cannot be listed, and can be written to all the same.
+    with contextlib.suppress(OSError):  # The directory may be writable, but not readable.
         targets = [target_of_staged(name) for name in os.listdir(directory)]
         if any(t and number_in(t) is not None and not _is_h5(t) for t in targets):
             from keras_ckpt_tools.runs.tensorflow import clear_prefixes
@@ -148,10 +148,10 @@ def _is_h5(name: str) -> bool:
 
 def _is_ours(path: str) -> bool:
     if os.path.islink(path):
-        return False  # A run writes files.
+        return False  # A run only writes files.
     try:
         record = read_record(path)
     except CkptError:
-        return True  # It was ours before its record changed.
-    # A `ModelCheckpoint` may have put a file of its own there since.
+        return True  # It was written by this package and was damaged later.
+    # A `ModelCheckpoint` may have written a file with this name since.
     return record is not None and record.kind == "checkpoint"

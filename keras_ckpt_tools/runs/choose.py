@@ -1,9 +1,8 @@
-"""Choose among the files of a directory: artefact -> *which one* -> load.
+"""Choose the best, the newest or another checkpoint in a directory.
 
-A training run leaves a directory of models or checkpoints. Which of them is best or newest is what
-their own records say, not their names or times: names are patterns of the user's, and a copy gets a
-new time. A file that cannot be read is passed over, and named, so that one damaged file does not
-cost the run. The order is that of `storage.retention`, which every list and every resume has too.
+The choice uses the records in the files, not names or times: the user chooses the names, and a copy
+has a new time. A file that cannot be read is skipped and reported, so one damaged file does not
+prevent loading. The order is that of `retention`, as in every list and every resume.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from keras_ckpt_tools.runs.retention import best_first, newest_first
 
 MODELS = frozenset({Kind.KERAS, Kind.H5_MODEL})
 
-# What has a rule of its own for the newest, which counts where there is no file of ours.
+# Types with a rule of their own for the newest, used if no file was written by this package.
 _OTHERS = (Kind.TF_CHECKPOINT, Kind.ORBAX)
 _FOLDERS = (Kind.DIRECTORY, Kind.CHECKPOINT_DIR, *_OTHERS)
 
 
 def entries_of(artefact: Artefact) -> list[CheckpointEntry]:
-    """Return the files of the directory of a run, the newest first.
+    """Return the files in the directory of a run, the newest first.
 
-    Empty for everything else: a file, one model as a directory, or checkpoints of TensorFlow or
-    Orbax without files of ours among them.
+    Empty for everything else: a file, a model that is a directory, or a directory that contains
+    only TensorFlow or Orbax checkpoints that this package did not write.
     """
     if artefact.kind not in _FOLDERS or not os.path.isdir(artefact.path):
         return []
@@ -42,20 +41,20 @@ def entries_of(artefact: Artefact) -> list[CheckpointEntry]:
 
 
 def problems_of(entries: Iterable[CheckpointEntry]) -> list[str]:
-    """Return what is visibly wrong with files that are passed over, by name."""
+    """Return the visible damage of files that are skipped, by name."""
     found = sorted((one.name, one.problem) for one in entries if one.problem)
     return [f"{name}: {problem}" for name, problem in found]
 
 
 def only_index(entries: Sequence[CheckpointEntry]) -> str | None:
-    """Return the index of sharded weights, where these are all that a directory holds."""
+    """Return the index of sharded weights if the directory contains nothing else."""
     if len(entries) == 1 and entries[0].kind is Kind.SHARDED_WEIGHTS:
         return entries[0].path
     return None
 
 
 def stock_models(directory: str) -> list[str]:
-    """Return the names of the models in a directory that have no record of ours."""
+    """Return the names of the models in a directory that this package did not write."""
     return [
         one.name
         for one in sorted(entries_in(directory), key=lambda one: one.name)
@@ -65,46 +64,46 @@ def stock_models(directory: str) -> list[str]:
 
 
 def is_model(one: CheckpointEntry) -> bool:
-    """Return whether a file is a model, or may have been one before it was damaged."""
+    """Return whether a file is a model, or was one before it was damaged."""
     untold = one.kind in (Kind.UNKNOWN, Kind.EMPTY) and not one.name.endswith(".weights.h5")
     return one.kind in MODELS or (untold and bool(one.problem))
 
 
 def check_which(which: object) -> None:
-    """Refuse what is not one of the values of `which`.
+    """Raise an error for an invalid value of `which`.
 
     Raises:
-        ArgumentError: it is none of them.
+        ArgumentError: the value is invalid.
     """
     if which in ("best", "latest") and isinstance(which, str):
         return
     if isinstance(which, bool) or not isinstance(which, int) or which < 0:
         raise ArgumentError(
-            "`which` is not one of its values.",
+            'Invalid `which`: expected "best", "latest" or an epoch number.',
             received=f"which={which!r}",
             remedy='Pass "best", "latest" or a zero-based epoch.',
         )
 
 
 def require_epoch(which: str | int, record: Record | None, path: str) -> None:
-    """Refuse a single file where another epoch was asked for than the one it was saved at.
+    """Raise an error if a single file was saved at another epoch than the requested one.
 
     Args:
-        which: `"best"`, `"latest"`, which one file always is, or a zero-based epoch.
-        record: What the file says about itself, or `None`.
-        path: The file, for messages.
+        which: `"best"` or `"latest"`, which any single file matches, or a zero-based epoch.
+        record: The record of the file, or `None`.
+        path: Path of the file, for messages.
 
     Raises:
-        ArgumentError: the file is of another epoch, or does not say of which.
+        ArgumentError: the file was saved at another epoch, or its epoch is unknown.
     """
     ended = record.progress.ended_epoch if record is not None else None
     if isinstance(which, str) or ended == which:
         return
-    at = "the file does not say at which epoch it was saved"
+    at = "the file does not record the epoch at which it was saved"
     if record is not None:
         at = "no epoch had ended" if ended is None else f"it was saved at the end of epoch {ended}"
     raise ArgumentError(
-        f"One file was passed, and it is not known to be of epoch {which} (zero-based): {at}.",
+        f"The path is a single file, which is not known to be of epoch {which} (zero-based): {at}.",
         received=f"which={which!r}, path={path!r}",
         remedy="Leave `which` out for this file, or pass the directory of the run.",
     )
@@ -113,7 +112,7 @@ def require_epoch(which: str | int, record: Record | None, path: str) -> None:
 def choose(
     entries: Sequence[CheckpointEntry], which: str | int, path: str
 ) -> list[CheckpointEntry]:
-    """Return the files to try, the first choice first.
+    """Return the files to try, in order of preference.
 
     Args:
         entries: The files of a directory.
@@ -121,7 +120,7 @@ def choose(
         path: The directory, for messages.
 
     Raises:
-        ArgumentError: `which` is none of these, or no file answers to it.
+        ArgumentError: `which` is invalid, or no file matches it.
     """
     check_which(which)
     newest = newest_first(one for one in entries if one.ours)
@@ -131,8 +130,8 @@ def choose(
         chosen = best_first(newest)
         if not chosen and newest:
             raise ArgumentError(
-                "None of the files in the directory has a value of a monitored metric, so none is "
-                "best.",
+                "None of the files in the directory has a value of a monitored metric, so the best "
+                "one is unknown.",
                 received=f"which='best', path={path!r}",
                 remedy='Pass `which="latest"`, or an epoch: ' + _epochs(newest) + ".",
             )
@@ -141,11 +140,11 @@ def choose(
     chosen = [one for one in newest if one.progress.ended_epoch == which]
     if not chosen:
         raise ArgumentError(
-            f"No file in the directory was written at the end of epoch {which} (zero-based).",
+            f"No file in the directory was saved at the end of epoch {which} (zero-based).",
             received=f"which={which!r}, path={path!r}",
-            remedy=f"Epochs that are there: {_epochs(newest)}.",
+            remedy=f"Available epochs: {_epochs(newest)}.",
         )
-    # The run of the newest file first; in it, before one that was saved inside the epoch after it.
+    # The newest run first; in it, the end of the epoch before saves inside the next epoch.
     run_id = newest[0].progress.run_id
     return sorted(chosen, key=lambda one: (one.progress.run_id != run_id, bool(one.batch)))
 
@@ -169,15 +168,15 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Choice(Generic[T]):
-    """What was chosen.
+    """The chosen checkpoint.
 
     Attributes:
-        result: What the attempt returned; `None` where there is nothing to go on from.
-        saved: The checkpoints that are whole as far as was seen, oldest first.
-        passed: Damaged checkpoints that were passed over, as `(path, why)`.
-        not_finite: Those with NaN in their weights that were tried first, likewise. If the chosen
-            one is the last of them, there was no other.
-        path: The chosen checkpoint, or `None`.
+        result: The result of `attempt`; `None` if there is no checkpoint.
+        saved: The checkpoints without visible damage, oldest first.
+        passed: Damaged checkpoints that were skipped, as `(path, why)`.
+        not_finite: Checkpoints with NaN in their weights that were tried first, as `(path, why)`.
+            If the chosen one is the last of them, there was no other.
+        path: Path of the chosen checkpoint, or `None`.
     """
 
     result: T | None
@@ -192,22 +191,22 @@ def choose_newest(
     attempt: Callable[[str, bool], T],
     among: Callable[[list[CheckpointEntry]], Sequence[CheckpointEntry]] = lambda saved: saved,
 ) -> Choice[T]:
-    """Try the checkpoints of a directory until one is complete, the newest first.
+    """Try the checkpoints of a directory, the newest first, until one is complete.
 
-    Those with NaN in their weights come after all others of the same run.
+    Checkpoints with NaN in their weights are tried after all others of the same run.
 
     Args:
-        directory: The directory; one that is not there has none.
-        attempt: Called with a path, and whether NaN is accepted; raises `DamagedArtefactError`
-            where the file is damaged, and `NotFinite` where it has NaN and that is not accepted.
-        among: Returns those that come into question, oldest first.
+        directory: The directory; a missing one contains no checkpoints.
+        attempt: Called with a path and whether NaN is accepted. It raises `DamagedArtefactError`
+            if the file is damaged, and `NotFinite` if it contains NaN that is not accepted.
+        among: Returns the candidates, oldest first.
     """
     saved, damaged = checkpoints_in(directory)
     choice: Choice[T] = Choice(None, saved, damaged)
     newest = list(reversed(among(saved)))
     run_id = newest[0].progress.run_id if newest else ""
     ours = [item for item in newest if item.progress.run_id == run_id]
-    # Another run's checkpoint is no replacement for one with NaN.
+    # A checkpoint of another run cannot replace one with NaN.
     for accepted, items in ((False, ours), (True, newest)):
         for item in items:
             if item not in saved:
@@ -225,15 +224,15 @@ def choose_newest(
 
 
 def is_over(progress: TrainingProgress, fit: Mapping[str, Any], loop: Mapping[str, Any]) -> bool:
-    """Return whether all batches of the epoch under way were done, as far as is known.
+    """Return whether all batches of the epoch under way were done, as far as this is known.
 
-    Saves of former versions do not record it; there, the data that they record, or the number of
-    steps of the epochs before, may show it.
+    Older versions do not record it. In their files, the recorded data or the steps of earlier
+    epochs may show it.
 
     Args:
-        progress: Where training was.
-        fit: What a `fit()` has saved of itself; empty where a loop saved.
-        loop: What a loop has saved of itself, likewise.
+        progress: The position of training.
+        fit: The state that `fit()` saved; empty if a loop saved the checkpoint.
+        loop: The state that a loop saved; empty if `fit()` saved the checkpoint.
     """
     if "over" in loop or "over" in fit:
         return bool(loop.get("over") or fit.get("over"))

@@ -1,7 +1,7 @@
-"""One file in the directory of a run: what shows of it, and what its record contains.
+"""Describe one file in the directory of a run: its visible state and its record.
 
-Policies, lists, a resume and pruning all work on these. `listing` makes them; `retention` decides
-which of them is the newest and which the best.
+Policies, lists, a resume and pruning all use these entries. `listing` creates them; `retention`
+decides which is the newest and which the best.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PATTERN = "filepath"
 
 
 class State(enum.StrEnum):
-    """What shows of a file in the directory of a run."""
+    """The visible state of a file in the directory of a run."""
 
     WHOLE = "whole"
     DAMAGED = "damaged"
@@ -39,22 +39,22 @@ class CheckpointEntry:
     """One file of a run.
 
     Attributes:
-        path: Where it is; of a TensorFlow checkpoint, its prefix.
-        number: Its place in the order of the saves of a manager or `BackupAndRestore`, or `None`.
-        progress: Where training was; the zero record where it does not say. `entries_in` and
-            `read_run` leave its `history` empty: see `Run.history`.
-        kind: What it is.
-        state: What shows of it.
-        size: Bytes.
-        modified: When it was last written to, by the file system, in seconds since 1970.
+        path: Path of the file; for a TensorFlow checkpoint, its prefix.
+        number: Its number in the order of the saves of a manager or `BackupAndRestore`, or `None`.
+        progress: The position of training; all zeros if unknown. `entries_in` and `read_run` leave
+            its `history` empty: see `Run.history`.
+        kind: Type of the file.
+        state: Its visible state.
+        size: Size in bytes.
+        modified: Modification time in the file system, in seconds since 1970.
         pattern: The file name pattern of the `ModelCheckpoint` that wrote it, or `None`.
-        tracked: For a checkpoint, the kind of each tracked object by its name.
-        versions: Versions that wrote it.
-        finite: Whether its weights are numbers: without NaN, or infinity where it is not meant.
-        phase: Which `fit()` of a program it is of; see `phases`.
-        note: What is wrong with it, or who wrote it.
-        best: Whether it is the best of its run, by the metric that was monitored.
-        identity: What changes when the file is replaced.
+        tracked: For a checkpoint, the kind of each tracked object, by name.
+        versions: Versions of the packages that wrote it.
+        finite: Whether its weights are free of NaN and of unexpected infinities.
+        phase: The `fit()` that saved it; see `phases`.
+        note: What is wrong with it, or which program wrote it.
+        best: Whether it is the best of its run, by the monitored metric.
+        identity: A value that changes when the file is replaced.
     """
 
     path: str
@@ -75,13 +75,13 @@ class CheckpointEntry:
 
     @classmethod
     def of_record(cls, path: str, record: Record, number: int | None = None, **shown: Any) -> Self:
-        """Return the entry of a file that was written by this package.
+        """Return the entry of a file written by this package.
 
         Args:
-            path: The file.
+            path: Path of the file.
             record: Its record.
-            number: Its place in the order of the saves, or `None`.
-            **shown: What else shows of it.
+            number: Its number in the order of the saves, or `None`.
+            **shown: Values of the other attributes.
         """
         pattern = record.state.get(_PATTERN)
         return cls(
@@ -98,19 +98,19 @@ class CheckpointEntry:
 
     @property
     def name(self) -> str:
-        """The file's name without its directory."""
+        """The file name without the directory."""
         return os.path.basename(self.path)
 
     @property
     def ours(self) -> bool:
-        """Whether it has a record that can be read, and is as long as that says."""
+        """Whether this package wrote it: the record is readable and the size matches."""
         return self.state is State.WHOLE
 
     @property
     def problem(self) -> str:
-        """Why it is passed over although it is called like a checkpoint; empty where it is not.
+        """Why a file with the name of a checkpoint is skipped; empty if it is not skipped.
 
-        Third-party files have no record, and a link to a file beside it is that file.
+        Third-party files have no record. A link to a file in the same directory is that file.
         """
         if self.state is State.DAMAGED:
             return self.note
@@ -122,12 +122,12 @@ class CheckpointEntry:
 
     @property
     def epoch(self) -> int:
-        """Epochs that have ended, which is the zero-based epoch to go on with."""
+        """Number of completed epochs, which is the zero-based epoch to resume with."""
         return self.progress.epochs_completed
 
     @property
     def batch(self) -> int:
-        """Batches done of the epoch under way; 0 between epochs."""
+        """Completed batches of the epoch under way; 0 between epochs."""
         return self.progress.batches_completed
 
     @property
@@ -142,21 +142,21 @@ class CheckpointEntry:
 
     @property
     def run_id(self) -> str:
-        """Name of the run that wrote it; empty where that is not known."""
+        """ID of the run that wrote it; empty if unknown."""
         return self.progress.run_id
 
     @property
     def saved_at(self) -> float:
-        """When it was saved, in seconds since 1970; by the file system where it does not say."""
+        """Time of the save in seconds since 1970; the modification time if not recorded."""
         return self.progress.saved_at or self.modified
 
     @property
     def holds(self) -> frozenset[str]:
-        """Names of what it holds beside tracked objects, which tell who wrote it."""
+        """Names of the extra state in it, which show which class wrote it."""
         return frozenset(name for name, kind in self.tracked.items() if kind == "run")
 
     def read_record(self) -> Record | None:
-        """Return its whole record, or `None` where it has been replaced or deleted since."""
+        """Return its complete record, or `None` if it was replaced or deleted since."""
         ending = RECORD if self.kind is Kind.TF_CHECKPOINT else ""
         try:
             descriptor = os.open(f"{self.path}{ending}", OPENING)
@@ -172,12 +172,12 @@ class CheckpointEntry:
         return found[0] if found else None
 
     def progress_with_history(self) -> TrainingProgress:
-        """Return where training was, with the logs of all epochs where these can be read."""
+        """Return the position of training, with the logs of all epochs if they can be read."""
         record = self.read_record()
         return record.progress if record else self.progress
 
     def digest(self) -> str:
-        """Return a digest of its tensors, those of the run itself left out; `""` if not known."""
+        """Return a digest of its tensors without the extra run state; `""` if unknown."""
         record = self.read_record()
         told = [
             (info.path, info.digest)

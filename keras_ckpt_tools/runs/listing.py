@@ -1,11 +1,11 @@
-"""List the directory of a run: what there is, newest and best, and the history.
+"""List the checkpoints of a run: which there are, the newest, the best, and the history.
 
-`entries_in` lists everything, `checkpoints_in` what a resume may choose from, and `read_run` makes
-the summary of a directory that lists, plots and pruning go by. A run may have left ten thousand
-checkpoints, and they are listed while they are being written and deleted. So only the head of each
-record is read, files that have not changed are not read again, and a file that goes between the
-listing of its directory and the reading is not listed. What is detected here is what shows: intact,
-damaged, not finished, third-party. `verify` finds out whether a byte of a tensor has changed.
+`entries_in` lists all files, `checkpoints_in` the checkpoints that a resume may choose from, and
+`read_run` returns the summary that lists, plots and pruning use. A run may have ten thousand
+checkpoints, and may save and delete while they are listed. So only the start of each record is
+read, unchanged files are not read again, and files that disappear in the meantime are skipped.
+Only visible states are detected: intact, damaged, unfinished, third-party. `verify` checks every
+byte of the tensors.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ __all__ = [
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 _RECORD = re.compile(rf"ckpt-\d{{8,}}{re.escape(RECORD)}")
-# Between an event and the save after it a clock goes on; less than this is no restart.
+# Some time passes between an event and its save; a shorter pause is not a restart.
 _PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
 class Restart:
-    """A time during which a run stood still, between two checkpoints that are there.
+    """A pause of a run between two existing checkpoints.
 
     Attributes:
-        epoch: Epochs completed in the checkpoint before it.
-        batch: Batches of the epoch under way, likewise.
-        step: Step, likewise.
-        stopped_at: When that checkpoint was saved.
-        pause_s: Seconds that passed until the next one and were not spent in training. What was
-            trained and lost is part of it.
+        epoch: Completed epochs in the checkpoint before the pause.
+        batch: Completed batches of the epoch under way in that checkpoint.
+        step: Step of that checkpoint.
+        stopped_at: Time at which that checkpoint was saved.
+        pause_s: Seconds until the next checkpoint that were not spent in training. It includes
+            training whose result was lost.
     """
 
     epoch: int
@@ -78,13 +78,13 @@ class Restart:
 
 @dataclass(frozen=True)
 class Run:
-    """What is in the directory of a run.
+    """The contents of the directory of a run.
 
     Attributes:
-        path: The directory, or the one file that was asked for.
-        checkpoints: What is there, newest last.
-        progress: Where training was at the newest whole checkpoint, with its whole history; the
-            zero record where there is none.
+        path: The directory, or the single file that was passed.
+        checkpoints: All entries, newest last.
+        progress: The position of training in the newest complete checkpoint, with its complete
+            history; all zeros if there is none.
         newest: That checkpoint, or `None`.
     """
 
@@ -95,27 +95,27 @@ class Run:
 
     @property
     def whole(self) -> tuple[CheckpointEntry, ...]:
-        """The checkpoints of ours with which nothing is visibly wrong, newest last."""
+        """The checkpoints written by this package without visible damage, newest last."""
         return tuple(one for one in self.checkpoints if one.state is State.WHOLE)
 
     @property
     def best(self) -> CheckpointEntry | None:
-        """The best checkpoint that is there, by the metric that was monitored."""
+        """The best existing checkpoint, by the monitored metric."""
         return next((one for one in self.checkpoints if one.best), None)
 
     @property
     def run_id(self) -> str:
-        """Name of the run that the newest checkpoint is of."""
+        """ID of the run of the newest checkpoint."""
         return self.progress.run_id
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        """Names of all runs that have left checkpoints here, the first to save first."""
+        """IDs of all runs with checkpoints here, in the order of their first save."""
         return tuple(dict.fromkeys(one.run_id for one in self.whole))
 
     @property
     def history(self) -> Mapping[str, tuple[float, ...]]:
-        """The logs of each epoch, also of those whose checkpoints have been deleted."""
+        """The logs of each epoch, including those whose checkpoints were deleted."""
         return self.progress.history
 
     @property
@@ -125,13 +125,13 @@ class Run:
 
     @property
     def missing_numbers(self) -> tuple[int, ...]:
-        """Numbers of checkpoints of a manager that are no longer there, up to the newest."""
+        """Numbers of deleted checkpoints of a manager, up to the newest."""
         there = {one.number for one in self.checkpoints if one.number is not None}
         return tuple(n for n in range(1, max(there, default=0)) if n not in there)
 
     @property
     def restarts(self) -> tuple[Restart, ...]:
-        """When the newest run stood still, as far as the checkpoints that are there tell."""
+        """The pauses of the newest run, as far as the existing checkpoints show them."""
         mine = [one for one in self.whole if one.run_id == self.run_id]
         found = []
         for one, after in pairwise(mine):
@@ -143,21 +143,20 @@ class Run:
 
 
 def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
-    """Read what is in the directory of a run.
+    """Read the contents of the directory of a run.
 
     Args:
         path: The directory of a `CheckpointManager`, a `BackupAndRestore` or a `ModelCheckpoint`;
-            or one file or prefix of a TensorFlow checkpoint, which is then all there is.
-            Directories in it are left alone.
-        known: What was read of it before: files that have not changed are not read again.
+            or a single file or the prefix of a TensorFlow checkpoint. Subdirectories are ignored.
+        known: The result of an earlier call; unchanged files are not read again.
 
     Returns:
-        The run. A file that goes while the directory is read is not in it.
+        The run. Files that are deleted during the call are not in it.
 
     Raises:
-        ArtefactNotFoundError: nothing is at the path.
-        ArtefactError: it may not be read.
-        ArgumentError: `path` is no path.
+        ArtefactNotFoundError: the path does not exist.
+        ArtefactError: the process has no permission to read it.
+        ArgumentError: `path` is not a path.
 
     Example:
 
@@ -199,9 +198,9 @@ def read_run(path: str | os.PathLike[str], *, known: Run | None = None) -> Run:
 
 
 def find_runs(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield the directories with checkpoints in them, in order: a path itself, and those below it.
+    """Yield the directories that contain checkpoints, in order: the path and those below it.
 
-    Hidden directories and links to directories are passed over. A file is yielded as it is.
+    Hidden directories and links to directories are skipped. A file is yielded as it is.
     """
     place = plain_path(path)
     if not os.path.isdir(place):
@@ -214,13 +213,13 @@ def find_runs(path: str | os.PathLike[str]) -> Iterator[str]:
             if not name.startswith(".") and not os.path.islink(os.path.join(folder, name))
         )
         if {"saved_model.pb", "config.json"} & set(names):
-            folders[:] = []  # It is one model; its parts are no run.
+            folders[:] = []  # The directory is one model, not a run.
         elif any(_is_listed(name) for name in names):
             yield folder
 
 
 def entries_in(directory: str) -> list[CheckpointEntry]:
-    """Return what shows of the files of a directory, the newest first.
+    """Return the entries of the files in a directory, the newest first.
 
     Raises:
         OSError: the directory cannot be read.
@@ -231,13 +230,13 @@ def entries_in(directory: str) -> list[CheckpointEntry]:
 def checkpoints_in(
     directory: str | os.PathLike[str],
 ) -> tuple[list[CheckpointEntry], list[tuple[str, str]]]:
-    """Return the checkpoints of a run that show no damage, oldest first, and the others.
+    """Return the checkpoints of a run without visible damage, oldest first, and the damaged ones.
 
-    Only files count that have both the name and a record of a run's checkpoint, so third-party
-    files are never resumed from or deleted. A directory that is not there has none.
+    A file counts only if both its name and its record are those of a checkpoint of a run, so
+    third-party files are never resumed from or deleted. A missing directory contains none.
 
     Returns:
-        The checkpoints, with their histories, and those that are damaged, as `(path, why)`.
+        The checkpoints with their histories, and the damaged ones as `(path, why)`.
 
     Raises:
         OSError: the directory cannot be read.
@@ -249,11 +248,11 @@ def checkpoints_in(
     saved, damaged = [], []
     for one in _look(os.fspath(directory), files_of_run(names)):
         if one.ours and one.number is not None:
-            # A policy of a user's may look at it.
+            # A custom policy may use it.
             saved.append(replace(one, progress=one.progress_with_history()))
             continue
         path = os.path.splitext(one.path)[0] if one.path.endswith(SUFFIXES) else one.path
-        # HDF5 files of other writers, and of a `ModelCheckpoint` that calls its files so.
+        # Third-party HDF5 files, or files of a `ModelCheckpoint` with such a name.
         other = one.ours or one.kind in (Kind.H5_WEIGHTS, Kind.H5_MODEL)
         if not other and (path.endswith(_SUFFIXES) or is_prefix(path)):
             why = f"it is {NOT_FOLLOWED}" if one.note == NOT_FOLLOWED else one.note
@@ -262,7 +261,7 @@ def checkpoints_in(
 
 
 def _is_listed(name: str) -> bool:
-    """Return whether a file of that name is one of a run."""
+    """Return whether a file name is that of a file of a run."""
     if name.startswith("."):
         return (target_of_staged(name) or "").endswith(_SUFFIXES)
     return name.endswith((*_SUFFIXES, ENDING, INDEX)) or _RECORD.fullmatch(name) is not None
@@ -275,17 +274,17 @@ def _look(
     *,
     any_name: bool = False,
 ) -> Iterator[CheckpointEntry]:
-    """Yield what shows of the files of a directory.
+    """Yield the entries of the files in a directory.
 
     Args:
         folder: The directory.
-        names: The names in it.
-        before: What was seen before, by name: files that have not changed are not read again.
-        any_name: Whether files that are not called like checkpoints are listed, whoever wrote them.
-            If not, only those with a record are.
+        names: The file names in it.
+        before: Entries of an earlier call, by name; unchanged files are not read again.
+        any_name: Whether files with other names than a checkpoint are listed, including
+            third-party ones. If not, only those with a record are.
     """
     there = set(names)
-    # Sharded weights are one thing: they are listed by their index.
+    # Sharded weights count as one file: they are listed by their index.
     shards = frozenset() if any_name else shards_named_by(folder, names)
     data: dict[str, list[str]] = {}
     for name in names:
@@ -316,7 +315,7 @@ def _look(
 
 
 def _may_be_renamed(name: str) -> bool:
-    """Return whether a file may be a checkpoint of ours that a user has given another name."""
+    """Return whether a file may be a checkpoint of this package that the user has renamed."""
     return not name.startswith(".") and not name.endswith(RECORD) and ".data-" not in name
 
 
@@ -343,7 +342,7 @@ def _file(path: str, before: CheckpointEntry | None) -> CheckpointEntry | None:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        return None  # A policy has deleted it since the directory was listed.
+        return None  # A retention policy has deleted it since the directory was listed.
     except OSError as error:
         note = f"cannot be {doing}: {error.strerror or error}"
         return CheckpointEntry(path, kind=Kind.UNKNOWN, state=State.DAMAGED, note=note)
@@ -406,7 +405,7 @@ def _staged(path: str) -> CheckpointEntry | None:
         return None
     target = target_of_staged(os.path.basename(path))
     left = is_abandoned(path)
-    note = f"a killed writer left it of {target}" if left else f"{target} is being written"
+    note = f"left by a killed writer of {target}" if left else f"{target} is being written"
     return _entry(path, Kind.UNKNOWN, State.UNFINISHED, note, status)
 
 
@@ -419,27 +418,27 @@ def _tensorflow(prefix: str, data: list[str]) -> CheckpointEntry | None:
         try:
             found[path] = os.stat(path)
         except FileNotFoundError:
-            continue  # Named, or told by the other files to have been there.
+            continue  # The file is only named; other files may show that it existed.
         except OSError:
             return None
     index, whole = found.get(f"{prefix}{INDEX}"), found.get(f"{prefix}{DATA}")
     size = sum(status.st_size for status in found.values())
-    damage = "its data file is not there" if len(found) < 2 else ""
-    damage = damage if index else "its index is not there"
-    # After the others: the record is the first that is deleted.
+    damage = "its data file is missing" if len(found) < 2 else ""
+    damage = damage if index else "its index file is missing"
+    # Checked last, because the record is deleted first.
     own = _of_run(prefix, whole.st_size if whole else 0)
     if own is not None:
         identity = _identity(index) if index else own.identity
         own = replace(own, size=own.size + size, identity=identity)
         return replace(own, state=State.DAMAGED, note=damage) if damage else own
     if index is None:
-        return None  # A policy has deleted it since the directory was listed.
+        return None  # A retention policy has deleted it since the directory was listed.
     state = State.DAMAGED if damage else State.FOREIGN
     return _entry(prefix, Kind.TF_CHECKPOINT, state, damage or NO_RECORD, index, size=size)
 
 
 def _of_run(prefix: str, data_size: int) -> CheckpointEntry | None:
-    """Return a TensorFlow checkpoint of a run, with the size of its record alone."""
+    """Return a TensorFlow checkpoint of a run, with only the size of its record."""
     try:
         descriptor = os.open(f"{prefix}{RECORD}", OPENING)
         try:

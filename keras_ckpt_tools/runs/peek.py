@@ -1,9 +1,9 @@
-"""What the first bytes of a file say of it: file -> *glimpse* -> list of a run's checkpoints.
+"""Read the start of a file to detect who wrote it and whether it is visibly damaged.
 
-`kinds` tells what anyone's file is, and for that it may have to look all through it, in a process
-of its own. A list of ten thousand files cannot do that. Here one or two short reads tell ours from
-others', and find the damage that shows: a file that is cut off, too long or empty, and a record
-whose bytes have changed. That no tensor has changed is what `verify` finds out.
+`kinds` detects the type of any file, but may have to read all of it in a separate process. That is
+too slow for a list of ten thousand files. One or two short reads here detect files written by this
+package and visible damage: a file that is truncated, too long or empty, or a damaged record.
+`verify` checks the tensors.
 
 Sources: the ZIP APPNOTE (4.3.7, 4.3.12, 4.3.16), the HDF5 File Format Specification (II.A).
 """
@@ -33,9 +33,9 @@ from keras_ckpt_tools.formats.record.userblock import MAGIC, ReadAt, parse, read
 from keras_ckpt_tools.formats.record.validation import check_types
 from keras_ckpt_tools.metadata import FORMAT_VERSION, Record
 
-NO_RECORD = "no record of ours"
-_NO_MODEL = "no model that its first bytes tell"
-# What is noted of files that say nothing about a run.
+NO_RECORD = "not written by this package"
+_NO_MODEL = "not recognized as a model by its first bytes"
+# Notes of files that contain no record.
 WITHOUT_RECORD = (NO_RECORD, _NO_MODEL)
 
 OPENING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -46,13 +46,13 @@ _LARGEST_TABLE = 1 << 20
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What shows of a file.
+    """The visible state of a file.
 
     Attributes:
-        kind: What it is; of others' files, as far as its first bytes say.
-        head: What it says about itself, where we wrote it.
-        damage: What is visibly wrong with it, or an empty string.
-        note: What else is to be said about it.
+        kind: Type of the file; for third-party files, as far as the first bytes show it.
+        head: Its record without tensors, if this package wrote it.
+        damage: Visible damage, or an empty string.
+        note: A further remark on the file.
     """
 
     kind: Kind
@@ -62,10 +62,10 @@ class Glimpse:
 
 
 def glimpse(descriptor: int, path: str) -> Glimpse:
-    """Return what shows of an open file.
+    """Return the visible state of an open file.
 
     Args:
-        descriptor: Of a regular file.
+        descriptor: Descriptor of a regular file.
         path: Its name, for messages.
     """
     size = os.fstat(descriptor).st_size
@@ -82,12 +82,12 @@ def glimpse(descriptor: int, path: str) -> Glimpse:
 
 
 def glimpse_of_run(descriptor: int, path: str, data_size: int) -> Glimpse | None:
-    """Return what the record of a TensorFlow checkpoint says; `None` where it is none of ours.
+    """Return the state of a TensorFlow checkpoint; `None` if this package did not write it.
 
     Args:
-        descriptor: Of the open file with the record.
+        descriptor: Descriptor of the open record file.
         path: Its prefix, for messages.
-        data_size: Bytes of its data file.
+        data_size: Size of its data file in bytes.
     """
     size = os.fstat(descriptor).st_size
     first = os.pread(descriptor, _FIRST, 0)
@@ -96,7 +96,7 @@ def glimpse_of_run(descriptor: int, path: str, data_size: int) -> Glimpse | None
 
 
 def reader_of(descriptor: int, path: str) -> ReadAt | None:
-    """Return a reader of the HDF5 file in an open file of ours, or `None` where there is none."""
+    """Return a reader of the HDF5 part of an open file of this package, or `None`."""
     size = os.fstat(descriptor).st_size
     first = os.pread(descriptor, len(MAGIC), 0)
     if first == MAGIC:
@@ -135,12 +135,12 @@ def _ours(read: ReadAt, size: int, path: str, kind: Kind | None = None) -> Glimp
 
 
 def _cut_off(first: bytes, size: int) -> str:
-    """Return the damage of an HDF5 file whose superblock says that it is longer."""
+    """Return the damage of an HDF5 file that is shorter than its superblock states."""
     version = first[len(HDF5_MAGIC)] if len(first) > len(HDF5_MAGIC) else 255
-    # Where the superblock says how long offsets are, and where the file ends.
+    # Positions in the superblock of the size of offsets and of the end of the file.
     width_at, end_at = {0: (13, 40), 1: (13, 44), 2: (9, 28), 3: (9, 28)}.get(version, (0, 0))
     if not end_at or len(first) < end_at + 8 or first[width_at] != 8:
-        return "" if end_at and len(first) >= end_at + 8 else "cut off within its first bytes"
+        return "" if end_at and len(first) >= end_at + 8 else "truncated within its first bytes"
     end: int = struct.unpack_from("<Q", first, end_at)[0]
     return f"truncated at {size:,} of {end:,} bytes" if end > size else ""
 
@@ -152,16 +152,16 @@ def _archive(descriptor: int, size: int, path: str) -> Glimpse:
     if not sealed:
         return Glimpse(Kind.KERAS, note=NO_RECORD)
     if span is None:
-        return Glimpse(Kind.KERAS, damage="its weights are not where they were")
+        return Glimpse(Kind.KERAS, damage="its weights have moved within the file")
     start, length = span
     first = os.pread(descriptor, min(_FIRST, length), start)
     read = _windowed(descriptor, start, length, first)
     found = _ours(read, length, path, Kind.KERAS)
-    return found or Glimpse(Kind.KERAS, damage="its record is not where it was")
+    return found or Glimpse(Kind.KERAS, damage="its record has moved within the file")
 
 
 def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, bool, str]:
-    """Return where the weights of an archive of ours are, whether it is ours, and its damage."""
+    """Return where the weights of an archive are, whether this package wrote it, and its damage."""
     try:
         end = end_record(descriptor)
     except zipfile.BadZipFile as error:
@@ -170,7 +170,7 @@ def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, boo
         return None, False, f"truncated at {size:,} bytes, before its end"
     told, (count, extent, begin) = end.comment, end[:3]
     if sealed_digest(told) is None:
-        # A file of ours, and nobody else's, begins its comment like this.
+        # Only this package writes an archive comment that starts like this.
         changed = "the digest at its end has changed" if told.startswith(seal_comment("")) else ""
         return None, False, changed
     if extent > _LARGEST_TABLE or not 0 <= begin <= size - extent:
@@ -193,36 +193,36 @@ def _weights_of(descriptor: int, size: int) -> tuple[tuple[int, int] | None, boo
     return None, True, ""
 
 
-# In a string of JSON a quote has a backslash before it, so these are found as keys only.
+# JSON escapes quotes inside strings, so these match keys only.
 _HISTORY = b',"history":{'
 _EPOCHS = b'},"history_epochs":{'
 _BEST = re.compile(rb',"best":(?:\{|null)')
 _TENSORS = b',"tensors":['
 _TAIL = re.compile(rb'\],"skeleton_digest":"[0-9a-f]*","size":\d{1,19},"format_version":\d{1,9}\}')
 _LONGEST_TAIL = 160
-# All but what structure is made of.
+# All characters except those of the JSON structure.
 _NO_STRUCTURE = bytes({*range(256)} - set(b'{}[]"\\'))
 _SERIES = re.compile(rb'(?:""\[\])*\}""\{(?:""\[\])*\}')
 _ROW = b'{""""' + b'""[]' + b'""""' + b'""' + b'""' + b'""""}'
-# Stands where something was cut out; no record contains it.
+# Marks a removed part; no record contains this text.
 _CUT = b'"\\u007f cut out \\u007f"'
 _CUT_TEXT = "\x7f cut out \x7f"
 
 
 def read_head(read: ReadAt, path: str) -> Record | None:
-    """Read the head of the record in front of an HDF5 file.
+    """Read the record at the start of an HDF5 file, without its tensors and history.
 
     Args:
         read: Reads bytes of the HDF5 file, counted from its start.
         path: Name of the file, for messages.
 
     Returns:
-        The record without its tensors, what these are called, and the logs of earlier epochs; or
-        `None` where there is no record of ours.
+        The record without tensors, their names and the logs of earlier epochs; `None` if this
+        package did not write the file.
 
     Raises:
-        DamagedArtefactError: there is one, and its bytes have changed.
-        NewerFormatError: a later version of the package wrote it.
+        DamagedArtefactError: the record is damaged.
+        NewerFormatError: a later version of this package wrote it.
     """
     found = read_json(read, path)
     return None if found is None else parse(found[0], path, _head)
@@ -243,7 +243,7 @@ def _head(body: bytes) -> tuple[int, Record | None]:
 
 
 def _cut(body: bytes) -> dict[str, Any] | None:
-    """Parse the JSON without history and tensors; `None` where it is laid out in another way."""
+    """Parse the JSON without history and tensors; `None` if it has another layout."""
     history = body.find(_HISTORY)
     best = _BEST.search(body, history) if history >= 0 else None
     tensors = body.rfind(_TENSORS)
@@ -263,12 +263,12 @@ def _cut(body: bytes) -> dict[str, Any] | None:
     data = loads(b"".join(kept))
     progress = data.get("progress") if isinstance(data, dict) else None
     if not isinstance(progress, dict) or progress.get("history") != _CUT_TEXT:
-        return None  # That was the history of something else.
+        return None  # The match was not the history of the record.
     return dict(data)
 
 
 def _is_series(text: bytes) -> bool:
-    """Return whether this is what follows `"history":{`, up to the end of `history_epochs`."""
+    """Return whether this is the text after `"history":{`, up to the end of `history_epochs`."""
     for word in (b'"NaN"', b'"Infinity"', b'"-Infinity"'):
         text = text.replace(word, b"") if word in text else text
     structure = text.translate(None, _NO_STRUCTURE)
@@ -276,6 +276,6 @@ def _is_series(text: bytes) -> bool:
 
 
 def _is_table(text: bytes) -> bool:
-    """Return whether these are the rows of a table of tensors, and nothing else."""
+    """Return whether the text consists of the rows of a table of tensors only."""
     structure = text.translate(None, _NO_STRUCTURE)
     return structure == _ROW * (len(structure) // len(_ROW))

@@ -1,18 +1,17 @@
-"""Which `fit()` of a program a checkpoint belongs to: event -> *phase* -> what to resume from.
+"""Assign each `fit()` call of a program to a phase, so that a restart resumes the same phase.
 
-A program may call `fit()` several times with one directory: it trains a head, then unfreezes the
-rest; it trains one model per fold. Each of these calls is a phase, and each has a run of its own in
-the directory. A checkpoint records its phase: the name if the user gave one, the number of the
-call, and which model of the program it trained. A restart makes the same calls again, so the n-th
-call finds what the n-th call saved; a name is found whatever was called before it.
+A program may call `fit()` several times with one directory, for example to train a head and then
+all layers, or one model per fold. Each call is a phase and has a run of its own in the directory. A
+checkpoint records its phase: the name if the user gave one, the number of the call, and which model
+of the program it trained. A restart makes the same calls again, so the n-th call finds what the
+n-th call saved. A named phase is found whatever was called before it.
 
-What cannot be known is refused the other model's result: where one program has trained several
-models in a directory and the phases have no names, a restart may begin with any of them (a tuner
-does not repeat the trials that are done). Nothing is resumed then, and a warning says how to.
+If one program has trained several models in a directory without names, a restart may begin with
+any of them (a tuner does not repeat completed trials). Loading the result of another model would
+be wrong, so nothing is resumed, and a warning names the remedies.
 
-Within one process, the calls are counted here, by directory. The same model that is trained again
-after an interruption, or a new one after an interruption, resumes; after a call that has ended, the
-next one is the next phase.
+Within a process, calls are counted for each directory. After an interruption, training the same
+model again or a new model resumes. After a completed call, the next call is the next phase.
 """
 
 from __future__ import annotations
@@ -33,28 +32,28 @@ from keras_ckpt_tools.runs.entry import CheckpointEntry
 from keras_ckpt_tools.storage.commit import staged
 
 _AMBIGUOUS = (
-    "{directory!r} holds runs of several models of one program, and which of them this `fit()` "
-    "would resume is not known: it starts over. Their checkpoints are left alone. Name each run, "
-    "`BackupAndRestore(..., phase=f'fold-{{k}}')`, or give each a directory of its own, and each "
-    "is resumed; `resume='must'` resumes the newest one, {newest!r}."
+    "{directory!r} contains runs of several models of one program. It is not known which of them "
+    "this `fit()` resumes, so training starts over. The existing checkpoints are not changed. To "
+    "resume, name each run, `BackupAndRestore(..., phase=f'fold-{{k}}')`, or use one directory for "
+    "each. `resume='must'` resumes the newest run, {newest!r}."
 )
 _OTHER_MODEL = (
-    "{directory!r} holds a run of another model that this process has trained to its end. This "
-    "`fit()` begins a run of its own, and leaves that one's checkpoints alone. To resume the one "
-    "that has ended, pass `resume='must'`; to let a restart resume each of them, name them, "
-    "`phase=f'fold-{{k}}'`, or give each a directory of its own."
+    "{directory!r} contains a completed run of another model that this process has trained. This "
+    "{directory!r} contains a completed run of another model of this process. This "
+    "run, pass `resume='must'`. To let a restart resume each run, name the runs, "
+    "`phase=f'fold-{{k}}'`, or use one directory for each."
 )
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One `fit()` of a program.
+    """One `fit()` call of a program.
 
     Attributes:
-        number: Which call it is, from 1.
-        model: Which model of the program it trains, from 1.
+        number: Number of the call, from 1.
+        model: Number of the model of the program that it trains, from 1.
         name: The name that the user gave, or `None`.
-        program: Name of the program's run, kept across restarts; empty in older checkpoints.
+        program: ID of the program, the same across restarts; empty in older checkpoints.
     """
 
     number: int = 1
@@ -69,7 +68,7 @@ class Phase:
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> Phase:
-        """Return a phase as a checkpoint records it; what cannot be of one is left out."""
+        """Return a phase from its record in a checkpoint; ignore invalid values."""
         numbers = {
             name: recorded[name]
             for name in ("number", "model")
@@ -84,13 +83,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a phase resumes from.
+    """The checkpoints that a phase may resume from.
 
     Attributes:
         saved: The checkpoints to try, oldest first.
-        over: Whether the phase has ended, because a later one has begun: it trains nothing.
-        of_later: Whether these are checkpoints of a later phase: its own were deleted.
-        warning: What to warn of, or nothing.
+        over: Whether the phase is complete because a later one has started: it trains nothing.
+        of_later: Whether the checkpoints are of a later phase, because its own were deleted.
+        warning: The text of a warning, or an empty string.
     """
 
     saved: list[CheckpointEntry]
@@ -100,17 +99,17 @@ class Choice:
 
 
 def check_phase(phase: Any) -> str | None:
-    """Return the argument `phase` if it is a name.
+    """Return the argument `phase` if it is valid.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is not a name.
     """
     if phase is None or (isinstance(phase, str) and phase):
         return phase
     raise ArgumentError(
         "`phase` is the name of a phase of the program, or None.",
         received=f"phase={phase!r}",
-        remedy='Pass a text that is the same at each start: `phase="fine-tune"`.',
+        remedy='Pass a string that is the same at each start: `phase="fine-tune"`.',
     )
 
 
@@ -119,11 +118,11 @@ def _no_model() -> Any:
 
 
 class Phases:
-    """The calls of `fit()` of this process with one directory.
+    """The `fit()` calls of this process with one directory.
 
     Attributes:
-        phase: The one under way, or the last one.
-        earlier: What the histories of earlier phases of the same model are, by number.
+        phase: The current phase, or the last one.
+        earlier: The histories of earlier phases of the same model, by number.
     """
 
     def __init__(self, directory: str):
@@ -140,15 +139,15 @@ class Phases:
         self._left: tuple[str, float] | None = None
 
     def begins(self, model: Any, name: str | None, saved: Sequence[CheckpointEntry]) -> Phase:
-        """Note that a `fit()` begins, and return its phase.
+        """Note that a `fit()` has started, and return its phase.
 
         Args:
-            model: What it trains.
-            name: Its name, or `None`.
-            saved: The checkpoints that there are, oldest first.
+            model: The model that it trains.
+            name: The name of the phase, or `None`.
+            saved: The existing checkpoints, oldest first.
         """
         if self._ended and saved and _newest_of(saved) != self._left:
-            # Another process has trained here since, or a copy was put back: resume that.
+            # Another process has trained here since, or a copy was restored: resume that.
             self._let_go()
             self.__init__(self.directory)  # type: ignore[misc]
         before, same = self.phase, self._model() is model
@@ -164,14 +163,14 @@ class Phases:
             self._first, self.earlier = number, {}
             self._let_go()
         else:
-            # The program is started again in the same process: a notebook after an interruption.
+            # The program starts again in the same process, as in a notebook after an interruption.
             phase = dataclasses.replace(before, number=self._first, name=name)
         self.phase, self._model, self._ended = phase, weakref.ref(model), False
         return phase
 
     @property
     def is_new(self) -> bool:
-        """Whether this process has trained with the directory before, and this is a new phase."""
+        """Whether this is a new phase and this process has used the directory before."""
         assert self.phase is not None
         return self.phase.number > self._first or self.phase.model > 1
 
@@ -181,16 +180,16 @@ class Phases:
         return self.phase is not None and self.phase.number > self._first
 
     def trained(self, model: Any) -> bool:
-        """Return whether the last `fit()` trained this very model and was interrupted."""
+        """Return whether the last `fit()` trained the same model and was interrupted."""
         return self._model() is model and not self._ended
 
     @property
     def may_begin_from_stock(self) -> bool:
-        """Whether a backup of Keras' own is this phase's: those know of no phases."""
+        """Whether a backup of Keras may be resumed: those contain no phases."""
         return self.phase is not None and self.phase.number == 1
 
     def starts_over(self) -> None:
-        """Note that nothing is resumed, by the user's wish: what there is is another program's."""
+        """Note that the user does not want to resume: existing runs are of other programs."""
         if self._fresh and self.phase is not None:
             self.phase = dataclasses.replace(self.phase, program=uuid.uuid4().hex)
 
@@ -198,7 +197,7 @@ class Phases:
         """Return which checkpoints the phase may resume from.
 
         Args:
-            saved: What there is, oldest first.
+            saved: The existing checkpoints, oldest first.
             resume: `"auto"` or `"must"`.
         """
         assert self.phase is not None
@@ -212,7 +211,7 @@ class Phases:
         if resume == "must" and beginning:
             return self._chosen([pair for pair in pairs if pair[1] == newest], [])
         if self._fresh and phase.model == 1 and not self._shy:
-            # The program that saved last; what others have left is not this one's.
+            # Only the program that saved last counts.
             pairs = [pair for pair in pairs if pair[1].program == newest.program]
             if any(each.model > 1 for _, each in pairs):
                 self._shy = True
@@ -235,7 +234,7 @@ class Phases:
     ) -> Choice:
         assert self.phase is not None
         if mine:
-            # A name may have been used by several programs: the one that saved last.
+            # Several programs may have used the name: the one that saved last counts.
             latest = mine[-1][1]
             mine = [pair for pair in mine if pair[1].program == latest.program]
         here = mine[-1][1] if mine else self.phase
@@ -253,7 +252,7 @@ class Phases:
         return Choice([])
 
     def resumed(self, saved: Mapping[str, Any], *, of_later: bool) -> None:
-        """Take up what a checkpoint says of the phase that is resumed."""
+        """Note the recorded phase of the resumed checkpoint."""
         assert self.phase is not None
         item = Phase.read(saved)
         self.earlier = dict(saved.get("earlier") or {})
@@ -266,18 +265,18 @@ class Phases:
         self._first = min(self._first, item.number)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint records."""
+        """Return the values that a checkpoint records."""
         assert self.phase is not None
         return {**dataclasses.asdict(self.phase), "earlier": dict(self.earlier)}
 
     def ended(self, progress: TrainingProgress, path: str | None) -> None:
-        """Note that the phase has ended.
+        """Note that the phase is complete.
 
         Args:
-            progress: Where it is.
-            path: Its last checkpoint, which is about to be deleted, or `None` if it stays. The file
-                stays open: if the same model is trained on, it has to be there again, or else a
-                restart in the next phase would train this one a second time.
+            progress: The position of training.
+            path: Its last checkpoint, which is about to be deleted; `None` if it is retained. The
+                file stays open: if the same model is trained further, the file is written again.
+                Otherwise a restart in the next phase would train this phase a second time.
         """
         if self.phase is None:
             return
@@ -294,11 +293,11 @@ class Phases:
                 weakref.finalize(self._model(), self._let_go, self._held)
 
     def leaves(self, saved: Sequence[CheckpointEntry]) -> None:
-        """Note what stays in the directory when the phase has ended."""
+        """Note which checkpoints remain in the directory after the phase."""
         self._left = _newest_of(saved) if saved else None
 
     def put_back(self, path: str) -> bool:
-        """Write the last checkpoint of the phase before again, which was deleted at its end.
+        """Write the last checkpoint of the previous phase again, which was deleted at its end.
 
         Returns:
             Whether there was one.
@@ -322,7 +321,7 @@ class Phases:
                 os.close(held)
 
     def is_of_program(self, saved: CheckpointEntry) -> bool:
-        """Return whether a checkpoint is of this program and model, whatever the phase."""
+        """Return whether a checkpoint is of this program and model, in any phase."""
         here, there = self.phase, Phase.of(saved)
         return here is not None and (there.program, there.model) == (here.program, here.model)
 
@@ -335,7 +334,7 @@ def _newest_of(saved: Sequence[CheckpointEntry]) -> tuple[str, float]:
 
 
 def phases_of(directory: str) -> Phases:
-    """Return the phases of this process with a directory."""
+    """Return the phases of this process in a directory."""
     real = os.path.realpath(directory)
     if real not in _by_directory:
         _by_directory[real] = Phases(directory)
@@ -343,5 +342,5 @@ def phases_of(directory: str) -> Phases:
 
 
 def forget_phases() -> None:
-    """Forget all calls of this process, as a new process does. For tests."""
+    """Forget all calls, as in a new process. For tests."""
     _by_directory.clear()

@@ -1,11 +1,10 @@
-"""Which checkpoints of a directory a policy lets go: run, policy -> *plan* -> delete.
+"""Plan which checkpoints of a directory a retention policy deletes.
 
-What a run does after each save, done later and by hand. So the rules are the run's own: policies
-work on the files of one run that one door wrote (a manager, a `BackupAndRestore`, or one pattern of
-a `ModelCheckpoint`), and the newest and the best stay whatever they say. Two rules come with doing
-it by hand. The newest has to be whole to the last byte before older ones may go, because a run that
-is started again would need them. And a file that is ours by its record, but not by its name, is a
-copy that somebody made, and stays.
+This is what a run does after each save, started by the user. So the rules are the same: policies
+apply to the files of one run and one writer (a manager, a `BackupAndRestore`, or one pattern of a
+`ModelCheckpoint`), and the newest and the best are always retained. Two rules are added. Older
+files are deleted only if the newest is completely intact, because otherwise a restart needs them.
+And a file with a record of the run but another name is a copy by a user, which is retained.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from keras_ckpt_tools.runs.checkpoints import DOORS
 from keras_ckpt_tools.runs.listing import CheckpointEntry, Run, State
 from keras_ckpt_tools.runs.retention import Policy, best_of, newest_first, to_delete
 
-# A pattern may be a stranger's: one name is not looked at for hours, nor filled up to a gigabyte.
+# The pattern comes from a file, so limit the time and the size of the result.
 _ANYTHING = ".+"
 _MOST_UNKNOWN = 3
 _TOO_WIDE = re.compile(r"\d{3}")
@@ -30,12 +29,12 @@ _TOO_WIDE = re.compile(r"\d{3}")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one file.
+    """The decision about one file.
 
     Attributes:
         checkpoint: The file.
-        goes: Whether it is to be deleted.
-        why: Why it stays; for one that goes, an empty string.
+        goes: Whether to delete it.
+        why: Why it is retained; an empty string if it is deleted.
     """
 
     checkpoint: CheckpointEntry
@@ -45,12 +44,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of the files of a directory, in their order.
+    """The decisions about the files of a directory, in their order.
 
     Attributes:
         path: The directory.
         verdicts: One for each file.
-        damaged: What is wrong with files that stay because of that, as `(path, what)`.
+        damaged: The damage of files that are retained because of it, as `(path, damage)`.
     """
 
     path: str
@@ -59,12 +58,12 @@ class Plan:
 
     @property
     def goes(self) -> tuple[CheckpointEntry, ...]:
-        """The files that are to be deleted."""
+        """The files to delete."""
         return tuple(one.checkpoint for one in self.verdicts if one.goes)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes that gives back."""
+        """Bytes that deleting them frees."""
         return sum(one.size for one in self.goes)
 
 
@@ -76,14 +75,14 @@ def plan_pruning(
     pinned: Collection[str] = (),
     check: Callable[[str], Sequence[str]],
 ) -> Plan:
-    """Return what stays, why, and what goes. Nothing is touched.
+    """Return which files are retained and why, and which to delete. No file is changed.
 
     Args:
         run: The directory.
-        policies: What stays, each with its name for the reasons; what any of them keeps, stays.
-        run_id: Which of several runs in the directory; default: the newest.
-        pinned: Paths that stay whatever the policies say.
-        check: Returns what is wrong with a file, as `lambda path: verify(path).problems` does.
+        policies: Retention policies with their names. A file that any of them keeps is retained.
+        run_id: ID of one of several runs in the directory; default: the newest.
+        pinned: Paths that are always retained.
+        check: Returns the problems of a file, as `lambda path: verify(path).problems` does.
     """
     wanted = run.run_id if run_id is None else run_id
     held = {os.path.realpath(path) for path in pinned}
@@ -110,15 +109,15 @@ def plan_pruning(
 
 
 def _apart(one: CheckpointEntry, run_id: str) -> str:
-    """Return why a file is none that a policy decides about, or nothing."""
+    """Return why policies do not apply to a file, or an empty string."""
     if os.path.islink(one.path):
         return "a link"
     if one.state is not State.WHOLE:
         return str(one.state)
     if one.run_id != run_id:
-        return f"of another run, {one.run_id[:8] or 'without a name'}"
+        return f"of another run, {one.run_id[:8] or 'without an ID'}"
     if one.number is None and not (one.pattern and _named_by(one)):
-        return "not called as a run calls its files"
+        return "its name is not that of a checkpoint of the run"
     return ""
 
 
@@ -127,7 +126,7 @@ def _door(one: CheckpointEntry) -> object:
 
 
 def _named_by(one: CheckpointEntry) -> bool:
-    """Return whether a file is called as its pattern says of what is in it."""
+    """Return whether the name of a file matches its pattern and its contents."""
     parts = []
     try:
         for text, name, spec, _ in string.Formatter().parse(one.pattern or ""):
@@ -145,7 +144,7 @@ def _values_of(one: CheckpointEntry, name: str, spec: str) -> str:
     if _TOO_WIDE.search(spec):
         raise ValueError(spec)
     if name == "epoch":
-        # One-based; inside an epoch it is the one under way.
+        # One-based; inside an epoch it is the epoch under way.
         values: Iterable[float] = (one.epoch, epoch_number(one.epoch))
     elif name in one.logs:
         values = (one.logs[name],)
@@ -161,7 +160,7 @@ def _judge(
     goes: set[str],
     check: Callable[[str], Sequence[str]],
 ) -> dict[str, str]:
-    """Decide about the files of one door; return those found damaged on the way."""
+    """Decide about the files of one writer; return those found damaged."""
     ordered = newest_first(group)[::-1]
     saved = [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
     broken: dict[str, str] = {}
@@ -170,7 +169,7 @@ def _judge(
         problems = check(saved[-1].path) if gone else ()
         if not problems:
             break
-        # A restart would pass it over, and go on from the one before.
+        # A restart would skip it and resume from an older one.
         broken[saved[-1].path] = "; ".join(problems)
         reasons[saved[-1].path].append(str(State.DAMAGED))
         saved.pop()
@@ -204,7 +203,7 @@ def _may_go(
 
 @dataclasses.dataclass(frozen=True)
 class _Nothing(Policy):
-    """Keeps nothing of its own accord."""
+    """A policy that keeps nothing."""
 
     def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
         return set()

@@ -1,8 +1,8 @@
-"""What a restart would do: path -> *foresight* -> a person who wonders whether to start again.
+"""Preview a resume: show what a restart would restore, without changing anything.
 
-It chooses as a resume does (`choosing`, `stock_backups`), reads what is chosen to the last byte as
-a restore does, and changes nothing. What it cannot know is the program that will be started: which
-objects that has, and whether its data can be replayed. So those are told as conditions.
+It chooses as a resume does (`choose`, `stock_backups`) and reads every byte of the chosen file as a
+restore does. It does not know the program that will be started: which objects it has, and whether
+its data can be replayed. What depends on them is written as a condition.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _BESIDE = {
     "_random": "random generators",
     "_callbacks": "callbacks",
     "_metrics": "metrics of the epoch under way",
-    "_fit": "the place in the data of fit()",
-    "_loop": "the place in the data of a loop",
-    "_cadence": "when to save next",
+    "_fit": "position in the data of fit()",
+    "_loop": "position in the data of a loop",
+    "_cadence": "schedule of the next save",
 }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A package whose version is not the one that wrote a checkpoint.
+    """A package with another version than the one that wrote a checkpoint.
 
     Attributes:
         package: Its name.
         saved: The version that wrote the checkpoint.
-        installed: The version that is installed here; empty where there is none.
-        stops: Whether a restart refuses to go on because of it.
+        installed: The installed version; empty if the package is not installed.
+        stops: Whether a restart is refused because of the difference.
     """
 
     package: str
@@ -67,17 +67,17 @@ class Foresight:
     """What a restart would do.
 
     Attributes:
-        path: What was asked about.
+        path: The path that was passed.
         chosen: The file that would be restored, or `None`.
-        kind: What that is.
-        progress: Where training would go on.
-        passed: What would be passed over, as `(path, why)`.
+        kind: Its type.
+        progress: The position at which training would resume.
+        passed: Files that would be skipped, as `(path, why)`.
         holds: What would be restored: names and kinds.
-        lacks: What would begin anew.
-        differences: Packages of other versions than those that wrote it.
-        notes: What else there is to say, as sentences.
+        lacks: What would start over.
+        differences: Packages with other versions than those that wrote it.
+        notes: Further remarks, as sentences.
         in_use: Whether a process saves into the directory now.
-        by_itself: Whether a manager or a `BackupAndRestore` goes on from it without being told.
+        by_itself: Whether a manager or a `BackupAndRestore` resumes from it automatically.
     """
 
     path: str
@@ -100,8 +100,8 @@ def foresee(directory: str) -> Foresight:
         directory: The directory.
 
     Returns:
-        The foresight. Its `chosen` is `None` where training would begin anew; where there are
-        checkpoints and none of them is whole, a restart is refused, and `passed` says why.
+        The preview. Its `chosen` is `None` if training would start over. If there are checkpoints
+        and none of them is complete, a restart is refused, and `passed` contains the reasons.
     """
     in_use = is_occupied(directory)
     choice = choose_newest(directory, _usable)
@@ -111,16 +111,16 @@ def foresee(directory: str) -> Foresight:
         path, record = choice.result
         return _of_record(directory, path, record, passed, in_use=in_use)
     if passed:
-        notes = ("None of the checkpoints is whole, so a restart is refused.",)
+        notes = ("None of the checkpoints is complete, so a restart is refused.",)
         return Foresight(directory, passed=passed, notes=notes, in_use=in_use)
     return _of_stock(directory, in_use=in_use)
 
 
 def foresee_file(path: str) -> Foresight:
-    """Return what going on from one file means.
+    """Return what resuming from one file would do.
 
     Raises:
-        DamagedArtefactError: the file has changed.
+        DamagedArtefactError: the file is damaged.
         CkptError: it cannot be opened.
     """
     if files_of(path):
@@ -129,24 +129,24 @@ def foresee_file(path: str) -> Foresight:
             return _of_others(path)
     _, record = _whole(path)
     if record is None:
-        note = "We did not write it, so it does not say where training was: epoch 0 comes next."
-        return Foresight(path, path, "file of others", notes=(note,), by_itself=False)
+        note = "This package did not write the file: its epoch is unknown, so epoch 0 comes next."
+        return Foresight(path, path, "third-party file", notes=(note,), by_itself=False)
     return _of_record(path, path, record, ())
 
 
 def _of_others(prefix: str) -> Foresight:
-    """Return what going on from a TensorFlow checkpoint of others means."""
+    """Return what resuming from a third-party TensorFlow checkpoint would do."""
     checkpoint = TfCheckpoint(prefix)
     if problems := list(checkpoint.bundle.problems()):
         raise _damaged(prefix, problems)
     note = (
-        "We did not write it, so it does not say where training was: epoch 0 comes next. "
-        "`kct.load_weights` reads it into a model, an optimizer or other objects."
+        "This package did not write the checkpoint: its epoch is unknown, so epoch 0 comes next. "
+        "`kct.load_weights` loads it into a model, an optimizer or other objects."
     )
     return Foresight(
         prefix,
         prefix,
-        "TensorFlow checkpoint of others",
+        "third-party TensorFlow checkpoint",
         TrainingProgress(step=checkpoint.step()),
         holds={"tensors": f"{len(checkpoint.tensors):,} tensors"},
         notes=(note,),
@@ -158,18 +158,18 @@ def _damaged(path: str, problems: Sequence[str]) -> DamagedArtefactError:
     return DamagedArtefactError(
         "; ".join(problems),
         received=f"path={path!r}",
-        remedy="Restore it from a copy.",
+        remedy="Restore the file from a copy.",
         path=path,
         how="; ".join(problems),
     )
 
 
 def _usable(path: str, accept_nan: bool) -> tuple[str, Record | None]:
-    """Return the same, if it has no NaN in its weights, or may have it.
+    """Return the path and record of a file, if its weights contain no NaN or NaN is accepted.
 
     Raises:
-        NotFinite: it has.
-        DamagedArtefactError: a byte has changed.
+        NotFinite: the weights contain NaN.
+        DamagedArtefactError: the file is damaged.
     """
     with open_source(path) as source:
         record = source.record
@@ -185,10 +185,10 @@ def _usable(path: str, accept_nan: bool) -> tuple[str, Record | None]:
 
 
 def _whole(path: str) -> tuple[str, Record | None]:
-    """Return the record of a file, each byte of which has been read and checked.
+    """Return the path and record of a file after checking every byte.
 
     Raises:
-        DamagedArtefactError: a byte has changed.
+        DamagedArtefactError: the file is damaged.
     """
     with open_source(path) as source:
         if problems := source.verify():
@@ -204,7 +204,7 @@ def _of_record(
     *,
     in_use: bool = False,
 ) -> Foresight:
-    assert record is not None  # Whatever is listed as a checkpoint has one.
+    assert record is not None  # Every listed checkpoint has one.
     return Foresight(
         asked,
         path,
@@ -236,12 +236,12 @@ def _held_by(record: Record) -> dict[str, str]:
 def _has_optimizer(record: Record) -> bool:
     if any(one.kind == "optimizer" for one in record.tracked.values()):
         return True
-    # A compiled model of a manager has its optimizer in it, if it is not called `model`.
+    # A compiled model of a manager contains its optimizer, unless its name is `model`.
     return any(_OPTIMIZER.match(info.path) for info in record.tensors)
 
 
 def _lacking_in(record: Record) -> tuple[str, ...]:
-    lacks = [] if _has_optimizer(record) else ["the state of an optimizer"]
+    lacks = [] if _has_optimizer(record) else ["optimizer state"]
     if "_random" not in record.tracked:
         lacks.append("random generators")
     if "_callbacks" not in record.tracked:
@@ -259,18 +259,16 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
     if fit.get("stopped") or loop.get("stopped"):
         names = fit.get("stopped by") or loop.get("stopped by") or ["A callback"]
         notes.append(
-            f"{' and '.join(map(str, names))} had stopped the run: nothing is left to train, as "
-            "long as the program saves the state of that callback."
+            f"{' and '.join(map(str, names))} stopped the run. Nothing is left to train, if the "
+            "program saves the state of that callback."
         )
     phase = Phase.read(record.phase)
     if phase.name:
-        notes.append(
-            f"It is of the phase {phase.name!r}; other phases have checkpoints of their own."
-        )
+        notes.append(f"It is of the phase {phase.name!r}; other phases have their own checkpoints.")
     elif phase.model > 1:
         notes.append(
-            f"It is of model {phase.model} of a program that trains several models here. Which of "
-            "them a restart of `fit()` trains is not known, so it starts over; `resume='must'` "
+            f"It is of model {phase.model} of a program that trains several models here. A restart "
+            "does not know which of them `fit()` trains, so it starts over; `resume='must'` "
             "resumes this one, and with names, `phase=f'fold-{k}'`, each is resumed."
         )
     elif phase.number > 1:
@@ -281,28 +279,28 @@ def _notes_on(path: str, record: Record, *, alone: bool) -> list[str]:
     if record.kind != "checkpoint":
         loads = "kct.safe_load_model" if record.kind == "model" else "kct.load_weights"
         notes.append(
-            f"No restart goes on from it by itself: open {os.path.basename(path)!r} with "
+            f"A restart does not resume from it by itself: load {os.path.basename(path)!r} with "
             f"`{loads}`, and pass `initial_epoch={epoch}` to `fit()`."
         )
     elif alone:
-        notes.append("`manager.restore(path)` goes on from it; its directory may have a newer one.")
+        notes.append("`manager.restore(path)` resumes from it; its directory may have a newer one.")
     number = epoch_number(epoch)
     if record.kind == "checkpoint" and not fit and is_over(progress, fit, loop):
         notes.append(
-            f"All batches of epoch {number} are done, and its end is not: a loop resumes with "
-            f"epoch {number + 1}."
+            f"All batches of epoch {number} are done, but the epoch has not ended: a loop resumes "
+            f"with epoch {number + 1}."
         )
     elif fit.get("over") and batch and "_metrics" in record.tracked:
-        notes.append(f"All batches of epoch {number} are done: fit() validates, and ends it.")
+        notes.append(f"All batches of epoch {number} are done: fit() validates and ends it.")
     elif record.kind == "checkpoint" and batch and not fit:
-        notes.append(f"`manager.batches(data)` passes over the first {batch:,} batches.")
+        notes.append(f"`manager.batches(data)` skips the first {batch:,} batches.")
     elif fit and batch and fit.get("replayable", True) and "_metrics" in record.tracked:
         notes.append(
-            f"fit() goes on at batch {batch:,} of the epoch if its data can be replayed; if not, "
-            "the epoch begins again."
+            f"fit() resumes at batch {batch:,} of the epoch if its data can be replayed; otherwise "
+            "the epoch starts over."
         )
     elif fit and batch:
-        notes.append("The epoch begins again from its first batch: its data cannot be replayed.")
+        notes.append("The epoch starts over from its first batch: its data cannot be replayed.")
     return notes
 
 
@@ -312,7 +310,7 @@ def _state_of(record: Record, name: str) -> Mapping[str, Any]:
 
 
 def differences_of(versions: Mapping[str, str]) -> tuple[Difference, ...]:
-    """Return which packages have other versions here than those that wrote a file.
+    """Return the packages that have other versions here than those that wrote a file.
 
     >>> differences_of({"python": platform.python_version()})
     ()
@@ -344,20 +342,20 @@ def _of_stock(directory: str, *, in_use: bool) -> Foresight:
             problem = _problem_of(backup)
             if not problem and backup.place is not None:
                 return _of_backup(directory, backup, tuple(passed), in_use=in_use)
-            passed.append((backup.path, problem or f"Where training was is lost: {backup.lost}"))
+            passed.append((backup.path, problem or f"Its training position is lost: {backup.lost}"))
     except DamagedArtefactError as error:
         passed.append((directory, error.what))
     if not passed:
         return Foresight(directory, in_use=in_use)
-    note = "There is a backup of Keras' own, and it cannot be gone on from; a restart is refused."
+    note = "A backup of Keras exists, but it cannot be resumed from, so a restart is refused."
     return Foresight(directory, passed=tuple(passed), notes=(note,), in_use=in_use)
 
 
 def _problem_of(backup: StockBackup) -> str:
     if backup.is_tensorflow and not backup.is_managers:
-        return ""  # It was read already.
+        return ""  # It was checked when it was opened.
     if not backup.is_tensorflow and not os.path.isfile(backup.path):
-        return "The weights are not there."
+        return "The weights are missing."
     try:
         if backup.is_managers:
             return "; ".join(TfCheckpoint(backup.path).bundle.problems())
@@ -385,8 +383,8 @@ def _of_managers(
         {name: "object" for name in objects if name != SAVE_COUNTER},
         ("History", "callbacks", "random generators", "data iterators"),
         notes=(
-            f"It has no count of epochs: `steps()` goes on with step {count:,}, and `epochs()` "
-            "with epoch 1. What is tracked has to have these names.",
+            f"It contains no number of epochs: `steps()` resumes with step {count:,}, and "
+            "`epochs()` starts with epoch 1. The tracked objects must have these names.",
         ),
         in_use=in_use,
     )
@@ -404,16 +402,16 @@ def _of_backup(
     if backup.is_managers:
         return _of_managers(directory, backup, count or 0, passed, in_use=in_use)
     place = backup.place.located(count, None)
-    notes = [f"It says {backup.place.told} itself."]
+    notes = [f"The backup contains {backup.place.told}."]
     if place.batches:
         notes.append(
             f"Epoch {place.epoch} was interrupted after {place.batches:,} of its batches and "
-            "begins again from its first one."
+            "starts over from its first batch."
         )
     if backup.place.doubt:
         notes.append(
-            "Its numbers cannot all be relied on: a restart that knows how many batches an epoch "
-            "has goes by the updates that the optimizer has made."
+            "Its numbers are not reliable: a restart that knows the number of batches per epoch "
+            "uses the number of optimizer updates instead."
         )
     return Foresight(
         directory,

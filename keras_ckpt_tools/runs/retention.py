@@ -1,11 +1,11 @@
-"""Decide which checkpoints stay: commit -> *keep*.
+"""Decide which checkpoints are retained.
 
-Saving and keeping are apart: a policy sees the metadata of what is there and names what stays. It
-touches no file, so it can be tested by tables and tried on a directory without deleting anything.
-Which checkpoint is the newest and which the best is decided here too, by `newest_first` and
-`best_first`, for everything that lists, loads, resumes or deletes.
-Policies combine with `|`: what any of them keeps, stays. Whatever they say, the newest checkpoint,
-the best one and the one being resumed from are never deleted; see `to_delete`.
+Retention is separate from saving: a policy sees the metadata of the existing checkpoints and
+returns those to keep. It changes no file, so it can be tested with tables and tried on a directory.
+`newest_first` and `best_first` also decide which checkpoint is the newest and which the best, for
+all code that lists, loads, resumes or deletes.
+Policies combine with `|`: what any of them keeps is retained. The newest checkpoint, the best one
+and the one being resumed from are never deleted; see `to_delete`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from keras_ckpt_tools.showing.tables import as_html
 
 
 class Policy:
-    """Decide which checkpoints stay: the base of `KeepLast`, `KeepBest` and `KeepEvery`.
+    """Decide which checkpoints are retained: base class of `KeepLast`, `KeepBest`, `KeepEvery`.
 
-    Write a policy of your own by giving `keeps`. It is asked after each save, sees what is there,
-    and combines with others by `|`. Whatever it says, the newest checkpoint, the best one and the
-    one being resumed from stay.
+    To write a custom policy, override `keeps`. It is called after each save with the existing
+    checkpoints, and policies combine with `|`. The newest checkpoint, the best one and the one
+    being resumed from are always retained.
 
     Example:
 
@@ -39,10 +39,10 @@ class Policy:
     """
 
     def keeps(self, saved: Sequence[CheckpointEntry]) -> set[str]:
-        """Return the paths that stay.
+        """Return the paths of the checkpoints to keep.
 
         Args:
-            saved: What is there, oldest first.
+            saved: The existing checkpoints, oldest first.
         """
         return {item.path for item in saved}
 
@@ -59,7 +59,7 @@ class Policy:
         return as_html("What stays", ("rule",), [(rule,) for rule in self.rules()])
 
     def rules(self) -> tuple[str, ...]:
-        """Return what is kept, in words, one for each policy that this one is made of."""
+        """Return what is kept, in words, one string for each combined policy."""
         return ("every checkpoint" if type(self) is Policy else repr(self),)
 
 
@@ -81,13 +81,13 @@ class _Union(Policy):
 class KeepLast(Policy):
     """Keep the newest checkpoints.
 
-    A state that was saved twice, as at a restart, counts once, so it does not push out older ones.
+    A state that was saved twice, as at a restart, counts once and does not displace older ones.
 
     Args:
-        n: How many, from 1.
+        n: Number of checkpoints to keep, from 1.
 
     Raises:
-        ArgumentError: `n` is not a whole number from 1.
+        ArgumentError: `n` is not an integer from 1.
 
     Example:
 
@@ -112,15 +112,15 @@ class KeepLast(Policy):
 class KeepBest(Policy):
     """Keep the checkpoints with the best value of a metric.
 
-    One that was saved without the metric stays until there are `n` that have it.
+    Checkpoints saved without the metric are kept until there are `n` with a value.
 
     Args:
-        n: How many, from 1.
+        n: Number of checkpoints to keep, from 1.
         monitor: Name of the metric in the logs.
         mode: `"min"` or `"max"`.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument is invalid.
 
     Example:
 
@@ -138,7 +138,7 @@ class KeepBest(Policy):
         _check_count("KeepBest", self.n)
         if self.mode not in ("min", "max"):
             raise ArgumentError(
-                "The mode of `KeepBest` is 'min' or 'max'.",
+                "The `mode` of `KeepBest` must be 'min' or 'max'.",
                 received=f"mode={self.mode!r}",
                 remedy="Pass 'min' for a loss, 'max' for an accuracy.",
             )
@@ -147,7 +147,7 @@ class KeepBest(Policy):
         ranked = best_first(_distinct(saved), self.monitor, self.mode)
         stays = {item.path for item in ranked[: self.n]}
         if len(ranked) < self.n:
-            # Nothing better is known than those without a value; nor may the name be misspelled.
+            # There is nothing better than those without a value, or the name is misspelled.
             stays |= {
                 item.path for item in saved if not ranked or self.monitor not in item.progress.logs
             }
@@ -161,17 +161,17 @@ class KeepBest(Policy):
 
 @dataclass(frozen=True, repr=False)
 class KeepEvery(Policy):
-    """Keep a checkpoint at regular distances: in epochs, in steps or in time.
+    """Keep checkpoints at regular intervals: in epochs, in steps or in time.
 
     Args:
-        n: Distance in epochs, from 1: the checkpoints at the end of each n-th epoch. In a run
-            without epochs (`manager.steps`), in steps.
-        steps: Distance in steps instead, from 1: the first checkpoint at or after each multiple.
-        hours: Distance in hours instead, above 0: the first checkpoint, and each that was saved so
-            much later than the one kept before it.
+        n: Interval in epochs, from 1: the checkpoints at the end of each n-th epoch. In a run
+            without epochs (`manager.steps`), interval in steps.
+        steps: Interval in steps instead, from 1: the first checkpoint at or after each multiple.
+        hours: Interval in hours instead, above 0: the first checkpoint, and each that was saved at
+            least this long after the last one kept.
 
     Raises:
-        ArgumentError: not exactly one of them is given, or it is no such number.
+        ArgumentError: not exactly one of them is passed, or the value is invalid.
 
     Example:
 
@@ -191,8 +191,8 @@ class KeepEvery(Policy):
         given = [one for one in (self.n, self.steps, self.hours) if one is not None]
         if len(given) != 1:
             raise ArgumentError(
-                "`KeepEvery` takes one distance: a whole number from 1 of epochs or of `steps`, or "
-                "a number of `hours`.",
+                "`KeepEvery` takes one interval: an integer from 1 of epochs or of `steps`, or a "
+                "number of `hours`.",
                 received=f"n={self.n!r}, steps={self.steps!r}, hours={self.hours!r}",
                 remedy="Pass `KeepEvery(10)`, `KeepEvery(steps=1000)` or `KeepEvery(hours=2)`; "
                 "`KeepEvery(10) | KeepEvery(hours=2)` keeps what either does.",
@@ -253,31 +253,31 @@ class KeepEvery(Policy):
 
 def _no_hours(hours: object) -> ArgumentError:
     return ArgumentError(
-        "`hours` is a number above 0.",
+        "`hours` must be a number above 0.",
         received=f"hours={hours!r}",
         remedy="Pass `KeepEvery(hours=2)` to keep one checkpoint every two hours.",
     )
 
 
 def policy_from(max_to_keep: int | None, keep: Policy | None) -> Policy:
-    """Return the policy that two arguments of a callback or manager mean together.
+    """Return the policy from two arguments of a callback or manager.
 
     Args:
         max_to_keep: Short for `KeepLast(max_to_keep)`; `None` keeps all.
         keep: A policy.
 
     Raises:
-        ArgumentError: both are given, or one is not what it should be.
+        ArgumentError: both are passed, or one is invalid.
     """
     if keep is not None and max_to_keep is not None:
         raise ArgumentError(
-            "`max_to_keep` and `keep` both say what stays.",
+            "`max_to_keep` and `keep` cannot be combined.",
             received=f"max_to_keep={max_to_keep!r}, keep={keep!r}",
-            remedy=f"Pass one: `keep=kct.KeepLast({max_to_keep}) | ...` says both.",
+            remedy=f"Pass only `keep`: `keep=kct.KeepLast({max_to_keep}) | ...`.",
         )
     if keep is not None and not isinstance(keep, Policy):
         raise ArgumentError(
-            "`keep` takes a retention policy.",
+            "`keep` must be a retention policy.",
             received=f"keep={keep!r}",
             remedy='Pass `kct.KeepLast(3)`, or `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.',
         )
@@ -296,15 +296,15 @@ def to_delete(
     best: str | None = None,
     pinned: Collection[str] = (),
 ) -> list[CheckpointEntry]:
-    """Return what may go: what the policy does not keep, but never the newest or the best.
+    """Return the paths to delete: those that the policy does not keep, except the newest and best.
 
-    If the newest has NaN in its weights, the newest without stays too: a restart resumes from it.
+    If the newest contains NaN, the newest without NaN is also retained: a restart resumes from it.
 
     Args:
-        saved: What is there, oldest first.
-        policy: What stays.
-        best: Path of the best checkpoint, where one is known.
-        pinned: Further paths that stay, such as the one a run was resumed from.
+        saved: The existing checkpoints, oldest first.
+        policy: The retention policy.
+        best: Path of the best checkpoint, if known.
+        pinned: Further paths to retain, such as the one a run was resumed from.
     """
     if not saved:
         return []
@@ -316,10 +316,10 @@ def to_delete(
 def newest_first(entries: Iterable[CheckpointEntry]) -> list[CheckpointEntry]:
     """Return checkpoints in the order of their saves, the newest first.
 
-    Between runs the time of the save decides, as the record has it: file names are up to the user,
-    a copied file has another modification time, and another run in the directory counts its epochs
-    from 0 again. Within a run a clock that was set back changes nothing: numbered checkpoints are
-    in the order of their numbers, others in that of their epochs, batches and steps.
+    Between runs, the recorded time of the save decides: file names are chosen by the user, a copied
+    file has another modification time, and another run counts its epochs from 0 again. Within a
+    run, a clock that was set back has no effect: numbered checkpoints are sorted by number, others
+    by epoch, batch and step.
 
     >>> runs = [CheckpointEntry(f"{n}.weights.h5", n, TrainingProgress(e, saved_at=60.0 * n))
     ...         for n, e in ((1, 5), (2, 1))]
@@ -349,15 +349,15 @@ def newest_first(entries: Iterable[CheckpointEntry]) -> list[CheckpointEntry]:
 def best_first(
     entries: Iterable[CheckpointEntry], monitor: str | None = None, mode: str | None = None
 ) -> list[CheckpointEntry]:
-    """Return the checkpoints that have a finite value of a metric, the best first.
+    """Return the checkpoints with a finite value of a metric, the best first.
 
-    Those of the newest run count, and those of an earlier one whose best it has carried on: a
-    value of another run says nothing about this one. If none of these has a value, all others do.
-    Of equals the earliest comes first, as `save_best_only` keeps it.
+    Those of the newest run count, and those of an earlier run whose best value it has continued:
+    values of other runs are not comparable. If none of these has a value, all others count. Of
+    equal values, the earliest comes first, as with `save_best_only`.
 
     Args:
         entries: The checkpoints, in any order.
-        monitor: Name of the metric. Default: the one that the newest of them monitored.
+        monitor: Name of the metric. Default: the monitored metric of the newest checkpoint.
         mode: `"min"` or `"max"`.
     """
     newest = newest_first(entries)
@@ -389,7 +389,7 @@ def best_first(
 def best_of(
     entries: Iterable[CheckpointEntry], monitor: str | None = None, mode: str | None = None
 ) -> CheckpointEntry | None:
-    """Return the first of `best_first`, or `None` where none has a value."""
+    """Return the first checkpoint of `best_first`, or `None` if none has a value."""
     return next(iter(best_first(entries, monitor, mode)), None)
 
 
@@ -404,7 +404,7 @@ def _value_of(progress: TrainingProgress, monitor: str) -> float:
 
 
 def _distinct(saved: Sequence[CheckpointEntry]) -> list[CheckpointEntry]:
-    """Return what is there, and of what is there twice (one place, one state) the newest only."""
+    """Return the checkpoints; of several with the same position and state, only the newest."""
     groups: dict[object, list[CheckpointEntry]] = {}
     for item in saved:
         here = item.progress
@@ -424,7 +424,7 @@ def _distinct(saved: Sequence[CheckpointEntry]) -> list[CheckpointEntry]:
 def _check_count(name: str, n: object) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ArgumentError(
-            f"`{name}` takes a whole number from 1.",
+            f"`{name}` must be an integer from 1.",
             received=f"{name}={n!r}",
-            remedy="Pass how many checkpoints to keep, or leave it out to keep all.",
+            remedy="Pass the number of checkpoints to keep, or omit it to keep all.",
         )

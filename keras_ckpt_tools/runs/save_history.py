@@ -1,9 +1,8 @@
-"""Where the saves of a run were, those that are deleted by now included: commit -> *trail*.
+"""Record the positions of all saves of a run, including deleted ones.
 
-A directory shows what was kept. What else was saved on the way is known to nobody once it is
-deleted, so each file says where all saves of its writer up to its own were. Saves come at regular
-distances, so places are kept as progressions: a run that saved ten thousand epochs has one entry,
-and each restart or irregular save adds one.
+A directory shows only the retained checkpoints. So each file records the positions of all saves by
+its writer up to its own. Saves have regular intervals, so positions are stored as progressions: a
+run with ten thousand saved epochs has one entry, and each restart or irregular save adds one.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ Progressions = tuple[tuple[int, ...], ...]
 
 
 class Place(NamedTuple):
-    """A place in a run.
+    """A position in a run.
 
     Attributes:
-        epochs: Epochs completed.
-        batches: Batches done of the next one.
-        step: Optimizer updates since the run began.
+        epochs: Completed epochs.
+        batches: Completed batches of the next epoch.
+        step: Optimizer updates since the start of the run.
     """
 
     epochs: int
@@ -35,17 +34,17 @@ class Place(NamedTuple):
 
 
 def place_of(progress: TrainingProgress) -> Place:
-    """Return where a run is."""
+    """Return the position of a run."""
     return Place(progress.epochs_completed, progress.batches_completed, progress.step)
 
 
 def places(trail: Progressions, most: int | None = None) -> Iterator[Place]:
-    """Yield the places of a trail in order.
+    """Yield the positions of a save history in order.
 
     Args:
-        trail: Progressions as a record has them: `(epochs, batches, step)` for one place, and
-            with it `(more, epochs, batches, step)`: how many more, and how far apart.
-        most: Where to stop; a file may claim any number.
+        trail: Progressions as in a record: `(epochs, batches, step)` for one position, or
+            `(epochs, batches, step, more, ...)` with the number of further ones and their distance.
+        most: Maximum number of positions; a file may contain any number.
 
     >>> [place.step for place in places([(1, 0, 40, 2, 1, 0, 40), (3, 7, 127)])]
     [40, 80, 120, 127]
@@ -61,7 +60,7 @@ def _unfolded(trail: Progressions) -> Iterator[Place]:
 
 
 def follow(trail: Progressions, place: Place) -> Progressions:
-    """Return a trail that goes on at a place; what lies behind it is about to be repeated.
+    """Return the history with another position; later positions are removed, as they are repeated.
 
     >>> follow(follow(follow((), Place(1, 0, 40)), Place(2, 0, 80)), Place(3, 0, 120))
     ((1, 0, 40, 2, 1, 0, 40),)
@@ -88,8 +87,8 @@ def _nth(one: tuple[int, ...], number: int) -> tuple[int, ...]:
 
 
 def _before(one: tuple[int, ...], place: Place) -> tuple[int, ...]:
-    """Return the part of a progression in front of a place; empty where there is none."""
-    # Not one by one: a file may claim any number.
+    """Return the part of a progression before a position; empty if there is none."""
+    # Computed, not searched: a file may contain any number.
     count = bisect_left(
         range((one[3] if len(one) > 3 else 0) + 1), tuple(place), key=partial(_nth, one)
     )
@@ -99,7 +98,7 @@ def _before(one: tuple[int, ...], place: Place) -> tuple[int, ...]:
 
 
 class Trail:
-    """Notes the saves of one writer, across restarts."""
+    """Records the saves of one writer, across restarts."""
 
     def __init__(self) -> None:
         self._run_id: str | None = None
@@ -108,11 +107,11 @@ class Trail:
     def extend(
         self, progress: TrainingProgress, before: Callable[[], Iterable[TrainingProgress]]
     ) -> TrainingProgress:
-        """Return the progress with all saves of its run, the one that is about to be made included.
+        """Return the progress with the positions of all saves, including the one under way.
 
         Args:
-            progress: Where training is.
-            before: What the files say that the same writer left; asked once for each run.
+            progress: The position of training.
+            before: Returns the records in the existing files of the same writer; called once a run.
         """
         if self._run_id != progress.run_id:
             mine = [one for one in before() if one.run_id == progress.run_id]

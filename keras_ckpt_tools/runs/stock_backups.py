@@ -1,20 +1,20 @@
-"""Backups that stock Keras and TensorFlow left: directory -> *where training was* -> resume.
+"""Find backups of stock Keras and TensorFlow in a directory, and where training was.
 
-Three kinds. Keras 3's `BackupAndRestore` writes `latest.weights.h5` and, after that,
-`training_metadata.json`, each in place; Keras 2's wrote a TensorFlow checkpoint below `chief/`; and
-`tf.train.CheckpointManager` writes TensorFlow checkpoints. Nothing here changes any of them.
+There are three kinds. `BackupAndRestore` of Keras 3 writes `latest.weights.h5` and then
+`training_metadata.json`, each in place. That of Keras 2 wrote a TensorFlow checkpoint below
+`chief/`. `tf.train.CheckpointManager` writes TensorFlow checkpoints. None of them is changed here.
 
-What the numbers in them mean is not what it seems:
+The numbers in them are not always reliable:
 
-* Keras 3 writes `epoch`, the epochs that have ended *in the process that wrote it*, and `batch`,
-  the index of the last batch, which is 0 between epochs as well. With a `save_freq` in batches, a
-  process that has resumed writes epoch 0 until its first epoch has ended, so a second interruption
-  loses the epoch. A kill between the two files leaves new weights with old numbers.
-* Keras 2 wrote the index of the epoch under way, and of the batch, which at the end of an epoch is
-  the last one, or -1 where no callback had asked for batches.
+* Keras 3 writes `epoch`, the epochs completed *in the process that wrote it*, and `batch`, the
+  index of the last batch, which is also 0 between epochs. With a `save_freq` in batches, a resumed
+  process writes epoch 0 until its first epoch has ended, so a second interruption loses the epoch.
+  A kill between the two files leaves new weights with old numbers.
+* Keras 2 wrote the index of the epoch under way and of the batch. At the end of an epoch, that is
+  the last batch, or -1 if no callback used batches.
 
-The optimizer counts its updates in the same file as the weights, so where the numbers cannot be
-relied on, its count and the batches of an epoch say where training was.
+The optimizer counts its updates in the same file as the weights. If the numbers are unreliable,
+this count and the batches of an epoch give the position.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _WEIGHTS = "latest.weights.h5"
 _METADATA = "training_metadata.json"
 _CHIEF = "chief"
 MANAGER = "tf.train.CheckpointManager"
-# What `tf.train.Checkpoint` adds to the objects that it was given.
+# Names that `tf.train.Checkpoint` adds to the objects.
 SAVE_COUNTER = "save_counter"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where training was, as far as a backup says.
+    """The position of training in a backup.
 
     Attributes:
-        epoch: Epochs that have ended.
-        batches: Batches done of the one under way.
-        told: What the backup says itself, for messages.
-        doubt: What of it cannot be relied on: nothing (an empty string), `"epoch"`, or `"all"`.
+        epoch: Completed epochs.
+        batches: Completed batches of the epoch under way.
+        told: The numbers in the backup, for messages.
+        doubt: Unreliable part: nothing (an empty string), `"epoch"` or `"all"`.
     """
 
     epoch: int
@@ -59,7 +59,7 @@ class Place:
     doubt: str = ""
 
     def located(self, count: int | None, steps: int | None) -> Place:
-        """Return the place, corrected by what else is known.
+        """Return the position, corrected by other known values.
 
         Args:
             count: Updates that the optimizer has made.
@@ -73,14 +73,14 @@ class Place:
         found = self
         if count is not None and steps:
             expected = self.epoch * steps + self.batches
-            # Batch 0 is the first one, or none.
+            # Batch 0 may be the first batch, or none.
             is_first = not self.batches and count == expected + 1
             if is_first or (self.doubt == "all" and count > expected):
                 epoch, batches = divmod(count, steps)
                 found = dataclasses.replace(self, epoch=epoch, batches=batches)
             elif self.doubt and count > expected:
-                # Stock Keras trains an interrupted epoch from its first batch again, and counts
-                # those updates too: the batch is what counts.
+                # Stock Keras trains an interrupted epoch again from its first batch and also counts
+                # those updates, so the batch decides.
                 found = dataclasses.replace(self, epoch=(count - self.batches) // steps)
         was = _steps_of(count, self.epoch, self.batches)
         if found.batches and found.batches in (steps, was):
@@ -89,7 +89,7 @@ class Place:
 
 
 def _steps_of(count: int | None, epoch: int, batches: int) -> int | None:
-    """Return how many batches an epoch had, from what was counted in whole ones before."""
+    """Return the batches of an epoch, computed from the completed epochs before."""
     if not count or not epoch or count <= batches:
         return None
     steps, rest = divmod(count - batches, epoch)
@@ -98,13 +98,13 @@ def _steps_of(count: int | None, epoch: int, batches: int) -> int | None:
 
 @dataclass(frozen=True)
 class StockBackup:
-    """One backup.
+    """One backup of stock Keras or TensorFlow.
 
     Attributes:
         path: The weights file, or the prefix of a TensorFlow checkpoint.
-        kind: Who wrote it.
-        place: Where training was; `None` where that is lost.
-        lost: Why, as a sentence.
+        kind: The class that wrote it.
+        place: The position of training; `None` if it is lost.
+        lost: Why it is lost, as a sentence.
     """
 
     path: str
@@ -114,7 +114,7 @@ class StockBackup:
 
     @property
     def is_managers(self) -> bool:
-        """Whether it is a checkpoint of several objects, which do not tell of epochs."""
+        """Whether it is a checkpoint of several objects, which contains no epochs."""
         return self.kind == MANAGER
 
     @property
@@ -128,7 +128,7 @@ def stock_backups(directory: str) -> Iterator[StockBackup]:
 
     Raises:
         DamagedArtefactError: a TensorFlow checkpoint cannot be read.
-        UnsafeArtefactError: a backup is a link. Passing it over would begin the run again.
+        UnsafeArtefactError: a backup is a link. Skipping it would start the run over.
     """
     for suffix in ("", ".bkp"):
         weights = os.path.join(directory, _WEIGHTS + suffix)
@@ -151,28 +151,28 @@ def backup_at(path: str) -> StockBackup | None:
 
     if not os.path.isfile(f"{path}.index") or is_prefix(path):
         return None
-    # What objects there were is known of `tf.train.Checkpoint` only.
+    # The objects are known only for `tf.train.Checkpoint`.
     if SAVE_COUNTER not in TfCheckpoint(path).root.children:
         return None
     return _managers(path)
 
 
 def _managers(prefix: str) -> StockBackup:
-    return StockBackup(prefix, MANAGER, Place(0, 0, "nothing of epochs", "all"))
+    return StockBackup(prefix, MANAGER, Place(0, 0, "no number of epochs", "all"))
 
 
 def _of_manager(directory: str) -> Iterator[StockBackup]:
     if not os.path.isdir(directory) or not _names_a_checkpoint(directory):
         return
     named = [os.path.join(directory, os.path.basename(n)) for n in state_of_directory(directory)]
-    # The newest is named first, and the others as they were written.
+    # The newest is named first, the others in the order of writing.
     for prefix in dict.fromkeys([*named[:1], *reversed(named[1:])]):
         if not os.path.isfile(f"{prefix}.index"):
             continue
         try:
             backup = backup_at(prefix)
         except DamagedArtefactError:
-            backup = _managers(prefix)  # Whoever opens it finds out why.
+            backup = _managers(prefix)  # Opening it raises the error.
         if backup is not None:
             yield backup
 
@@ -187,7 +187,7 @@ def _place_of_keras(weights: str, metadata: str) -> tuple[Place | None, str]:
             told = json.load(file)
         epoch, batch = int(told["epoch"]), int(told["batch"])
     except FileNotFoundError:
-        return None, f"{os.path.basename(metadata)} is not there."
+        return None, f"{os.path.basename(metadata)} is missing."
     except (OSError, ValueError, KeyError, TypeError) as error:
         return None, f"{os.path.basename(metadata)} is damaged ({error})."
     late = os.path.isfile(weights) and os.stat(weights).st_mtime_ns > os.stat(metadata).st_mtime_ns
@@ -216,7 +216,7 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
     batch = checkpoint.number("ckpt_saved_batch")
     kind = "Keras 2's BackupAndRestore"
     if epoch is None:
-        return StockBackup(prefix, kind, None, "It has no `ckpt_saved_epoch`.")
+        return StockBackup(prefix, kind, None, "`ckpt_saved_epoch` is missing.")
     told = f"epoch {epoch}, batch {'none' if batch is None else batch}"
     if batch is None or batch < 0 or epoch < 0:
         return StockBackup(prefix, kind, Place(epoch_number(epoch), 0, told))
@@ -224,16 +224,16 @@ def _backup_of_keras_2(chief: str) -> StockBackup:
 
 
 def progress_of_stock(directory: str) -> TrainingProgress | None:
-    """Return where the training was that stock Keras or TensorFlow saved in a directory.
+    """Return the progress in a backup of stock Keras or TensorFlow.
 
     Args:
-        directory: The `backup_dir` of a `BackupAndRestore`, or that of a manager.
+        directory: The `backup_dir` of a `BackupAndRestore`, or the directory of a manager.
 
     Returns:
-        The record, or `None` where there is no such backup.
+        The progress, or `None` if there is no backup.
 
     Raises:
-        DamagedArtefactError: there is, and it does not say where training was.
+        DamagedArtefactError: there is a backup, but the position of training is lost.
     """
     first = None
     for backup in stock_backups(directory):
@@ -246,7 +246,7 @@ def progress_of_stock(directory: str) -> TrainingProgress | None:
     if first is None:
         return None
     raise DamagedArtefactError(
-        f"The backup does not say where training was. {first.lost}",
+        f"The backup does not contain the position of training. {first.lost}",
         received=f"path={directory!r}",
         remedy="Restore its files from a copy.",
         path=directory,
@@ -255,7 +255,7 @@ def progress_of_stock(directory: str) -> TrainingProgress | None:
 
 
 def progress_at(place: Place, count: int | None, path: str) -> TrainingProgress:
-    """Return a place as a record."""
+    """Return a position as a progress record."""
     beside = f"{path}.index" if os.path.isfile(f"{path}.index") else path
     saved_at = os.stat(beside).st_mtime if os.path.exists(beside) else 0.0
     return TrainingProgress(
@@ -267,7 +267,7 @@ def progress_at(place: Place, count: int | None, path: str) -> TrainingProgress:
 
 
 def count_in(backup: StockBackup) -> int | None:
-    """Return how many updates the optimizer has made, or `None` where that cannot be read."""
+    """Return the number of optimizer updates, or `None` if it cannot be read."""
     try:
         if backup.is_tensorflow:
             return _count_of_keras_2(backup.path)

@@ -1,9 +1,9 @@
-"""The TensorFlow checkpoints of a run, in one directory: keep -> *find* -> resume.
+"""Find and delete the TensorFlow checkpoints of a run in one directory.
 
-Each is three files: `ckpt-00000003.data-00000-of-00001` and `ckpt-00000003.index`, which are what
-TensorFlow reads, and `ckpt-00000003.record`, which is the record that stands at the head of our
-other files. The record comes last and commits; after it the file `checkpoint` is replaced, by which
-`tf.train.latest_checkpoint` finds the newest one.
+Each has three files: `ckpt-00000003.data-00000-of-00001` and `ckpt-00000003.index`, which
+TensorFlow reads, and `ckpt-00000003.record`, the record that other files of this package have at
+their start. The record is written last and commits. Then the file `checkpoint` is replaced, in
+which `tf.train.latest_checkpoint` finds the newest one.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def prefix_path(directory: str | os.PathLike[str], number: int) -> str:
 
 
 def records_in(directory: str | os.PathLike[str]) -> list[str]:
-    """Return the names of the checkpoints of ours in a directory, in the order of their numbers."""
+    """Return the names of this package's checkpoints in a directory, sorted by number."""
     stems = [name.removesuffix(RECORD) for name in os.listdir(directory) if name.endswith(RECORD)]
     ours = [n for n in stems if _NAME.fullmatch(n) and is_prefix(os.path.join(directory, n))]
     return sorted(ours, key=lambda name: int(name.removeprefix("ckpt-")))
 
 
 def delete_prefixes(prefixes: list[str]) -> None:
-    """Delete checkpoints that we wrote; others, and those that are gone already, are left alone.
+    """Delete checkpoints written by this package; skip third-party and deleted ones.
 
     Raises:
-        CommitError: the operating system refused.
+        CommitError: the operating system refused to delete a file.
     """
     ours = [prefix for prefix in prefixes if is_prefix(prefix)]
     for prefix in ours:
@@ -54,14 +54,14 @@ def delete_prefixes(prefixes: list[str]) -> None:
 
 
 def clear_prefixes(directory: str | os.PathLike[str]) -> None:
-    """Remove what killed runs left of writing or deleting checkpoints."""
+    """Delete the files of unfinished writes and deletions that killed runs left."""
     remove_abandoned(directory, _NAME.fullmatch, SUFFIXES)
 
 
 def write_state(directory: str) -> None:
-    """Let the file `checkpoint` name the checkpoints that are there, the newest as such.
+    """Write the existing checkpoints, and the newest of them, to the file `checkpoint`.
 
-    What others have written in the same directory stays named.
+    Entries of other programs in the same directory are retained.
 
     Raises:
         CommitError: the operating system refused.

@@ -1,7 +1,7 @@
-"""Write and commit a TensorFlow checkpoint of a run: snapshot -> *write, commit* -> keep.
+"""Write and commit a TensorFlow checkpoint of a run.
 
 Data, index and record are staged together and moved into place in this order; the record commits.
-Only then does the file `checkpoint` name it, so whoever goes by that file finds one that is whole.
+The file `checkpoint` names it only after that, so it always names a complete checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from keras_ckpt_tools.metadata import Record
 from keras_ckpt_tools.runs.tensorflow import write_state
 from keras_ckpt_tools.storage.commit_set import staged_set
 
-# What belongs to nothing tracked stands in the record under a name that no such thing can have.
+# State of no tracked object has a name in the record that no tracked object can have.
 _OTHERS = "_tensorflow/"
 
 
@@ -37,17 +37,17 @@ def commit_run(
     """Write one checkpoint, and commit it.
 
     Args:
-        prefix: Where to.
+        prefix: Prefix of the checkpoint.
         arrays: The tensors, by TensorFlow's key.
-        paths: What they are called in the record, by that key.
-        graph: The graph of objects.
-        record: What else the record says.
+        paths: The names of the tensors in the record, by that key.
+        graph: The object graph.
+        record: The record without the tensors.
 
     Returns:
-        The record as it stands in the file.
+        The record as written to the file.
 
     Raises:
-        CommitError: the operating system refused. Nothing is left of it, unless it is in place.
+        CommitError: the operating system refused. No file is left, unless it was committed.
     """
     with staged_set(prefix, SUFFIXES) as files:
         data = files[DATA]

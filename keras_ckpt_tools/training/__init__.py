@@ -1,5 +1,5 @@
-"""A run of training: what it is, when to save, how it goes on.
+"""Training runs: when to save, what to save, and how a run resumes.
 
-The callbacks and the manager turn events into calls of the same few parts: `run` counts, `cadence`
-says when, `tracked` takes and restores state, `writing` commits it.
+The callbacks and the manager turn events into calls of the same modules: `run` counts, the save
+schedule decides when to save, `state` takes and restores state, `writing` commits it.
 """

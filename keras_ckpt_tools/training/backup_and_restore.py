@@ -1,8 +1,8 @@
-"""`BackupAndRestore`: events of `fit()` -> a run that goes on after any interruption.
+"""`BackupAndRestore`: a Keras callback that saves `fit()` and resumes it after an interruption.
 
-A thin door to `Checkpoints`, the engine that `CheckpointManager` uses too, so a directory looks the
-same whichever of the two wrote it. State and progress are one file, the new one is committed before
-the old one goes, and only files of ours are ever removed.
+It uses the same engine as `CheckpointManager` (`Checkpoints`), so both write the same files. State
+and progress are in one file. A new file is committed before the old one is deleted, and only files
+written by this package are deleted.
 """
 
 from __future__ import annotations
@@ -46,70 +46,70 @@ _log = logging.getLogger(__name__)
 
 
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
-    """Back up the state of training, and go on from it when the program is started again.
+    """Back up the state of training, and resume from it when the program is started again.
 
-    Use it wherever you would use `keras.callbacks.BackupAndRestore`, and start the same program
-    again after an interruption: `fit()` goes on with the epoch that comes next. The arguments are
-    Keras' own, in Keras' order; those after `*` are new.
+    Use it in place of `keras.callbacks.BackupAndRestore`, and run the same program again after an
+    interruption: `fit()` resumes with the next epoch. The arguments are those of Keras, in the same
+    order; those after `*` are new.
 
     Args:
-        backup_dir: Directory of the checkpoints; made if it is missing. It may hold other files,
-            which are left alone.
+        backup_dir: Directory of the checkpoints; created if missing. Other files in it are not
+            changed.
         save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
-        double_checkpoint: Whether two checkpoints stay instead of one.
+        double_checkpoint: Whether two checkpoints are retained instead of one.
         delete_checkpoint: Whether the checkpoints are deleted when training ends.
-        callbacks: Callbacks whose state is carried over a restart: `EarlyStopping`,
-            `ReduceLROnPlateau` and so on, as Keras has them. They are passed to `fit()` as well.
-        background: Whether files are written in a thread, while training goes on. What is saved is
-            the state at the moment of the save. An error is raised at the next save, or when
-            training ends.
-        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done. Or which signals do that: one,
-            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`). One
-            that comes in the validation saves the state after the last batch; a restart validates
-            again, and ends the epoch.
-        resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
-            `"must"` raises where there is nothing, and resumes the newest run where it is not
-            known which run of the directory this one is.
-        phase: Name of this `fit()`, where a program calls it several times with one directory. A
-            restart then finds each by its name, and `delete_checkpoint=True` keeps the last
-            checkpoint of each phase: what has ended is never trained a second time. Without names
-            the calls are counted. See `docs/fit.md`.
-        changed: What of the program differs from when the checkpoint was written, and is meant to:
-            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
-            `"seed"`. Where it really differs, the program's own counts in place of what was saved,
-            without a warning or an error; where it does not, nothing changes. `docs/resuming.md`
-            lists what may differ without it, and what each costs.
-        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
-            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+        callbacks: Callbacks whose state is saved and restored, such as Keras' `EarlyStopping` and
+            `ReduceLROnPlateau`. Pass them to `fit()` as well.
+        background: Whether files are written in a thread while training continues. The saved state
+            is that at the time of the save. Errors are raised at the next save, or when training
+            ends.
+        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the current
+            batch and then take their usual effect. Or which signals do: one, or several
+            (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`). A signal during
+            validation saves the state after the last batch; a restart validates again and ends the
+            epoch.
+        resume: `"auto"` resumes if there is a checkpoint, `"never"` starts over, `"must"` raises an
+            error if there is no checkpoint, and resumes the newest run if it is not known which run
+            of the directory this one is.
+        phase: Name of this `fit()`, if a program calls it several times with one directory. A
+            restart then finds each by its name, and `delete_checkpoint=True` retains the last
+            checkpoint of each phase, so a completed phase is not trained a second time. Without
+            names, the calls are counted. See `docs/fit.md`.
+        changed: Intended changes of the program since the checkpoint was written: any of `"data"`,
+            `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and `"seed"`. If the
+            program differs there, its own setting is used instead of the saved one, without a
+            warning or an error; otherwise the argument has no effect. `docs/resuming.md` lists
+            which changes need it, and what each costs.
+        on_untracked: What to do at a save about state that Keras does not save (a `tf.Variable` in
+            a layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
-        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
-            when, where to, how large, how long each took and how long training stood still.
-        verbose: 1 to print a line at each save and where a run goes on. With 0 it goes to `logging`
-            instead, under the name `keras_ckpt_tools.training.backup_and_restore`.
-        every_n_epochs: Every how many epochs to save, from 1, where `save_freq` is `"epoch"`.
+        tensorboard: Log directory of TensorBoard for a history of the saves, below `saves/` in it:
+            time, path, size, duration, and how long training was blocked.
+        verbose: 1 to print a line at each save and at a resume. With 0, the lines are logged with
+            `logging` instead, under the name `keras_ckpt_tools.training.backup_and_restore`.
+        every_n_epochs: Interval of the saves in epochs, from 1, if `save_freq` is `"epoch"`.
 
     Raises:
-        ArgumentError: an argument cannot work.
-        UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
-        ResumeError: at the start, `resume="must"` and there is nothing to go on from.
-        RestoreError: at the start, the checkpoint does not fit the model. Nothing was changed.
+        ArgumentError: an argument is invalid.
+        UntrackedStateError: at a save, some state would not be saved, and `on_untracked="error"`.
+        ResumeError: at the start, `resume="must"` and there is no checkpoint.
+        RestoreError: at the start, the checkpoint does not match the model. Nothing was changed.
         PathInUseError: at the start, another process saves into the same directory.
         CommitError: at a save, the operating system refused. The last checkpoint is unchanged.
 
-    What appears on disk is `backup_dir/ckpt-00000001.weights.h5` and so on: a plain Keras weights
-    file, which `model.load_weights` opens, with the progress in it. It is visible when it is whole.
+    The files are `backup_dir/ckpt-00000001.weights.h5` and so on: plain Keras weights files with
+    the training progress, which `model.load_weights` can load. A file is visible when it is
+    complete.
 
-    With the model go its optimizer, the metrics of the epoch under way, `History`, the random
-    generators of Python, NumPy, TensorFlow and Keras, the state of `callbacks`, and the position in
-    the data. An epoch that was interrupted goes on at its next batch, if the data can be replayed
-    (`kct.data.ArrayDataset`, `kct.data.resumable`, and what else `docs/data.md` lists). If they
-    cannot, the epoch begins again from its first batch, and a warning says what would help.
+    Besides the model, a file contains its optimizer, the metrics of the current epoch, `History`,
+    the random generators of Python, NumPy, TensorFlow and Keras, the state of `callbacks`, and the
+    position in the data. An interrupted epoch resumes at its next batch if the data can be replayed
+    (`kct.data.ArrayDataset`, `kct.data.resumable`, and others in `docs/data.md`). Otherwise the
+    epoch starts over from its first batch, and a warning explains what to change.
 
-    A directory that Keras' own `BackupAndRestore` wrote, of Keras 3 or of the days of Keras 2, is
-    gone on from as well: with the epoch that comes next, model and optimizer, all of it or nothing.
-    Its files are left alone, also by `delete_checkpoint`; from the first save on, the checkpoints
-    here count.
+    A directory of Keras' own `BackupAndRestore`, of Keras 3 or Keras 2, is resumed as well: model
+    and optimizer, both or none, with the next epoch. Its files are not changed, also not by
+    `delete_checkpoint`. After the first save, the new checkpoints are used.
 
     Example:
 
@@ -123,7 +123,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     >>> x, y = np.ones((8, 4)), np.ones((8, 1))
     >>> _ = model.fit(x, y, epochs=2, callbacks=[backup], verbose=0)
 
-    In another process, or in this one with `resume="must"`:
+    Resume in another process, or in this one with `resume="must"`:
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile("sgd", "mse")
@@ -155,13 +155,13 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         every_n_epochs: int = 1,
     ):
         if not backup_dir:
-            # Keras' own words, which people search for.
+            # The message of Keras, which users search for.
             raise ArgumentError(
                 "Empty `backup_dir` argument passed.",
                 received=f"backup_dir={backup_dir!r}",
                 remedy="Pass the path of a directory for the backups.",
             )
-        # Not Keras' own `__init__`: it would set up counters and paths of its own.
+        # Not Keras' own `__init__`: it sets counters and paths that are not used here.
         keras.callbacks.Callback.__init__(self)
         self.backup_dir = check_directory(backup_dir, "backup_dir")
         self.save_freq = save_freq
@@ -194,11 +194,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._first: FirstOfAll | None = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Restore the newest good checkpoint, and tell `fit()` where to go on."""
+        """Restore the newest good checkpoint, and set where `fit()` resumes."""
         run = self._run()
         self._forget_initial_epoch()
         if self._checkpoints is not None:
-            self._checkpoints.close()  # An earlier `fit()` may have been left by an exception.
+            self._checkpoints.close()  # An exception may have ended an earlier `fit()`.
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.backup_dir), self)
         self._state.train_begins(self.model)
@@ -228,9 +228,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             checkpoints.kept.keep_now()
         if found is None and self.resume == "must" and not phases.is_further:
             raise ResumeError(
-                "There is no checkpoint to go on from.",
+                "There is no checkpoint to resume from.",
                 received=f"backup_dir={self.backup_dir!r}, resume='must'",
-                remedy="Pass `resume='auto'` to begin where there is none, or check the path.",
+                remedy="Pass `resume='auto'` to start if there is none, or check the path.",
                 path=self.backup_dir,
             )
         if self.save_on_signal:
@@ -247,7 +247,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             choice = phases.choose(saved, self.resume)
             return choice.saved
 
-        among(checkpoints.kept.saved)  # What follows from it is needed before the restore, too.
+        among(checkpoints.kept.saved)  # The restore also needs the resulting choice.
         if choice.warning:
             warn(choice.warning, UserWarning, stacklevel=3)
             checkpoints.kept.expect_another_run()
@@ -270,27 +270,25 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         return found
 
     def _leave_out(self, found: Restored, phases: Phases, *, of_later: bool) -> None:
-        """Train nothing: this phase has ended, and a later one has begun."""
+        """Train nothing: this phase has ended, and a later one has started."""
         phase, progress = phases.phase, found.progress
         assert phase is not None
         if of_later:
             ended = phases.earlier.get(str(phase.number), {})
             progress = TrainingProgress.from_json({**ended, "run_id": progress.run_id})
             found = found._replace(beside={})
-        # Of an epoch that was left, nothing is done here.
+        # In an epoch that was left, there is nothing to do.
         done = dataclasses.replace(progress, batches_completed=0)
         self._state.resume(found._replace(progress=done))
         self._run().resume(progress)
         epochs = self._epochs()
         self.model._initial_epoch = epochs
-        over = (
-            f"{phase} has ended after {progress.epochs_completed} epochs, and a later one has begun"
-        )
+        over = f"{phase} has ended after {progress.epochs_completed} epochs, and a later one began"
         if of_later:
             warn(
                 f"{over}. Its own checkpoints were deleted, so the weights are now those of the "
-                f"later phase, of {found.path!r}; nothing is trained. That phase resumes exactly. "
-                "To keep the last checkpoint of each phase, name them: "
+                f"later phase, in {found.path!r}. Nothing is trained here; that phase resumes "
+                "exactly. To retain the last checkpoint of each phase, name the phases: "
                 "`BackupAndRestore(..., phase='head')`.",
                 UserWarning,
                 stacklevel=5,
@@ -300,8 +298,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         begun = found.beside.get(FIT, {}).get("epochs")
         if begun is not None and epochs != begun:
             warn(
-                f"{phase} has ended with `epochs={begun}`, and a later phase has begun: "
-                f"`epochs={epochs}` trains nothing more in it. To begin the whole program again, "
+                f"{phase} has ended with `epochs={begun}`, and a later phase has started, so "
+                f"`epochs={epochs}` trains nothing more in it. To start the whole program over, "
                 "pass `resume='never'`.",
                 UserWarning,
                 stacklevel=5,
@@ -311,7 +309,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         return int((self.params or {}).get("epochs") or 0)
 
     def _take_places(self) -> None:
-        """Be called after the callbacks that are carried, and have an ear before all others."""
+        """Put this callback before all others, and its restore after the carried callbacks."""
         called = callback_list_of(self)
         self._told_first = called is not None
         if called is None:
@@ -321,7 +319,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         unknown = [c for c in self.callbacks if not any(c is other for other in others)]
         if unknown:
             raise ArgumentError(
-                "The state of a callback is carried that is not called.",
+                "`callbacks=` contains a callback that was not passed to `fit()`.",
                 received=f"callbacks={unknown!r}",
                 remedy="Pass it to `fit()` as well: `callbacks=[*carried, "
                 "BackupAndRestore(..., callbacks=carried)]`.",
@@ -355,9 +353,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         if stopped and self.params:
             warn(
                 f"{' and '.join(stopped)} had stopped the run of {self.backup_dir!r} after "
-                f"{progress.epochs_completed} epochs, so nothing is left to train. To train on, "
-                "leave it out of `BackupAndRestore(callbacks=...)`: it may stay in `fit()` and "
-                "starts over there. To begin the run again, pass `resume='never'`.",
+                f"{progress.epochs_completed} epochs, so nothing is left to train. To train more, "
+                "remove it from `BackupAndRestore(callbacks=...)`: it may stay in `fit()` and "
+                "starts over. To start the run over, pass `resume='never'`.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -373,7 +371,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         warn(
             f"Nothing is left to train: the run of {self.backup_dir!r} has {done} epochs, and "
             f"`epochs={epochs}`. The model and its history are now those of that run. Pass a "
-            "larger `epochs` to train on, or `resume='never'` to begin another run.",
+            "larger `epochs` to train more, or `resume='never'` to start a new run.",
             UserWarning,
             stacklevel=6,
         )
@@ -383,7 +381,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         batch, self._batch = self._batch, 0
         self._state.epoch_begins(epoch, batch)
         if self._begins_phase:
-            # So that a restart from here on knows that the phase before has ended.
+            # A restart from here on knows that the previous phase has ended.
             self._begins_phase = False
             self._run().epoch_begins(epoch)
             self._back_up(in_epoch=False)
@@ -417,9 +415,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._begun = batch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if it is time to, by batches or by the clock."""
+        """Save if a save is due by batches or by time."""
         if self._signals.received:
-            self._pending = None  # The state after this batch is saved now, and time is short.
+            self._pending = None  # The state after this batch is saved now; time is short.
         self._save_pending()
         begun, self._begun = self._begun, None
         batch = last_of_execution(self, batch, begun)
@@ -430,8 +428,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             steps = self._steps()
             self._save_in_epoch(over=bool(steps) and batch + 1 >= steps)
         elif self._due:
-            # After the last batch, a save belongs to the end of the epoch. Where it is not known
-            # which one that is, it is written when the next one has been trained on.
+            # A save after the last batch belongs to the end of the epoch. If the last batch is not
+            # known, the state is written when the next batch has been trained on.
             steps = self._steps()
             if not steps and self._told_first:
                 self._pending = self._take_in_epoch()
@@ -440,10 +438,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._leave_on_signal()
 
     def _batches_over(self) -> None:
-        """Note that the epoch has had its last batch, before it is validated and its end is told.
+        """Note that the last batch of the epoch is done, before validation and `on_epoch_end`.
 
-        If training was stopped before that, what is left of the epoch is still to be done; and
-        what follows now is not part of the state in which it goes on.
+        If training was stopped earlier, the rest of the epoch remains to be done. Anything that
+        happens from here on is not part of the state to resume from.
         """
         if self._over:
             return
@@ -469,11 +467,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         return self._take(in_epoch=True, over=over)
 
     def _steps(self) -> int:
-        """Return how many batches an epoch has; 0 where that is not known."""
+        """Return the number of batches in an epoch; 0 if unknown."""
         return int(self._state.steps or (self.params or {}).get("steps") or 0)
 
     def _is_inside(self) -> bool:
-        """Return whether some batches of the epoch are done, and not all, as far as is known."""
+        """Return whether some but not all batches of the epoch are done, as far as known."""
         done, steps = self._run().progress().batches_completed, self._steps()
         return done > 0 and (not steps or done < steps)
 
@@ -481,7 +479,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         return self._run().progress(getattr(self.model, "optimizer", None))
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Note the state after the last batch, for a signal in the validation."""
+        """Note the state after the last batch, for a signal during validation."""
         self._before_validation = None
         if self.save_on_signal and self._checkpoints is not None:
             if self._run().progress().batches_completed:
@@ -489,11 +487,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             self._save_in_validation()
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if a signal has come in the validation."""
+        """Save if a signal was received during validation."""
         self._save_in_validation()
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if a signal has come in the validation."""
+        """Save if a signal was received during validation."""
         self._save_in_validation()
         self._before_validation = None
 
@@ -504,7 +502,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if it is time to, by epochs."""
+        """Save if a save is due by epochs."""
         self._run().epoch_ends(epoch, plain_logs(logs), left=self._left)
         due = self._cadence.epoch_ends(epoch_number(epoch)) or self._due or self._signals.received
         if due and not self._left:
@@ -518,7 +516,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             self._signals.hand_on()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Delete the checkpoints, unless they are to stay."""
+        """Delete the checkpoints, unless they are retained."""
         self._forget_initial_epoch()
         self._signals.end()
         if self._checkpoints is None:
@@ -526,7 +524,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._checkpoints.wait()
         phases, now = self._phases(), self._progress()
         if self._past:
-            # What is there now belongs to the later phase.
+            # The remaining checkpoints belong to the later phase.
             phases.ended(now, None)
             phases.leaves(self._checkpoints.kept.saved)
             self._checkpoints.close()
@@ -548,12 +546,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._state.forget()
 
     def _newest_at(self, now: TrainingProgress) -> str | None:
-        """Return the run's newest checkpoint, if that is where the run is."""
+        """Return the newest checkpoint of the run if it has the current position."""
         saved = self._checkpoints.kept.saved if self._checkpoints else []
         mine = [item for item in saved if item.progress.run_id == now.run_id]
         return mine[-1].path if mine and mine[-1].progress.place == now.place else None
 
-    # Keras' own hooks, which subclasses may override.
+    # Hooks of Keras, which subclasses may override.
 
     def _should_save_on_batch(self, batch: int) -> bool:
         return self._cadence.batch_ends(batch)
@@ -563,7 +561,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         (taken or self._take(in_epoch=self._in_epoch))()
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Refuse an override that would never be called.
+        """Raise an error for an override that would never be called.
 
         Raises:
             ArgumentError: the class overrides `_load_model`.
@@ -577,7 +575,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self._save_model()
 
     def _take(self, *, in_epoch: bool, over: bool = False) -> Commit:
-        """Take the state of now; return what saves it."""
+        """Take the current state; return the function that saves it."""
         self._run().ensure_begun()
         checkpoints = self._checkpoints or self._begin()
         progress = self._progress()
@@ -589,13 +587,13 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         return checkpoints.take(progress, beside | {CADENCE: self._cadence.get_state()})
 
     def _forget_initial_epoch(self) -> None:
-        # Left on the model, it would shift every later `fit()` that has nothing to resume.
+        # If it stayed on the model, it would shift every later `fit()` without a resume.
         self.model._initial_epoch = None
 
     def _run(self) -> Run:
         return run_of_callback(self)
 
-    # What Keras keeps in attributes of the callback, and some programs look at.
+    # Attributes of Keras' callback that some programs read.
 
     @property
     def _current_epoch(self) -> int:
@@ -613,7 +611,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     def _prev_weights_path(self) -> str:
         return self._path_of(-2)
 
-    # Weights and metadata are one file.
+    # Weights and metadata are in one file.
     _training_metadata_path = _weights_path
     _prev_training_metadata_path = _prev_weights_path
 

@@ -1,8 +1,8 @@
-"""Judge whether a model is worth saving: logs -> *verdict* -> snapshot.
+"""Decide whether a model is saved, from the metrics in the logs.
 
-The rules of `save_best_only`, as one function without side effects: what to do, which value would
-then be the best, and what to tell the user. Nothing counts as the best until it is committed, so
-the verdict only says what would be.
+These are the rules of `save_best_only`, as functions without side effects: whether to save, which
+value would then be the best, and what to report. A value counts as the best only after the commit,
+so the verdict is a proposal.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from keras_ckpt_tools.training.run import plain_logs
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to do with a model.
+    """What to do with a model at a possible save.
 
     Attributes:
         save: Whether to save it.
-        best: The best value once it is saved, or `None` where that is not known.
-        message: What to print where `verbose` is on.
-        warning: What to warn of, once.
+        best: The best value after the save, or `None` if unknown.
+        message: Message to print if `verbose` is on.
+        warning: Warning to issue once.
     """
 
     save: bool
@@ -35,13 +35,13 @@ class Verdict:
 
 
 def judge_any(logs: Mapping[str, Any], epoch: int, known: Best | None, path: str) -> Verdict:
-    """Judge where every model is saved; the best value is for the record only.
+    """Return the verdict if every model is saved; the best value is only recorded.
 
     Args:
         logs: The logs.
-        epoch: Zero-based epoch they are of.
-        known: The best value so far, or `None` where its direction is not known.
-        path: Where the model goes.
+        epoch: Zero-based epoch of the logs.
+        known: The best value so far, or `None` if its direction is unknown.
+        path: Path of the model.
     """
     message = f"saving model to {path}"
     value = plain_logs(logs).get(known.monitor) if known else None
@@ -60,14 +60,14 @@ def judge_best(
     path: str,
     is_better: Callable[[float, float | None], object] | None = None,
 ) -> Verdict:
-    """Judge where only a better model is saved. The metric is in the logs.
+    """Return the verdict if only a better model is saved and the metric is in the logs.
 
     Args:
         logs: The logs.
-        epoch: Zero-based epoch they are of.
+        epoch: Zero-based epoch of the logs.
         known: The best value so far.
-        path: Where the model goes.
-        is_better: Compares a value with the best so far; `None` for the mode of `known`.
+        path: Path of the model.
+        is_better: Compares a value with the best so far; `None` to use the mode of `known`.
 
     >>> judge_best({"loss": 0.5}, 0, Best("loss", "min", 0.4), "a.keras").message
     'loss did not improve from 0.40000'
@@ -94,7 +94,7 @@ def judge_best(
 
 
 def judge_missing(monitor: str, logs: Mapping[str, Any], on_missing_metric: str) -> Verdict:
-    """Judge where only the best is saved and the metric is not in the logs.
+    """Return the verdict if only the best is saved and the metric is not in the logs.
 
     Raises:
         MonitorError: `on_missing_metric` is `"error"`.
@@ -105,17 +105,17 @@ def judge_missing(monitor: str, logs: Mapping[str, Any], on_missing_metric: str)
         raise MonitorError(
             message,
             received=f"monitor={monitor!r}",
-            remedy="Pass one of those as `monitor`, or give `fit()` its `validation_data`.",
+            remedy="Pass one of those as `monitor`, or pass `validation_data` to `fit()`.",
             monitor=monitor,
             available=tuple(sorted(logs)),
         )
     if on_missing_metric == "save":
-        return Verdict(True, warning=f"{message} Saving all the same.")
-    return Verdict(False, warning=f"{message} Nothing is saved until it is there.")
+        return Verdict(True, warning=f"{message} The model is saved all the same.")
+    return Verdict(False, warning=f"{message} Nothing is saved until it is available.")
 
 
 def shown(value: float | None) -> str:
-    """Return a value as Keras shows it.
+    """Return a value in Keras' format.
 
     >>> shown(0.5), shown(None)
     ('0.50000', 'None')
@@ -128,22 +128,22 @@ _LOWER_IS_BETTER = ("error", "mse", "mae", "mape", "msle", "rmse", "perplexity",
 
 
 def direction(monitor: str | None, mode: str) -> str:
-    """Return `"min"` or `"max"` for a metric of a hand-written loop.
+    """Return `"min"` or `"max"` for a metric of a custom training loop.
 
     Args:
-        monitor: Its name, or `None`.
+        monitor: Name of the metric, or `None`.
         mode: `"min"`, `"max"` or `"auto"`.
 
     Raises:
-        ArgumentError: `mode` is none of these.
-        MonitorError: `mode` is `"auto"`, and the name does not tell.
+        ArgumentError: `mode` is invalid.
+        MonitorError: `mode` is `"auto"`, and the direction is not known from the name.
 
     >>> direction("val_accuracy", "auto"), direction("val_loss", "auto")
     ('max', 'min')
     """
     if mode not in ("auto", "min", "max"):
         raise ArgumentError(
-            "`mode` is 'auto', 'min' or 'max'.",
+            "`mode` must be 'auto', 'min' or 'max'.",
             received=f"mode={mode!r}",
             remedy="Pass 'min' for a loss, 'max' for an accuracy.",
         )
@@ -158,10 +158,10 @@ def direction(monitor: str | None, mode: str) -> str:
 
 
 def direction_of(model: Any, monitor: str, mode: str) -> str | None:
-    """Return `"min"` or `"max"` for a metric of a model, or `None` where that cannot be told.
+    """Return `"min"` or `"max"` for a metric of a model, or `None` if the direction is unknown.
 
     Args:
-        model: A compiled model, whose metrics are asked first.
+        model: A compiled model; its metrics are checked first.
         monitor: Name of the metric in the logs.
         mode: `"min"`, `"max"` or `"auto"`.
     """
@@ -172,7 +172,7 @@ def direction_of(model: Any, monitor: str, mode: str) -> str | None:
         str(getattr(metric, "name", "")): getattr(metric, "_direction", None)
         for metric in _metrics_of(model)
     }
-    # With several outputs, the name of the output stands in front of that of the metric.
+    # With several outputs, the name of the output precedes that of the metric.
     for own in sorted(known, key=len, reverse=True):
         if known[own] is not None and (name == own or name.endswith(f"_{own}")):
             return "max" if known[own] == "up" else "min"
@@ -180,9 +180,9 @@ def direction_of(model: Any, monitor: str, mode: str) -> str | None:
 
 
 def undecided(monitor: str) -> MonitorError:
-    """Return the error for a metric whose direction cannot be told."""
+    """Return the error for a metric whose direction is unknown."""
     return MonitorError(
-        f"Whether {monitor!r} is better when it is higher or lower cannot be told.",
+        f"It is not known whether a higher or a lower {monitor!r} is better.",
         received=f"monitor={monitor!r}, mode='auto'",
         remedy="Pass `mode='max'` or `mode='min'`.",
         monitor=monitor,
@@ -192,12 +192,12 @@ def undecided(monitor: str) -> MonitorError:
 
 def _metrics_of(model: Any) -> Iterator[Any]:
     for metric in getattr(model, "metrics", ()):
-        # Compiled metrics sit in containers, which are metrics themselves.
+        # Compiled metrics are in containers, which are metrics themselves.
         yield from getattr(metric, "metrics", (metric,))
 
 
 def _by_name(monitor: str) -> str | None:
-    """Tell by the name; what stands last in it is the metric, and in front of it the output.
+    """Infer the direction from the name: the metric comes last, after the output.
 
     >>> _by_name("val_mape_accuracy"), _by_name("dice_loss"), _by_name("neg_mean_squared_error")
     ('max', 'min', None)
@@ -210,7 +210,7 @@ def _by_name(monitor: str) -> str | None:
     higher = max(name.rfind(word) for word in _HIGHER_IS_BETTER)
     lower = max(name.rfind(word) for word in _LOWER_IS_BETTER)
     if "neg_" in name or "negative_" in name:
-        return None  # The negative of an error may be meant, and may not.
+        return None  # A negated error may be better when higher or when lower.
     if higher == lower:
-        return "max" if "score" in name else None  # It has none of the words.
+        return "max" if "score" in name else None  # It contains none of the words.
     return "max" if higher > lower else "min"

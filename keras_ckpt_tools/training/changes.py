@@ -1,13 +1,12 @@
-"""What a program may change between two starts of a run: restored + program -> *verdict*.
+"""Compare a program with the run that it resumes, and decide about each difference.
 
-One of three things happens with each difference. What is harmless where it is found (another batch
-size at the beginning of an epoch) is said in a warning, and the run goes on. What would make the
-result another one than the user may expect is refused, and the message names the argument that goes
-on all the same, and what that costs. What is named in that argument, `changed=`, is meant: if it
-really differs, the program's own counts in place of what was saved.
+There are three cases. A harmless difference (another batch size at the start of an epoch) gives a
+warning, and the run resumes. A difference that could change the result unexpectedly is an error,
+which names the argument that allows it and what it costs. A difference named in `changed=` is
+intended: the program's setting is used instead of the saved one.
 
-To tell, a checkpoint records the values with which the run was begun. A learning rate that a
-callback has lowered since is no change of the program; another number in `compile()` is.
+A checkpoint records the settings at the start of the run. So a learning rate that a callback has
+lowered is not a change of the program, but another value in `compile()` is.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ CHANGEABLE = ("data", "learning_rate", "optimizer", "metrics", "callbacks", "see
 
 
 def check_changed(changed: Any) -> frozenset[str]:
-    """Return the argument `changed` as a set, if it names what may change.
+    """Return the argument `changed` as a set, if it is valid.
 
     Raises:
-        ArgumentError: it does not.
+        ArgumentError: it is invalid.
 
     >>> sorted(check_changed(("data", "seed"))), sorted(check_changed("optimizer"))
     (['data', 'seed'], ['optimizer'])
@@ -40,14 +39,14 @@ def check_changed(changed: Any) -> frozenset[str]:
     if all(isinstance(name, str) and name in CHANGEABLE for name in names):
         return frozenset(names)
     raise ArgumentError(
-        "`changed` names what of the program differs from when the checkpoint was written.",
+        "`changed` names the intended changes of the program since the checkpoint was written.",
         received=f"changed={changed!r}",
         remedy=f"Pass one or more of {', '.join(map(repr, CHANGEABLE))}.",
     )
 
 
 def begun_with(optimizer: Any, loss: Any = None) -> dict[str, Any]:
-    """Return the values that a program begins a run with, as JSON."""
+    """Return the settings of a program at the start of a run, as JSON."""
     values: dict[str, Any] = {"seed": random_generators.program_seed()}
     if optimizer is not None:
         values["optimizer"] = type(_inner(optimizer)).__name__
@@ -63,7 +62,7 @@ _NO_ARGUMENTS = ("name", "learning_rate")
 
 
 def _arguments_of(optimizer: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the arguments of an optimizer that the program's code alone decides, as JSON."""
+    """Yield the arguments of an optimizer that only the program's code sets, as JSON."""
     try:
         config = _inner(optimizer).get_config()
     except NotImplementedError:
@@ -75,7 +74,7 @@ def _arguments_of(optimizer: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _shown_loss(loss: Any) -> str:
-    """Return a text that differs where losses do; Keras has several names for each.
+    """Return a text that differs if losses do; Keras has several names for each.
 
     >>> _shown_loss("mse") == _shown_loss(keras.losses.MeanSquaredError()) != _shown_loss("mae")
     True
@@ -101,7 +100,7 @@ def _inner(optimizer: Any) -> Any:
 
 
 def learning_rate_of(optimizer: Any) -> float | str | None:
-    """Return the learning rate: a number, or the text of a schedule.
+    """Return the learning rate: a number, or a text for a schedule.
 
     >>> learning_rate_of(keras.optimizers.SGD(0.5))
     0.5
@@ -124,14 +123,14 @@ class Changes:
     """The differences between a program and the run that it resumes.
 
     Args:
-        changed: What is meant to differ.
+        changed: Names of the intended changes.
 
     Attributes:
-        begun: The values with which the run was begun, for the next checkpoint.
-        refused: Why the run is not resumed, as sentences.
-        said: What to warn of, as sentences.
-        applied: What of `changed` really differs: there the program's own counts.
-        explained: Whether `refused` says what to do about the optimizer.
+        begun: The settings at the start of the run, for the next checkpoint.
+        refused: Reasons why the run is not resumed, as sentences.
+        said: Warnings, as sentences.
+        applied: Names in `changed` that really differ: the program's setting is used.
+        explained: Whether `refused` explains what to do about the optimizer.
     """
 
     def __init__(self, changed: frozenset[str] = frozenset()):
@@ -140,23 +139,23 @@ class Changes:
         self._noted = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Changes:
-        # Tuners copy callbacks; what one run was compared with stays with it.
+        # Tuners copy callbacks; the comparison belongs to one run.
         return Changes(self.changed)
 
     def begin_once(self, optimizer: Any, *, same: bool) -> None:
-        """Note the program's values, unless that was done with this optimizer; see `begin`."""
+        """Note the program's settings, unless that was done with this optimizer; see `begin`."""
         if self._optimizer is not optimizer or not self._noted:
             self.begin(optimizer, same=same)
         self._same = same
 
     def begin(self, optimizer: Any, *, same: bool, loss: Any = None) -> None:
-        """Note the program's values, before anything is restored.
+        """Note the program's settings before anything is restored.
 
         Args:
             optimizer: The optimizer, or `None`.
             loss: The loss of `compile()`, or `None`.
-            same: Whether the same objects were trained before: then their values are no longer
-                those that the program gave them.
+            same: Whether the same objects were trained before. Then their values are no longer
+                those that the program set.
         """
         self._optimizer = optimizer
         self._same, self._noted = same, True
@@ -164,7 +163,7 @@ class Changes:
         self.look_again()
 
     def look_again(self) -> None:
-        """Forget what was compared: another checkpoint is tried."""
+        """Reset the comparison, because another checkpoint is tried."""
         self.refused: list[str] = []
         self.said: list[str] = []
         self.applied: set[str] = set()
@@ -173,13 +172,13 @@ class Changes:
         self._code: dict[str, Any] = {}
 
     def may(self, what: str) -> bool:
-        """Return whether something is meant to differ, and note that it does."""
+        """Return whether a difference is intended, and note that it exists."""
         if what in self.changed:
             self.applied.add(what)
         return what in self.changed
 
     def compare(self, begun: Mapping[str, Any]) -> None:
-        """Compare the program's values with those that the run was begun with."""
+        """Compare the program's settings with those at the start of the run."""
         here = self.begun
         self._kept = dict(begun)
         if begun.get("optimizer") and here.get("optimizer"):
@@ -189,9 +188,9 @@ class Changes:
         seeds = (begun.get("seed"), here["seed"])
         if None not in seeds and seeds[0] != seeds[1] and not self.may("seed"):
             self.said.append(
-                f"the global seed was {begun['seed']} when the run began, and is {here['seed']} "
-                "now: the random generators of the checkpoint count. To draw from the program's, "
-                "pass `changed='seed'`"
+                f"the global seed was {begun['seed']} at the start of the run and is now "
+                f"{here['seed']}. The random generators of the checkpoint are used; to use the "
+                "program's, pass `changed='seed'`"
             )
 
     def _compare_optimizers(self, begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -211,39 +210,35 @@ class Changes:
                 self.explained = True
                 self.refused.append(
                     f"learning rate: expected {_shown(before)}, found {_shown(now)}. Pass "
-                    "`changed='learning_rate'` to train on with the program's, at the same step."
+                    "`changed='learning_rate'` to continue with the program's, at the same step."
                 )
         elif not self.may("learning_rate"):
-            counts = "the program's schedule counts from here on"
+            counts = "the program's schedule is used from here on"
             if not isinstance(now, str):
-                counts = "that of the checkpoint counts"
+                counts = "that of the checkpoint is used"
             self.said.append(
-                f"the learning rate was {_shown(before)} when the run began, and the program has "
-                f"{_shown(now)} now: {counts}. "
-                + (
-                    "To say that this is meant, "
-                    if isinstance(now, str)
-                    else "To train on with the program's, "
-                )
+                f"the learning rate was {_shown(before)} at the start of the run, and the program "
+                f"now has {_shown(now)}: {counts}. "
+                + ("To confirm the change, " if isinstance(now, str) else "To use the program's, ")
                 + "pass `changed='learning_rate'`"
             )
 
     def _compare_code(self, begun: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-        """Say where what no checkpoint restores is another: there the program's counts."""
+        """Note differences in what no checkpoint restores: the program's setting is used."""
         for name, value in here.items():
             said_so = name == "loss" or name.startswith(_ARGUMENT)
             if said_so and name in begun and begun[name] != value:
                 self._code[name] = value
                 self.said.append(
-                    f"the {name} was {_shown(begun[name])} when the run began, and is "
-                    f"{_shown(value)} now: the program's counts from here on"
+                    f"the {name} was {_shown(begun[name])} at the start of the run and is now "
+                    f"{_shown(value)}: the program's is used from here on"
                 )
 
     def warn(self) -> None:
-        """Say what differs, after a restore."""
+        """Warn about the differences after a restore."""
         if self.said:
             warn(
-                "The program is not the one that was saved; training goes on. "
+                "The program differs from the saved run; training continues. "
                 + "; ".join(sentence.rstrip(".") for sentence in self.said)
                 + ".",
                 UserWarning,
@@ -258,19 +253,19 @@ class Changes:
         return kinds if "learning_rate" in self.applied and kinds[0] != kinds[1] else None
 
     def resume(self) -> None:
-        """Let the program's own count where it is meant to, after a restore."""
+        """Use the program's settings for intended changes, after a restore."""
         rate = self.begun.get("learning_rate")
         if "learning_rate" in self.applied and isinstance(rate, float):
             _inner(self._optimizer).learning_rate = rate
         applied = self.applied | ({"learning_rate"} if "optimizer" in self.applied else set())
-        # What the user was only told of, he is told of again at the next restart.
+        # Differences with a warning only are reported again at the next restart.
         self.begun |= {name: each for name, each in self._kept.items() if name not in applied}
-        self.begun |= self._code  # These count now, so that is said once.
+        self.begun |= self._code  # These are used now, so they are reported once.
 
 
 OPTIMIZER_REMEDY = (
-    "Pass `changed='optimizer'` to train on with the program's: its momenta and its count of steps "
-    "begin anew."
+    "Pass `changed='optimizer'` to continue with the program's: its momentum values and its step "
+    "count start over."
 )
 
 

@@ -1,8 +1,8 @@
-"""The checkpoints of a run and the objects in them: snapshot, keep, *resume*.
+"""Save all tracked objects of a run in one file, and restore all of them or none.
 
-The engine behind `CheckpointManager` and `BackupAndRestore`. It saves all tracked objects in one
-file, finds the newest good checkpoint again, and restores all objects or none (see `restoring`);
-which checkpoints stay is for `kept_checkpoints`.
+This is the engine of `CheckpointManager` and `BackupAndRestore`. It saves the tracked objects,
+finds the newest good checkpoint and restores it (see `restoring`). `kept` decides which checkpoints
+are retained.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ Format = Literal["h5", "tf"]
 
 
 class Restored(NamedTuple):
-    """What a run goes on from.
+    """A restored checkpoint.
 
     Attributes:
         path: The checkpoint.
-        progress: Where training was.
-        beside: The state of the run itself; see `beside`.
+        progress: The position of training.
+        beside: The extra state of the run; see `run_state`.
     """
 
     path: str
@@ -68,16 +68,16 @@ class Restored(NamedTuple):
 
 
 STOCK: Mapping[str, Any] = {"_stock": True}
-"""What is beside the objects in a checkpoint that is not ours: nothing but that."""
+"""The extra run state of a third-party checkpoint: none."""
 
 Commit = Callable[..., str]
-"""Saves what was taken and returns a path.
+"""Saves the taken state and returns its path.
 
-It may be given the path of a checkpoint to replace, and a number to save under.
+Its arguments are the path of a checkpoint to replace, and the number to save under.
 """
 
 Differences = Callable[[Restored], list[str]]
-"""Says in what a run that is to go on differs from the one that was saved, as sentences."""
+"""Returns the differences between the saved run and the one that resumes, as sentences."""
 
 
 def _no_differences(_: Restored) -> list[str]:
@@ -88,17 +88,17 @@ class Checkpoints:
     """Saves and restores tracked objects in one directory.
 
     Args:
-        directory: Where the checkpoints are.
-        objects: What is tracked, by name.
-        policy: Which checkpoints stay.
-        monitor: Metric by which the best checkpoint is known, or `None`.
+        directory: Directory of the checkpoints.
+        objects: The tracked objects, by name.
+        policy: The retention policy.
+        monitor: Metric that decides which checkpoint is the best, or `None`.
         mode: `"min"` or `"max"`.
-        background: Whether files are written in a thread, while training goes on.
+        background: Whether files are written in a thread while training continues.
         on_untracked: What to do about state that a save would leave out.
-        announcer: Tells people of saves.
-        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints.
-        changes: What of the program is meant to differ from what was saved.
-        door: Which of `DOORS` saves; see `KeptCheckpoints`.
+        announcer: Reports saves to the user.
+        format: File format: `"h5"`, or `"tf"` for TensorFlow checkpoints.
+        changes: Intended changes of the program since the save.
+        door: The writer, one of `DOORS`; see `KeptCheckpoints`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Checkpoints:
         changes: Changes | None = None,
         door: str = "",
     ):
-        self.directory = os.path.abspath(directory)  # Wherever the program goes meanwhile.
+        self.directory = os.path.abspath(directory)  # The program may change its directory.
         self.kept = KeptCheckpoints(self.directory, policy, monitor, mode, door)
         self._given = dict(objects)
         self.objects = with_optimizer(objects)
@@ -133,11 +133,11 @@ class Checkpoints:
 
     @property
     def adapters(self) -> Sequence[Adapter]:
-        """How each tracked object is taken and put back."""
+        """The adapters that take and restore each tracked object."""
         return self._adapters
 
     def occupy(self) -> None:
-        """Take the directory for this process, if it is there already; a save makes it.
+        """Lock the directory for this process if it exists; otherwise the first save does.
 
         Raises:
             PathInUseError: another process saves there.
@@ -146,26 +146,26 @@ class Checkpoints:
             self._occupancy.take()
 
     def require_writable(self) -> None:
-        """Find out before anything is trained whether it could be saved.
+        """Check before training whether the directory is writable.
 
         Raises:
-            CommitError: the directory may not be written to.
+            CommitError: the directory is not writable.
         """
         check_directory(self.directory, "directory")
 
     def next_path(self) -> str:
-        """Return the path of the checkpoint that is saved next."""
+        """Return the path of the next checkpoint."""
         return checkpoint_path(self.directory, self._next_number())
 
     def _next_number(self) -> int:
         return max(next_number(self.directory), self._number + 1)
 
     def save(self, progress: TrainingProgress, beside: Mapping[str, Any] | None = None) -> str:
-        """Save all tracked objects; delete what is not to stay.
+        """Save all tracked objects; delete checkpoints that are not retained.
 
         Args:
-            progress: Where training is.
-            beside: The state of the run itself, by names that begin with an underscore.
+            progress: The position of training.
+            beside: The extra state of the run, by names that start with an underscore.
 
         Returns:
             Path of the new file.
@@ -178,12 +178,12 @@ class Checkpoints:
         beside: Mapping[str, Any] | None = None,
         batches: int = 0,
     ) -> Commit:
-        """Take the state of all tracked objects now; return what saves it, or is forgotten.
+        """Take the state of all tracked objects now; return the function that saves it.
 
         Args:
-            progress: Where training is.
-            beside: The state of the run itself, by names that begin with an underscore.
-            batches: How many batches this process has trained on.
+            progress: The position of training.
+            beside: The extra state of the run, by names that start with an underscore.
+            batches: Number of batches that this process has trained on.
         """
         save = self._announcer.begins(progress)
         self._standstill.tell()
@@ -212,7 +212,7 @@ class Checkpoints:
                 try:
                     record = write()
                 except CommitError:
-                    # It may be in place all the same: look again what is there.
+                    # The file may have been committed all the same: list the directory again.
                     self.kept.look_again()
                     raise
                 self._announcer.committed(save)
@@ -238,7 +238,7 @@ class Checkpoints:
         self._untracked.look(keras_parts, self._snapshots.walk, self._saved_beside)
 
     def _saved_beside(self) -> list[Any]:
-        """Return what is saved that is no Keras object, and the variables in it."""
+        """Return the saved objects that are not Keras objects, and their variables."""
         others = [a for a in self._adapters if not isinstance(a, KerasAdapter)]
         variables = [v for adapter in others for v in adapter.structure().variables]
         return [*self.objects.values(), *variables]
@@ -274,7 +274,7 @@ class Checkpoints:
         return prepare
 
     def follow_compile(self) -> None:
-        """Track the optimizer that the model has now: another `compile()` gives it another."""
+        """Track the current optimizer of the model: another `compile()` sets another one."""
         objects = with_optimizer(self._given)
         if any(self.objects.get(name) is not tracked for name, tracked in objects.items()):
             self.objects, self._adapters = objects, adapters_of(objects)
@@ -292,7 +292,7 @@ class Checkpoints:
 
     @property
     def newest(self) -> str | None:
-        """Path of what a restart would try first, or `None`."""
+        """Path of the checkpoint that a restart would try first, or `None`."""
         if saved := self.kept.saved:
             return saved[-1].path
         backup = next(stock_backups(self.directory), None)
@@ -304,7 +304,7 @@ class Checkpoints:
         self.kept.tidy()
 
     def close(self) -> None:
-        """Finish writing, and give the directory back.
+        """Finish writing, and unlock the directory.
 
         Raises:
             CommitError: a save in the background failed.
@@ -324,14 +324,14 @@ class Checkpoints:
         """Return the path of each variable, by its `id`."""
         paths: dict[int, str] = {}
         for adapter, part in zip(self._adapters, parts, strict=False):
-            # No optimizer is built on the state of others, and state is asked for once a save.
+            # Optimizers are built on other objects, and their state is taken once for each save.
             if adapter.kind not in ("state", "run", *(() if everything else ("optimizer",))):
                 captured = self._snapshots.walk(part)
                 paths |= {id(value): path for path, value in captured.values.items()}
         return paths
 
     def _links(self, snapshot: Snapshot) -> tuple[tuple[str, str], ...]:
-        """Return second paths under which stock Keras finds the weights of `model`."""
+        """Return further paths under which stock Keras finds the weights of `model`."""
         if not isinstance(self.objects.get("model"), keras.Model):
             return ()
         paths = (*snapshot.arrays, *snapshot.names)
@@ -349,16 +349,16 @@ class Checkpoints:
         """Restore all tracked objects from one checkpoint, or none.
 
         Args:
-            path: The file.
-            differences: Says what else does not fit, before anything is changed.
-            accept_nan: Whether it may have NaN in its weights; `NotFinite` is raised if not.
-            optimizers: Whether optimizers are restored, too.
+            path: Path of the checkpoint.
+            differences: Returns further mismatches before anything is changed.
+            accept_nan: Whether NaN in its weights is accepted; otherwise `NotFinite` is raised.
+            optimizers: Whether optimizers are restored as well.
 
         Raises:
-            ArtefactKindError: it is no checkpoint of tracked objects.
-            RestoreError: something does not fit; nothing was changed.
-            NotBuiltError: an object has no variables, and what it needs for that is not known.
-            DamagedArtefactError: its bytes have changed.
+            ArtefactKindError: the file is not a checkpoint of tracked objects.
+            RestoreError: something does not match; nothing was changed.
+            NotBuiltError: an object has no variables and cannot be built.
+            DamagedArtefactError: the file is damaged.
         """
         self.wait()
         self.follow_compile()
@@ -370,7 +370,7 @@ class Checkpoints:
                 raise ArtefactKindError(
                     f"This is a {source.kind}, not a checkpoint of tracked objects.",
                     received=f"path={path!r}",
-                    remedy="Load it with `kct.safe_load_model(path)` if it holds a whole model, "
+                    remedy="Load it with `kct.safe_load_model(path)` if it contains a model, "
                     "or with `kct.load_weights(model, path)`.",
                     path=path,
                     kind=str(source.kind),
@@ -398,21 +398,21 @@ class Checkpoints:
         optimizers: bool = True,
         stock: bool = True,
     ) -> Restored | None:
-        """Restore the newest checkpoint that is whole; say which were passed over, and why.
+        """Restore the newest complete checkpoint; report skipped ones with the reasons.
 
-        One with NaN in its weights is passed over too, as long as the run has another. Where there
-        is none of ours, one of stock Keras or TensorFlow will do; see `pick_up`.
+        A checkpoint with NaN in its weights is skipped if the run has another one. If there is no
+        checkpoint of this package, one of stock Keras or TensorFlow is used; see `pick_up`.
 
         Args:
-            differences: Says what else does not fit, before anything is changed.
-            steps: Batches of an epoch, where known.
-            among: Returns the checkpoints that come into question, oldest first.
-            optimizers: Whether optimizers are restored, too.
-            stock: Whether a backup of Keras' own will do.
+            differences: Returns further mismatches before anything is changed.
+            steps: Batches of an epoch, if known.
+            among: Returns the candidates, oldest first.
+            optimizers: Whether optimizers are restored as well.
+            stock: Whether a backup of Keras is accepted.
 
         Raises:
-            RestoreError, NotBuiltError: the newest whole one does not fit.
-            DamagedArtefactError: there are checkpoints, and none of them is whole.
+            RestoreError, NotBuiltError: the newest complete checkpoint does not match.
+            DamagedArtefactError: there are checkpoints, but none of them is complete.
         """
         self.wait()
         tried: list[CheckpointEntry] = []
@@ -432,7 +432,7 @@ class Checkpoints:
                 warn(_about_nan(chosen), UserWarning, stacklevel=3)
             if passed:
                 warn(
-                    f"Resuming from {chosen.result.path}; passed over damaged checkpoints:\n  "
+                    f"Resuming from {chosen.result.path}; skipped damaged checkpoints:\n  "
                     + "\n  ".join(passed),
                     UserWarning,
                     stacklevel=3,
@@ -440,9 +440,9 @@ class Checkpoints:
             return chosen.result
         if passed and (tried or not chosen.saved):
             raise DamagedArtefactError(
-                "None of the checkpoints is whole:\n  " + "\n  ".join(passed) + "\n",
+                "None of the checkpoints is complete:\n  " + "\n  ".join(passed) + "\n",
                 received=f"directory={self.directory!r}",
-                remedy="Move them away to start over, or put a good copy there.",
+                remedy="Move them away to start over, or restore one from a copy.",
                 path=self.directory,
                 how="; ".join(passed),
             )
@@ -457,24 +457,24 @@ def _about_nan(chosen: Choice[Restored]) -> str:
     lines = "".join(f"\n  {path}: {why}" for path, why in chosen.not_finite)
     if any(path == chosen.path for path, _ in chosen.not_finite):
         return (
-            f"Resuming from {chosen.path}, although its weights are not finite: there is no other "
-            f"checkpoint of the run.{lines}\nTraining does not recover from NaN. To start over, "
+            f"Resuming from {chosen.path}, although its weights contain NaN or infinity: the run "
+            f"has no other checkpoint.{lines}\nTraining does not recover from NaN. To start over, "
             "pass `resume='never'`."
         )
     return (
-        f"Resuming from {chosen.path}; newer checkpoints have weights that are not finite, and "
-        f"were passed over:{lines}\nThe same steps may lead there again: lower the learning rate, "
-        "clip gradients, or check the data."
+        f"Resuming from {chosen.path}; skipped newer checkpoints whose weights contain NaN or "
+        f"infinity:{lines}\nThe same steps may lead to NaN again: lower the learning rate, clip "
+        "gradients, or check the data."
     )
 
 
 class Standstill:
-    """Notices that what is saved again and again is not what is trained.
+    """Detects that the saved state does not change although training continues.
 
-    A loop that keeps its state to itself (the stateless functions of JAX) and assigns it to the
-    variables at its end only saves the first state each time. The writer has a digest of each
-    tensor, so it takes no more than a comparison of these; a save in the background is told of in
-    the thread that trains.
+    A loop that keeps its state outside the variables (as the stateless functions of JAX do) and
+    assigns it only at its end saves the first state each time. The writer has a digest of each
+    tensor, so comparing these is enough. For background saves, the thread that trains issues the
+    warning.
     """
 
     def __init__(self) -> None:
@@ -483,11 +483,11 @@ class Standstill:
         self._told = False
 
     def committed(self, record: Record, batches: int) -> None:
-        """Note what was committed, when so many batches had been trained on."""
+        """Note a committed record, and the number of batches trained on by then."""
         kinds = {name: one.kind for name, one in record.tracked.items()}
         if self._told or "optimizer" not in kinds.values():
-            return  # Nothing says that anything is to be trained.
-        # A learning rate is set by programs that train elsewhere, too.
+            return  # It is not known that anything is trained.
+        # Programs that train outside the variables may still set a learning rate.
         values = {
             info.path: info.digest
             for info in record.tensors
@@ -499,14 +499,14 @@ class Standstill:
             self._still = batches - before[0]
 
     def tell(self) -> None:
-        """Warn, once, where there is a reason."""
+        """Warn once if the saved state does not change."""
         if not self._still or self._told:
             return
         self._told = True
         warn(
-            f"Nothing that is tracked has changed between two saves, with {self._still} batches "
-            "between them: a restart would lose what was trained. A loop that keeps its state to "
-            "itself (as stateless functions on JAX do) has to assign it to the variables of the "
+            f"No tracked object has changed between two saves, with {self._still} batches between "
+            "them: a restart would lose the trained state. A loop that keeps its state outside the "
+            "variables (as stateless functions on JAX do) must assign it to the variables of the "
             "model and of the optimizer before each save: `variable.assign(value)`.",
             UserWarning,
             stacklevel=5,
@@ -514,10 +514,10 @@ class Standstill:
 
 
 def check_format(format: Format) -> Format:
-    """Return a format, if it is one.
+    """Return a format if it is valid.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is invalid.
         MissingPackageError: it needs TensorFlow, which is not installed.
     """
     if format == "tf":
@@ -525,7 +525,7 @@ def check_format(format: Format) -> Format:
     if format in get_args(Format):
         return format
     raise ArgumentError(
-        "`format` is not one of its values.",
+        'Invalid `format`: expected "h5" or "tf".',
         received=f"format={format!r}",
         remedy='Pass "h5" (Keras\' own weights file) or "tf" (a TensorFlow checkpoint).',
     )
@@ -541,7 +541,7 @@ def _other_keras(record: Record) -> list[str]:
 def with_optimizer(objects: Mapping[str, Any]) -> dict[str, Any]:
     """Return the objects, and the optimizer of a compiled `model` under a name of its own.
 
-    So a run looks the same on disk whether its optimizer was passed to `compile()` or used by hand.
+    So files have the same layout whether the optimizer was passed to `compile()` or used directly.
     """
     model = objects.get("model")
     optimizer = getattr(model, "optimizer", None)

@@ -1,8 +1,8 @@
-"""Which custom objects a file needs: model, config -> *names* -> record.
+"""Collect the custom objects that a file needs, for its record.
 
-A record names them with where they were defined and in which version, so that whoever lacks one on
-a load is told where it came from. A file with a config names what the config names; one with only
-weights, the classes that the model is made of.
+The record names each with its module and the version of its package, so that an error at loading
+can name the source of a missing object. A file with a config lists the names in the config; a file
+with only weights lists the classes of the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from keras_ckpt_tools.registry import registry
 
 
 class Named(NamedTuple):
-    """An object as a config names it."""
+    """The name of an object in a config."""
 
     name: str
     module: str | None
@@ -23,7 +23,7 @@ class Named(NamedTuple):
 
 
 def named_in(config: Any) -> tuple[Named, ...]:
-    """Return what a saved config names that is not by its module Keras'."""
+    """Return the names in a config whose module is not part of Keras."""
     found: dict[Named, None] = {}
     _collect_named(config, found)
     return tuple(found)
@@ -46,7 +46,7 @@ def _collect_named(node: Any, found: dict[Named, None]) -> None:
 
 
 def objects_named(named: Iterable[Named]) -> tuple[CustomObject, ...]:
-    """Return the custom objects among what a config names."""
+    """Return the custom objects among the names in a config."""
     found: dict[str, CustomObject] = {}
     for one in named:
         bare = one.class_name == "function" and one.module in (None, "builtins")
@@ -61,7 +61,7 @@ def _is_keras(module: Any) -> bool:
 
 
 def objects_of(kinds: Iterable[type]) -> tuple[CustomObject, ...]:
-    """Return the custom ones among the classes that a model is made of; see `Structure`."""
+    """Return the custom classes among the classes of a model; see `Structure`."""
     found: dict[str, CustomObject] = {}
     for kind in kinds:
         if not _is_keras(kind.__module__.replace("keras.src", "keras")):

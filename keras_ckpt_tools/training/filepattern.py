@@ -1,7 +1,7 @@
-"""File name patterns of `ModelCheckpoint`: logs -> *path*, and path -> what was saved there before.
+"""Fill in the file name patterns of `ModelCheckpoint`, and find the files that they name.
 
-`"{epoch:02d}-{val_loss:.2f}.keras"` is filled in at each save, and read the other way round after a
-restart, to find the files that it can have named.
+`"{epoch:02d}-{val_loss:.2f}.keras"` is filled in at each save. After a restart, it is used to find
+the files that may have been written with it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from keras_ckpt_tools.training.run import plain_logs
 
 
 def check_pattern(filepath: str | os.PathLike[str]) -> str:
-    """Return a pattern as a string, if it can be filled in.
+    """Return a pattern as a string if it is valid.
 
     Raises:
-        ArgumentError: it is no path, is an address, is malformed, or is a directory.
+        ArgumentError: it is not a path, is a URL or a directory, or is malformed.
     """
     if not isinstance(filepath, (str, os.PathLike)) or not str(filepath):
         raise ArgumentError(
-            "`filepath` is the path of a file.",
+            "`filepath` must be the path of a file.",
             received=f"filepath={filepath!r}",
             remedy="Pass a non-empty string or a `pathlib.Path`, ending in `.keras`.",
         )
@@ -41,7 +41,7 @@ def check_pattern(filepath: str | os.PathLike[str]) -> str:
         fields = _fields(path)
     except ValueError as error:
         raise ArgumentError(
-            f"`filepath` is not a pattern that can be filled in: {error}.",
+            f"`filepath` is not a valid pattern: {error}.",
             received=f"filepath={path!r}",
             remedy="Write `{epoch:02d}` for a value, `{{` for a brace.",
         ) from error
@@ -49,11 +49,11 @@ def check_pattern(filepath: str | os.PathLike[str]) -> str:
         raise ArgumentError(
             "`filepath` has a `{}` without a name.",
             received=f"filepath={path!r}",
-            remedy="Name what goes there: `{epoch:02d}`, `{val_loss:.2f}`.",
+            remedy="Add a name: `{epoch:02d}`, `{val_loss:.2f}`.",
         )
     if not fields and os.path.isdir(path):
         raise ArgumentError(
-            "`filepath` is a directory; the path of a file is needed.",
+            "`filepath` is a directory, but must be the path of a file.",
             received=f"filepath={path!r}",
             remedy=f"Pass {os.path.join(path, 'model-{epoch:02d}.keras')!r}.",
         )
@@ -64,7 +64,7 @@ def _fields(path: str) -> list[str]:
     """Return the names in a pattern.
 
     Raises:
-        ValueError: it is malformed, or has a format that no number can be written in.
+        ValueError: it is malformed, or a format cannot be used with any number.
     """
     names = []
     for _, name, spec, conversion in string.Formatter().parse(path):
@@ -72,8 +72,8 @@ def _fields(path: str) -> list[str]:
             continue
         names.append(name)
         if set(name) & set(".["):
-            raise ValueError(f"{{{name}}} is no name of a number in the logs")
-        # A count or a metric; which of the two a name of the logs is, nobody knows yet.
+            raise ValueError(f"{{{name}}} is not the name of a number in the logs")
+        # It may be a count or a metric; that is not known yet.
         numbers: tuple[float, ...] = (1,) if name in ("epoch", "batch") else (1, 0.5)
         if spec and "{" not in spec and not conversion:
             if not any(_formats(number, spec) for number in numbers):
@@ -90,7 +90,7 @@ def _formats(number: float, spec: str) -> bool:
 
 
 def matching_files(pattern: str) -> list[str]:
-    """Return the files that a pattern can have named."""
+    """Return the files that a pattern may have named."""
     return [p for p in glob.glob(_wild(pattern), include_hidden=True) if os.path.isfile(p)]
 
 
@@ -102,26 +102,26 @@ def _wild(pattern: str) -> str:
 
 
 def clear_leftovers(pattern: str) -> None:
-    """Remove what killed runs left of staging files that a pattern can have named."""
+    """Delete the staging files of a pattern that killed runs left."""
     folder, name = os.path.split(_wild(pattern))
     for place in glob.glob(folder) if folder else ["."]:
-        with contextlib.suppress(OSError):  # It was no folder, or is gone.
+        with contextlib.suppress(OSError):  # It may not be a directory, or may be deleted.
             remove_leftovers_of(Path(place), re.compile(fnmatch.translate(name)).fullmatch)
 
 
 def fill_pattern(
     pattern: str, epoch: int, batch: int | None, logs: Mapping[str, Any] | None
 ) -> str:
-    """Return the path that a pattern means now.
+    """Return the path that a pattern currently gives.
 
     Args:
         pattern: The pattern.
         epoch: Zero-based epoch; `{epoch}` is one-based.
         batch: Zero-based batch, or `None` at the end of an epoch; `{batch}` is one-based.
-        logs: What else can be named.
+        logs: Further values by name.
 
     Raises:
-        FilepathKeyError: it names what is not there.
+        FilepathKeyError: the pattern contains an unknown name.
 
     >>> fill_pattern("{epoch:02d}-{loss:.1f}.keras", 0, None, {"loss": 0.25})
     '01-0.2.keras'
@@ -141,7 +141,7 @@ def fill_pattern(
             f'Failed to format this callback filepath: "{pattern}". Reason: there is no {error} in '
             f"the logs; there are: {', '.join(values)}.",
             received=f"filepath={pattern!r}",
-            remedy="Use one of those, or give `fit()` its `validation_data`.",
+            remedy="Use one of those, or pass `validation_data` to `fit()`.",
             key=str(error.args[0]),
             available=tuple(values),
         ) from error
@@ -150,9 +150,9 @@ def fill_pattern(
 def interrupted_path(
     pattern: str, epoch: int, batch: int | None, logs: Mapping[str, Any], suffix: str
 ) -> str:
-    """Return where a model goes that is saved because training is interrupted.
+    """Return the path of a model that is saved because training is interrupted.
 
-    Not where a regular save would go: it must not overwrite the best.
+    It differs from that of a regular save, so that the best model is not overwritten.
 
     >>> interrupted_path("runs/best.keras", 0, None, {}, ".keras")
     'runs/best-interrupted.keras'
@@ -161,20 +161,20 @@ def interrupted_path(
     try:
         return fill_pattern(marked, epoch, batch, logs)
     except FilepathKeyError:
-        # There are no metrics yet, and this is not the moment to insist on them.
+        # There are no metrics yet, but the model must be saved now.
         return os.path.join(os.path.dirname(pattern), f"model-interrupted{suffix}")
 
 
 def last_path(pattern: str, last: str | os.PathLike[str], suffix: str) -> str:
-    """Return the second name of the newest file that a pattern has named.
+    """Return the second path of the newest file of a pattern.
 
     Args:
         pattern: The pattern.
-        last: A name, which is meant in the directory of the pattern, or a path.
-        suffix: How the names end.
+        last: A file name in the directory of the pattern, or a path.
+        suffix: Extension of the files.
 
     Raises:
-        ArgumentError: it is a pattern itself, that of the files, or of another format.
+        ArgumentError: it is a pattern, the same as `pattern`, or has another extension.
 
     >>> last_path("runs/{epoch:02d}.keras", "last.keras", ".keras")
     'runs/last.keras'
@@ -187,7 +187,7 @@ def last_path(pattern: str, last: str | os.PathLike[str], suffix: str) -> str:
     same = os.path.abspath(path) == os.path.abspath(pattern)
     if "{" in name or not name.endswith(suffix) or name == suffix or same or os.path.isdir(path):
         raise ArgumentError(
-            f"`last` is the name of one file that ends in {suffix!r}, beside those of `filepath`.",
+            f"`last` must be a file name that ends in {suffix!r} and differs from `filepath`.",
             received=f"last={name!r}, filepath={pattern!r}",
             remedy=f"Pass `last={f'last{suffix}'!r}`"
             + (", and a pattern like '{epoch:02d}" + suffix + "' as `filepath`." if same else "."),
@@ -196,7 +196,7 @@ def last_path(pattern: str, last: str | os.PathLike[str], suffix: str) -> str:
 
 
 def record_in(path: str) -> Record | None:
-    """Return the record of a file, or `None` where it is not ours or cannot be read."""
+    """Return the record of a file; `None` if it has none or it cannot be read."""
     try:
         with open_source(path) as source:
             return source.record

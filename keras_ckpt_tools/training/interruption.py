@@ -1,13 +1,13 @@
-"""What interrupts training from outside: a signal, or an exception -> *save* -> let it happen.
+"""Save on a signal or an exception that interrupts training.
 
-A machine that is about to be taken away sends SIGTERM; a person presses Ctrl-C. Either is noted,
-and when the batch under way has ended its state is saved and the signal goes to whoever would have
-had it. A second signal is handed on at once: somebody is in a hurry. Schedulers may send another
-signal (`#SBATCH --signal=USR1@120`), so which ones are watched is a choice.
+A cluster sends SIGTERM before it takes a machine away; a user presses Ctrl-C. The signal is noted,
+the state is saved at the end of the current batch, and the signal is passed to its previous
+handler. A second signal is passed on at once. Schedulers may send another signal
+(`#SBATCH --signal=USR1@120`), so the watched signals are an argument.
 
-Keras tells callbacks nothing when `fit()` is left by an exception, so handlers that were set when
-training began cannot be relied on to be taken back. Therefore each looks, when it is called,
-whether the training that it belongs to is still on the stack, and stands aside if not.
+Keras does not notify callbacks when `fit()` ends with an exception, so handlers set at the start of
+training may stay installed. Therefore each handler checks whether its training is still on the
+stack, and does nothing otherwise.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _HOOKS = tuple(
 
 
 def signals_of(save_on_signal: Any) -> tuple[signal.Signals, ...]:
-    """Return the signals that an argument `save_on_signal` means.
+    """Return the signals that an argument `save_on_signal` selects.
 
     Raises:
-        ArgumentError: it is neither a bool nor signals that can be caught. All that cannot are
+        ArgumentError: it is neither a bool nor signals that can be caught. All invalid values are
             listed.
 
     >>> signals_of(True), signals_of(signal.SIGUSR1)
@@ -65,8 +65,8 @@ def signals_of(save_on_signal: Any) -> tuple[signal.Signals, ...]:
     wrong = [one for one, number in found.items() if number is None]
     if wrong or not found:
         raise ArgumentError(
-            "`save_on_signal` is True, False, a signal or several of them, and SIGKILL and SIGSTOP "
-            f"cannot be caught. Wrong: {', '.join(map(repr, wrong)) or 'there is none'}.",
+            "`save_on_signal` must be True, False, a signal or several; SIGKILL and SIGSTOP "
+            f"cannot be caught. Invalid: {', '.join(map(repr, wrong)) or 'an empty list'}.",
             received=f"save_on_signal={save_on_signal!r}",
             remedy="Pass True for SIGTERM and SIGINT (Ctrl-C), or name the signals: "
             "`[signal.SIGTERM, signal.SIGUSR1]`.",
@@ -99,20 +99,20 @@ def _signal_of(value: Any) -> signal.Signals | None:
 class SignalWatch:
     """Notes signals from `begin` to `end`.
 
-    All watches of the process share one handler for each signal, set by the first and taken back by
-    the last. A signal goes on when every watch that noted it has dealt with it.
+    All watches of the process share one handler for each signal, set by the first and removed by
+    the last. A signal is passed on after every watch that noted it has handled it.
 
     Args:
-        save_on_signal: Which signals; see `signals_of`.
-        at_once: A method; called by the handler, between two instructions of whatever runs.
+        save_on_signal: The signals; see `signals_of`.
+        at_once: A method that the handler calls immediately, between two instructions.
 
     Raises:
-        ArgumentError: those are no signals that can be caught.
+        ArgumentError: a signal cannot be caught.
     """
 
     _watches: ClassVar[list[SignalWatch]] = []
     _earlier: ClassVar[dict[int, Any]] = {}
-    # What came before this where another handler has been set over it, which may call it.
+    # The previous handler, if another one was set later that may call it.
     _passed: ClassVar[dict[int, Any]] = {}
     _owed: ClassVar[int | None] = None
 
@@ -120,13 +120,13 @@ class SignalWatch:
         self, save_on_signal: Any = True, at_once: Callable[[], None] | None = None
     ) -> None:
         self._signals = signals_of(save_on_signal)
-        # Whoever is called has this watch: nobody else keeps it in memory.
+        # The owner has this watch, so the reference to the owner must be weak.
         self._at_once = None if at_once is None else weakref.WeakMethod(at_once)
         self._received = False
         self._training: Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Where training runs is known in this process only.
+        # The training on the stack is that of this process only.
         at_once = self._at_once and self._at_once()
         return {**vars(self), "_received": False, "_training": None, "_at_once": at_once}
 
@@ -140,7 +140,7 @@ class SignalWatch:
         return self._received
 
     def begin(self) -> None:
-        """Watch from now on. Signals reach the main thread only, so elsewhere nothing is set."""
+        """Start to watch. Only the main thread receives signals; elsewhere nothing is set."""
         if not self._signals:
             return
         if threading.current_thread() is not threading.main_thread():
@@ -152,7 +152,7 @@ class SignalWatch:
             return
         self._training = _training_now()
         self._received = False
-        # A `fit()` that was left by an exception has not taken its watch back.
+        # An exception may have ended the previous `fit()` without removing its watch.
         self._watches[:] = [one for one in self._watches if not _is_gone(one._training)]
         self._watch()
 
@@ -160,17 +160,17 @@ class SignalWatch:
         if self not in self._watches:
             self._watches.append(self)
         for number in self._signals:
-            # Where another handler has been set meanwhile, that is the one that comes after this.
+            # If another handler was set in the meantime, it is the next one to call.
             if signal.getsignal(number) is not SignalWatch._note:
                 if number in self._earlier:
                     self._passed[number] = self._earlier[number]
                 self._earlier[number] = signal.signal(number, SignalWatch._note)
 
     def hand_on(self) -> None:
-        """Let the signal that was noted do what it would have done, once all have saved.
+        """Pass the noted signal on to its previous handler, after all watches have saved.
 
-        Where training goes on after that, because the program has a handler of its own, the next
-        signal is saved for as well.
+        If training continues after that, because the program has a handler of its own, the next
+        signal is handled as well.
         """
         self._received = False
         if not any(watch.received for watch in self._watches):
@@ -182,7 +182,7 @@ class SignalWatch:
                 watch._watch()
 
     def end(self) -> None:
-        """Stop watching. A signal that came too late to be saved for is not swallowed."""
+        """Stop to watch. A signal that came too late for a save is still passed on."""
         if self in self._watches:
             self._watches.remove(self)
             self._received = False
@@ -193,7 +193,7 @@ class SignalWatch:
 
     @classmethod
     def _let_go(cls) -> int | None:
-        """Give the signals back to whoever had them; return the one that is owed to them."""
+        """Restore the previous handlers; return the signal that must still be passed on."""
         number, cls._owed = cls._owed, None
         cls._watches.clear()
         while cls._earlier:
@@ -231,11 +231,11 @@ class SignalWatch:
 
 
 def _send_soon(number: int) -> None:
-    """Send the main thread a signal, in a moment.
+    """Send the main thread a signal, with a short delay.
 
-    Not at once: a generator that is being closed would swallow the KeyboardInterrupt.
+    Sent at once, a generator that is being closed would swallow the KeyboardInterrupt.
     """
-    if sys.is_finalizing():  # No thread starts any more, and nobody is left to be told.
+    if sys.is_finalizing():  # No thread can be started any more.
         return
     main = threading.main_thread().ident
     sender = threading.Timer(_A_MOMENT_S, signal.pthread_kill, args=(main, number))
@@ -244,12 +244,12 @@ def _send_soon(number: int) -> None:
 
 
 def _training_now() -> Place:
-    """Return the place of the loop that is being run: `fit()`, or what calls the hooks itself."""
+    """Return the place of the running loop: `fit()`, or the code that calls the hooks."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(_NOT_TRAINING):
         frame = frame.f_back
-    # Not the frame itself: that would keep alive whatever training had in its variables. A later
-    # frame may have the same number, but `fit()` makes a list of callbacks of its own.
+    # The frame itself would keep all variables of the training alive. A later frame may have the
+    # same ID, but `fit()` creates its own list of callbacks.
     callbacks = frame.f_locals.get("callbacks")
     alive = weakref.ref(callbacks) if isinstance(callbacks, keras.callbacks.CallbackList) else None
     return id(frame), frame.f_code, alive
@@ -270,20 +270,20 @@ def _is_under_way(place: Place | None, frame: FrameType | None) -> bool:
 
 
 def _is_gone(place: Place | None) -> bool:
-    """Return whether a `fit()` has certainly been left; of other loops that is not known."""
+    """Return whether a `fit()` has certainly ended; for other loops this is unknown."""
     alive = None if place is None else place[2]
     return alive is not None and (alive() is None or not _is_under_way(place, sys._getframe()))
 
 
 class ExceptionWatch:
-    """Calls something when `fit()` is left by an exception, before that goes on its way.
+    """Calls a function when `fit()` raises an exception, before the exception propagates.
 
-    It comes from a step (the model, the loss, the data), from the validation, or from any callback:
-    these are what `fit()` calls, so each is wrapped while it runs. All watches of one `fit()` share
-    the wrappers.
+    An exception comes from a step (the model, the loss, the data), from validation, or from any
+    callback. `fit()` calls these, so each is wrapped while it runs. All watches of one `fit()`
+    share the wrappers.
 
     Args:
-        save: What to call. Should it raise, that is noted on the first exception, which goes on.
+        save: The function. If it raises, a note is added to the first exception.
     """
 
     def __init__(self, save: Callable[[], Any]):
@@ -294,11 +294,11 @@ class ExceptionWatch:
         return {"_save": self._save, "_rescue": None}
 
     def begin(self, model: Any, called: Any = None) -> None:
-        """Watch from now on.
+        """Start to watch.
 
         Args:
-            model: Whose `fit()` it is.
-            called: The list through which callbacks are called, where there is one.
+            model: The model whose `fit()` is watched.
+            called: The list through which callbacks are called, if there is one.
         """
         self.end()
         rescue = next(
@@ -329,14 +329,14 @@ class ExceptionWatch:
 
 
 class _Rescue:
-    """Who wants to know when a `fit()` fails, and what was wrapped for that."""
+    """The functions to call when a `fit()` fails, and the wrapped objects."""
 
     def __init__(self) -> None:
         self.savers: dict[ExceptionWatch, tuple[Place, Callable[[], Any]]] = {}
         self._wrapped: list[tuple[weakref.ref[Any], str]] = []
 
     def watch(self, owner: Any, name: str) -> None:
-        """Wrap what an object has under a name; past Keras, which would track it."""
+        """Wrap an attribute of an object, without Keras' attribute tracking."""
         call = getattr(owner, name)
         if not isinstance(call, _Watched):
             own = vars(owner).get(name)
@@ -344,7 +344,7 @@ class _Rescue:
             self._wrapped.append((weakref.ref(owner), name))
 
     def give_back(self) -> None:
-        """Take all wrappers off."""
+        """Remove all wrappers."""
         for reference, name in self._wrapped:
             owner = reference()
             call = vars(owner).get(name) if owner is not None else None
@@ -356,7 +356,7 @@ class _Rescue:
         self._wrapped.clear()
 
     def save(self, error: BaseException) -> None:
-        """Let all save that belong to the training under way, once for each exception."""
+        """Call the functions of the current training, once for each exception."""
         if getattr(error, _SAVED_FOR, False):
             return
         setattr(error, _SAVED_FOR, True)
@@ -373,11 +373,11 @@ _SAVED_FOR = "_keras_ckpt_tools_saved_for"
 
 
 class _Watched:
-    """Something that `fit()` calls.
+    """A wrapper of something that `fit()` calls.
 
     Attributes:
-        rescue: Who wants to know when it raises.
-        own: What the object itself had under the name, or `None` where that was its class.
+        rescue: Called when it raises.
+        own: The object's own attribute of that name; `None` if it is one of its class.
     """
 
     def __init__(self, call: Callable[..., Any], rescue: _Rescue, own: Any):
@@ -394,11 +394,11 @@ class _Watched:
             raise
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # What copies and pickles ask for.
+        if name.startswith("__"):  # Copying and pickling read these.
             raise AttributeError(name)
         return getattr(self._call, name)
 
 
 def _is_end_of_data(error: BaseException) -> bool:
-    # How TensorFlow says that a dataset has no more batches; `fit()` expects it.
+    # TensorFlow raises this at the end of a dataset; `fit()` expects it.
     return type(error).__name__ == "OutOfRangeError"

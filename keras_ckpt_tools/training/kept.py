@@ -1,7 +1,7 @@
-"""Which checkpoints of a run there are, and which stay: commit -> *keep* -> resume.
+"""List the checkpoints of a run, and delete those that are not retained.
 
-Several processes and programs may have left checkpoints in one directory. What is kept and what is
-deleted here is of one run only, and of that what the same kind of door wrote.
+Several processes and programs may have left checkpoints in one directory. Only files of one run and
+one kind of writer are counted and deleted here.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class KeptCheckpoints:
     """The checkpoints in one directory.
 
     Args:
-        directory: Where they are.
-        policy: Which stay.
-        monitor: Metric by which the best is known, or `None`.
+        directory: Directory of the checkpoints.
+        policy: The retention policy.
+        monitor: Metric that decides which is the best, or `None`.
         mode: `"min"` or `"max"`.
-        door: Which of `DOORS` saves here. Files of another one are not deleted.
+        door: The writer, one of `DOORS`. Files of other writers are not deleted.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class KeptCheckpoints:
         self.policy = policy
         self.monitor = monitor
         self.mode = mode
-        # What is there, and the names that were listed then. One pair, set at once: the writer
-        # adds and deletes in a thread of its own.
+        # The checkpoints, and the names listed at that time. One pair, set at once, because the
+        # writer adds and deletes in a thread of its own.
         self._known: _Known | None = None
         self._resumed_from: str | None = None
         self._added = False
@@ -63,7 +63,7 @@ class KeptCheckpoints:
 
     @property
     def saved(self) -> list[CheckpointEntry]:
-        """The checkpoints that are there, oldest first; another process may have changed them."""
+        """The existing checkpoints, oldest first; another process may have changed them."""
         return self._look()[0]
 
     def _look(self) -> _Known:
@@ -78,7 +78,7 @@ class KeptCheckpoints:
         return best_of(self.saved, self.monitor, self.mode) if self.monitor else None
 
     def best_with(self, progress: TrainingProgress) -> CheckpointEntry | None:
-        """Return the best checkpoint if one were saved now."""
+        """Return the best checkpoint, assuming a save now."""
         if self.monitor is None:
             return None
         saved = self.saved  # Once: another process, or the writer, may delete meanwhile.
@@ -86,27 +86,27 @@ class KeptCheckpoints:
         return best_of([*saved, CheckpointEntry("", number, progress)], self.monitor, self.mode)
 
     def look_again(self) -> None:
-        """Forget what is there: it may have changed."""
+        """Forget the list: the directory may have changed."""
         self._known = None
 
     def goes_on_from(self, path: str) -> None:
-        """Let the checkpoint that a run was resumed from stay until something newer is there."""
+        """Retain the resumed checkpoint until there is a newer one."""
         self._resumed_from = path
 
     def found(self, saved: list[CheckpointEntry]) -> None:
-        """Take a list of what is there, made a moment ago."""
+        """Set the list of existing checkpoints."""
         self._known = saved, checkpoint_names(self.directory)
 
     def add(self, path: str, number: int, record: Record) -> None:
-        """Take up what was committed; delete what is not to stay."""
-        # The new one is there already; it need not be read again to be known.
+        """Add a committed checkpoint; delete those that are not retained."""
+        # The new one exists already and need not be read again.
         name = os.path.basename(path)
         if (there := self._known) is not None:
             self._known = there[0], there[1] | {name}
         try:
             known, names = self._look()
         except OSError as error:
-            self._known = None  # To be listed again.
+            self._known = None  # List the directory again.
             raise refused(Path(path), error, committed=True) from error
         kind = Kind.TF_CHECKPOINT if is_prefix(path) else Kind.CHECKPOINT
         new = CheckpointEntry.of_record(path, record, number, kind=kind)
@@ -115,37 +115,37 @@ class KeptCheckpoints:
         self._keep()
 
     def number_of(self, path: str | None) -> int | None:
-        """Return the number of a checkpoint that is there."""
+        """Return the number of an existing checkpoint."""
         return next((item.number for item in self.saved if item.path == path), None)
 
     def delete(self, path: str) -> None:
-        """Delete a checkpoint that another one has taken the place of."""
+        """Delete a checkpoint that another one has replaced."""
         known = self._look()
         delete_checkpoints([path])
         self._without(known, [item for item in known[0] if item.path == path])
 
     def expect_another_run(self) -> None:
-        """Take it as meant that the directory holds checkpoints of another run."""
+        """Note that checkpoints of another run in the directory are expected."""
         self._noticed = True
 
     def notice_other_run(self, progress: TrainingProgress) -> None:
-        """Say once that there are checkpoints of another run, unless that is meant."""
+        """Warn once about checkpoints of another run, unless they are expected."""
         others = [item for item in self.saved if item.progress.run_id != progress.run_id]
         if others and not self._noticed:
             self._noticed = True
             warn(
-                f"{self.directory!r} holds checkpoints of another run, the newest of them "
-                f"{others[-1].path!r}, and nothing was restored from them. They are left alone. "
-                "Restore first to go on with that run, or give this one a directory of its own.",
+                f"{self.directory!r} contains checkpoints of another run (newest: "
+                f"{others[-1].path!r}), and nothing was restored from them. They are not changed. "
+                "To resume that run, restore first. Otherwise use another directory for this run.",
                 UserWarning,
                 stacklevel=4,
             )
 
     def keep_now(self) -> None:
-        """Delete what is not to stay by a policy that has changed since the last save.
+        """Delete checkpoints that are not retained by a policy that has changed.
 
-        That is at a restart, when this process has taken the directory for itself. What it was
-        resumed from stays.
+        Called at a restart, when this process has locked the directory. The resumed checkpoint is
+        retained.
         """
         if self.saved and self._resumed_from:
             resumed_from = self._resumed_from
@@ -155,7 +155,7 @@ class KeptCheckpoints:
     def _keep(self) -> None:
         saved, names = self._look()
         if not saved or not self._is_ours(saved[-1]):
-            return  # Somebody else has deleted the new one by now, or nothing was saved yet.
+            return  # The new one was deleted by another process, or nothing was saved yet.
         best = best_of(saved, self.monitor, self.mode) if self.monitor else None
         pinned = [self._resumed_from] if self._resumed_from else []
         mine = self._mine(saved[-1])
@@ -163,14 +163,14 @@ class KeptCheckpoints:
         delete_checkpoints([item.path for item in gone])
         clear_leftovers(self.directory)
         self._without((saved, names), gone)
-        # What was resumed from has done its part once something newer is committed.
+        # The resumed checkpoint is no longer needed when a newer one is committed.
         self._resumed_from = None
 
     def tidy(self) -> None:
-        """Delete what stays behind an interruption where no later save clears it up.
+        """Delete the remains of an interruption that no later save deletes.
 
-        At the end of a run that was interrupted just before, that is what it was resumed from, and
-        what a process that was killed in its last save has left.
+        At the end of a run that was interrupted shortly before, these are the resumed checkpoint
+        and files that a process left that was killed during its last save.
         """
         read_only = not os.access(self.directory, os.W_OK)
         if self.saved and (self._resumed_from or self._added) and not read_only:
@@ -183,12 +183,12 @@ class KeptCheckpoints:
         *,
         but_newest: bool = False,
     ) -> None:
-        """Delete every checkpoint of the run, as far as this kind of door wrote them.
+        """Delete all checkpoints of a run that the same kind of writer wrote.
 
         Args:
-            run_id: Name of the run.
-            also: Says of a checkpoint of another run whether it goes, too.
-            but_newest: Whether the newest of the run stays.
+            run_id: ID of the run.
+            also: Returns whether a checkpoint of another run is deleted as well.
+            but_newest: Whether the newest of the run is retained.
         """
         saved, names = self._look()
         own = [i for i in saved if i.progress.run_id == run_id and self._is_ours(i)]
@@ -206,9 +206,9 @@ class KeptCheckpoints:
         return not self._door or self._door in item.holds or not item.holds & DOORS
 
     def _mine(self, last: CheckpointEntry) -> list[CheckpointEntry]:
-        """Return the checkpoints of the run that the same kind of door wrote.
+        """Return the checkpoints of the run by the same kind of writer.
 
-        A run may go on in the other: then each has a policy of its own for its own files.
+        A run may resume with another writer. Each applies its policy to its own files.
         """
         return [
             item
@@ -222,12 +222,12 @@ PATTERN = "filepath"
 
 
 class KeptFiles:
-    """Keeps what a policy says of the files that one pattern names.
+    """Applies a retention policy to the files of one pattern.
 
     Args:
         pattern: The pattern.
-        policy: What stays.
-        last: A second name for the newest file, which is none of them; or `None`.
+        policy: The retention policy.
+        last: A second path of the newest file, which does not count; or `None`.
     """
 
     def __init__(self, pattern: str, policy: Policy, last: str | None = None):
@@ -238,7 +238,7 @@ class KeptFiles:
         self._trail = Trail()
 
     def about_to_add(self, progress: TrainingProgress) -> TrainingProgress:
-        """Return the progress for a file that is about to be written: it says where all were."""
+        """Return the progress for a file that is about to be written, with all saves."""
         return self._trail.extend(
             progress, lambda: [record.progress for _, record in self.written()]
         )
@@ -249,12 +249,12 @@ class KeptFiles:
         return self._saved is not None
 
     def add(self, path: str, record: Record, monitor: str, mode: str) -> None:
-        """Note a file that was committed; delete what is not to stay.
+        """Note a committed file; delete files that are not retained.
 
         Args:
-            path: The file.
+            path: Path of the file.
             record: Its record.
-            monitor: Metric by which the best file is known; it always stays.
+            monitor: Metric that decides which is the best file, which is always retained.
             mode: `"min"` or `"max"`.
 
         Raises:
@@ -272,11 +272,11 @@ class KeptFiles:
         self._saved = [item for item in saved if item not in gone]
 
     def look_again(self) -> None:
-        """Find out anew what is there: a save has failed, and its file may be in place or not."""
+        """List the files again: a save has failed, and its file may or may not be in place."""
         self._saved = None
 
     def _before(self, path: str, record: Record) -> list[CheckpointEntry]:
-        """Return what the same run wrote before a restart, oldest first."""
+        """Return the files that the same run wrote before a restart, oldest first."""
         run_id = record.progress.run_id
         found = [
             CheckpointEntry.of_record(other, one)
@@ -287,7 +287,7 @@ class KeptFiles:
         return [dataclasses.replace(one, number=n) for n, one in enumerate(ordered, 1)]
 
     def written(self) -> Iterator[tuple[str, Record]]:
-        """Yield the files that are there and were written under this pattern, with records."""
+        """Yield the existing files of this pattern, with their records."""
         name = os.path.basename(self._pattern)
         for path in matching_files(self._pattern):
             if self._last is not None and os.path.abspath(path) == os.path.abspath(self._last):
@@ -298,12 +298,12 @@ class KeptFiles:
 
 
 def is_of(record: Record, model: Any) -> bool:
-    """Return whether a file can be of a model: weights of the same names and shapes.
+    """Return whether a file contains weights with the names and shapes of a model.
 
-    The best value of another model says nothing about this one, even under the same name.
+    The best value of another model is not comparable, even under the same name.
     """
     if any(info.path.startswith("model_weights/") for info in record.tensors):
-        return True  # The older `.h5` names weights in another way.
+        return True  # The older `.h5` format uses other names for weights.
     return _weights(record.tensors) == _weights(state.capture(model).infos().values())
 
 

@@ -1,9 +1,8 @@
-"""What subclasses override of Keras' own callbacks: class -> *honoured, or refused*.
+"""Handle subclasses that override private hooks of Keras' callbacks.
 
-Keras' `ModelCheckpoint` and `BackupAndRestore` have methods with an underscore that programs
-override, because there is no other way to say what they want. The callbacks here call those that
-still mean something. An override of another one would never be called, and nobody would notice; so
-the class itself is refused.
+`ModelCheckpoint` and `BackupAndRestore` of Keras have private methods that programs override to
+change their behavior. The callbacks of this package call those that still apply. An override of
+another hook would never be called, so such a class raises an error when it is defined.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ def overrides(instance: object, base: type, name: str) -> bool:
 
 
 def refuse_hooks(cls: type, base: type, names: Iterable[str]) -> None:
-    """Refuse a class that overrides hooks that are not called.
+    """Raise an error if a class overrides hooks that are not called.
 
     Args:
         cls: The new class.
-        base: The callback of this package that it is made from.
-        names: The hooks of Keras' that this callback does not call.
+        base: The callback of this package that it is derived from.
+        names: The hooks of Keras that this callback does not call.
 
     Raises:
         ArgumentError: it overrides some of them; all are listed.
@@ -37,6 +36,6 @@ def refuse_hooks(cls: type, base: type, names: Iterable[str]) -> None:
             f"`{cls.__name__}` overrides what `{base.__name__}` of this package never calls: "
             f"{', '.join(wrong)}.",
             received=f"class {cls.__name__}",
-            remedy="Override `on_train_begin` and call `super()` in it, or make the class from "
+            remedy="Override `on_train_begin` and call `super()` in it, or derive the class from "
             "Keras' own callback.",
         )

@@ -1,7 +1,7 @@
-"""`CheckpointManager`: saves and resumes a hand-written training loop.
+"""`CheckpointManager`: saves and resumes a custom training loop.
 
-It has the verbs of `tf.train.CheckpointManager`, and iterators that turn the loop's own `for`
-statements into events. Behind it is the same engine that serves `fit()`.
+It has the methods of `tf.train.CheckpointManager`, and iterators that count, save and resume in the
+`for` statements of the loop. It uses the same engine as `BackupAndRestore`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Batch = TypeVar("Batch")
 
 
 class _Ahead(Generic[Batch]):
-    """Gives what data give, and tells beforehand whether there is more."""
+    """Yields the items of data, and shows whether there is another one."""
 
     def __init__(self, data: Iterable[Batch], left: int | None, *, tracked: bool = False):
         self._data = iter(data)
@@ -67,23 +67,23 @@ class _Ahead(Generic[Batch]):
             yield self._next.pop()
 
     def look(self) -> bool:
-        """Return whether there is another batch; it is read for that."""
+        """Return whether there is another batch, by reading it."""
         if not self._next and not self.ended:
             try:
                 self._next.append(next(self._data))
             except StopIteration:
-                self.ended, self._data = True, iter(())  # Data may be made anew in each epoch.
+                self.ended, self._data = True, iter(())  # Each epoch may create its own data.
         return bool(self._next)
 
     @property
     def is_over(self) -> bool:
-        """Whether there is no other batch; it is read only where their number is not known."""
+        """Whether there is no other batch; one is read only if their number is unknown."""
         known = not self.ended and self._left is not None and self._left > 0
         return not known and not self.look()
 
 
 class _UnderWay:
-    """A batch or step whose body runs."""
+    """A batch or step whose body is running."""
 
     def __init__(self, index: int, marks: Marks):
         self.index = index
@@ -93,13 +93,13 @@ class _UnderWay:
 
 
 class _Epoch:
-    """An epoch whose body runs.
+    """An epoch whose body is running.
 
     Attributes:
-        marks: At its beginning.
-        source: Its batches, if the loop has asked for them.
-        over: Path of what was saved when its batches were over and its body was not.
-        stopped: Saves the state in which a callback has stopped it, before its last batch.
+        marks: Marks at its start.
+        source: Its batches, if the loop has requested them.
+        over: Path of the file that was saved after the last batch and before the end of the body.
+        stopped: Saves the state at which a callback has stopped it, before its last batch.
         at_end: Saves the state after its last batch, for a signal.
     """
 
@@ -112,65 +112,63 @@ class _Epoch:
 
 
 class CheckpointManager:
-    """Save, keep and restore the state of a hand-written training loop.
+    """Save, keep and restore the state of a custom training loop.
 
-    Reach for it where you would use `tf.train.CheckpointManager`: its familiar verbs do what they
-    do there, and the iterators `epochs`, `batches` and `steps` make a loop resume by themselves.
+    Use it in place of `tf.train.CheckpointManager`. The methods of that class work as there, and
+    the iterators `epochs`, `batches` and `steps` make a loop resume automatically.
 
     Args:
-        directory: Directory of the checkpoints of one run; made if it is missing.
-        max_to_keep: How many checkpoints stay, the newest first; `None` keeps all. The best one
-            (with `monitor`) always stays.
+        directory: Directory of the checkpoints of one run; created if missing.
+        max_to_keep: How many checkpoints are retained, the newest first; `None` keeps all. The best
+            one (with `monitor`) is always retained.
         keep: A retention policy instead: `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.
         save_freq: When the iterators save: `"epoch"`, a number of steps from 1, or a
             `datetime.timedelta`.
-        monitor: Name of a logged metric by which the best checkpoint is known, or `None`.
+        monitor: Name of the logged metric that decides which checkpoint is the best, or `None`.
         mode: `"min"`, `"max"`, or `"auto"` to infer it from the name of the metric.
-        resume: `"auto"` goes on where there is something to go on from, `"never"` starts over,
-            `"must"` raises where there is nothing.
-        phase: Name of this part of a program that has several loops, each with a manager of its
-            own, in one directory: only checkpoints of that name are resumed from. See
-            `docs/loops.md`.
-        changed: What of the program differs from when the checkpoint was written, and is meant to:
-            any of `"data"`, `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and
-            `"seed"`. Where it really differs, the program's own counts in place of what was saved.
-            `docs/resuming.md` lists what may differ without it, and what each costs.
-        background: Whether files are written in a thread, while training goes on. What is saved is
-            the state at the moment of the save. An error is raised at the next save, at `wait`, or
-            when the loop ends.
-        format: What is written: `"h5"`, or `"tf"` for TensorFlow checkpoints, which stock
+        resume: `"auto"` resumes if there is a checkpoint, `"never"` starts over, `"must"` raises an
+            error if there is no checkpoint.
+        phase: Name of this part of a program with several loops and managers in one directory: only
+            checkpoints of that phase are resumed from. See `docs/loops.md`.
+        changed: Intended changes of the program since the checkpoint was written: any of `"data"`,
+            `"learning_rate"`, `"optimizer"`, `"metrics"`, `"callbacks"` and `"seed"`. If the
+            program differs there, its own setting is used instead of the saved one.
+            `docs/resuming.md` lists which changes need it, and what each costs.
+        background: Whether files are written in a thread while training continues. The saved state
+            is that at the time of the save. Errors are raised at the next save, at `wait`, or when
+            the loop ends.
+        format: File format: `"h5"`, or `"tf"` for TensorFlow checkpoints, which stock
             `tf.train.Checkpoint(**objects).restore(tf.train.latest_checkpoint(directory))` reads.
-            A directory may have both; a run goes on from the newest, whichever it is.
-        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the batch
-            under way, and do after that what they would have done. Or which signals do that: one,
-            or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
-        callbacks: Keras callbacks, which the iterators drive: `EarlyStopping` stops the loop,
-            `ReduceLROnPlateau` sees what is logged. They belong to the model that is tracked as
-            `model`, or to the first one, and their state is carried over a restart.
-        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
-            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
-            anything is written, or `"ignore"` it. What is tracked here by name is no such state.
-        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
-            when, where to, how large, how long each took and how long training stood still.
-        verbose: 1 to print a line at each save and where a run goes on, with a bar on a terminal
-            while a save or restore takes long. With 0 it goes to `logging` instead, under the name
-            `keras_ckpt_tools.training.manager`.
-        **objects: What is tracked, by names of your choice and any number of them: Keras models,
-            optimizers, metrics and layers; `tf.Variable`s, alone or in lists and dicts;
-            `tf.Module`s; iterators of tf.data; `tf.random.Generator`s, NumPy's generators and
-            Python's `random.Random`; objects with `state_dict`/`load_state_dict` or
-            `get_state`/`set_state`. The generators of the process itself are saved without being
-            tracked.
+            A directory may contain both; a run resumes from the newest of either format.
+        save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state at the end of the current
+            batch and then take their usual effect. Or which signals do: one, or several
+            (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
+        callbacks: Keras callbacks, which the iterators call: `EarlyStopping` stops the loop,
+            `ReduceLROnPlateau` receives the logs. They belong to the model that is tracked as
+            `model`, or to the first one, and their state is saved and restored.
+        on_untracked: What to do at a save about state that Keras does not save (a `tf.Variable` in
+            a layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            anything is written, or `"ignore"` it. Objects that are tracked here by name are saved.
+        tensorboard: Log directory of TensorBoard for a history of the saves, below `saves/` in it:
+            time, path, size, duration, and how long training was blocked.
+        verbose: 1 to print a line at each save and at a resume, with a progress bar on a terminal
+            if a save or restore takes long. With 0, the lines are logged with `logging` instead,
+            under the name `keras_ckpt_tools.training.manager`.
+        **objects: The objects to track, by names of your choice: Keras models, optimizers, metrics
+            and layers; `tf.Variable`s, alone or in lists and dicts; `tf.Module`s; iterators of
+            tf.data; `tf.random.Generator`s, NumPy's generators and Python's `random.Random`;
+            objects with `state_dict`/`load_state_dict` or `get_state`/`set_state`. The generators
+            of the process itself are saved without being tracked.
 
     Raises:
-        ArgumentError: an argument cannot work, or an object cannot be tracked.
-        CommitError: the directory is a file. When a loop begins: it may not be written to, and
-            something is left to train. Restoring only reads.
+        ArgumentError: an argument is invalid, or an object cannot be tracked.
+        CommitError: the directory is a file. When a loop starts: it is not writable, and training
+            is not complete. Restoring only reads.
 
-    What appears on disk is `directory/ckpt-00000001.weights.h5` and so on, each whole when it is
-    visible, with a group for each tracked object. Stock `model.load_weights` opens it where a model
-    is tracked under the name `model`. With `format="tf"` it is `directory/ckpt-00000001.index`,
-    `.data-00000-of-00001` and `.record`, and the file `checkpoint`, which names one that is whole.
+    The files are `directory/ckpt-00000001.weights.h5` and so on, each complete when it is visible,
+    with a group for each tracked object. Stock `model.load_weights` loads them if a model is
+    tracked under the name `model`. With `format="tf"` they are `directory/ckpt-00000001.index`,
+    `.data-00000-of-00001` and `.record`, and the file `checkpoint`, which names a complete one.
 
     Example:
 
@@ -250,9 +248,9 @@ class CheckpointManager:
         self._marked: tuple[Any, Marked] | None = None
         self._under_way: _UnderWay | None = None
         self._epoch: _Epoch | None = None
-        self._after: Marks | None = None  # Those of a save in the body that counted its batch.
+        self._after: Marks | None = None  # Marks of a save in the body that counted its batch.
         self._due = False
-        self._ended_at_restart = False  # Whether a restart was all that the last epoch needed.
+        self._ended_at_restart = False  # Whether the restart only had to end the last epoch.
         self._saving = False
         self._told: set[str] = set()
         self._join_models()
@@ -262,7 +260,7 @@ class CheckpointManager:
             if isinstance(tracked, keras.Model):
                 join_run(tracked, self._run)
 
-    # Where the run is.
+    # Position of the run.
 
     @property
     def directory(self) -> str:
@@ -271,7 +269,7 @@ class CheckpointManager:
 
     @property
     def progress(self) -> TrainingProgress:
-        """Where the run is; see `TrainingProgress`."""
+        """The position of the run; see `TrainingProgress`."""
         if self._under_way is not None and self._under_way.left:
             self._settle()
         return self._run.progress(
@@ -280,15 +278,15 @@ class CheckpointManager:
 
     @property
     def checkpoints(self) -> list[str]:
-        """Paths of the checkpoints that are there, oldest first."""
+        """Paths of the existing checkpoints, oldest first."""
         return [item.path for item in self._checkpoints.kept.saved]
 
     @property
     def latest_checkpoint(self) -> str | None:
         """Path of the newest checkpoint, or `None`.
 
-        Where this package has not saved yet, it is that of `tf.train.CheckpointManager` or of
-        Keras' own backup, if there is one.
+        Before the first save, it is that of `tf.train.CheckpointManager` or of Keras' own backup,
+        if there is one.
         """
         return self._checkpoints.newest
 
@@ -305,7 +303,7 @@ class CheckpointManager:
                 return tracked
         for tracked in self._checkpoints.objects.values():
             optimizer = getattr(tracked, "optimizer", None)
-            if optimizer_step(optimizer) is not None:  # One of PyTorch counts nothing.
+            if optimizer_step(optimizer) is not None:  # PyTorch optimizers do not count.
                 return optimizer
         return None
 
@@ -319,14 +317,14 @@ class CheckpointManager:
     # The iterators.
 
     def epochs(self, total: int) -> Iterator[int]:
-        """Iterate over the epochs that are still to do.
+        """Iterate over the remaining epochs.
 
-        Restores the newest good checkpoint first, unless that was done already. An epoch ends, and
-        is saved where `save_freq="epoch"`, when the body of the loop does; `break` and exceptions
-        leave it unfinished.
+        Restores the newest good checkpoint first, unless that was done already. An epoch ends when
+        the body of the loop does, and is then saved if `save_freq="epoch"`. After `break` or an
+        exception, the epoch is unfinished.
 
         Args:
-            total: How many epochs the whole run has, those already done included.
+            total: Number of epochs of the run, including completed ones.
 
         Yields:
             The zero-based index of the epoch.
@@ -356,10 +354,10 @@ class CheckpointManager:
     def batches(self, dataset: Iterable[Batch]) -> Iterator[Batch]:
         """Iterate over the batches of one epoch, and count the steps.
 
-        After a restart in the middle of an epoch, the batches that were already done are passed
-        over; that is exact where the dataset gives the same batches in the same order again.
-        `kct.data.ArrayDataset` and `kct.data.resumable` do, and read nothing that is passed over;
-        `docs/data.md` says what else does.
+        After a restart in the middle of an epoch, completed batches are skipped. The result is
+        exact if the dataset gives the same batches in the same order again.
+        `kct.data.ArrayDataset` and `kct.data.resumable` do, and do not read skipped batches;
+        `docs/data.md` lists other data.
 
         A save that is due after a batch is written when the next batch has been read, with the
         state from before. After the last batch it belongs to the end of the epoch.
@@ -373,7 +371,7 @@ class CheckpointManager:
         self._settle()
         done, self._batches_to_skip = self._batches_to_skip, 0
         tracked = any(dataset is item for item in self._checkpoints.objects.values())
-        data: Iterable[Batch] = dataset  # Where it is tracked, it is at its place already.
+        data: Iterable[Batch] = dataset  # A tracked iterator is at its position already.
         if not tracked:
             data, done = self._state.place(dataset, self._run.progress().epochs_completed, done)
         length = None if tracked else _length(dataset)
@@ -400,12 +398,12 @@ class CheckpointManager:
             self._epoch.at_end = self._take(over=True)
 
     def steps(self, total: int) -> Iterator[int]:
-        """Iterate over the steps that are still to do, in a loop without epochs.
+        """Iterate over the remaining steps, in a loop without epochs.
 
         Restores the newest good checkpoint first, unless that was done already.
 
         Args:
-            total: How many steps the whole run has, those already done included.
+            total: Number of steps of the run, including completed ones.
 
         Yields:
             The zero-based index of the step.
@@ -444,9 +442,9 @@ class CheckpointManager:
         if done >= total > 0 and not said:
             warn(
                 f"Nothing is left to train: the run of {self._checkpoints.directory!r} has {done} "
-                f"{name}, and `{name}({total})` counts those. Pass a larger number to train on. "
-                "For another run, pass `resume='never'` or a directory of its own; for a second "
-                "loop of the same program, a manager of its own with `phase=`.",
+                f"{name}, and `{name}({total})` includes those. Pass a larger one to train more. "
+                "For a new run, pass `resume='never'` or use another directory; for a second loop "
+                "of the same program, create another manager with `phase=`.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -477,7 +475,7 @@ class CheckpointManager:
             self._tell(
                 "`manager.save()` was called in the middle of a batch: an optimizer has updated "
                 "before it and after it. A restart from that checkpoint counts the batch as done, "
-                "and lacks what came after. Call it at the end of the loop's body."
+                "but lacks the later update. Call it at the end of the loop's body."
             )
 
     def _count(self, body: _UnderWay) -> bool:
@@ -490,14 +488,14 @@ class CheckpointManager:
         return self._cadence.batch_ends(body.index)
 
     def _settle(self) -> bool:
-        """Count the batch whose body runs, or was left, if its work is done; return whether it was.
+        """Count the current or interrupted batch if it was trained on; return whether it was.
 
-        A save that was due then stays so.
+        If a save was due, it remains due.
         """
         body = self._under_way
         if body is None:
             return False
-        # An exception that was raised since is why the body was left, or is being left.
+        # An exception raised since then is the reason why the body is left.
         done = body.marks.moved if self._counts else sys.exception() is body.handling
         if done:
             self._due = self._count(body) or self._due
@@ -510,28 +508,27 @@ class CheckpointManager:
     def save(self, checkpoint_number: Any = None, options: None = None) -> str:
         """Save all tracked objects now.
 
-        In the body of a loop, call it at the end. The batch, step or epoch under way counts as done
-        if an optimizer has made an update in it, or a tracked sum of floats has changed; where no
-        optimizer counts its updates, it always does. A checkpoint that is saved after the last
-        batch of an epoch is replaced by one of the end of that epoch when the body of the epoch has
-        ended.
+        In the body of a loop, call it at the end. The current batch, step or epoch counts as done
+        if an optimizer has made an update in it, or a tracked sum of floats has changed; if no
+        optimizer counts its updates, it always does. A checkpoint saved after the last batch of an
+        epoch is replaced by one of the end of that epoch when the body of the epoch has ended.
 
         Args:
             checkpoint_number: The number in the name of the file: an integer, or a variable with
-                one. Numbers are the order of the saves, so one that is not higher than those in
-                the directory is passed over for the next that is.
-            options: `None`. It is here for programs that pass it to `tf.train.CheckpointManager`.
+                one. Numbers are the order of the saves, so a number that is not higher than those
+                in the directory is replaced by the next one that is.
+            options: `None`. Accepted because programs pass it to `tf.train.CheckpointManager`.
 
         Returns:
-            Path of the new checkpoint. It is visible, whole, when this returns; with
+            Path of the new checkpoint. It is visible and complete when this returns; with
             `background=True`, after `wait`.
 
         Raises:
-            ArgumentError: `checkpoint_number` is not a whole number, or there are `options`.
-            CommitError: the operating system refused; the checkpoints that were there stay. With
-                `background=True`, that may have been at an earlier save.
+            ArgumentError: `checkpoint_number` is not a non-negative integer, or `options` is set.
+            CommitError: the operating system refused; the existing checkpoints are unchanged. With
+                `background=True`, this may be the error of an earlier save.
             NotBuiltError: a tracked object has no variables yet.
-            UntrackedStateError: something would be left out, and `on_untracked="error"`.
+            UntrackedStateError: some state would not be saved, and `on_untracked="error"`.
         """
         number = _checked_number(checkpoint_number, options)
         counted = self._settle()
@@ -553,7 +550,7 @@ class CheckpointManager:
         return path
 
     def _is_over(self) -> bool:
-        """Return whether the work of the epoch under way is done, and its body runs."""
+        """Return whether the current epoch is trained and its body is still running."""
         epoch = self._epoch
         if epoch is None or self._under_way is not None:
             return False
@@ -578,7 +575,7 @@ class CheckpointManager:
             epoch.over = self._save_now(over=True)
 
     def _save_at_signal(self) -> None:
-        """Save the state after the last batch, at once: what follows it may take too long."""
+        """Save the state after the last batch at once: the rest of the epoch may take too long."""
         epoch = self._epoch
         if epoch is None or epoch.at_end is None or self._saving:
             return
@@ -587,7 +584,7 @@ class CheckpointManager:
             epoch.over = commit(epoch.over)
         except CkptError as error:
             warn(
-                f"A signal came after the last batch of an epoch, and could not be saved for: "
+                f"A signal came after the last batch of an epoch, and the save failed: "
                 f"{error.what} It is tried again at the end of the epoch.",
                 UserWarning,
                 stacklevel=2,
@@ -613,9 +610,9 @@ class CheckpointManager:
             return
         if self._epoch.source.tracked:
             self._tell(
-                "`manager.save()` was called before the work of a batch, and the tracked iterator "
-                "has given that batch out: a restart from this checkpoint goes on with the batch "
-                "after it. Call it at the end of the loop's body."
+                "`manager.save()` was called before the batch was trained on, but the tracked "
+                "iterator has already returned that batch: a restart from this checkpoint resumes "
+                "with the batch after it. Call it at the end of the loop's body."
             )
 
     def _tell(self, message: str) -> None:
@@ -651,20 +648,20 @@ class CheckpointManager:
         return not mine or now.place != mine[-1].place
 
     def log(self, **metrics: Any) -> None:
-        """Note metrics; what is logged last in an epoch is the epoch's.
+        """Record metrics; the last values in an epoch are those of the epoch.
 
         Args:
             **metrics: Numbers: floats, NumPy scalars, tensors of one element, Keras metrics'
                 results.
 
         Raises:
-            ArgumentError: a value is not one number. All such values are listed.
+            ArgumentError: a value is not a single number. All such values are listed.
         """
         numbers = plain_logs(metrics)
         wrong = [f"{name}={metrics[name]!r}" for name in metrics if name not in numbers]
         if wrong:
             raise ArgumentError(
-                "Metrics are single numbers.",
+                "Metrics must be single numbers.",
                 received="; ".join(wrong),
                 remedy="Reduce them first, with `tf.reduce_mean` for example.",
             )
@@ -698,7 +695,7 @@ class CheckpointManager:
         return save
 
     def wait(self) -> None:
-        """Wait until everything is written, where that happens in the background.
+        """Wait until all background writes are complete.
 
         Raises:
             CommitError: a save failed.
@@ -715,17 +712,17 @@ class CheckpointManager:
         """Restore all tracked objects from one checkpoint, or none of them.
 
         Args:
-            path: A file that a `CheckpointManager` or `BackupAndRestore` wrote.
+            path: A checkpoint of a `CheckpointManager` or `BackupAndRestore`.
 
         Returns:
-            Where training was.
+            The position of training.
 
         Raises:
-            ArtefactNotFoundError: there is nothing at the path.
-            ArtefactKindError: it is something else.
-            RestoreError: it does not fit what is tracked. Nothing was changed.
-            NotBuiltError: a tracked object has no variables, and cannot be built from what is
-                known.
+            ArtefactNotFoundError: the path does not exist.
+            ArtefactKindError: the file is not a checkpoint.
+            RestoreError: it does not match the tracked objects. Nothing was changed.
+            NotBuiltError: a tracked object has no variables, and there is not enough information
+                to build it.
         """
         self._note_program()
         with self._announcer.bar("Restoring"):
@@ -735,19 +732,19 @@ class CheckpointManager:
     def restore_or_initialize(self) -> str | None:
         """Restore the newest good checkpoint, if there is one.
 
-        What stock programs left in the directory is restored, too, all of it or nothing, and its
-        files are left alone: the newest checkpoint of a `tf.train.CheckpointManager`, by the names
-        of what is tracked, and a backup of Keras' own `BackupAndRestore`, where one model and its
-        optimizer are tracked.
+        Checkpoints of stock programs in the directory are restored as well, completely or not at
+        all, and are not changed: the newest checkpoint of a `tf.train.CheckpointManager`, by the
+        names of the tracked objects, and a backup of Keras' own `BackupAndRestore`, if one model
+        and its optimizer are tracked.
 
         Returns:
-            Its path, or `None` where there is nothing to restore.
+            Its path, or `None` if there is no checkpoint.
 
         Raises:
-            RestoreError: it does not fit what is tracked. Nothing was changed.
-            NotBuiltError: a tracked object has no variables, and cannot be built from what is
-                known.
-            DamagedArtefactError: there are checkpoints, and none of them is whole.
+            RestoreError: it does not match the tracked objects. Nothing was changed.
+            NotBuiltError: a tracked object has no variables, and there is not enough information
+                to build it.
+            DamagedArtefactError: there are checkpoints, but none of them is complete.
         """
         self._note_program()
         with self._announcer.bar("Restoring"):
@@ -785,18 +782,18 @@ class CheckpointManager:
         self._restored = True
         done, step = restored.progress.batches_completed, restored.progress.step
         self._batches_to_skip = done
-        # What is not ours counts steps, and no batches.
+        # Third-party checkpoints count steps, but no batches.
         self._steps_done = step if restored.beside is STOCK else None
         self._cadence.goes_on(restored.beside.get(CADENCE), done, step)
         return restored
 
     def _end_of_epoch(self, restored: Restored) -> Restored:
-        """Let the epoch whose batches were all done be one that has ended."""
+        """Count an epoch as completed if all its batches were done at the save."""
         epoch = restored.progress.epochs_completed
         warn(
             f"{restored.path!r} was saved in epoch {epoch_number(epoch)}, after its last batch and "
-            "before its end. Training resumes with the next epoch; what the loop does after its "
-            "batches (a validation, for example) was not saved for this epoch, and is not done "
+            "before its end. Training resumes with the next epoch. What the loop does after the "
+            "batches of this epoch (validation, for example) was not saved and is not done "
             "again.",
             UserWarning,
             stacklevel=5,
@@ -810,9 +807,9 @@ class CheckpointManager:
             return
         if self.restore_or_initialize() is None and self._resume == "must":
             raise ResumeError(
-                "There is no checkpoint to go on from.",
+                "There is no checkpoint to resume from.",
                 received=f"directory={self.directory!r}, resume='must'",
-                remedy="Pass `resume='auto'` to begin where there is none, or check the path.",
+                remedy="Pass `resume='auto'` to start if there is none, or check the path.",
                 path=self.directory,
             )
 
@@ -842,9 +839,9 @@ class CheckpointManager:
 def _check_total(name: str, total: object) -> None:
     if isinstance(total, bool) or not isinstance(total, int) or total < 0:
         raise ArgumentError(
-            f"The number of {name} is a whole number from 0.",
+            f"The number of {name} must be a non-negative integer.",
             received=f"{name}={total!r}",
-            remedy=f"Pass how many {name} the whole run has.",
+            remedy=f"Pass the number of {name} of the run.",
         )
 
 
@@ -858,9 +855,9 @@ def _length(dataset: Any) -> int | None:
 def _checked_number(checkpoint_number: Any, options: Any) -> int | None:
     if options is not None:
         raise ArgumentError(
-            "A checkpoint is written in one way, for which there are no options.",
+            "`save` has no options.",
             received=f"options={options!r}",
-            remedy="Leave `options` out. In place of `enable_async`, pass `background=True` to the "
+            remedy="Omit `options`. Instead of `enable_async`, pass `background=True` to the "
             "manager.",
         )
     if checkpoint_number is None:
@@ -869,9 +866,9 @@ def _checked_number(checkpoint_number: Any, options: Any) -> int | None:
     number = checkpoint_number if array is None else array.item() if array.size == 1 else None
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise ArgumentError(
-            "`checkpoint_number` is a whole number from 0.",
+            "`checkpoint_number` must be a non-negative integer.",
             received=f"checkpoint_number={checkpoint_number!r}",
-            remedy="Pass an integer or an integer variable, or leave it out.",
+            remedy="Pass an integer or an integer variable, or omit it.",
         )
     return number
 
@@ -882,34 +879,34 @@ def _one_model(objects: Mapping[str, Any]) -> Any:
     return models.get("model", next(iter(models.values()), None))
 
 
-# Arguments of `tf.train.CheckpointManager` that would be taken for names of tracked objects.
+# Arguments of `tf.train.CheckpointManager` that would be mistaken for names of tracked objects.
 _STOCK_ARGUMENTS = {
-    "checkpoint": "pass what it tracks by name, `model=model, optimizer=optimizer`",
+    "checkpoint": "pass the objects to track by name, `model=model, optimizer=optimizer`",
     "keep_checkpoint_every_n_hours": "pass a policy, `keep=kct.KeepLast(5) | "
     "kct.KeepEvery(hours=2)`",
-    "checkpoint_name": "leave it out: files are called `ckpt-00000001` and so on; give each run "
-    "a directory of its own",
+    "checkpoint_name": "omit it: file names are `ckpt-00000001` and so on; use one directory for "
+    "each run",
     "checkpoint_interval": "pass `save_freq=`, a number of steps",
-    "step_counter": "the manager counts steps itself: `save_freq=` is a number of them; to track "
-    "a variable of your own, pass it by another name",
-    "init_fn": "call it where `manager.restore_or_initialize()` returns `None`",
+    "step_counter": "omit it: the manager counts steps, for `save_freq=` too; to track a variable "
+    "of your own, pass it under another name",
+    "init_fn": "call it if `manager.restore_or_initialize()` returns `None`",
 }
 
 
 def _without_stock_arguments(objects: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is tracked; arguments of TensorFlow's manager among it have what to do instead.
+    """Return the tracked objects; reject arguments of TensorFlow's manager.
 
     Raises:
-        ArgumentError: there are some.
+        ArgumentError: there are such arguments.
     """
     given = {n: v for n, v in objects.items() if n in _STOCK_ARGUMENTS}
     found = [name for name, value in given.items() if value is not None]
     if "checkpoint_interval" not in found:
-        # Variables may be called so.
+        # A variable may have such a name.
         found = [name for name in found if adapt(name, given[name]) is None]
     if found:
         raise ArgumentError(
-            "These are arguments of `tf.train.CheckpointManager`, and not of this one: "
+            "These are arguments of `tf.train.CheckpointManager`, but not of this class: "
             + ", ".join(found)
             + ".",
             received=", ".join(f"{name}={given[name]!r}" for name in found),

@@ -1,7 +1,7 @@
-"""A manager as people see it: checkpoints and progress -> *text, HTML*.
+"""Show a manager as text or HTML: progress, checkpoints, the best, and the next save.
 
-What someone asks who comes back to a running cell: where is it, what is kept, which is the best,
-what is saved at all, and when again. Nothing is read from disk for it that the manager does not
+It answers the questions of a user who looks at a running program. It reads nothing from disk that
+the manager does not know already.
 know already.
 """
 
@@ -20,15 +20,15 @@ from keras_ckpt_tools.showing.tables import as_html, as_text, facts_as_html
 
 @dataclass(frozen=True)
 class ManagerView:
-    """What there is to see of a manager.
+    """The contents of the view of a manager.
 
     Attributes:
         directory: Directory of the checkpoints.
-        progress: Where the run is.
-        objects: What is tracked, by name.
-        saved: The checkpoints that are there, oldest first.
+        progress: The position of training.
+        objects: The tracked objects, by name.
+        saved: The existing checkpoints, oldest first.
         best: Path of the best one, or `None`.
-        policy: Which checkpoints stay.
+        policy: The retention policy.
         next_save: When the next save is due, in words.
     """
 
@@ -41,7 +41,7 @@ class ManagerView:
     next_save: str
 
     def facts(self) -> dict[str, str]:
-        """Return what is not in the table of checkpoints."""
+        """Return the values above the table of checkpoints."""
         return {
             "epochs completed": str(self.progress.epochs_completed),
             "step": str(self.progress.step),

@@ -1,13 +1,12 @@
-"""What shows that the body of a loop has done its work: iteration -> *marks* -> count, save.
+"""Detect whether the body of a loop has trained on its batch before a save.
 
-A save in the body of a loop is of the state before the update or of the state after it, and the
-count of batches has to agree with that. Each optimizer counts its updates, so its count decides.
-Gradients that are added up over several batches are tracked beside the optimizer, as floats, and
-count as well. Where no optimizer counts, there is nothing to go by, and a save is taken to stand at
-the end of the body.
+A save in the body of a loop contains the state before or after the update, and the count of batches
+must match it. Each optimizer counts its updates, so its count decides. Gradients that accumulate
+over several batches are tracked as floats and count as well. Without a counting optimizer, a save
+is assumed to be at the end of the body.
 
-Marks are taken at each batch, so nothing is copied from a device or waited for: they are references
-to values, as a snapshot's are, of one small variable for each object.
+Marks are taken at each batch, so nothing is copied from a device and nothing waits for it: they are
+references to the values of one small variable for each object, as in a snapshot.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _COUNTERS = ("dynamic_scale",)
 
 
 class Marked:
-    """What is looked at in the tracked objects.
+    """The variables of the tracked objects whose changes are detected.
 
     Args:
         adapters: The tracked objects.
@@ -48,29 +47,29 @@ class Marked:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing can be added to it: all optimizers are built."""
+        """Whether the set is final: all optimizers are built."""
         return all(getattr(one, "built", True) for one in self._optimizers)
 
     def now(self) -> Marks:
-        """Return the marks of this moment."""
-        # Without an optimizer nobody asks.
+        """Return the current marks."""
+        # Without an optimizer they are not used.
         return Marks(self._watched if self.counts else [])
 
 
 class Marks:
-    """The values of some variables at one moment, by reference."""
+    """The values of some variables at one time, by reference."""
 
     def __init__(self, variables: Iterable[Any]):
         self._held = [(variable, _held(variable)) for variable in variables]
 
     @property
     def moved(self) -> bool:
-        """Whether one of the variables has another value now."""
+        """Whether one of the variables has changed since."""
         return any(not _same(held, _held(variable)) for variable, held in self._held)
 
 
 def _optimizers_of(target: Any) -> Iterable[Any]:
-    """Return the optimizers that hang on an object, itself included, and those inside of them."""
+    """Return the optimizers in an object, including itself and inner optimizers."""
     if isinstance(target, keras.optimizers.Optimizer):
         yield target
         inner = getattr(target, "inner_optimizer", None)
@@ -83,7 +82,7 @@ def _optimizers_of(target: Any) -> Iterable[Any]:
 
 
 def _counters_of(optimizer: Any) -> list[Any]:
-    """Return what an optimizer counts in; a learning rate may be set at any time."""
+    """Return the counters of an optimizer; a learning rate may be set at any time."""
     return [
         variable
         for variable in optimizer.variables
@@ -93,7 +92,7 @@ def _counters_of(optimizer: Any) -> list[Any]:
 
 
 def _smallest_float(adapter: Adapter) -> list[Any]:
-    # Counters that a program keeps itself may be raised before the work as well as after it.
+    # A counter of the program may change before or after the update.
     if isinstance(adapter, (VariablesAdapter, MetricAdapter)):
         floats = [v for v in adapter.variables().values() if "float" in str(v.dtype)]
         return sorted(floats, key=lambda v: math.prod(tuple(v.shape)))[:1]
@@ -101,7 +100,7 @@ def _smallest_float(adapter: Adapter) -> list[Any]:
 
 
 def _variable_behind(variable: Any) -> Any:
-    """Return TensorFlow's own variable, where there is one: it stays the same."""
+    """Return the TensorFlow variable of a Keras variable, if there is one: it stays the same."""
     value = variable_of(variable)
     return value if isinstance(value, tf_kinds("Variable")) else variable
 
@@ -109,8 +108,8 @@ def _variable_behind(variable: Any) -> Any:
 def _held(variable: Any) -> Any:
     value = variable if isinstance(variable, tf_kinds("Variable")) else variable_of(variable)
     if isinstance(value, tf_kinds("Variable")):
-        return value.value()  # Half the time of `read_value`, and this is for each batch.
-    # Arrays of JAX cannot be changed; those of PyTorch can, and are copied where they are.
+        return value.value()  # Takes half the time of `read_value`, for each batch.
+    # JAX arrays cannot be changed; those of PyTorch can, and are copied on their device.
     return value.detach().clone() if hasattr(value, "detach") else value
 
 
@@ -120,4 +119,4 @@ def _same(one: Any, other: Any) -> bool:
     try:
         return bool(np.array_equal(to_numpy(one), to_numpy(other), equal_nan=True))
     except RuntimeError:
-        return False  # JAX gives away the memory of what was updated.
+        return False  # JAX reuses the memory of an updated array.

@@ -1,13 +1,12 @@
-"""Tell people of saves and restarts: commit -> *message, trail*.
+"""Report saves and resumes to the user.
 
-A message goes one way. With `verbose=` it is printed, in Keras' own manner; without, it goes to
-`logging`, where a program that wants it finds it: "info" is what changed on disk or in the run (a
-save, a restart), "debug" what was decided and why. What needs somebody's attention is a Python
-warning, as everywhere in this package: it is seen without any setting.
+With `verbose=`, messages are printed in Keras' format; otherwise they go to `logging`: level "info"
+for changes on disk or of the run (a save, a resume), "debug" for decisions and their reasons.
+Problems that need attention are Python warnings, which are shown by default.
 
-A save may be committed by a thread that writes in the background. What it found out is taken up by
-`settle`, in the thread that trains, so that nothing is printed and no trail is written by another
-one; that is also where it is known for how long training stood still.
+A thread may commit a save in the background. Its results are reported by `settle`, in the thread
+that trains, so only that thread prints and writes to TensorBoard. Only there it is known how long
+training was blocked.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ from keras_ckpt_tools.showing.tables import size_of
 if TYPE_CHECKING:
     from keras_ckpt_tools.training.tensorboard import SaveTrail
 
-# Whether anybody hears what is logged, the program decides. It stands here, and not at the front
-# door, because nothing else logs and `logging` would double the time of the import.
+# The program configures `logging`. It is imported here and not in the package's `__init__`, because
+# nothing else logs, and it would double the import time.
 logging.getLogger(__package__.partition(".")[0]).addHandler(logging.NullHandler())
 
 
 @dataclass
 class Save:
-    """One save, under way or done.
+    """One save, in progress or complete.
 
     Attributes:
-        progress: Where training was.
-        began: By the clock `time.perf_counter`.
-        path: Where to, as it was given.
-        place: The same from the root: the program may go elsewhere meanwhile.
-        committed_at: Seconds since 1970 (UTC) when it was visible.
-        took_s: Seconds until then.
-        blocked_s: Seconds for which training stood still.
-        nbytes: Bytes of the file, or of those of a TensorFlow checkpoint.
+        progress: The position of training.
+        began: Start time by the clock `time.perf_counter`.
+        path: Path as it was passed.
+        place: Absolute path, because the program may change its directory.
+        committed_at: Time of the commit, in seconds since 1970 (UTC).
+        took_s: Seconds until the commit.
+        blocked_s: Seconds for which training was blocked.
+        nbytes: Size of the file, or of the files of a TensorFlow checkpoint.
     """
 
     progress: TrainingProgress
@@ -62,7 +61,7 @@ class Save:
 
     @contextlib.contextmanager
     def to(self, path: str) -> Iterator[None]:
-        """Say where to, and that training stands still until the end of the block."""
+        """Set the path; training is blocked until the end of the block."""
         self.path, self.place = path, os.path.abspath(path)
         try:
             yield
@@ -71,7 +70,7 @@ class Save:
 
     @property
     def epoch(self) -> str:
-        """The epoch that it is of, one-based, as Keras prints it."""
+        """The epoch of the save, one-based, as Keras prints it."""
         return f"Epoch {epoch_number(self.progress.epoch_index)}"
 
     def __str__(self) -> str:
@@ -80,14 +79,14 @@ class Save:
 
 
 class Announcer:
-    """Tells of the saves and restarts of one callback or manager.
+    """Reports the saves and resumes of one callback or manager.
 
     Args:
-        log: Where messages go that are not printed.
-        name: Path of what is saved.
+        log: Logger for messages that are not printed.
+        name: Path of the saved file or directory.
         verbose: Whether messages are printed: 0, or 1.
         tensorboard: Log directory of TensorBoard, or `None`.
-        in_fit: Whether Keras' progress bar may stand in the line that is printed to.
+        in_fit: Whether Keras' progress bar may be in the same line.
     """
 
     def __init__(
@@ -115,17 +114,17 @@ class Announcer:
             self._log.log(level, "%s", message)
 
     def goes_on(self, path: str, progress: TrainingProgress) -> None:
-        """Tell of a restart."""
+        """Report a resume."""
         batch = f", batch {progress.batches_completed + 1}" if progress.batches_completed else ""
         self.say(
-            f"Going on from {path} with epoch {epoch_number(progress.epochs_completed)}"
+            f"Resuming from {path} with epoch {epoch_number(progress.epochs_completed)}"
             f"{batch}, after {progress.step} steps"
         )
 
     def bar(self, title: str) -> contextlib.AbstractContextManager[None]:
-        """Show a bar while this takes long, where messages are printed. See `showing.bars`.
+        """Show a progress bar for a long operation if messages are printed. See `showing.bars`.
 
-        Not under Keras' own: `fit()` has a line of its own that is not finished.
+        No bar is shown during `fit()`, whose own progress line is not finished.
         """
         if self.verbose <= 0 or self._begin_line:
             return contextlib.nullcontext()
@@ -133,21 +132,21 @@ class Announcer:
 
     @staticmethod
     def begins(progress: TrainingProgress) -> Save:
-        """Return a save that begins now."""
+        """Return a save that starts now."""
         return Save(progress, time.perf_counter())
 
     def committed(self, save: Save) -> None:
-        """Note that a save is on disk. Any thread may say so, and nothing is said to people."""
+        """Note that a save is committed, without a message. Any thread may call this."""
         save.took_s = time.perf_counter() - save.began
         save.committed_at = time.time()
-        with contextlib.suppress(OSError):  # Somebody may be quick to take it away.
+        with contextlib.suppress(OSError):  # The file may be deleted already.
             save.nbytes = nbytes_of(save.place)
         self._committed.append(save)
 
     def settle(self, words: Callable[[Save], str] = str) -> None:
-        """Tell of what has been committed since the last time.
+        """Report the saves committed since the last call.
 
-        Called by the thread that trains, after the save under way has been handed over.
+        Called by the thread that trains, after the current save has been handed over.
         """
         while self._committed:
             save = self._committed.popleft()
@@ -157,7 +156,7 @@ class Announcer:
 
 
 def _trail(log_dir: str | os.PathLike[str], name: str | os.PathLike[str]) -> SaveTrail:
-    # It imports TensorFlow, which is not everybody's backend.
+    # It imports TensorFlow, which is not the backend of every program.
     from keras_ckpt_tools.training.tensorboard import SaveTrail
     from keras_ckpt_tools.training.writing import check_directory
 

@@ -1,9 +1,9 @@
-"""`ModelCheckpoint`: events of `fit()` -> the best, or every, model on disk.
+"""`ModelCheckpoint`: a Keras callback that saves the best model, or every model.
 
-A thin door. Keras' own class stays the base, so that `isinstance` holds and so do its arguments,
-its file name patterns and its rules about metrics; what is replaced is how a model is written
-(staged, verified, committed), when a value counts as the best (at the commit, and for good: it is
-in the file), and what happens when the metric is not there.
+It is derived from Keras' own class, so `isinstance` checks, arguments, file name patterns and the
+rules about metrics stay the same. Three things differ: a model is staged, verified and committed; a
+value counts as the best after the commit, and is stored in the file; and a missing metric is
+reported.
 """
 
 from __future__ import annotations
@@ -65,68 +65,69 @@ from keras_ckpt_tools.training.writing import Memory, check_directory, format_of
 
 _log = logging.getLogger(__name__)
 
-# Which model of this process was saved in which run.
+# The run in which each model of this process was saved.
 _trained: dict[str, weakref.ref[Any]] = {}
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Save a model, or its weights, as it is trained.
+    """Save a model, or its weights, during training.
 
-    Use it wherever you would use `keras.callbacks.ModelCheckpoint`: in `fit(callbacks=[...])`,
-    under a `keras.callbacks.CallbackList`, or by calling its hooks in a loop over `train_on_batch`,
-    in any order. The arguments are Keras' own, in Keras' order; those after `*` are new.
+    Use it in place of `keras.callbacks.ModelCheckpoint`: in `fit(callbacks=[...])`, in a
+    `keras.callbacks.CallbackList`, or by calling its hooks in a loop over `train_on_batch`, in any
+    order. The arguments are those of Keras, in the same order; those after `*` are new.
 
     Args:
-        filepath: Path of the file, a string or path-like. It may hold `{epoch}` (one-based),
+        filepath: Path of the file, a string or path-like. It may contain `{epoch}` (one-based),
             `{batch}` (one-based) and names in the logs, with formats: `"{epoch:02d}.keras"`. It
-            ends in `.keras` or `.h5` for a whole model, in `.weights.h5` for weights only.
+            must end in `.keras` or `.h5` for a model, in `.weights.h5` for weights only.
         monitor: Name of the metric in the logs. Defaults to `"val_loss"`.
-        verbose: 1 to print what happens, as Keras does. With 0 it goes to `logging` instead, under
-            the name `keras_ckpt_tools.training.model_checkpoint`.
-        save_best_only: Whether only a model better than all before is saved. The best value is kept
-            in the file itself, so a run that starts again never overwrites a better model.
-        save_weights_only: Whether only weights (and the optimizer's state) are saved.
+        verbose: 1 to print messages, as Keras does. With 0, they are logged with `logging` instead,
+            under the name `keras_ckpt_tools.training.model_checkpoint`.
+        save_best_only: Whether only a model better than all before is saved. The best value is
+            stored in the file, so a restarted run never overwrites a better model.
+        save_weights_only: Whether only weights (and the optimizer state) are saved.
         mode: `"min"`, `"max"`, or `"auto"` to infer it from the metric.
         save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
-        initial_value_threshold: A first best value that has to be beaten.
-        max_to_keep: How many files a pattern may leave, the newest (and the best) first; `None`
-            keeps all. Only files that this run of the callback wrote are deleted.
+        initial_value_threshold: An initial best value that a model must improve on.
+        max_to_keep: How many files of a pattern are retained, the newest (and the best) first;
+            `None` keeps all. Only files that this run of the callback wrote are deleted.
         keep: A retention policy instead: `kct.KeepLast(3) | kct.KeepBest(1, "val_loss")`.
-        background: Whether files are written in a thread, while training goes on. What is saved is
-            the model at the moment of the save. An error is raised at the next save, or when
-            training ends.
-        on_missing_metric: What to do where `save_best_only` is on and the metric is not in the
-            logs: `"warn"` once and save nothing, raise an `"error"`, or `"save"` as Keras does.
-        save_on_exception: Whether the model is saved when `fit()` is left by an exception: of a
-            step (the model, the loss or the data), of the validation or of another callback. The
-            file is `model-interrupted.keras` beside `model.keras`; the exception then goes on.
+        background: Whether files are written in a thread while training continues. The saved model
+            is that at the time of the save. Errors are raised at the next save, or when training
+            ends.
+        on_missing_metric: What to do if `save_best_only` is on and the metric is not in the logs:
+            `"warn"` once and save nothing, raise an `"error"`, or `"save"` as Keras does.
+        save_on_exception: Whether the model is saved when `fit()` raises an exception in a step
+            (the model, the loss or the data), in validation or in another callback. The file is
+            `model-interrupted.keras` in the directory of `model.keras`; then the exception
+            propagates.
         save_on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the model under that name at the
-            end of the batch under way, also in the validation, and do after that what they would
-            have done. Or which signals do that: one, or several (`[signal.SIGTERM,
-            signal.SIGUSR1]`, for SLURM's `--signal=USR1@120`).
-        on_untracked: What to do at a save about state that Keras leaves out (a `tf.Variable` in a
-            layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
+            end of the current batch, also during validation, and then take their usual effect. Or
+            which signals do: one, or several (`[signal.SIGTERM, signal.SIGUSR1]`, for SLURM's
+            `--signal=USR1@120`).
+        on_untracked: What to do at a save about state that Keras does not save (a `tf.Variable` in
+            a layer, a layer in a plain Python object): `"warn"` once, raise an `"error"` before
             anything is written, or `"ignore"` it.
-        tensorboard: Log directory of TensorBoard, for a trail of the saves below `saves/` in it:
-            when, where to, how large, how long each took and how long training stood still.
-        every_n_epochs: Every how many epochs to save, from 1, where `save_freq` is `"epoch"`.
-        last: A second name for the newest file, which stays the same whatever the pattern says:
-            `last="last.keras"`. It is in the directory of `filepath` unless it has one of its own,
-            and a hard link (a copy where there are none), so it takes no space. It does not count
-            for `max_to_keep` and `keep`, and is replaced at each save.
+        tensorboard: Log directory of TensorBoard for a history of the saves, below `saves/` in it:
+            time, path, size, duration, and how long training was blocked.
+        every_n_epochs: Interval of the saves in epochs, from 1, if `save_freq` is `"epoch"`.
+        last: A second, fixed name for the newest file: `last="last.keras"`. It is in the directory
+            of `filepath` unless it contains a directory, and is a hard link (or a copy if links are
+            not supported), so it takes no space. It does not count for `max_to_keep` and `keep`,
+            and is replaced at each save.
 
     Raises:
-        ArgumentError: an argument cannot work.
-        UntrackedStateError: at a save, something would be left out, and `on_untracked="error"`.
-            When training begins: the file is a `.h5`, which cannot hold a model of this kind.
-        FilepathKeyError: at a save, the pattern names a key that the logs lack.
-        CommitError: at a save, the operating system refused. The file that was there is unchanged.
+        ArgumentError: an argument is invalid.
+        UntrackedStateError: at a save, some state would not be saved, and `on_untracked="error"`.
+            When training starts: the file is a `.h5`, which cannot contain a model of this kind.
+        FilepathKeyError: at a save, the pattern contains a key that is not in the logs.
+        CommitError: at a save, the operating system refused. The existing file is unchanged.
 
-    At its first save of a whole model it tries once whether each custom object in it can be built
-    again from its config, and warns of those that cannot.
+    The first save of a model tries whether each custom object in it can be created from its config,
+    and warns about those that cannot.
 
-    A save is visible under its name only when it is whole: it is staged beside the target, synced
-    and renamed.
+    A file is visible under its name only when it is complete: it is written under a temporary name
+    in the same directory, synced and renamed.
 
     Example:
 
@@ -174,9 +175,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         policy = policy_from(max_to_keep, keep)
         if on_missing_metric not in ("warn", "error", "save"):
             raise ArgumentError(
-                "`on_missing_metric` is 'warn', 'error' or 'save'.",
+                "`on_missing_metric` must be 'warn', 'error' or 'save'.",
                 received=f"on_missing_metric={on_missing_metric!r}",
-                remedy="Pass 'warn' to keep the best and go on.",
+                remedy="Pass 'warn' to continue without saving.",
             )
         check_directory(os.path.dirname(path) or ".", "filepath")
         super().__init__(
@@ -186,11 +187,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             save_best_only,
             save_weights_only,
             mode,
-            "epoch",  # Keras checks this one; ours takes more kinds, and has checked it.
+            "epoch",  # Keras checks this argument; more kinds are allowed here and checked above.
             initial_value_threshold,
         )
-        # Keras versions differ in what they keep, and some begin with an infinite best. What
-        # compares is set by subclasses only, after this.
+        # Keras versions differ in the stored attributes, and some start with an infinite best. A
+        # comparison is set only by subclasses, after this.
         self.monitor_op: Callable[[Any, Any], Any] | None = None
         self.min_delta: float = 0.0
         self.mode = mode if mode in ("min", "max") else "auto"
@@ -224,7 +225,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._exceptions = ExceptionWatch(self._save_interrupted)
 
     def set_model(self, model: Any) -> None:
-        """Turn to a model, and let go of the one before: its best says nothing of this one's."""
+        """Set the model, and release the previous one, whose best value does not apply."""
         if self.model is not None and self.model is not model:
             self.best, self._best_epoch = self._threshold, None
             self._candidate, self._recalled = None, False
@@ -233,13 +234,13 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._memory.turn_to(model)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Join the run; find out what the best was before a restart."""
+        """Join the run; find the best value from before a restart."""
         run = self._run()
         run.begin(self.params or None)
         run.claim(os.path.abspath(self.filepath), self)
         self._first_epoch = None
         if self._format == ".h5":
-            require_representable(self.model)  # Before an epoch is trained that is not saved.
+            require_representable(self.model)  # Before an epoch is trained that cannot be saved.
         call_in_turn(self)
         if self.save_on_signal:
             self._signals.begin()
@@ -261,7 +262,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._begun = batch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if it is time to, by batches or by the clock."""
+        """Save if a save is due by batches or by time."""
         begun, self._begun = self._begun, None
         batch = last_of_execution(self, batch, begun)
         self._run().batch_ends(batch)
@@ -272,11 +273,11 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         self._leave_on_signal()
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if a signal has come in the validation."""
+        """Save if a signal was received during validation."""
         self._leave_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Save if it is time to, by epochs."""
+        """Save if a save is due by epochs."""
         self._note_epoch(epoch)
         run = self._run()
         left = was_left(self, run.progress().batches_completed)
@@ -291,7 +292,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
             self._signals.hand_on()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Finish writing; say so if nothing was ever saved because the metric never came."""
+        """Finish writing; warn if nothing was saved because the metric was never available."""
         self._exceptions.end()
         self._leave_on_signal()
         self._signals.end()
@@ -322,12 +323,12 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         logs = dict(logs or {})
         path = self._get_file_path(epoch, batch, logs)
         if os.path.isdir(path):
-            # Keras' own words, which people search for.
+            # The message of Keras, which users search for.
             raise ArgumentError(
                 "Please specify a non-directory filepath for ModelCheckpoint. Filepath used is an "
                 "existing directory.",
                 received=f"filepath={path!r}",
-                remedy="Add the name of a file to it.",
+                remedy="Add a file name to it.",
             )
         self._settle()
         self._verdict: Verdict | None = None
@@ -336,7 +337,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         if wanted:
             self._commit(path, verdict.best, self._direction() or "min")
 
-    # Keras' own hooks, which subclasses may override.
+    # Hooks of Keras, which subclasses may override.
 
     def _should_save_on_batch(self, batch: int) -> bool:
         return self._cadence.batch_ends(batch)
@@ -352,7 +353,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         return verdict.save
 
     def _is_improvement(self, monitor_value: Any, reference_value: Any) -> bool:
-        """Return whether a value is better than another, or than none."""
+        """Return whether a value is better than another one, or than none."""
         value = float(monitor_value)
         if reference_value is not None:
             least = abs(self.min_delta)
@@ -363,7 +364,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     @property
     def _operator(self) -> Callable[[Any, Any], Any] | None:
-        """The comparison that a subclass has set, if it has."""
+        """The comparison that a subclass has set, if any."""
         if self.monitor_op is None and overrides(self, ModelCheckpoint, "_set_monitor_op"):
             self._set_monitor_op()
         operator: Callable[[Any, Any], Any] | None = self.monitor_op
@@ -373,7 +374,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         return operator
 
     def _direction(self) -> str | None:
-        """Return `"min"`, `"max"`, or `None` where that cannot be told."""
+        """Return `"min"`, `"max"`, or `None` if the direction is unknown."""
         if self._operator is not None:
             return "min" if self._operator(0.0, 1.0) else "max"
         return direction_of(self.model, self.monitor, self.mode)
@@ -388,7 +389,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     def _save_interrupted(self) -> None:
         place = place_of(self._run().progress(getattr(self.model, "optimizer", None)))
         if place == self._interrupted_at:
-            return  # A signal was saved for, and has become an exception.
+            return  # The model was saved for a signal, which has become an exception.
         self._interrupted_at = place
         batch, logs = self._last
         path = interrupted_path(self.filepath, self._current_epoch, batch, logs, self._format)
@@ -413,7 +414,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         return judge_best(logs, epoch, self._known_best(mode), path, self._is_improvement)
 
     def _known_best(self, mode: str) -> Best:
-        # A save that is still under way counts for now; should it fail, that is raised.
+        # A save in progress counts already; if it fails, the error is raised.
         if self._candidate is not None:
             return self._candidate
         known = self._run().best_before
@@ -431,14 +432,14 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         _trained[progress.run_id] = weakref.ref(self.model)
 
         def commit() -> None:
-            # Runs in the writer's thread: what it found out is taken up by `_settle`.
+            # Runs in the writer's thread; `_settle` uses its results.
             try:
                 record = write()
             except BaseException:
                 self._files.look_again()
                 self._outcomes.append((best, False))
                 raise
-            # It counts, also if an old file cannot be deleted.
+            # The save counts even if an old file cannot be deleted.
             self._outcomes.append((best, True))
             self._announcer.committed(save)
             if self.last is not None:
@@ -460,7 +461,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
         return write
 
     def _settle(self) -> None:
-        """Take up what has been committed: only then does a value count as the best."""
+        """Use the results of committed saves: only then a value counts as the best."""
         while self._outcomes:
             best, committed = self._outcomes.popleft()
             if committed and best is not None:
@@ -468,24 +469,24 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 self._run().set_best(best)
             if self._candidate is best:
                 self._candidate = None
-        self._announcer.verbose = self.verbose  # Keras' own attribute, which may be changed.
+        self._announcer.verbose = self.verbose  # Keras' attribute, which may be changed.
         self._announcer.settle(lambda save: f"{save.epoch}: finished saving model to {save.path}")
 
     def _get_file_path(self, epoch: int, batch: int | None, logs: Mapping[str, Any]) -> str:
         return fill_pattern(self.filepath, epoch, batch, logs)
 
     def _recall_best(self, mode: str) -> None:
-        """Take the best value from what an earlier process saved under this name."""
+        """Read the best value from the file that an earlier process saved under this name."""
         run_id = self._run().progress().run_id
         for path, record in self._files.written():
             other = record.progress.run_id
-            # A run that starts at a later epoch continues what was trained before.
+            # A run that starts at a later epoch continues an earlier one.
             starts_over = other != run_id and not self._first_epoch
             if starts_over and _trained.get(other, self._this_model)() is not self.model:
                 self._warn_once(
-                    f"{path!r} holds another model that this process has trained: the best "
-                    f"{self.monitor} starts over, and this run replaces it. To keep one for each "
-                    "model, give each a path of its own."
+                    f"{path!r} contains another model that this process has trained: the best "
+                    f"{self.monitor} starts over, and this run replaces the file. To keep one file "
+                    "for each model, use different paths."
                 )
                 continue
             best = record.progress.best
@@ -500,7 +501,7 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
                 self._say_plainly(f"best {self.monitor} {when}: {shown(best.value)}")
                 if other != run_id:
                     self._warn_once(
-                        f"{path!r} holds a model with {self.monitor}={shown(best.value)} from "
+                        f"{path!r} contains a model with {self.monitor}={shown(best.value)} from "
                         "another run; only a better one replaces it. Delete it to start over."
                     )
 

@@ -1,7 +1,7 @@
-"""Answer "where is training?": model, path or manager -> *progress*.
+"""Return the training progress of a model, a path or a manager.
 
-One function, one record, and never an AttributeError. It answers what people reached for in the
-private `model._ckpt_saved_epoch`.
+It replaces the private `model._ckpt_saved_epoch`, which programs read for this purpose, and never
+raises an AttributeError.
 """
 
 from __future__ import annotations
@@ -26,24 +26,22 @@ _ITERATIONS = f"{OPTIMIZER_GROUP}vars/0"
 
 
 def training_progress(source: Any) -> TrainingProgress:
-    """Return where the training of a model, a file, a directory or a manager is.
+    """Return the training progress of a model, a file, a directory or a manager.
 
-    Reach for it instead of counting epochs yourself: `epochs_completed` is the `initial_epoch` to
-    go on with.
+    Use it instead of counting epochs: `epochs_completed` is the `initial_epoch` to resume with.
 
     Args:
-        source: A Keras model; the path of a file, of a directory of checkpoints (the last that was
-            saved counts), of Keras' own backups or of its `OrbaxCheckpoint`; or a
-            `CheckpointManager`.
+        source: A Keras model; the path of a file, of a directory of checkpoints (the last save
+            counts), of Keras' own backups or of its `OrbaxCheckpoint`; or a `CheckpointManager`.
 
     Returns:
-        The record. For a model that was never trained, and for a file without a record, that is the
-        zero record; its `step` is that of the optimizer, if the file has one.
+        The progress. For a model that was never trained, and for a file without a record, all
+        values are zero, except `step`, which is that of the optimizer in the file, if any.
 
     Raises:
         ArgumentError: `source` is none of these.
-        ArtefactNotFoundError: there is nothing at the path.
-        DamagedArtefactError: there is, and its record is damaged.
+        ArtefactNotFoundError: the path does not exist.
+        DamagedArtefactError: the record of the file is damaged.
 
     Example:
 
@@ -61,7 +59,7 @@ def training_progress(source: Any) -> TrainingProgress:
     if hasattr(source, "variables") and hasattr(source, "layers"):
         return _of_model(source)
     raise ArgumentError(
-        "Training progress is known of a Keras model, a path, or a `CheckpointManager`.",
+        "`source` must be a Keras model, a path, or a `CheckpointManager`.",
         received=f"source={source!r}",
         remedy="Pass one of these.",
     )
@@ -85,7 +83,7 @@ def _of_path(path: str) -> TrainingProgress:
 
 
 def _step_of(source: TensorSource) -> int:
-    """Return the count of updates in the state of an optimizer, its first number."""
+    """Return the number of updates from the state of an optimizer, which comes first."""
     info = source.tensors.get(_ITERATIONS)
     if info is None or info.shape or "int" not in info.dtype:
         return 0

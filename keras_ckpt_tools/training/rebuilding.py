@@ -1,9 +1,10 @@
-"""Whether a model that is being saved can be built again: first save -> *trial* -> warning.
+"""Check at the first save of a model whether it can be created again from its config.
 
-A layer whose `get_config` loses an argument is saved without a word, for weeks, and shows when the
-file is loaded. So the first save of a callback tries its custom objects once, one of each class, as
-`check_serializable` does. The model is saved all the same: its weights are in the file. Building a
-large object again would take memory that training needs; of those, only the config is looked at.
+A layer whose `get_config` omits an argument is saved without an error, which is found only when the
+file is loaded. So the first save of a callback tries one object of each custom class, as
+`check_serializable` does. The model is saved in any case, because its weights are useful. Large
+objects are not created again, which would take memory that training needs; only their config is
+checked.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from keras_ckpt_tools.showing.messages import warn
 
 __all__ = ["warn_of_unbuildable"]
 
-# Numbers in an object that may be there a second time for a moment.
+# Maximum number of values in an object that is created a second time.
 _MOST = 1_000_000
 _COMPILED = ("loss", "metrics", "weighted_metrics")
 
 
 def warn_of_unbuildable(model: Any, path: str) -> None:
-    """Warn of what keeps a model from being built again from a file of it.
+    """Warn about objects that prevent the model from being created from its file.
 
     Args:
-        model: The model, built.
-        path: The file.
+        model: A built model.
+        path: Path of the file.
     """
     faults = [fault for obj in _custom_objects(model) if (fault := _fault_of(obj))]
     if not faults:
         return
     lines = "".join(f"\n  {fault}" for fault in faults)
     warn(
-        f"The model saved to {path!r} cannot be built again as it is from that file:{lines}\n"
+        f"The model saved to {path!r} cannot be created again from that file:{lines}\n"
         "Return every argument of __init__ from get_config(); `kct.check_serializable` of an "
-        "object shows the method to write. Older files still have the weights: build the model "
+        "object shows the method to write. Older files still contain the weights: build the model "
         "in code, and call `kct.load_weights(model, path)`.",
         UserWarning,
         stacklevel=4,
@@ -51,14 +52,14 @@ def warn_of_unbuildable(model: Any, path: str) -> None:
 def _fault_of(obj: Any) -> str:
     if isinstance(obj, FunctionType):
         named = obj.__name__ != "<lambda>"
-        return "" if named else "a lambda has no name to find it by; make it a function (`def`)."
+        return "" if named else "a lambda has no name to find it by; define a function (`def`)."
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of the user's constructor, which has run before.
+            warnings.simplefilter("ignore")  # From the user's constructor, which has run before.
             try_round_trip(obj, rebuild=_size_of(obj) <= _MOST)
     except NotSerializableError as error:
         return error.what
-    except Exception:  # noqa: BLE001 - a trial of the user's code is no reason to end a training
+    except Exception:  # noqa: BLE001 - an error in the user's code must not end the training
         return ""
     return ""
 
@@ -69,7 +70,7 @@ def _size_of(obj: Any) -> int:
 
 
 def _custom_objects(model: Any) -> Iterator[Any]:
-    """Return one object of each custom class in a model, and the functions it is compiled with."""
+    """Return one object of each custom class in a model, and its compiled functions."""
     compiled = getattr(getattr(model, "_compile_config", None), "config", None)
     arguments = [compiled[key] for key in _COMPILED if key in compiled] if compiled else []
     found = [*model._flatten_layers(), *keras.tree.flatten(arguments)]

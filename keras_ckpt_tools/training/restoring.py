@@ -1,8 +1,8 @@
-"""Restore all tracked objects, or none: source -> *compare, read, put back* -> resume.
+"""Restore all tracked objects from a checkpoint, or none of them.
 
-Each object is built, every tensor of every object is compared, everything is read and checked, and
-only then does the first variable change. If an object refuses even then, those before it get back
-what they had.
+Each object is built, all tensors are compared, and everything is read and checked before the first
+variable changes. If an object then still raises an error, the objects before it get their previous
+values back.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from keras_ckpt_tools.training.changes import OPTIMIZER_REMEDY, Changes
 from keras_ckpt_tools.training.state.adapters import adapt
 from keras_ckpt_tools.training.state.run_state import is_beside
 
-_REMEDY = "To begin another run, pass `resume='never'`, or give it a directory of its own."
+_REMEDY = "To start a new run, pass `resume='never'`, or use another directory."
 _MODEL_REMEDY = (
-    "Build the model as it was when the run was saved. To take only what fits out of the "
-    "checkpoint, call `kct.load_weights(model, path, strict=False)`, and begin another run."
+    "Build the model as it was when the run was saved. To load only the matching part of the "
+    "checkpoint, call `kct.load_weights(model, path, strict=False)`, and start a new run."
 )
 
 
@@ -59,19 +59,19 @@ def restore_tracked(
     """Restore all tracked objects from an open checkpoint, or none.
 
     Args:
-        adapters: What is to be restored.
+        adapters: The objects to restore.
         source: The checkpoint.
         record: Its record.
-        differences: What else does not fit, as sentences.
-        changes: What of the program is meant to differ.
-        optimizers: Whether optimizers are restored, too.
-        accept_nan: Whether it may have NaN in its weights.
+        differences: Further mismatches, as sentences.
+        changes: Intended changes of the program.
+        optimizers: Whether optimizers are restored as well.
+        accept_nan: Whether NaN in the weights is accepted.
 
     Raises:
-        NotFinite: it has, and it may not; nothing was changed.
-        RestoreError: something does not fit; nothing was changed.
-        NotBuiltError: an object has no variables, and what it needs for that is not known.
-        DamagedArtefactError: bytes have changed.
+        NotFinite: the weights contain NaN that is not accepted; nothing was changed.
+        RestoreError: something does not match; nothing was changed.
+        NotBuiltError: an object has no variables and cannot be built.
+        DamagedArtefactError: the file is damaged.
     """
     if not accept_nan and record.not_finite:
         raise NotFinite(record.not_finite)
@@ -109,13 +109,13 @@ def restore_tracked(
 
 
 def _tell_of_raw(report: RestoreReport) -> None:
-    """Say of which layers only what Keras saves is restored, and not every variable."""
+    """Warn about layers of which only the weights saved by Keras are restored."""
     groups = {path.rpartition(f"/{RAW}/")[0] for path in report.left_out if is_raw(path)}
     if groups:
         warn(
-            f"{report.path!r}: some variables of these layers are not in it, or have another "
-            "shape than here, so they have what Keras' own weights give them (the state of a "
-            "stateful RNN starts at what it is now, adapters are merged): "
+            f"{report.path!r}: some variables of these layers are missing or have another shape "
+            "than here, so only the weights that Keras saves were loaded (the state of a stateful "
+            "RNN keeps its current value, adapters are merged): "
             f"{', '.join(sorted(groups))}.",
             UserWarning,
             stacklevel=6,
@@ -125,7 +125,7 @@ def _tell_of_raw(report: RestoreReport) -> None:
 def _without_optimizers(
     adapters: Sequence[Adapter], source: TensorSource
 ) -> tuple[list[Adapter], TensorSource]:
-    """Leave the program's optimizers as they are."""
+    """Leave the program's optimizers unchanged."""
     others: list[Adapter] = []
     prefixes: list[str] = []
     for adapter in adapters:
@@ -135,7 +135,7 @@ def _without_optimizers(
             continue
         if isinstance(adapter, KerasAdapter) and optimizer is not None:
             prefixes.append(f"{adapter.name}/{OPTIMIZER_GROUP}")
-            # With the one that a loss scale wraps.
+            # Includes the optimizer inside a loss scale optimizer.
             inner = getattr(optimizer, "inner_optimizer", None)
             skip = (optimizer,) if inner is None else (optimizer, inner)
             others.append(KerasAdapter(adapter.name, adapter.target, skip))
@@ -161,7 +161,7 @@ def _remedy(
 
 
 class _WithRate(Relabelled):
-    """The state of an optimizer whose learning rate was a schedule, for one with a variable."""
+    """Optimizer state saved with a learning rate schedule, for a learning rate variable."""
 
     def __init__(self, source: TensorSource, paths: Mapping[str, str], own: Mapping[str, Any]):
         super().__init__(source, paths)
@@ -180,9 +180,9 @@ class _WithRate(Relabelled):
 def _with_rate_of(
     adapters: Sequence[Adapter], source: TensorSource, changes: Changes
 ) -> TensorSource:
-    """Give the arrays of optimizers the numbers that they have with another kind of rate.
+    """Rename optimizer arrays to the numbers that they have with another kind of learning rate.
 
-    A learning rate that is no schedule is a variable, the second one.
+    A learning rate that is not a schedule is a variable, the second one.
     """
     kinds = changes.rate_kinds
     for adapter in adapters if kinds else ():
@@ -210,12 +210,12 @@ def _check_names(adapters: Sequence[Adapter], path: str, record: Record) -> None
         return
     only_here, only_there = sorted(here - there), sorted(there - here)
     raise RestoreError(
-        "The checkpoint holds other objects than are tracked; nothing was changed. "
+        "The checkpoint contains other objects than are tracked; nothing was changed. "
         f"Tracked, but not in it: {', '.join(only_here) or 'none'}. "
         f"In it, but not tracked: {', '.join(only_there) or 'none'}.",
         received=f"path={path!r}",
-        remedy="Track the same names as when it was saved. To take a model alone out of it, "
-        "call `kct.load_weights(model, path)`.",
+        remedy="Track the same names as at the save. To load only a model from it, call "
+        "`kct.load_weights(model, path)`.",
         path=path,
         report=RestoreReport(path, missing=tuple(only_here), unexpected=tuple(only_there)),
     )
@@ -231,19 +231,19 @@ def _prepare(adapters: Sequence[Adapter], record: Record, source: TensorSource) 
         if described is not None:
             build_on_changed(adapter, described, adapters, record)
             if not all(path in variables for path in described.built_on or ()):
-                _build_compiled(order, adapter.target)  # The comparison says what has changed.
+                _build_compiled(order, adapter.target)  # The comparison reports the difference.
             adapter.prepare(described, variables)
         if adapter.kind not in ("optimizer", "state"):
             captured = adapter.captured().under(adapter.name)
             variables |= captured.values
             found |= state.optimizers_by_group(captured, adapter.target)
     _build_optimizers(found, record, variables, source)
-    # After all whose variables are on record: a distiller trains a part of its own only.
+    # After all with recorded variables: a distiller trains only a part of its variables.
     _build_compiled(order)
 
 
 def _build_compiled(adapters: Sequence[Adapter], optimizer: Any = None) -> None:
-    """Build the optimizers of compiled models, or one of them, on all that the model trains."""
+    """Build the optimizers of compiled models, or one of them, on all trainable variables."""
     for adapter in adapters:
         if optimizer is None or getattr(adapter.target, "optimizer", None) is optimizer:
             build_compiled_optimizer(adapter.target)
@@ -255,10 +255,10 @@ def _build_optimizers(
     variables: Mapping[str, Any],
     source: TensorSource,
 ) -> None:
-    """Build the optimizers inside tracked objects as they were built when they were saved.
+    """Build the optimizers inside tracked objects on the same variables as at the save.
 
     Raises:
-        NotBuiltError: it is not known what an optimizer was built on, or that is not there.
+        NotBuiltError: the variables of an optimizer are not recorded or do not exist here.
     """
     lacking = []
     for group, optimizer in optimizers.items():
@@ -270,13 +270,13 @@ def _build_optimizers(
             optimizer.build([variables[path] for path in built_on])
             continue
         if f"{group}/".endswith(f"/{OPTIMIZER_GROUP}"):
-            continue  # That of `compile()`; see `_build_compiled`.
+            continue  # The optimizer of `compile()`; see `_build_compiled`.
         gone = ", ".join(path for path in built_on if path not in variables)
-        why = f"it was built on {gone}, which are not here" if gone else "of what, is not on record"
+        why = f"it was built on {gone}, which do not exist here" if gone else "on unknown variables"
         lacking.append(f"{group} ({type(optimizer).__name__}): {why}")
     if lacking:
         raise NotBuiltError(
-            "The checkpoint has the state of optimizers that are not built here; nothing was "
+            "The checkpoint contains the state of optimizers that are not built; nothing was "
             f"changed: {'; '.join(lacking)}.",
             received=f"path={source.path!r}",
             remedy="Build each on the variables that it updates, before training begins: "
@@ -298,19 +298,19 @@ def _plain_name(name: str) -> str:
 
 
 def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
-    """Return an adapter for each object; all that cannot be tracked come in one error."""
+    """Return an adapter for each object; report all objects that cannot be tracked together."""
     if not objects:
         raise ArgumentError(
             "There is nothing to track.",
             received="objects={}",
-            remedy="Pass what is to be saved by name: `CheckpointManager(directory, model=model, "
+            remedy="Pass the objects to save by name: `CheckpointManager(directory, model=model, "
             "optimizer=optimizer)`.",
         )
     odd = [name for name in objects if not name.isidentifier() or is_beside(name)]
     if odd:
         raise ArgumentError(
-            "What is tracked has names like Python's: letters, digits and underscores, and no "
-            "underscore in front.",
+            "The name of a tracked object must consist of letters, digits and underscores, and not "
+            "start with an underscore.",
             received=f"names={odd!r}",
             remedy=f"Pass it as {_plain_name(odd[0])!r}, for example.",
         )
@@ -326,11 +326,11 @@ def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
             adapters.append(adapter)
     if wrong:
         raise ArgumentError(
-            "These cannot be tracked: they are no Keras or TensorFlow object with state, hold no "
-            "variables, and have neither `state_dict`/`load_state_dict` nor "
+            "These objects cannot be tracked: they are not Keras or TensorFlow objects with state, "
+            "contain no variables, and have neither `state_dict`/`load_state_dict` nor "
             "`get_state`/`set_state`.",
             received="; ".join(wrong),
-            remedy="Wrap a number in `tf.Variable(...)`; give an object of your own these methods.",
+            remedy="Wrap a number in `tf.Variable(...)`; add these methods to a class of your own.",
         )
     return adapters
 
@@ -338,7 +338,7 @@ def adapters_of(objects: Mapping[str, Any]) -> list[Adapter]:
 def build_on_changed(
     adapter: Adapter, described: TrackedObject, adapters: Sequence[Adapter], record: Record
 ) -> None:
-    """Build an optimizer on the model that it was built on, where that has other weights now."""
+    """Build an optimizer on its model again if the weights of the model have changed."""
     optimizer = adapter.target
     if not isinstance(optimizer, keras.optimizers.Optimizer) or optimizer.built:
         return

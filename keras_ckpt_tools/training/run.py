@@ -1,10 +1,9 @@
-"""Where a run is: event -> *run* -> snapshot.
+"""Count the epochs, batches and logs of a training run.
 
-One `Run` follows one run of training, whichever door its events come through, and is the only
-place that counts epochs, batches and logs. Events set absolute values ("epoch 3 has ended"), so two
-callbacks on one model report the same event twice without counting it twice, and a run that begins
-again at an earlier epoch forgets what it is about to repeat. Steps are not counted at all where an
-optimizer already does.
+One `Run` counts a training run for all callbacks and managers. Events set absolute values ("epoch 3
+has ended"), so two callbacks on one model can report the same event without counting it twice. A
+run that starts again at an earlier epoch removes the later values. Steps are counted only if no
+optimizer counts them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _runs: weakref.WeakKeyDictionary[Any, Run] = weakref.WeakKeyDictionary()
 
 
 def run_of(model: Any) -> Run:
-    """Return the run that a model is in; one that has not begun if there is none."""
+    """Return the run of a model; a new one that has not started if there is none."""
     if model not in _runs:
         _runs[model] = Run(TrainingProgress())
     run = _runs[model]
@@ -36,14 +35,14 @@ def run_of(model: Any) -> Run:
 
 
 def run_of_callback(callback: Any) -> Run:
-    """Return the run that a callback's model is in.
+    """Return the run of a callback's model.
 
     Raises:
-        ArgumentError: the callback does not know its model yet.
+        ArgumentError: the callback has no model yet.
     """
     if callback.model is None:
         raise ArgumentError(
-            "The callback does not know its model yet.",
+            "The callback has no model yet.",
             received=f"{type(callback).__name__}.model=None",
             remedy="Call `callback.set_model(model)` first; `fit()` and "
             "`keras.callbacks.CallbackList(callbacks, model=model)` do.",
@@ -52,7 +51,7 @@ def run_of_callback(callback: Any) -> Run:
 
 
 def known_run(model: Any) -> Run | None:
-    """Return the run that a model is in, or `None`."""
+    """Return the run of a model, or `None`."""
     return run_of(model) if model in _runs else None
 
 
@@ -62,21 +61,21 @@ def join_run(model: Any, run: Run) -> None:
 
 
 def optimizer_step(optimizer: Any) -> int | None:
-    """Return how many updates an optimizer has made, or `None` where it does not count."""
+    """Return the number of updates of an optimizer, or `None` if it does not count them."""
     iterations = getattr(optimizer, "iterations", None)
     return None if iterations is None else int(to_numpy(iterations))
 
 
 def last_of_execution(callback: Any, batch: int, begun: int | None) -> int:
-    """Return the zero-based index of the last batch that was trained on, at the end of a batch.
+    """Return the zero-based index of the last trained batch, at the end of a batch.
 
-    With `steps_per_execution`, Keras before 3.12 reports the first batch of those that were
-    executed together, and later ones the last, also where the data ended before it.
+    With `steps_per_execution`, Keras before 3.12 reports the first of the batches that were
+    executed together, and later versions the last, even if the data ended before it.
 
     Args:
-        callback: Which is being called.
-        batch: What it was called with.
-        begun: What its `on_train_batch_begin` was called with; `None` where it was not.
+        callback: The callback being called.
+        batch: The index that it was called with.
+        begun: The index of its last `on_train_batch_begin`; `None` if that was not called.
     """
     together = getattr(callback.model, "steps_per_execution", 1) or 1
     first = batch // together * together if begun is None else begun
@@ -86,11 +85,11 @@ def last_of_execution(callback: Any, batch: int, begun: int | None) -> int:
 
 
 def was_left(callback: Any, done: int) -> bool:
-    """Return whether training was stopped before the last batch of an epoch, as far as is known.
+    """Return whether training was stopped before the last batch of an epoch, as far as known.
 
     Args:
-        callback: Which is being called at the end of the epoch.
-        done: How many of its batches are done.
+        callback: The callback being called at the end of the epoch.
+        done: Number of completed batches.
     """
     steps = (callback.params or {}).get("steps")
     stopped = bool(getattr(callback.model, "stop_training", False))
@@ -98,7 +97,7 @@ def was_left(callback: Any, done: int) -> bool:
 
 
 def plain_logs(logs: Mapping[str, Any] | None) -> dict[str, float]:
-    """Return logs as plain numbers; entries that are not one number each are left out.
+    """Return logs as plain numbers; entries that are not single numbers are omitted.
 
     >>> plain_logs({"loss": np.float32(0.5), "confusion": np.eye(2)})
     {'loss': 0.5}
@@ -115,14 +114,14 @@ def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
     if isinstance(value, (str, bytes)) or value is None:
         return None
     if hasattr(value, "detach"):
-        # PyTorch's: NumPy has no gradients, no bfloat16, and no memory of an accelerator.
+        # PyTorch tensors: NumPy has no gradients, no bfloat16 and no GPU memory.
         value = value.detach().cpu()
         value = value.double() if value.is_floating_point() else value
     try:
         array = to_numpy(value) if hasattr(value, "dtype") else np.asarray(value)
     except (TypeError, ValueError):
         return None
-    # ml_dtypes' numbers (a bfloat16 loss) are of a kind of their own to NumPy.
+    # Numbers of ml_dtypes (a bfloat16 loss) have a kind of their own in NumPy.
     return array.astype(np.float64) if array.dtype.kind == "V" else array
 
 
@@ -130,11 +129,11 @@ class Run:
     """Counts one run of training.
 
     Args:
-        progress: Where it is when it begins; the zero record for a new run.
+        progress: The position at the start; all zeros for a new run.
 
     Attributes:
-        best_before: The best value when the run began or went on; not what another callback has
-            found since.
+        best_before: The best value when the run started or resumed, without later values of other
+            callbacks.
     """
 
     def __init__(self, progress: TrainingProgress):
@@ -144,8 +143,8 @@ class Run:
         self.resume(progress)
 
     def resume(self, progress: TrainingProgress) -> None:
-        """Go on from a record."""
-        # Where the saves were is for whoever saves to say: each writer has its own.
+        """Resume from a progress record."""
+        # Each writer keeps its own list of saves.
         self._progress = dataclasses.replace(progress, saves=())
         self.best_before = progress.best
         self._restarted_at = time.time() if progress.run_id else None
@@ -155,22 +154,22 @@ class Run:
         self.moved = False
 
     def take_up(self, loaded: TrainingProgress | None) -> None:
-        """Go on from what a file said that was loaded into the model meanwhile, if one was."""
+        """Resume from the progress of a file that was loaded into the model, if any."""
         if loaded is not None and loaded is not self._loaded:
             self._loaded = loaded
             self.resume(loaded)
 
     def ensure_begun(self) -> None:
-        """Give the run its name, if it has none yet."""
+        """Set the ID of the run if it has none yet."""
         if not self._progress.run_id:
             self._start(self._progress.epochs_completed)
 
     def begin(self, fit: Any) -> None:
-        """Note that training begins.
+        """Note that training starts.
 
         Args:
-            fit: What is the same for all callbacks of one `fit()` (the dictionary of parameters
-                that Keras hands to each), or `None` in a loop without one.
+            fit: An object that all callbacks of one `fit()` share (the dictionary of parameters
+                that Keras passes to each), or `None` in a loop without `fit()`.
         """
         if fit is not None and fit is self._fit:
             return
@@ -182,28 +181,28 @@ class Run:
         """Note that a callback writes to a path.
 
         Raises:
-            PathInUseError: another callback of the same `fit()` does.
+            PathInUseError: another callback of the same `fit()` writes to it.
         """
         other = self._writers.get(path, lambda: None)()
         if other is not None and other is not writer and self._fit is not None:
             raise PathInUseError(
                 f"Two callbacks write to the same path: {type(other).__name__} and "
-                f"{type(writer).__name__}. Each would overwrite what the other saved.",
+                f"{type(writer).__name__}. Each would overwrite the files of the other.",
                 received=f"path={path!r}",
-                remedy="Give each callback a path of its own.",
+                remedy="Pass another path to each callback.",
                 path=path,
             )
         self._writers[path] = weakref.ref(writer)
 
     def epoch_begins(self, epoch: int) -> None:
-        """Note that an epoch begins. Going back to an earlier one begins another run."""
+        """Note that an epoch starts. An earlier epoch than before starts a new run."""
         if not self._progress.run_id or epoch < self._progress.epochs_completed:
             self._start(epoch)
         elif epoch > self._progress.epochs_completed:
             self._set(epochs_completed=epoch, batches_completed=0)
         self._forget_from(epoch)
         if not self._progress.batches_completed:
-            # What the last epoch logged says nothing about a save in the middle of this one.
+            # The logs of the last epoch do not apply to a save in the middle of this one.
             self.notes = {}
             self._set(logs={})
 
@@ -231,7 +230,7 @@ class Run:
         Args:
             epoch: Zero-based.
             logs: Its logs.
-            left: Whether training was stopped before its last batch: then it goes on there.
+            left: Whether training was stopped before its last batch; then it resumes there.
         """
         if not self._progress.run_id:
             self._start(epoch)
@@ -244,9 +243,9 @@ class Run:
         self._set(epochs_completed=epoch_number(epoch), batches_completed=0, logs=numbers)
 
     def ended(self, epoch: int) -> TrainingProgress:
-        """Let an epoch that was resumed after its last batch be one that has ended.
+        """Count an epoch as completed that was resumed after its last batch.
 
-        This is no training: a restart that does no more is none.
+        This is not training: a restart that only does this is not counted.
         """
         restarted_at, self._restarted_at = self._restarted_at, None
         self.epoch_ends(epoch, self.notes)
@@ -254,12 +253,12 @@ class Run:
         return self.progress()
 
     def note(self, logs: Mapping[str, float]) -> None:
-        """Add to the logs of the epoch under way; what is noted last stands."""
+        """Add to the logs of the current epoch; the last value of a name counts."""
         self.notes |= logs
         self._set(logs=dict(self.notes))
 
     def count_step(self) -> None:
-        """Count one update, for a loop whose optimizer does not."""
+        """Count one update, if no optimizer does."""
         self._set(step=self._progress.step + 1)
 
     def set_best(self, best: Best) -> None:
@@ -271,7 +270,7 @@ class Run:
         elapsed = self._progress.elapsed_s + now - self._since
         self._since = now
         if self._restarted_at is not None:
-            # A restart counts once training moves: loading a model to look at it is none.
+            # A restart counts only if training continues, not if a model is only loaded.
             here = self._progress
             place = (here.epochs_completed, here.batches_completed, here.step)
             changes["restarts"] = (*here.restarts, (*place, self._restarted_at))
@@ -280,11 +279,11 @@ class Run:
         self.moved = True
 
     def progress(self, optimizer: Any = None, best: Best | None = None) -> TrainingProgress:
-        """Return where the run is.
+        """Return the position of the run.
 
         Args:
-            optimizer: Counts the steps, where there is one.
-            best: The best value by the writer's own monitor, where it has one.
+            optimizer: Optimizer that counts the steps, if any.
+            best: The best value by the writer's own monitor, if any.
         """
         step = optimizer_step(optimizer) if self.moved else None
         epochs = sorted(self._epochs.items())
@@ -307,15 +306,15 @@ def _epochs_of(progress: TrainingProgress) -> dict[int, dict[str, float]]:
 
 
 def check_resume(resume: str) -> str:
-    """Return the argument `resume` if it is one.
+    """Return the argument `resume` if it is valid.
 
     Raises:
-        ArgumentError: it is none.
+        ArgumentError: it is invalid.
     """
     if resume not in ("auto", "never", "must"):
         raise ArgumentError(
-            "`resume` is 'auto', 'never' or 'must'.",
+            "`resume` must be 'auto', 'never' or 'must'.",
             received=f"resume={resume!r}",
-            remedy="Pass 'auto' to go on where there is something to go on from.",
+            remedy="Pass 'auto' to resume if there is a checkpoint.",
         )
     return resume

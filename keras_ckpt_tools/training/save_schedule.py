@@ -1,8 +1,8 @@
-"""Decide when to save: event -> *policy* -> snapshot.
+"""Decide when to save, from the end of batches and epochs.
 
-A cadence sees that a batch or an epoch has ended and says whether that is the moment. It knows
-nothing of models or files. Batches are counted as Keras counts them: with `steps_per_execution=8`
-only every eighth index arrives, and the seven in between count too.
+A schedule only counts events; it does not depend on models or files. Batches are counted as in
+Keras: with `steps_per_execution=8` only every eighth index is reported, and the seven in between
+count as well.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ SaveFreq = Literal["epoch"] | int | datetime.timedelta
 
 
 class Cadence:
-    """When to save: at the end of each epoch, every so many batches, or every so often.
+    """The save schedule: at the end of epochs, after a number of batches, or by time.
 
     Args:
         save_freq: `"epoch"`, a number of batches from 1, or a `datetime.timedelta`.
-        complaint: How the message begins where it is none of these.
-        every_n_epochs: Every how many epochs, from 1, where `save_freq` is `"epoch"`.
+        complaint: The start of the message for an invalid value.
+        every_n_epochs: Interval in epochs, from 1, if `save_freq` is `"epoch"`.
 
     Raises:
-        ArgumentError: `save_freq` is none of these, or `every_n_epochs` says something else.
+        ArgumentError: `save_freq` or `every_n_epochs` is invalid.
 
     Example:
 
@@ -43,7 +43,7 @@ class Cadence:
     ):
         if not _is_save_freq(save_freq):
             raise ArgumentError(
-                f"{complaint}: `save_freq` is 'epoch', a number of batches from 1, or a "
+                f"{complaint}: `save_freq` must be 'epoch', a number of batches from 1, or a "
                 "`datetime.timedelta`.",
                 received=f"save_freq={save_freq!r}",
                 remedy="Pass 'epoch' to save at the end of each epoch, 100 for every 100 batches, "
@@ -52,7 +52,7 @@ class Cadence:
         wrong = isinstance(every_n_epochs, bool) or not isinstance(every_n_epochs, int)
         if wrong or every_n_epochs < 1 or (every_n_epochs > 1 and save_freq != "epoch"):
             raise ArgumentError(
-                "`every_n_epochs` is a whole number from 1, together with `save_freq='epoch'`.",
+                "`every_n_epochs` must be an integer from 1, together with `save_freq='epoch'`.",
                 received=f"every_n_epochs={every_n_epochs!r}, save_freq={save_freq!r}",
                 remedy="Pass `every_n_epochs=5` alone to save at the end of each fifth epoch.",
             )
@@ -66,7 +66,7 @@ class Cadence:
         self._saved_at = time.monotonic()
 
     def batch_ends(self, batch: int) -> bool:
-        """Return whether to save now that the batch of that zero-based index has ended."""
+        """Return whether to save after the batch with this zero-based index."""
         new_epoch = self.last_batch is None or batch <= self.last_batch
         passed = batch + 1 if new_epoch else batch - (self.last_batch or 0)
         self.seen += passed
@@ -84,16 +84,16 @@ class Cadence:
 
     @property
     def never_due(self) -> bool:
-        """Whether it counts batches or epochs, and there were some, but never enough for a save."""
+        """Whether batches or epochs were counted, but too few for a save."""
         if self.every_n_epochs > 1:
             return self.epochs > 0 and not self._was_due
         return isinstance(self.save_freq, int) and self.seen > 0 and not self._was_due
 
     def epoch_ends(self, epochs_completed: int = 0) -> bool:
-        """Return whether to save now that an epoch has ended.
+        """Return whether to save after an epoch.
 
         Args:
-            epochs_completed: How many have; it counts where not every epoch is saved.
+            epochs_completed: Number of completed epochs; used if not every epoch is saved.
         """
         due = self.save_freq == "epoch" and epochs_completed % self.every_n_epochs == 0
         self.epochs += 1
@@ -119,13 +119,13 @@ class Cadence:
         return f"every {self.save_freq} batches; {left} to go"
 
     def goes_on(self, state: Mapping[str, Any] | None, batch: int, step: int) -> None:
-        """Begin to count after a restart, so that saves fall where they would have fallen.
+        """Continue counting after a restart, so that saves come at the same positions.
 
         Args:
-            state: What `get_state` returned at the save; `None` where it was not saved, and the
-                count is told by the place.
-            batch: How many batches of the epoch are done.
-            step: How many of the run are.
+            state: The result of `get_state` at the save; `None` if it was not saved. The count is
+                then computed from the position.
+            batch: Completed batches of the epoch.
+            step: Completed steps of the run.
         """
         if state is None or not {"last_batch", "batches"} <= set(state):
             self.starts_at(batch, step)
@@ -134,26 +134,26 @@ class Cadence:
         self.saved()
 
     def starts_at(self, batch: int, step: int) -> None:
-        """Begin to count in the middle of a run, so that saves fall where they would have fallen.
+        """Start counting in the middle of a run, so that saves come at the same positions.
 
         Args:
-            batch: How many batches of the epoch are done.
-            step: How many of the run are.
+            batch: Completed batches of the epoch.
+            step: Completed steps of the run.
         """
         self.last_batch = batch - 1 if batch else None
         self._batches = step % self.save_freq if isinstance(self.save_freq, int) else 0
         self.saved()
 
     def saved(self) -> None:
-        """Note that a save was made, of whatever cause: the clock begins anew."""
+        """Note a save for any reason: the time interval starts again."""
         self._saved_at = time.monotonic()
 
     def get_state(self) -> dict[str, int | None]:
-        """Return how far it has counted; of the clock there is nothing to keep."""
+        """Return the counts; the time is not saved."""
         return {"last_batch": self.last_batch, "batches": self._batches}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on counting from what `get_state` returned."""
+        """Continue counting from the result of `get_state`."""
         self.last_batch, self._batches = state["last_batch"], state["batches"]
 
 

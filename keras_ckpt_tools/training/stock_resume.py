@@ -1,12 +1,13 @@
-"""Go on from what stock Keras or TensorFlow saved: directory -> compare, restore -> *resume*.
+"""Resume from a backup of stock Keras or TensorFlow.
 
-It is restored as a checkpoint of ours is: everything compared, read and checked before the first
-variable changes, the model and its optimizer or nothing. What such a backup does not hold begins
-anew, and a warning says what that is. None of its files is ever changed or removed.
+It is restored like a checkpoint of this package: everything is compared, read and checked before
+the first variable changes, and the model and its optimizer are restored together or not at all.
+State that the backup does not contain starts over, and a warning lists it. Its files are never
+changed or deleted.
 
-The checkpoints of a `tf.train.CheckpointManager` hold objects by the names that the program gave
-them, which are the names that they are tracked by now. They do not contain how many epochs were
-done, so a loop by steps resumes at its step, and a loop by epochs begins with the first.
+Checkpoints of a `tf.train.CheckpointManager` contain objects by the names in the program, which
+must be the tracked names. They do not contain the number of completed epochs, so a loop by steps
+resumes at its step, and a loop by epochs starts with the first epoch.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ from keras_ckpt_tools.showing.messages import warn
 from keras_ckpt_tools.training.restoring import restore_tracked
 
 _ANEW = (
-    "Metrics, `History`, the state of callbacks and random generators are not in such a backup and "
-    "begin anew."
+    "Such a backup does not contain metrics, `History`, the state of callbacks and random "
+    "generators: these start over."
 )
 _LEFT = (
-    "The backup is left as it is, also when the run has ended: remove it then, or the next run in "
-    "this directory goes on from it again."
+    "The backup is not deleted, even when the run has ended: delete it then, or the next run in "
+    "this directory resumes from it again."
 )
 _START_OVER = "to start over, pass `resume='never'`"
 
@@ -60,22 +61,22 @@ _START_OVER = "to start over, pass `resume='never'`"
 def pick_up(
     directory: str, adapters: Sequence[Adapter], steps: int | None = None
 ) -> tuple[str, TrainingProgress] | None:
-    """Restore a model and its optimizer from a backup of Keras' own, or nothing.
+    """Restore a model and its optimizer from a backup of stock Keras, or nothing.
 
     Args:
-        directory: Where the backup may be.
-        adapters: What is tracked: one model, and its optimizer.
-        steps: Batches of an epoch, where known.
+        directory: Directory that may contain the backup.
+        adapters: The tracked objects: one model, and its optimizer.
+        steps: Batches of an epoch, if known.
 
     Returns:
-        Path of what was restored, and where training goes on: always at the first batch of an
-        epoch, because the metrics of an epoch under way are not in the backup. `None` where there
-        is no backup.
+        Path of the restored file, and the position to resume at: always the first batch of an
+        epoch, because the metrics of the current epoch are not in the backup. `None` if there is no
+        backup.
 
     Raises:
-        RestoreError: it does not fit what is tracked; nothing was changed.
+        RestoreError: it does not match the tracked objects; nothing was changed.
         NotBuiltError: the model has no variables yet.
-        DamagedArtefactError: there is a backup, and none that could be gone on from.
+        DamagedArtefactError: there are backups, but none can be resumed from.
     """
     passed: list[str] = []
     kind = "stock Keras or TensorFlow"
@@ -89,18 +90,18 @@ def pick_up(
             except DamagedArtefactError as error:
                 passed.append(f"{os.path.basename(backup.path)}: {error.what}")
                 continue
-            _tell(backup, progress, [*notes, *(f"Passed over {one}" for one in passed)])
+            _tell(backup, progress, [*notes, *(f"Skipped {one}" for one in passed)])
             return backup.path, progress
     except DamagedArtefactError as error:
         passed.append(error.what)
     if not passed:
         return None
     raise DamagedArtefactError(
-        f"There is a backup of {kind}, and it cannot be gone on from:\n  "
+        f"There is a backup of {kind}, but it cannot be resumed from:\n  "
         + "\n  ".join(passed)
         + "\n",
         received=f"directory={directory!r}",
-        remedy=f"Put a good copy there; {_START_OVER}.",
+        remedy=f"Restore it from a copy; {_START_OVER}.",
         path=directory,
         how="; ".join(passed),
     )
@@ -112,20 +113,20 @@ def pick_up_from(
     steps: int | None = None,
     passed: Sequence[str] = (),
 ) -> TrainingProgress:
-    """Restore all that is tracked from a checkpoint of a `tf.train.CheckpointManager`, or nothing.
+    """Restore the tracked objects from a checkpoint of a `tf.train.CheckpointManager`, or none.
 
     Args:
         backup: The checkpoint.
-        adapters: What is tracked. What is made of no variables begins anew.
-        steps: Batches of an epoch, where known.
-        passed: What was passed over, and why.
+        adapters: The tracked objects. Those without variables start over.
+        steps: Batches of an epoch, if known.
+        passed: Skipped checkpoints, and why.
 
     Returns:
-        Where training goes on.
+        The position at which training resumes.
 
     Raises:
-        RestoreError: it does not fit what is tracked; nothing was changed.
-        NotBuiltError: something has no variables yet, and what it needs for that is not known.
+        RestoreError: it does not match the tracked objects; nothing was changed.
+        NotBuiltError: an object has no variables yet and cannot be built.
         DamagedArtefactError: it cannot be read.
     """
     from keras_ckpt_tools.formats.tensorflow.checkpoint import TfCheckpoint
@@ -139,7 +140,7 @@ def pick_up_from(
         if one.kind == "model":
             state.build_like(one.target, None, one.name)
     if "optimizer" in taken and "optimizer" not in held:
-        # That of a compiled model may have been saved in it.
+        # The optimizer of a compiled model may be saved inside the model.
         model = taken.get("model")
         inside = model is not None and "optimizer" in held.get(model.name, Node()).children
         if inside and model is not None and model.target.optimizer is taken["optimizer"].target:
@@ -147,11 +148,11 @@ def pick_up_from(
     if lacking := [name for name in taken if name not in held]:
         there = [name for name in held if name != SAVE_COUNTER]
         raise RestoreError(
-            f"The checkpoint of {MANAGER} holds other objects than are tracked; nothing was "
+            f"The checkpoint of {MANAGER} contains other objects than are tracked; nothing was "
             f"changed. Tracked, but not in it: {', '.join(lacking)}. In it: {', '.join(there)}.",
             received=f"path={backup.path!r}",
-            remedy="Track them by the names that `tf.train.Checkpoint` was given to go on from it, "
-            f"and what is new once it has been restored and saved; {_START_OVER}.",
+            remedy="To resume from it, track the same names as `tf.train.Checkpoint`, and add new "
+            f"objects after it has been restored and saved; {_START_OVER}.",
             path=backup.path,
             report=RestoreReport(backup.path, missing=tuple(lacking)),
         )
@@ -162,24 +163,24 @@ def pick_up_from(
         if one.kind == "optimizer":
             step = int(state.to_numpy(one.target.iterations))
             break
-    notes = [f"Passed over {one}." for one in passed]
+    notes = [f"Skipped {one}." for one in passed]
     anew = [one.name for one in adapters if one.kind == "state"]
     left = [name for name in held if name not in taken and name not in (SAVE_COUNTER, *anew)]
     if anew:
-        notes.append(f"What is tracked as {', '.join(anew)} begins anew.")
+        notes.append(f"The objects tracked as {', '.join(anew)} start over.")
     if left:
         notes.append(f"Not restored, because it is not tracked: {', '.join(left)}.")
     epoch = step // steps if steps else 0
-    where = f"`steps()` with step {step}, and `epochs()` with epoch 1: it has no count of epochs"
+    where = f"`steps()` at step {step}, and `epochs()` at epoch 1: it has no number of epochs"
     if steps:
         where = f"epoch {epoch_number(epoch)}, by its {step:,} steps at {steps:,} an epoch"
     warn(
         " ".join(
             [
-                f"Resumed from {backup.path!r}, a checkpoint of {MANAGER}. Goes on with {where}.",
+                f"Resumed from {backup.path!r}, a checkpoint of {MANAGER}, with {where}.",
                 *notes,
-                "Its files are left as they are; from the next save on, the checkpoints of this "
-                "package count.",
+                "Its files are not changed; after the next save, the checkpoints of this package "
+                "are used.",
             ]
         ),
         UserWarning,
@@ -190,7 +191,7 @@ def pick_up_from(
 
 def _tell(backup: StockBackup, progress: TrainingProgress, notes: list[str]) -> None:
     text = (
-        f"Goes on with epoch {epoch_number(progress.epochs_completed)} from a backup of "
+        f"Resuming with epoch {epoch_number(progress.epochs_completed)} from a backup of "
         f"{backup.kind}, {backup.path!r}."
     )
     warn(" ".join([text, *notes, _ANEW, _LEFT]), UserWarning, stacklevel=5)
@@ -220,13 +221,13 @@ def _restore(
     if place.batches:
         notes.append(
             f"Epoch {epoch_number(place.epoch)} was interrupted after {place.batches} batches and "
-            "begins again from its first one, because the backup does not have its metrics."
+            "starts over from its first batch, because the backup does not contain its metrics."
         )
     return progress_at(Place(place.epoch, 0), count, backup.path), notes
 
 
 def _with_places(report: RestoreReport, places: Mapping[str, str]) -> RestoreReport:
-    """Say of what is of another shape what it is called in the checkpoint."""
+    """Add the names in the checkpoint to the mismatches."""
 
     def called(one: Mismatch) -> str:
         group, _, path = one.path.partition("/")
@@ -249,10 +250,10 @@ def _model_and_optimizer(
         return models[0], optimizers[0] if optimizers else None
     tracked = ", ".join(one.name for one in adapters)
     raise RestoreError(
-        f"There is a backup of {backup.kind}, which holds one model and its optimizer; other "
-        "objects are tracked as well, or none of these. Nothing was changed.",
+        f"There is a backup of {backup.kind}, which contains a model and its optimizer, but other "
+        "objects are tracked. Nothing was changed.",
         received=f"path={backup.path!r}, tracked: {tracked}",
-        remedy="Track the model and its optimizer alone to go on from it, then save with the "
+        remedy="Track only the model and its optimizer to resume from it, then save with the "
         f"others; {_START_OVER}.",
         path=backup.path,
         report=RestoreReport(backup.path, missing=tuple(others)),
@@ -275,7 +276,7 @@ def _opened(
         yield match_model(checkpoint, node, model.target, target)
         return
     if not os.path.isfile(backup.path):
-        raise _unusable(backup, "The weights are not there.")
+        raise _unusable(backup, "The weights are missing.")
     with open_source(backup.path) as source:
         yield source
 
@@ -284,7 +285,7 @@ def _unusable(backup: StockBackup, what: str) -> DamagedArtefactError:
     return DamagedArtefactError(
         what,
         received=f"path={backup.path!r}",
-        remedy="Restore it from a copy.",
+        remedy="Restore the file from a copy.",
         path=backup.path,
         how=what.rstrip("."),
     )
@@ -297,31 +298,31 @@ def _count(source: TensorSource) -> int | None:
 
 
 def _located(backup: StockBackup, count: int | None, steps: int | None) -> tuple[Place, list[str]]:
-    """Return where training was, and what has to be said about that."""
+    """Return the position of training, and a remark about it."""
     told = backup.place
     if told is None and (count is None or not steps):
-        raise _unusable(backup, f"Where training was is lost: {backup.lost}")
+        raise _unusable(backup, f"Its training position is lost: {backup.lost}")
     told = told or Place(0, 0, "nothing", "all")
     place = told.located(count, steps)
     if not told.doubt or place.epoch == told.epoch or count is None or not steps:
         return place, []
     lost = f" {backup.lost}" if backup.lost else ""
     return place, [
-        f"It says {told.told}, as after a second interruption or a kill in the middle of a backup."
-        f"{lost} Its optimizer has made {count:,} updates at {steps:,} an epoch, and that counts. "
+        f"It contains {told.told}, as after a second interruption or a kill during a backup."
+        f"{lost} Its optimizer has made {count:,} updates at {steps:,} an epoch, which is used. "
         "If it had been trained before this run, load the weights with `kct.load_weights`, and "
         "pass `resume='never'` and `fit(initial_epoch=...)` instead."
     ]
 
 
 class _Grouped:
-    """A backup under the names of what is tracked; what it never holds is taken as it is."""
+    """A backup under the names of the tracked objects; missing state keeps its current values."""
 
     def __init__(self, source: TensorSource, model: Adapter, optimizer: Adapter | None):
         self.path = source.path
         self._source = source
         self._model = model.name
-        # A compiled model of another name than `model` has its optimizer in it.
+        # A compiled model with another name than `model` contains its optimizer.
         self._optimizer = optimizer.name if optimizer else f"{model.name}/{OPTIMIZER_GROUP[:-1]}"
         self._places = {self._named(path): path for path in source.tensors}
         captured = model.captured()

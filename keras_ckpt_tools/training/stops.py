@@ -1,9 +1,9 @@
-"""Whose wish it was that training stops: event -> *watch* -> `fit_state`, `loop_state`.
+"""Detect which callback stopped training.
 
-Keras has one flag, `model.stop_training`, that anybody sets. A run that `EarlyStopping` has ended
-is over after a restart too, because what it knows says so. A run that was ended by a limit on the
-time, by a handler of a signal, or by the program itself, is to go on when it is started again. So
-the flag is looked at before and after each call of a carried callback.
+Keras has one flag for all, `model.stop_training`. A run that `EarlyStopping` has ended is complete
+after a restart too, because of the restored state. A run that was ended by a time limit, a signal
+handler or the program itself must resume. So the flag is checked before and after each call of a
+carried callback.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Stops:
         callbacks: The callbacks to watch, by name.
 
     Attributes:
-        names: Those that have, since the last `around`, in their order.
+        names: The callbacks that have stopped training since the last `around`, in order.
     """
 
     def __init__(self, callbacks: Mapping[str, keras.callbacks.Callback]):
@@ -43,12 +43,12 @@ class Stops:
         return [
             name
             for name, callback in self._callbacks.items()
-            # Another one may have set the flag before it was its turn in the same epoch.
+            # Another callback may have set the flag earlier in the same epoch.
             if name in self._seen or getattr(callback, "stopped_epoch", False)
         ]
 
     def around(self, callbacks: Sequence[Any], model: Any) -> list[Any]:
-        """Return the callbacks with an eye before and after each that is watched."""
+        """Return the callbacks, with a check before and after each watched one."""
         self._seen = set()
         names = {id(callback): name for name, callback in self._callbacks.items()}
         found: list[Any] = []

@@ -1,14 +1,14 @@
-"""A trail of saves for TensorBoard: commit -> *event file*.
+"""Write a history of the saves to an event file of TensorBoard.
 
-Beside the curves of a run it shows when it was saved, where to, how large that was, how long it
-took and for how long training stood still. Each callback or manager has a run of its own in
-TensorBoard's sense, a folder, so that two of them do not draw one zigzag.
+It shows when a run was saved, the path and size, the duration, and how long training was blocked.
+Each callback or manager has its own folder, which is a run in TensorBoard, so their curves are not
+mixed.
 
-The event file is written as TensorFlow writes records, without `tf.summary`: that has no way to say
-"a restart: what you have from this step on is void", which is how TensorBoard is told that a run
-went on from an earlier save. It also keeps to itself: no default writer, no global step.
+The event file is written as TensorFlow records, without `tf.summary`, which cannot write the event
+that marks a restart: it makes TensorBoard discard later values when a run resumes from an earlier
+save. It also needs no default writer and no global step.
 
-The trail is a convenience. If it cannot be written, training goes on without it, and says so.
+If the history cannot be written, training continues without it, with a warning.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FOLDER = "saves"
 
 
 class Saved(Protocol):
-    """What is told of a save."""
+    """The values of a save that are written."""
 
     place: str
     progress: TrainingProgress
@@ -42,11 +42,11 @@ class Saved(Protocol):
 
 
 class SaveTrail:
-    """Writes saves into an event file of TensorBoard's.
+    """Writes saves to an event file of TensorBoard.
 
     Args:
         log_dir: TensorBoard's log directory.
-        name: Path of what is saved; its last part is the name of the run.
+        name: Path of the saved file or directory; its last part is the name of the run.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str], name: str | os.PathLike[str]):
@@ -56,7 +56,7 @@ class SaveTrail:
         self._gave_up = False
 
     def note(self, save: Saved) -> None:
-        """Add a save to the trail."""
+        """Add a save to the history."""
         if self._gave_up:
             return
         try:
@@ -64,8 +64,8 @@ class SaveTrail:
         except (tf.errors.OpError, OSError) as error:
             self._gave_up = True
             warn(
-                f"The trail of saves for TensorBoard cannot be written: {error}. Checkpoints are "
-                f"not touched by that. Received: tensorboard with {self.folder!r}.",
+                f"The history of saves for TensorBoard cannot be written: {error}. Checkpoints are "
+                f"not affected. Received: tensorboard with {self.folder!r}.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -99,7 +99,7 @@ class SaveTrail:
         writer.write(tf.compat.v1.Event(wall_time=now, **event).SerializeToString())
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tuners copy callbacks, and an open file is nobody else's: a copy begins one of its own.
+        # Tuners copy callbacks; a copy opens its own file.
         return {**vars(self), "_writer": None}
 
 

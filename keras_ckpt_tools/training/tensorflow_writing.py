@@ -1,4 +1,4 @@
-"""Write tracked objects as one TensorFlow checkpoint. Imported where `format="tf"` only."""
+"""Write tracked objects as one TensorFlow checkpoint. Imported only for `format="tf"`."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def prepare_tf_checkpoint(
     tracked: Mapping[str, TrackedObject],
     objects: tuple[CustomObject, ...],
 ) -> Callable[[str, int, TrainingProgress], Callable[[], Record]]:
-    """Return what prepares the writing of tracked objects as one TensorFlow checkpoint.
+    """Return a function that prepares one TensorFlow checkpoint of the tracked objects.
 
     Args:
         targets: The tracked objects.
         places: The path of each variable in the snapshot, by its `id`.
-        snapshot: The tensors of all of them, and of the run itself.
-        tracked: What each of them holds beside tensors.
-        objects: The custom objects that they are made of.
+        snapshot: The tensors of all objects, and of the extra run state.
+        tracked: The state of each object except tensors.
+        objects: The custom objects that they contain.
 
     Returns:
-        A function of the prefix, the place in the order of saves, and where training is. It
-        returns what writes and commits.
+        A function of the prefix, the number of the save, and the progress. It returns a function
+        that writes and commits.
     """
     graph = graph_of(targets)
     paths: dict[str, str] = {}
-    # Of this moment: variables that only TensorFlow sees, as attributes of a Keras layer.
+    # Current values of variables that only TensorFlow tracks, as attributes of a Keras layer.
     beside: dict[str, np.ndarray[Any, Any]] = {}
     counter = f"{COUNTER}{SUFFIX}"
     for key, variable in graph.variables.items():

@@ -1,14 +1,13 @@
-"""State that a save would leave out, found before anything is written: snapshot -> *look* -> write.
+"""Find state that a save would leave out, before anything is written.
 
-Keras saves what it tracks: weights, layers and optimizers in attributes, lists and dicts. A
-`tf.Variable`, a layer inside a plain Python object, a random generator are left out, and after a
-restart they are new in silence. So objects of the user's are looked through once, when they are
-saved for the first time or have other parts than before, and what is found is named with what to do
-about it.
+Keras saves what it tracks: weights, layers and optimizers in attributes, lists and dicts. It does
+not save a `tf.Variable`, a layer inside a plain Python object or a random generator, which start
+over after a restart without a warning. So custom objects are searched at their first save and when
+their parts have changed, and each finding names a remedy.
 
-Only `__dict__` and `__slots__` are read: a property could do anything. Objects of Keras, TensorFlow
-and other libraries are not looked into, large containers not to their end. What Keras does not save
-on purpose (metrics, losses, seed generators, whose state we save) is no finding.
+Only `__dict__` and `__slots__` are read, because a property may run any code. Objects of Keras,
+TensorFlow and other libraries are not searched, and large containers only in part. State that Keras
+leaves out on purpose (metrics, losses, seed generators, which this package saves) is not reported.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _LEVELS = 8
 _ITEMS = 1_000
 _OBJECTS = 50_000
 _SHOWN = 10
-# Not looked into: what they hold is theirs, and saved, or not, by their own rules.
+# Not searched: these libraries save their objects by their own rules.
 _LIBRARIES = sys.stdlib_module_names | {
     *("absl", "google", "grpc", "h5py", "jax", "jaxlib", "keras", "keras_ckpt_tools", "matplotlib"),
     *("ml_dtypes", "numpy", "optree", "pandas", "rich", "scipy", "sklearn", "tensorboard"),
@@ -54,16 +53,16 @@ _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 _WEIGHT = (
     "make it with `self.add_weight(...)`, or as a `keras.Variable` that is an attribute of a layer"
 )
-_ATTRIBUTE = "assign it to an attribute of a layer or model (a list or dict in one will do)"
+_ATTRIBUTE = "assign it to an attribute of a layer or model (a list or dict in one also works)"
 _BY_NAME = "or track it by a name: `CheckpointManager(..., {name}=...)`"
 
 
 class Finding(NamedTuple):
-    """One thing that would not be saved.
+    """Something that would not be saved.
 
     Attributes:
-        path: Where it is, from the layer on: `layer 'head' (Head).scale`.
-        what: What it is.
+        path: Its path, starting with the layer: `layer 'head' (Head).scale`.
+        what: A description of it.
         remedy: What to do about it.
     """
 
@@ -76,25 +75,25 @@ class Finding(NamedTuple):
 
 
 def check_on_untracked(value: Any) -> OnUntracked:
-    """Return an `on_untracked=` argument if it is one.
+    """Return an `on_untracked=` argument if it is valid.
 
     Raises:
-        ArgumentError: it is not.
+        ArgumentError: it is invalid.
     """
     if value == "warn" or value == "error" or value == "ignore":  # noqa: PLR1714 (for mypy)
         return value  # type: ignore[no-any-return]
     raise ArgumentError(
-        "`on_untracked` is 'warn', 'error' or 'ignore'.",
+        "`on_untracked` must be 'warn', 'error' or 'ignore'.",
         received=f"on_untracked={value!r}",
-        remedy="Pass 'warn' to hear of state that would not be saved, and go on.",
+        remedy="Pass 'warn' to get a warning about state that would not be saved.",
     )
 
 
 class UntrackedWatch:
-    """Looks at what is saved again and again, whenever it has other parts than before.
+    """Searches objects at each save if their parts have changed.
 
     Args:
-        on_untracked: What to do about what is found.
+        on_untracked: What to do about findings.
     """
 
     def __init__(self, on_untracked: OnUntracked = "warn"):
@@ -107,19 +106,19 @@ class UntrackedWatch:
         walk: Callable[[Part], Captured],
         tracked: Callable[[], Iterable[Any]] = tuple,
     ) -> None:
-        """Look through what is about to be saved.
+        """Search the objects that are about to be saved.
 
         Args:
-            parts: Keras objects, by name, and what a snapshot is taken of.
-            walk: Says what would be saved of one; what has not changed, it has kept.
-            tracked: Says what else is saved beside them.
+            parts: Keras objects by name, with the parts of a snapshot.
+            walk: Returns the saved parts of an object, cached if unchanged.
+            tracked: Returns the other saved objects.
 
         Raises:
-            UntrackedStateError: there is something that would not be, and `on_untracked="error"`.
+            UntrackedStateError: some state would not be saved, and `on_untracked="error"`.
         """
         if self.on_untracked == "ignore":
             return
-        # What decides anew each time what it saves is looked at once.
+        # An object that chooses at each save what it saves is searched once.
         if self._looked.keys() == parts.keys() and not any(
             one.structure.keeps for _, one in parts.values()
         ):
@@ -141,7 +140,7 @@ _told: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
 def _is_new(finding: Finding, targets: Sequence[Any]) -> bool:
-    """Return whether none of these objects has been spoken of for this before."""
+    """Return whether this was not reported before for any of these objects."""
     known = any(finding.path in _told.get(target, ()) for target in targets)
     for target in targets:
         _told.setdefault(target, set()).add(finding.path)
@@ -154,7 +153,7 @@ def _error(found: Sequence[Finding], *, saved: bool = False) -> UntrackedStateEr
     what = "is not saved" if saved else "would not be saved; nothing was written"
     return UntrackedStateError(
         f"State that Keras does not track {what}:{lines}{more}\n",
-        remedy="Or pass `on_untracked='ignore'` if it is meant to be new after a restart.",
+        remedy="Or pass `on_untracked='ignore'` if it may start over after a restart.",
         untracked=tuple(tuple(one) for one in found),
     )
 
@@ -162,11 +161,11 @@ def _error(found: Sequence[Finding], *, saved: bool = False) -> UntrackedStateEr
 def find_untracked(
     parts: Mapping[str, tuple[Any, Captured]], tracked: Iterable[Any] = ()
 ) -> list[Finding]:
-    """Return what a save of Keras objects would leave out.
+    """Return the state that a save of Keras objects would leave out.
 
     Args:
-        parts: The objects, by name, with what would be saved of each.
-        tracked: Whatever else is saved beside them.
+        parts: The objects by name, with the saved parts of each.
+        tracked: Other saved objects.
     """
     visited = {key for _, captured in parts.values() for key in captured.visited}
     saveables: dict[int, Any] = {}
@@ -194,7 +193,7 @@ def _label(part: Any) -> str:
 
 
 class _Look:
-    """One look through a number of objects; nothing is looked at twice."""
+    """One search through several objects; each object is searched once."""
 
     def __init__(
         self,
@@ -218,12 +217,12 @@ class _Look:
 
     def _know(self, variables: Iterable[Any]) -> None:
         for variable in variables:
-            # TensorFlow's variable inside a Keras variable may be held on to as well.
+            # The TensorFlow variable inside a Keras variable may be referenced as well.
             self._known |= {id(variable), id(getattr(variable, "_value", None))}
         self._known.discard(id(None))
 
     def through(self, part: Any, label: str) -> Iterator[Finding]:
-        """Yield what is left out of one layer, model or optimizer."""
+        """Yield the state that is left out of one layer, model or optimizer."""
         lost = [v for v in _own_variables(part) if id(v) not in self._known]
         if id(part) not in self._visited and lost:
             yield Finding(label, f"a layer with {_weights(lost)} in nested containers", _ATTRIBUTE)
@@ -231,7 +230,7 @@ class _Look:
             return
         of_keras = not _is_of_user(type(part))
         if of_keras and not isinstance(part, keras.Model):
-            return  # A layer of Keras' own saves what it has; somebody may have added to a model.
+            return  # A Keras layer saves its own state; a model may have additional attributes.
         skipped = _attributes_of_keras() | _kept_by_keras(part)
         for name, value in list(vars(part).items()):
             if name in skipped or name.startswith("_self_") or (of_keras and name[0] == "_"):
@@ -276,7 +275,7 @@ class _Look:
 
 
 def _decides_for_itself(part: Any) -> bool:
-    """Return whether a class says in methods of its own what is saved of it."""
+    """Return whether a class defines with its own methods what is saved."""
     methods = (getattr(type(part), name, None) for name in ("save_own_variables", "save_assets"))
     return any(_is_of_user_module(getattr(method, "__module__", "keras")) for method in methods)
 
@@ -301,7 +300,7 @@ def _attributes_of_keras() -> frozenset[str]:
 
 
 def _kept_by_keras(part: Any) -> frozenset[str]:
-    """Return the attributes in which a class of Keras' own keeps what it leaves out on purpose."""
+    """Return the attributes that a Keras class leaves out of a save on purpose."""
     if isinstance(part, keras.layers.RNN):
         return frozenset({"states"})
     return frozenset({"idf_weights", "num_documents"} if hasattr(part, "get_vocabulary") else ())
@@ -324,7 +323,7 @@ def _is_of_user_module(module: str) -> bool:
 
 
 def _inside(value: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield what an object holds: how to get there, a name for it, and itself."""
+    """Yield the contents of an object: path, name and value."""
     if isinstance(value, _CONTAINERS):
         yield from _items(value)
         return
@@ -343,13 +342,13 @@ def _inside(value: Any) -> Iterator[tuple[str, str, Any]]:
                 try:
                     yield f".{name}", name, slot.__get__(value)
                 except AttributeError:
-                    continue  # It is empty.
+                    continue  # The slot is empty.
 
 
 def _items(container: Any) -> Iterator[tuple[str, str, Any]]:
     pairs: Iterable[tuple[Any, Any]]
     if isinstance(container, Mapping):
-        # Of one that is a class of somebody's, only what is known of every dict.
+        # For a subclass of a user, use only the methods of dict.
         pairs = container.items() if isinstance(container, dict) else ()
     else:
         pairs = enumerate(container)

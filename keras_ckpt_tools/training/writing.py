@@ -1,8 +1,7 @@
-"""Take a snapshot, write it, commit it: policy -> *snapshot, write, commit* -> keep.
+"""Take a snapshot of a model or of tracked objects, write it and commit it.
 
-The one way by which the callbacks and the manager put anything on disk. State and record go into
-one staged file, so one rename commits both, and "where training is" can never disagree with the
-weights beside it.
+All callbacks and the manager write files with these functions. State and record are in one staged
+file and are committed with one rename, so the recorded progress always matches the weights.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from keras_ckpt_tools.training.untracked import UntrackedWatch
 
 
 class Memory:
-    """What one save of a model leaves for the next: its walk, and its description.
+    """Cached results of one save of a model for the next: its walk, and its description.
 
-    It holds on to the parts of the model, so it belongs to whoever holds on to the model as well.
+    It references parts of the model, so it belongs to the owner of the model.
     """
 
     def __init__(self) -> None:
@@ -50,7 +49,7 @@ class Memory:
         self._named: tuple[str, tuple[Named, ...]] = ("", ())
 
     def turn_to(self, model: Any) -> None:
-        """Forget all about another model."""
+        """Clear the cache for another model."""
         if self._model() is not model:
             self._model = weakref.ref(model) if model is not None else lambda: None
             self._forget()
@@ -61,7 +60,7 @@ class Memory:
         documents = self._describer.describe(model, has_assets=has_assets)
         if documents.config is not self._named[0]:
             self._named = documents.config, named_in(json.loads(documents.config))
-        # Those in a config, and those that a layer makes for itself.
+        # Custom objects in the config, and those that a layer creates itself.
         objects = {one.registered_name: one for one in objects_of(part.structure.kinds)}
         objects |= {one.registered_name: one for one in objects_named(self._named[1])}
         return documents, tuple(objects.values())
@@ -77,10 +76,10 @@ Format = Literal[".weights.h5", ".keras", ".h5"]
 
 
 def format_of(path: str, *, weights_only: bool) -> Format:
-    """Return the format that a file name asks for.
+    """Return the format of a file, from its name.
 
     Raises:
-        ArgumentError: its extension is none that is written here.
+        ArgumentError: the extension is not supported.
     """
     if weights_only:
         if path.endswith(".weights.h5"):
@@ -95,7 +94,7 @@ def format_of(path: str, *, weights_only: bool) -> Format:
     if path.endswith(".h5") and not path.endswith(".weights.h5"):
         return ".h5"
     raise ArgumentError(
-        "The file name of a whole model must end in '.keras' (or in '.h5', Keras' older format).",
+        "The file name of a model must end in '.keras' (or in '.h5', Keras' older format).",
         received=f"filepath={path!r}",
         remedy=f"Pass {_with_suffix(path, '.keras')!r}, or `save_weights_only=True` with a name "
         "that ends in '.weights.h5'.",
@@ -118,25 +117,25 @@ def prepare_model(
     untracked: UntrackedWatch | None = None,
     memory: Memory | None = None,
 ) -> Callable[[], Record]:
-    """Take a snapshot of one model, and return what writes and commits it.
+    """Take a snapshot of one model, and return a function that writes and commits it.
 
     Args:
-        path: Where to; visible there, whole, when what is returned has run.
-        model: A built model. It may be trained on as soon as this returns.
-        progress: Where training is.
-        state_of: What else its record is to say.
-        format: What to write. A `.h5` is laid out by Keras' own writer, so it is written at once;
-            only its commit is left.
-        untracked: Looks for state that would be left out, or `None`.
-        memory: What earlier saves have left, for models that are saved again and again.
+        path: Path of the file; it is visible and complete when the returned function has run.
+        model: A built model. Training may continue as soon as this returns.
+        progress: The position of training.
+        state_of: Further values for the record.
+        format: File format. A `.h5` is written at once by Keras' own writer; only its commit is
+            deferred.
+        untracked: Searches for state that would be left out, or `None`.
+        memory: Results of earlier saves, for models that are saved repeatedly.
 
     Raises:
-        CommitError: the operating system refused; what was there is unchanged.
+        CommitError: the operating system refused; existing files are unchanged.
         NotBuiltError: the model has no variables yet.
     """
     if not has_state(model):
         raise state.not_built(model, str(model.name), "saved")
-    path = os.path.abspath(path)  # Whoever writes it may be in another directory by then.
+    path = os.path.abspath(path)  # The current directory may change before the file is written.
     record = new_record("weights" if format == ".weights.h5" else "model", progress, state_of)
     directory = os.path.dirname(os.path.realpath(path))
     memory = memory or Memory()
@@ -175,14 +174,14 @@ def prepare_checkpoint(
     objects: tuple[CustomObject, ...],
     progress: TrainingProgress,
 ) -> Callable[[], Record]:
-    """Return what writes and commits tracked objects as one checkpoint.
+    """Return a function that writes and commits tracked objects as one checkpoint.
 
     Args:
-        path: Where to.
-        snapshot: The tensors of all of them.
-        tracked: What each of them holds beside tensors.
-        objects: The custom objects that they are made of.
-        progress: Where training is.
+        path: Path of the file.
+        snapshot: The tensors of all objects.
+        tracked: The state of each object except tensors.
+        objects: The custom objects that they contain.
+        progress: The position of training.
     """
     record = dataclasses.replace(
         new_record("checkpoint", progress, {}), tracked=dict(tracked), objects=objects
@@ -197,7 +196,7 @@ def _write_weights(path: str, snapshot: Snapshot, record: Record) -> Record:
 
 
 def new_record(kind: str, progress: TrainingProgress, state_of: Mapping[str, Any]) -> Record:
-    """Return a record of now, without tensors."""
+    """Return a new record without tensors."""
     saved = dataclasses.replace(progress, saved_at=time.time())
     return Record(kind=kind, versions=versions(), progress=saved, state=dict(state_of))
 
@@ -222,20 +221,20 @@ def versions() -> dict[str, str]:
 
 
 def check_directory(path: str | os.PathLike[str], argument: str, *, to_write: bool = True) -> str:
-    """Return a directory to write into as a string, if it can be one.
+    """Return a directory to write into as a string, if it is valid.
 
     Args:
         path: The directory.
-        argument: What the argument is called.
-        to_write: Whether it is certain that it will be written to, and not only read.
+        argument: Name of the argument.
+        to_write: Whether it will certainly be written to, and not only read.
 
     Raises:
-        ArgumentError: it is no path, empty, or an address.
-        CommitError: a file is there, or its nearest directory may not be written to.
+        ArgumentError: it is not a path, is empty, or is a URL.
+        CommitError: it is a file, or its nearest existing directory is not writable.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ArgumentError(
-            f"`{argument}` is the path of a directory.",
+            f"`{argument}` must be the path of a directory.",
             received=f"{argument}={path!r}",
             remedy="Pass a non-empty string or a `pathlib.Path`.",
         )
@@ -245,16 +244,16 @@ def check_directory(path: str | os.PathLike[str], argument: str, *, to_write: bo
         nearest = nearest.parent
     if not nearest.is_dir():
         raise CommitError(
-            f"A directory is needed, and {str(nearest)!r} is a file.",
+            f"A directory is needed, but {str(nearest)!r} is a file.",
             received=f"{argument}={name!r}",
             remedy="Choose another directory, or move that file away.",
             path=name,
         )
     if to_write and not os.access(nearest, os.W_OK | os.X_OK):
         raise CommitError(
-            f"You may not write to {str(nearest)!r}.",
+            f"The directory {str(nearest)!r} is not writable.",
             received=f"{argument}={name!r}",
-            remedy="Choose a directory that you may write to.",
+            remedy="Choose a writable directory.",
             path=name,
         )
     return name

@@ -124,7 +124,7 @@ def test_a_file_of_a_run_is_named_by_what_it_is(keras_ckpt, tmp_path):
         assert done.stdout.startswith(f"good: {tmp_path / 'run' / name}"), done
     done = keras_ckpt("inspect", f"{tmp_path / 'run'}@7", tmp_path / "run" / "2.keras")
     assert done.returncode == 2
-    assert "No file in the directory was written at the end of epoch 7" in done.stdout
+    assert "No file in the directory was saved at the end of epoch 7" in done.stdout
     assert f"{tmp_path / 'run' / '2.keras'}" in done.stdout
 
 

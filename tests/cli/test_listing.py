@@ -69,7 +69,7 @@ def test_damage_exits_with_1_and_is_named(cli, run_dir):
     done = cli("ls", run_dir)
     assert done.exit_code == 1
     assert "ckpt-00000002.weights.h5: damaged: empty: it has no bytes" in done.stdout
-    assert "1 third-party file: no record of ours" in done.stdout
+    assert "1 third-party file: not written by this package" in done.stdout
 
 
 def test_what_cannot_be_read_exits_with_2_after_the_rest(cli, run_dir, tmp_path):

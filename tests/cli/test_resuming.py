@@ -47,7 +47,7 @@ def test_files_of_a_model_checkpoint_do_not_go_on_by_themselves(cli, tmp_path):
     assert [one["path"][-7:] for one in found["passed_over"]] == ["3.keras"]
     assert "initial_epoch=2" in found["notes"][0]
     done = cli("resume-info", tmp_path / "run" / "stock.weights.h5")
-    assert "We did not write it" in done.stdout
+    assert "This package did not write the file" in done.stdout
 
 
 def test_versions_leftovers_and_other_majors_are_told(cli, tmp_path):
@@ -59,7 +59,7 @@ def test_versions_leftovers_and_other_majors_are_told(cli, tmp_path):
     assert done.exit_code == 0, done
     assert "keras 3.0.1 saved it, 3." in done.stdout
     assert "numpy 0.1 saved it" in done.stdout
-    assert "a killed writer left it of ckpt-00000002.weights.h5" in done.stdout
+    assert "left by a killed writer of ckpt-00000002.weights.h5" in done.stdout
     manager_run(tmp_path / "run", [1], versions={"keras": "2.15.0"})
     done = cli("resume-info", "--json", saved)
     assert done.exit_code == 1

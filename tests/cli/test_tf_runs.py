@@ -123,7 +123,7 @@ def test_a_checkpoint_of_others_is_called_so(cli, of_others):
     for path in (of_others, f"{of_others}.index"):
         done = cli("resume-info", path)
         assert done.exit_code == 0, done.stdout
-        assert "TensorFlow checkpoint of others" in done.stdout
+        assert "third-party TensorFlow checkpoint" in done.stdout
     data = Path(f"{of_others}.data-00000-of-00001")
     data.write_bytes(b"!" + data.read_bytes()[1:])
     assert cli("resume-info", of_others).exit_code == 1

@@ -205,7 +205,7 @@ def test_the_newest_step_is_the_same_for_all(copy):
         assert kct.inspect(run).progress == kct.training_progress(run)
     with pytest.raises(ArgumentError, match=r"Steps that are there: 0\."):
         kct.safe_load_model(run / "0", {"paints>Tint": tint}, which=1)
-    with pytest.raises(ArgumentError, match="`which` is not one of its values"):
+    with pytest.raises(ArgumentError, match="Invalid `which`"):
         kct.safe_load_model(run, {"paints>Tint": tint}, which="newest")  # type: ignore[arg-type]
     assert kct.safe_load_model(run / "0", {"paints>Tint": tint}, which=0)
 

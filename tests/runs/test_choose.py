@@ -36,7 +36,7 @@ def test_damaged_files_are_passed_over_and_named(run):
     with pytest.warns(UserWarning, match="model-6.keras"):
         model = kct.safe_load_model(run, which="latest")
     assert kct.training_progress(model).epochs_completed == 3
-    with pytest.raises(ArgumentError, match=r"Epochs that are there: 0, 2, 3\."):
+    with pytest.raises(ArgumentError, match=r"Available epochs: 0, 2, 3\."):
         kct.safe_load_model(run, which=1)
     with pytest.raises(DamagedArtefactError):
         kct.safe_load_model(run, which=3)

@@ -88,14 +88,14 @@ def test_states_are_told_apart(tmp_path):
     assert found == {
         "ckpt-00000001.weights.h5": (State.WHOLE, ""),
         "ckpt-00000002.weights.h5": (State.DAMAGED, "truncated at 9,000 of 42,756 bytes"),
-        "stock.keras": (State.FOREIGN, "no record of ours"),
-        "stock.weights.h5": (State.FOREIGN, "no record of ours"),
+        "stock.keras": (State.FOREIGN, "not written by this package"),
+        "stock.weights.h5": (State.FOREIGN, "not written by this package"),
         "empty.keras": (State.DAMAGED, "empty: it has no bytes"),
         "gone.keras": (State.FOREIGN, "a link, which is not followed"),
-        "tf-1": (State.FOREIGN, "no record of ours"),
-        "tf-2": (State.DAMAGED, "its data file is not there"),
+        "tf-1": (State.FOREIGN, "not written by this package"),
+        "tf-2": (State.DAMAGED, "its data file is missing"),
         staged.format("00000000"): (
-            State.UNFINISHED, "a killed writer left it of ckpt-00000003.weights.h5",
+            State.UNFINISHED, "left by a killed writer of ckpt-00000003.weights.h5",
         ),
         staged.format("0000000f"): (
             State.UNFINISHED, "ckpt-00000003.weights.h5 is being written",

@@ -252,7 +252,7 @@ def test_one_file_has_to_be_of_the_epoch_that_is_asked_for(tmp_path: Path) -> No
         with pytest.raises(ArgumentError, match="it was saved at the end of epoch 1"):
             call()
     small().save(tmp_path / "stock.keras")
-    with pytest.raises(ArgumentError, match="does not say at which epoch it was saved"):
+    with pytest.raises(ArgumentError, match="does not record the epoch at which it was saved"):
         kct.safe_load_model(tmp_path / "stock.keras", which=1)
     export(path, target, Wish(which=1))
 

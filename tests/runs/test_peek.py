@@ -50,7 +50,7 @@ def test_ours_is_told_as_it_is_elsewhere(tmp_path, data):
         (ARCHIVE[: len(ARCHIVE) // 2], "truncated at"),
         (zipped(members())[:-40], "before its end"),
         (h5_model()[:-50], "truncated at"),
-        (h5_model()[:20], "cut off"),
+        (h5_model()[:20], "truncated"),
     ],
 )
 def test_damage_that_shows_is_told(tmp_path, data, says):

@@ -105,7 +105,7 @@ def test_what_the_run_did_not_write_stays(tmp_path):
     assert why[_named(0)[0]] == "of another run, earlier"
     assert why["stock.keras"] == "foreign"
     assert why[_named(2)[0]] == "damaged"
-    assert why["good one.weights.h5"] == "not called as a run calls its files"
+    assert why["good one.weights.h5"] == "its name is not that of a checkpoint of the run"
     assert why["for the paper.weights.h5"] == "a link"
     assert why[_named(4)[0]] == "a link points to it"
     assert why[_named(5)[0]] == "pinned"

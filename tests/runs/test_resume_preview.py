@@ -55,7 +55,7 @@ def test_what_is_held_and_what_begins_anew(saved):
     assert found.holds["rng"] == "state"
     assert found.holds["_random"] == "random generators"
     assert "callbacks" in found.lacks
-    assert "the state of an optimizer" in found.lacks
+    assert "optimizer state" in found.lacks
     assert found.differences == ()
     alone = foresee_file(found.chosen)
     assert not alone.by_itself
@@ -97,7 +97,7 @@ def test_interrupted_epoch_goes_on_under_conditions(tmp_path, build_cnn, digits)
         model.fit(data, epochs=3, callbacks=stopping, verbose=0)
     found = foresee(str(tmp_path))
     assert (found.progress.epochs_completed, found.progress.batches_completed) == (1, 1)
-    assert "goes on at batch 1 of the epoch if its data can be replayed" in found.notes[0]
+    assert "resumes at batch 1 of the epoch if its data can be replayed" in found.notes[0]
     assert found.holds["optimizer"] == "optimizer"
     assert found.holds["_metrics"] == "metrics of the epoch under way"
 

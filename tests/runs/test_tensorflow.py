@@ -114,4 +114,4 @@ def test_every_changed_byte_is_found(tmp_path: Path) -> None:
         assert dict(checkpoints_in(tmp_path)[1]).keys() == {prefix} or suffix == SUFFIXES[1]
         path.write_bytes(whole)
     Path(f"{prefix}.index").unlink()
-    assert checkpoints_in(tmp_path) == ([], [(prefix, "its index is not there")])
+    assert checkpoints_in(tmp_path) == ([], [(prefix, "its index file is missing")])

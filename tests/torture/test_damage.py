@@ -166,7 +166,7 @@ def test_a_directory_falls_back_to_the_newest_whole_checkpoint(
         bit = chosen.randrange(os.path.getsize(newer) * 8)
         with _flipped(Path(newer), bit):
             again = kct.CheckpointManager(directory, weight=weight)
-            with pytest.warns(UserWarning, match="passed over damaged") as told:
+            with pytest.warns(UserWarning, match="skipped damaged") as told:
                 assert again.restore_or_initialize() == older
             assert newer in str(told[0].message)
             assert float(weight[0]) == 1.0

@@ -278,7 +278,7 @@ def test_a_file_where_a_directory_is_meant_is_refused(tmp_path: Path) -> None:
 def test_two_callbacks_in_one_directory_are_refused(tmp_path: Path) -> None:
     """Before the first batch."""
     backups = [kct.BackupAndRestore(tmp_path / "backup") for _ in range(2)]
-    with pytest.raises(PathInUseError, match="a path of its own"):
+    with pytest.raises(PathInUseError, match="another path to each"):
         fit(small_model(), 1, *backups)
     assert not (tmp_path / "backup").exists()
 

@@ -65,7 +65,7 @@ def test_the_best_is_recalled_from_the_file(
 def test_a_best_of_another_run_is_told(checkpoint: Make, end_epoch: End) -> None:
     """It is kept from being overwritten by a worse one, which may not be what was meant."""
     end_epoch(checkpoint("a.keras", save_best_only=True), 0, val_loss=0.4)
-    with pytest.warns(UserWarning, match=r"a\.keras' holds a model with val_loss=0.40000 from ano"):
+    with pytest.warns(UserWarning, match=r"contains a model with val_loss=0.40000 from ano"):
         end_epoch(checkpoint("a.keras", save_best_only=True), 1, val_loss=0.5)
 
 

@@ -248,7 +248,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path) ->
     flip(paths[1])
     flip(paths[2], 200)
     other = checkpoints(tmp_path, v=variable)
-    with pytest.warns(UserWarning, match="passed over") as caught:
+    with pytest.warns(UserWarning, match="skipped damaged") as caught:
         found = other.restore_newest()
     assert found is not None
     assert (found[0], found[1].epochs_completed, float(variable)) == (paths[0], 1, 1.0)

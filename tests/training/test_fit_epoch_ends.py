@@ -228,7 +228,7 @@ def test_executions_that_would_reach_over_the_end_of_an_epoch_begin_it_again(
     again = {"data": repeated, "together": 2, "save_freq": 1, "fit_arguments": steps}
     with pytest.raises(RestoreError, match="changed='data'"):
         fit(tmp_path, **again)
-    with pytest.warns(UserWarning, match="begins again from its first one"):
+    with pytest.warns(UserWarning, match="starts over from its first batch"):
         model, _, _ = fit(tmp_path, changed="data", **again)
     assert int(model.optimizer.iterations) == 5 + 2 * 4
 

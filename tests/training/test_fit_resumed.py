@@ -344,7 +344,7 @@ def test_a_pipeline_that_cannot_be_replayed_says_so(
         return make(tf.data.Dataset.from_tensor_slices((X, Y)))
 
     interrupted(tmp_path, 2, x=data(), shuffle=False)
-    with pytest.warns(UserWarning, match="begins again from its first one, because its `"):
+    with pytest.warns(UserWarning, match="starts over from its first batch, because its `"):
         resumed(tmp_path, x=data(), shuffle=False)
 
 
@@ -366,7 +366,7 @@ def test_a_dataset_that_changes_at_the_end_of_epochs_is_not_taken_for_replayable
 ) -> None:
     """What it does there cannot be known."""
     interrupted(tmp_path, 2, x=Reshuffled(), shuffle=False)
-    with pytest.warns(UserWarning, match="Reshuffled does at the end of each epoch"):
+    with pytest.warns(UserWarning, match="on_epoch_end. of Reshuffled"):
         resumed(tmp_path, x=Reshuffled(), shuffle=False)
 
 
@@ -381,7 +381,7 @@ def test_another_seed_of_the_data_is_a_difference(tmp_path: Path) -> None:
 def test_a_callback_that_is_carried_and_not_called_is_refused(tmp_path: Path) -> None:
     """It would have no effect, and nobody would know."""
     backup = kct.BackupAndRestore(tmp_path, callbacks=[keras.callbacks.EarlyStopping("loss")])
-    with pytest.raises(kct.errors.ArgumentError, match="carried that is not called"):
+    with pytest.raises(kct.errors.ArgumentError, match="contains a callback that was not passed"):
         make_model().fit(make_data(), verbose=0, callbacks=[backup])
 
 

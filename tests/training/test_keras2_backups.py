@@ -159,7 +159,7 @@ def test_the_epochs_that_follow_are_those_of_keras_2(case: str, tmp_path: Path) 
     directory = copy_of(case, tmp_path)
     before = sorted(path.name for path in directory.rglob("*"))
     in_epoch = "batches" in case
-    told = "Epoch 3 was interrupted after 1 batches and begins again" if in_epoch else "epoch 3"
+    told = "Epoch 3 was interrupted after 1 batches and starts over" if in_epoch else "epoch 3"
     with pytest.warns(UserWarning, match=told):
         history = fit(compiled(case), directory, resume="must")
     assert history.epoch == [2, 3] == list(range(int(expected["epoch"]), 4))
@@ -184,7 +184,7 @@ def test_layers_with_names_are_found_by_them(tmp_path: Path) -> None:
     assert ranks.index("zwei") == 0
     model.compile(keras.optimizers.SGD(0.05, 0.9), "mse")
     manager = kct.CheckpointManager(copy_of("functional-sgd", tmp_path), model=model)
-    with pytest.warns(UserWarning, match="Goes on"):
+    with pytest.warns(UserWarning, match="Resuming with"):
         manager.restore_or_initialize()
     assert np.array_equal(model.get_layer("zwei").kernel, expected["weights/5"])
     (momentum,) = [v for v in model.optimizer.variables if "zwei_kernel" in v.path]
@@ -208,7 +208,7 @@ def test_another_optimizer_is_refused(
     before = [np.asarray(v).copy() for v in model.weights]
     directory = copy_of("sequential-adam", tmp_path)
     if "learning_rate" in named:  # A schedule says what the rate is, so there is nothing to lose.
-        with pytest.warns(UserWarning, match="Goes on"):
+        with pytest.warns(UserWarning, match="Resuming with"):
             fit(model, directory)
         return
     with pytest.raises(RestoreError, match=named) as caught:
@@ -259,5 +259,5 @@ def test_the_newest_is_taken_where_no_file_names_it(tmp_path: Path) -> None:
     """A kill before the file `checkpoint` was written leaves a whole checkpoint."""
     directory = copy_of("sequential-adam", tmp_path)
     (directory / "chief" / "checkpoint").unlink()
-    with pytest.warns(UserWarning, match="Goes on with epoch 3"):
+    with pytest.warns(UserWarning, match="Resuming with epoch 3"):
         fit(compiled("sequential-adam"), directory)

@@ -130,7 +130,7 @@ def test_no_permission_is_told_at_once(kind: str, tmp_path: Path) -> None:
     """Before the first epoch is trained in vain."""
     (tmp_path / "run").mkdir()
     told = run(fail_to_write, str(tmp_path / "run"), kind, "no permission")
-    assert told["raised"].startswith("CommitError: You may not write to")
+    assert told["raised"].startswith("CommitError: The directory")
     assert str(tmp_path / "run") in told["raised"]
 
 

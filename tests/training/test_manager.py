@@ -312,9 +312,9 @@ def test_a_directory_that_may_only_be_read_can_be_restored_from(
     assert it.restore_or_initialize() == path
     assert float(variable) == 3.0
     assert list(it.epochs(0)) == []
-    with pytest.raises(CommitError, match="may not write"):
+    with pytest.raises(CommitError, match="not writable"):
         next(it.epochs(1))
-    with pytest.raises(CommitError, match="may not write"):
+    with pytest.raises(CommitError, match="not writable"):
         next(it.steps(1))
 
 

@@ -32,8 +32,8 @@ def test_a_save_takes_the_number_of_a_checkpoint(make: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({"checkpoint_number": "last"}, "whole number"),
-        ({"checkpoint_number": True}, "whole number"),
+        ({"checkpoint_number": "last"}, "non-negative integer"),
+        ({"checkpoint_number": True}, "non-negative integer"),
         ({"options": tf.train.CheckpointOptions()}, "no options"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_state_that_contains_itself_is_refused(tmp_path: Path) -> None:
         def set_state(self, state: Any) -> None:
             raise NotImplementedError
 
-    with pytest.raises(kct.errors.ArgumentError, match="'odd' holds a list that contains itself"):
+    with pytest.raises(kct.errors.ArgumentError, match="'odd' contains a list that contains"):
         kct.CheckpointManager(tmp_path, odd=Odd()).save()
 
 

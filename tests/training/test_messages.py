@@ -47,7 +47,7 @@ def test_a_message_goes_one_way(
     assert [line.partition(" (")[0] for line in said] == [
         f"Epoch 1, step 2: saved {tmp_path}/ckpt-00000001.weights.h5",
         f"Epoch 2, step 4: saved {tmp_path}/ckpt-00000002.weights.h5",
-        f"Going on from {tmp_path}/ckpt-00000002.weights.h5 with epoch 3, after 4 steps",
+        f"Resuming from {tmp_path}/ckpt-00000002.weights.h5 with epoch 3, after 4 steps",
         f"Epoch 3, step 6: saved {tmp_path}/ckpt-00000003.weights.h5",
     ]
 

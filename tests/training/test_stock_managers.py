@@ -146,7 +146,7 @@ def test_what_begins_anew_and_what_is_left_out_is_said(stock: Any) -> None:
     objects = {**parts(), "noise": np.random.default_rng(1)}
     del objects["step"]
     manager = kct.CheckpointManager(directory, **objects)
-    with pytest.warns(UserWarning, match=r"as noise begins anew\..* is not tracked: step\."):
+    with pytest.warns(UserWarning, match=r"as noise start over\..* is not tracked: step\."):
         manager.restore_or_initialize()
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_one_is_passed_over_for_the_one_before(stock: Any) -> None:
     path.write_bytes(content)
     objects = parts()
     manager = kct.CheckpointManager(directory, **objects)
-    with pytest.warns(UserWarning, match=r"(?s)ckpt-3.*Passed over ckpt-4"):
+    with pytest.warns(UserWarning, match=r"(?s)ckpt-3.*Skipped ckpt-4"):
         manager.restore_or_initialize()
     assert int(objects["step"]) == 3
 
@@ -218,7 +218,7 @@ def test_fit_goes_on_from_it_by_its_steps(stock: Any) -> None:
     model.compile(keras.optimizers.Adam(0.1), "mse")
     backup = kct.BackupAndRestore(directory, delete_checkpoint=False)
     x, y = np.ones((8, 4)), np.ones((8, 1))
-    with pytest.warns(UserWarning, match=r"Goes on with epoch 3, by its 4 steps at 2 an epoch"):
+    with pytest.warns(UserWarning, match=r"with epoch 3, by its 4 steps at 2 an epoch"):
         history = model.fit(x, y, batch_size=4, epochs=3, callbacks=[backup], verbose=0)
     assert history.epoch == [2]
     assert int(model.optimizer.iterations) == 6

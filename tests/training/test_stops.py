@@ -87,11 +87,11 @@ def test_what_early_stopping_has_ended_stays_ended(limit_first: bool, tmp_path: 
         epochs, (message,) = run(True)
         assert epochs == [0, 1, 2]
         assert "EarlyStopping had stopped the run" in message
-        assert "leave it out of `BackupAndRestore(callbacks=...)`" in message
+        assert "remove it from `BackupAndRestore(callbacks=...)`" in message
         assert "pass `resume='never'`" in message
     epochs, messages = run(False)
     assert epochs == [0, 1, 2, 3, 4]
-    assert any("'EarlyStopping' is left: this call does not carry it" in m for m in messages)
+    assert any("'EarlyStopping' is not used: this call does not carry it" in m for m in messages)
     epochs, _ = run(True, resume="never")
     assert epochs == [0, 1, 2]
 
@@ -128,7 +128,7 @@ def test_a_limit_on_the_time_does_not_end_a_loop(tmp_path: Path) -> None:
     assert run(99, patient(1)) == [1, 2]
     with pytest.warns(UserWarning, match=r"EarlyStopping_2 had stopped.*CheckpointManager"):
         assert run(99, patient(1)) == []
-    with pytest.warns(UserWarning, match="'EarlyStopping_2' is left: this call"):
+    with pytest.warns(UserWarning, match="'EarlyStopping_2' is not used: this call"):
         assert run(99) == [3]
 
 
@@ -168,7 +168,7 @@ def test_averages_that_are_exchanged_resume_exactly(order: str, tmp_path: Path) 
 
 def test_averages_that_are_not_carried_are_told_of(tmp_path: Path) -> None:
     """When training begins; the advice is followed in the test above."""
-    with pytest.warns(UserWarning, match=r"SwapEMAWeights would begin anew.*callbacks=\["):
+    with pytest.warns(UserWarning, match=r"SwapEMAWeights would start over.*callbacks=\["):
         averaged(tmp_path, "before", False, 1)
 
 
@@ -183,8 +183,8 @@ def test_callbacks_of_keras_that_forget_are_named_once(tmp_path: Path) -> None:
         kct.ModelCheckpoint(tmp_path / "b.keras", "loss", save_best_only=True),
     ]
     _, messages = fit(tmp_path / "one", callbacks, callbacks[1:2])
-    (message,) = (m for m in messages if "begin anew" in m)
-    assert "EarlyStopping, ModelCheckpoint would begin anew" in message
+    (message,) = (m for m in messages if "start over" in m)
+    assert "EarlyStopping, ModelCheckpoint would start over" in message
     assert "ReduceLROnPlateau" not in message
     _, messages = fit(tmp_path / "two", callbacks, callbacks[:3])
-    assert not any("begin anew" in m for m in messages)
+    assert not any("start over" in m for m in messages)

@@ -91,7 +91,7 @@ def test_a_trail_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "saves").write_text("a file where the folder should be")
     saver = kct.ModelCheckpoint(tmp_path / "a.keras", tensorboard=tmp_path)
     with pytest.warns(
-        UserWarning, match="trail of saves for TensorBoard cannot be written"
+        UserWarning, match="history of saves for TensorBoard cannot be written"
     ) as said:
         train([saver], epochs=2)
     assert len(said) == 1

@@ -93,7 +93,7 @@ def test_a_resumed_run_is_the_run_that_it_would_have_been(tmp_path: Path, backgr
     loop(tmp_path / "cut", 2, objects(), max_to_keep=2, background=background)
     keras.utils.set_random_seed(99)
     resumed = objects()
-    with pytest.warns(UserWarning, match="the random generators of the checkpoint count"):
+    with pytest.warns(UserWarning, match="random generators of the checkpoint are used"):
         manager = loop(tmp_path / "cut", 4, resumed, max_to_keep=2, background=background)
     assert all(map(np.array_equal, values(whole), values(resumed)))
     names = ["ckpt-00000003", "ckpt-00000004"]
@@ -190,7 +190,7 @@ def test_reports_know_it(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="skipped damaged"):
         assert kct.load_weights(model, tmp_path)
     manager = kct.CheckpointManager(tmp_path, **objects())
-    with pytest.warns(UserWarning, match="passed over damaged"):
+    with pytest.warns(UserWarning, match="skipped damaged"):
         assert manager.restore_or_initialize() == str(tmp_path / "ckpt-00000001")
 
 

@@ -222,7 +222,7 @@ def test_names_that_meet_in_a_file_are_refused(tmp_path: Path) -> None:
     """Nothing is dropped in silence."""
     with pytest.raises(ArgumentError, match="Use strings as keys"):
         kct.CheckpointManager(tmp_path, both={1: tf.Variable(1), "1": tf.Variable(2)})
-    with pytest.raises(ArgumentError, match="names like Python's"):
+    with pytest.raises(ArgumentError, match="must consist of letters"):
         kct.CheckpointManager(tmp_path, **{"a/b": tf.Variable(1)})
 
 

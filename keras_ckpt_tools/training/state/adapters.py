@@ -1,6 +1,6 @@
-"""What a run can track: `live.adapters`, and objects that are not made of variables.
+"""Adapters for all objects that a run can track, including objects without variables.
 
-Anything with state can be tracked under a name of the user's choice: Keras models, layers,
+An object with state can be tracked under a name that the user chooses: Keras models, layers,
 optimizers and metrics; TensorFlow and Keras variables, alone or in lists and dicts; `tf.Module`;
 random generators; and objects with `state_dict` or `get_state`.
 """
@@ -26,7 +26,7 @@ from keras_ckpt_tools.training.state.trees import give_arrays, take_arrays
 
 
 class StateAdapter(Adapter):
-    """Objects that give their state away and take it back: arrays in it become tensors."""
+    """Adapter for objects that return and accept their state: arrays in it become tensors."""
 
     kind = "state"
 
@@ -37,13 +37,13 @@ class StateAdapter(Adapter):
         self._rest: Any = None
 
     def captured(self) -> Captured:
-        # Asked once a save: tensors and the rest have to be of one moment.
+        # Called once for each save: tensors and the rest must be of the same time.
         arrays: dict[str, Any] = {}
         self._rest = take_arrays(self._get(), arrays, self.name)
         return Captured(arrays)
 
     def needed(self) -> Captured:
-        # What is not made of variables may have other arrays at another time.
+        # An object without variables may have other arrays at another time.
         return Captured(unknown=[""])
 
     def structure(self) -> Structure:
@@ -62,16 +62,16 @@ class StateAdapter(Adapter):
 
 
 def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
-    """Return the adapter for an object, or `None` where there is none.
+    """Return the adapter for an object, or `None` if it cannot be tracked.
 
     Args:
-        name: The name it is tracked by.
+        name: The tracked name.
         target: The object.
-        elsewhere: An optimizer in it that is tracked by a name of its own.
+        elsewhere: An optimizer in it that is tracked under another name.
 
     Raises:
-        ArgumentError: among variables there is something that is none.
-        NotBuiltError: likewise, something that has no variables yet.
+        ArgumentError: a list or dict contains variables and other values.
+        NotBuiltError: a list or dict contains an object that has no variables yet.
     """
     kinds = (keras.optimizers.Optimizer, keras.metrics.Metric, internals.KerasSaveable)
     if is_variable(target) or isinstance(target, kinds):
@@ -98,9 +98,9 @@ def adapt(name: str, target: Any, elsewhere: Any = None) -> Adapter | None:
             return None
         if strange := adapter.strange():
             raise ArgumentError(
-                "Beside variables there is something that would not be saved.",
+                "Some values among the variables would not be saved.",
                 received="; ".join(f"{name}: {path}={one!r}" for path, one in strange.items()),
-                remedy="Wrap a number in `tf.Variable(...)`, or take it out.",
+                remedy="Wrap a number in `tf.Variable(...)`, or remove it.",
             )
         return adapter
     return None

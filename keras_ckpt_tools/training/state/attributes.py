@@ -1,10 +1,10 @@
-"""What an attribute holds, as plain values: object -> *look* -> state tree, and *fill* back.
+"""Read the values of a callback's attributes for a save, and restore them.
 
-Keras' callbacks keep what they know in attributes, and so do those that users write. Some of that
-can be made again from a file (numbers, text, lists, arrays). Some can only be filled: a variable, a
-`deque` with its length, a random generator, a metric. Such an object has to be there already when
-the value comes back, of the same type and in the same place, and then it stays the object that it
-is. And some is neither: functions, open files, objects of classes that nobody here knows.
+Keras' callbacks and custom ones keep their state in attributes. Some values can be created from a
+file (numbers, text, lists, arrays). Others can only be filled: a variable, a `deque` with its
+length, a random generator, a metric. Such an object must already exist at a restore, with the same
+type and in the same place, and it stays the same object. Other values can be neither: functions,
+open files, objects of unknown classes.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _HANDLES = ("string", "resource", "variant")
 _STATE_METHODS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
 MISSING: Any = type("Missing", (), {"__slots__": (), "__repr__": lambda self: "MISSING"})()
-"""Stands for an attribute or an item that is not there."""
+"""Stands for a missing attribute or item."""
 
 
 class Elsewhere:
-    """What is saved by somebody else: the variables of a model, and other callbacks.
+    """Objects that are saved separately: the variables of a model, and other callbacks.
 
-    The variables are asked for when the first is met. Most callbacks hold none, and a model of many
-    layers takes longer to name its own than all else here takes.
+    The variables are listed when the first variable is found. Most callbacks contain none, and
+    listing the variables of a large model takes longer than everything else here.
     """
 
     def __init__(self, model: Any = None, others: Iterable[Any] = ()):
@@ -50,7 +50,7 @@ class Elsewhere:
         self._variables: set[int] | None = None
 
     def has(self, value: Any) -> bool:
-        """Return whether something is saved by somebody else."""
+        """Return whether an object is saved separately."""
         if not is_variable(value):
             return id(value) in self._others
         if self._variables is None:
@@ -67,7 +67,7 @@ class Elsewhere:
         ):
             for variable in getattr(holder, name, ()):
                 yield id(variable)
-                # A Keras variable is a shell around one of TensorFlow's.
+                # A Keras variable wraps one of TensorFlow's.
                 if isinstance(variable, keras.Variable):
                     yield id(variable.value)
 
@@ -77,13 +77,13 @@ _NOWHERE = Elsewhere()
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What was seen of a value at one moment.
+    """A value as it was read at one time.
 
     Attributes:
-        tree: The value, for `take_arrays`; whole only if `opaque` is empty.
-        digest: Differs when the value does.
-        kinds: The types of what can be filled and not made, by place.
-        opaque: What can be neither; kept, so that no later object takes over its identity.
+        tree: The value, for `take_arrays`; complete only if `opaque` is empty.
+        digest: Differs if the value does.
+        kinds: The types of objects that can only be filled, by place.
+        opaque: Objects that cannot be saved; referenced, so that their IDs are not reused.
     """
 
     tree: Any
@@ -92,17 +92,17 @@ class View:
     opaque: tuple[Any, ...]
 
     def can_be_restored(self, fresh: View | None) -> bool:
-        """Return whether the value can come back where `fresh` is what a new process has there."""
+        """Return whether the value can be restored if a new process has `fresh` in its place."""
         there = {} if fresh is None else fresh.kinds
         return not self.opaque and self.kinds.items() <= there.items()
 
 
 def look(value: Any, elsewhere: Elsewhere = _NOWHERE) -> View:
-    """Return what a value holds now.
+    """Read the current value of an object.
 
     Args:
-        value: Anything.
-        elsewhere: What is saved by somebody else.
+        value: Any object.
+        elsewhere: Objects that are saved separately.
     """
     looking = _Looking(elsewhere)
     try:
@@ -110,7 +110,7 @@ def look(value: Any, elsewhere: Elsewhere = _NOWHERE) -> View:
         arrays: dict[str, Any] = {}
         digest = xxhash.xxh3_128(json.dumps(take_arrays(tree, arrays, "it")).encode())
     except RecursionError:
-        # It holds itself.
+        # It contains itself.
         return View(None, b"", {}, (value,))
     for array in map(np.asarray, arrays.values()):
         digest.update(f"{array.dtype.name}{array.shape}".encode())
@@ -142,7 +142,7 @@ class _Looking:
             self.kinds[path] = kind
             return self.at(access[0](), f"{path}/", inside)
         self.opaque.append(value)
-        # Of an object that cannot be held, see at least that something in it has changed.
+        # For an object that cannot be saved, detect at least that its contents have changed.
         rest = {} if known or not _may_be_looked_into(value) else vars(value)
         return {"id": id(value), "inside": {k: self.at(v, "", True) for k, v in rest.items()}}
 
@@ -162,7 +162,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _may_be_looked_into(value: Any) -> bool:
-    # What changes in these is saved elsewhere, or no matter of the callback, or takes too long.
+    # The contents of these are saved separately, are not state of the callback, or are too large.
     far = (
         ModuleType,
         type,
@@ -176,7 +176,7 @@ def _may_be_looked_into(value: Any) -> bool:
 
 
 def _access(value: Any, elsewhere: Elsewhere) -> Access | None:
-    """Return what gets and sets the content of something that can only be filled."""
+    """Return the functions that get and set the contents of an object that can only be filled."""
     if is_variable(value):
         return lambda: to_numpy(value), value.assign
     found = state_access(value)
@@ -203,7 +203,7 @@ def _access(value: Any, elsewhere: Elsewhere) -> Access | None:
 
 
 def holds_values(kind: type) -> bool:
-    """Return whether what can only be filled is a container of other values."""
+    """Return whether an object that can only be filled is a container of other values."""
     if any(callable(getattr(kind, get, None)) for get, _ in _STATE_METHODS):
         return False
     return issubclass(kind, (dict, list, collections.deque, set, tuple))
@@ -229,7 +229,7 @@ def _assigning(value: Any, variables: list[Any]) -> Callable[[Any], None]:
     def assign(content: Any) -> None:
         if len(content) != len(variables):
             raise ArgumentError(
-                "It has not the variables that it had when it was saved.",
+                "Its variables are not those that it had when it was saved.",
                 received=f"{value!r}: {len(variables)} variables, {len(content)} saved",
                 remedy="Build it before training begins, by calling it on one batch of data.",
             )
@@ -240,13 +240,13 @@ def _assigning(value: Any, variables: list[Any]) -> Callable[[Any], None]:
 
 
 def fill(present: Any, content: Any, elsewhere: Elsewhere = _NOWHERE) -> Any:
-    """Return a value with that content: what is there now, filled, or a new one.
+    """Return a value with the given contents: the present one, filled, or a new one.
 
-    Lists, dicts and sets are filled in place, because a callback is often given one that the rest
-    of the program looks into.
+    Lists, dicts and sets are filled in place, because other parts of the program may reference
+    them.
 
     Args:
-        present: What is there now.
+        present: The present value.
         content: The tree of a `View`.
         elsewhere: As for `look`.
     """
@@ -272,7 +272,7 @@ def fill(present: Any, content: Any, elsewhere: Elsewhere = _NOWHERE) -> Any:
     ):
         access[1](content)
     elif isinstance(content, np.ndarray) and not content.flags.writeable:
-        return content.copy()  # A callback may add to its arrays in place.
+        return content.copy()  # A callback may change its arrays in place.
     elif isinstance(content, (dict, list, tuple)):
         return _made(content)
     else:
@@ -281,7 +281,7 @@ def fill(present: Any, content: Any, elsewhere: Elsewhere = _NOWHERE) -> Any:
 
 
 def _made(content: Any) -> Any:
-    # Containers of their own: what was read may be used for something else.
+    # New containers: the caller may use those that were read.
     if isinstance(content, dict):
         return {key: fill(None, child) for key, child in content.items()}
     return type(content)(fill(None, child) for child in content)

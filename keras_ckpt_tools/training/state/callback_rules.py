@@ -1,20 +1,19 @@
-"""Which values of a record may go into a callback: record -> *rules* -> `callback_keepers`.
+"""Decide which values of a checkpoint may be assigned to the attributes of a callback.
 
-A checkpoint is a file that somebody else may have edited, and a callback's attributes decide where
-the next run writes. So the state of a callback is data by a schema, and never simply "what the
-file says":
+A checkpoint may have been edited by anyone, and the attributes of a callback decide where the next
+run writes. So the state of a callback must follow a schema:
 
-* Of Keras' own callbacks, `known_callbacks` lists the attributes that training changes, each with
-  its type. Nothing else is restored.
-* Of a callback of the user's, an attribute is restored if the callback has it (the object does, or
-  its class assigns it), and if the value is of the kind that is there. Numbers, truth values and
-  arrays of numbers are one kind; `None` may become a number, and the other way round.
-* Text is restored where it is plainly no path: neither the attribute's name nor the text looks like
-  a place to write to, and there is text already, or the text is a literal of the class. For all
-  other text there are `get_state` and `set_state`.
+* For Keras' own callbacks, `known_callbacks` lists the attributes that training changes, each with
+  its type. No other attribute is restored.
+* For custom callbacks, an attribute is restored if the callback has it (the object does, or its
+  class assigns it) and the value has the same kind as the present one. Numbers, booleans and arrays
+  of numbers are one kind; `None` may become a number, and a number `None`.
+* Text is restored only if it is clearly not a path: neither the attribute's name nor the text looks
+  like a location, and the present value is text, or the text is a literal of the class. For other
+  text, define `get_state` and `set_state`.
 * Functions, modules, and attributes that Keras' class assigns for itself are never restored.
 
-The same rules decide at a save, so what a restart would not restore is said while training runs.
+The same rules apply at a save, so a warning during training names what would not be restored.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from keras_ckpt_tools.training.state.known_callbacks import no_state_in, schema_
 _TEXT = (str, bytes)
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
-# Words in the name of an attribute or of a key: text that stands there is used as a place, or run.
+# Words in the name of an attribute or key whose text is used as a location or is executed.
 _PLACES = frozenset(
     "file files filename filenames filepath filepaths path paths dir dirs directory directories "
     "folder folders root url urls uri uris host address bucket log logdir out output outputs dest "
@@ -48,13 +47,13 @@ _PLACES = frozenset(
 
 
 def refusal(callback: Any, name: Any, content: Any, present: View | None) -> str | None:
-    """Return why a value may not go into an attribute of a callback; `None` where it may.
+    """Return why a value may not be assigned to an attribute of a callback; `None` if it may.
 
     Args:
-        callback: The live callback.
-        name: The attribute.
-        content: The tree of a `View`, or what a record has in its place.
-        present: What the attribute holds now; `None` where the object has none of that name.
+        callback: The callback object.
+        name: Name of the attribute.
+        content: The tree of a `View`, or any value from a record.
+        present: The present value; `None` if the object has no attribute of that name.
 
     >>> refusal(keras.callbacks.CSVLogger("log.csv"), "filename", "/etc/passwd", None)
     'it is not state of a CSVLogger'
@@ -74,22 +73,22 @@ def refusal(callback: Any, name: Any, content: Any, present: View | None) -> str
     if present is None and static is MISSING and name not in _assigned_by(kind, keras_only=False):
         return f"a {kind.__name__} has no such attribute"
     if present is not None and present.opaque:
-        return "it holds something that a file cannot"
+        return "it contains something that a file cannot contain"
     if name in _assigned_by(kind, keras_only=True) and not _is_number(content):
         return "it is an argument of Keras' class"
     old = MISSING if present is None else present.tree
     if present is None and static is not MISSING and isinstance(static, (*_TEXT, int, float)):
-        old = static  # A default that the class has: `count = 0`.
+        old = static  # A default value in the class: `count = 0`.
     judge = _Judge(kind, {} if present is None else present.kinds)
     return judge.refusal(old, content, "", _names_a_place(name))
 
 
 class _Judge:
-    """Holds a value against what is there.
+    """Compares a value with the present one.
 
     Args:
         kind: The class of the callback.
-        kinds: The types of what can be filled and not made, by place.
+        kinds: The types of objects that can only be filled, by place.
     """
 
     def __init__(self, kind: type, kinds: Mapping[str, type]):
@@ -99,14 +98,14 @@ class _Judge:
     def refusal(
         self, old: Any, new: Any, place: str, named: bool, inside: bool = False
     ) -> str | None:
-        """Return why not, or `None`.
+        """Return why the value is refused, or `None`.
 
         Args:
-            old: What is there; `MISSING` where nothing is.
-            new: What the record has.
-            place: Where, as in `View.kinds`.
-            named: Whether a name on the way says that text here is a place.
-            inside: Whether it is a new item of a container that is there.
+            old: The present value; `MISSING` if there is none.
+            new: The value from the record.
+            place: Its place, as in `View.kinds`.
+            named: Whether a name in the place shows that text there is a location.
+            inside: Whether it is a new item of an existing container.
         """
         kind = self._kinds.get(place)
         if kind is not None:
@@ -115,13 +114,13 @@ class _Judge:
                 known = isinstance(new, str) and new in kind.__members__
                 return None if known else f"{kind.__name__} has no such member"
             if not holds_values(kind):
-                return None  # It takes its own state back, or says what does not fit.
+                return None  # The object restores its own state, or raises an error.
         if new is None or (_is_number(new) and (old is MISSING or old is None or _is_number(old))):
             return None
         if isinstance(new, _TEXT):
             return self._refused_text(old, new, named, inside)
         if old is not MISSING and old is not None and type(old) is not type(new):
-            return f"it is a {type(new).__name__}, and {_shown_kind(old)} is there"
+            return f"it is a {type(new).__name__}, but the present value is {_shown_kind(old)}"
         if type(new) not in _CONTAINERS:
             return f"it is a {type(new).__name__}"
         there = old if type(old) in _CONTAINERS else None
@@ -138,20 +137,20 @@ class _Judge:
     def _refused_text(self, old: Any, new: str | bytes, named: bool, inside: bool) -> str | None:
         fits = inside or old is None or old is MISSING or type(old) is type(new)
         if not fits:
-            return f"it is text, and {_shown_kind(old)} is there"
+            return f"it is text, but the present value is {_shown_kind(old)}"
         own = new in _literals_of(self._class)
         if named or looks_like_path(new, exists=not own):
             return "it may be a path"
         if isinstance(old, _TEXT):
-            return "a path is there" if looks_like_path(old, exists=False) else None
+            return "the present value is a path" if looks_like_path(old, exists=False) else None
         return None if inside or own or not new else "it is text that may be a path"
 
 
 def looks_like_path(text: str | bytes, exists: bool = True) -> bool:
-    r"""Return whether text can be meant as a path, an address, or a pattern of one.
+    r"""Return whether text may be a path, a URL, or a pattern of one.
 
     Args:
-        text: What to judge.
+        text: The text to check.
         exists: Whether the name of something in the working directory counts as a path.
 
     >>> looks_like_path("runs/a"), looks_like_path("b.keras"), looks_like_path("warm up")
@@ -159,7 +158,7 @@ def looks_like_path(text: str | bytes, exists: bool = True) -> bool:
     """
     if isinstance(text, bytes):
         text = text.decode("latin-1")
-    if not text or "\0" in text:  # No system call takes these.
+    if not text or "\0" in text:  # No system call accepts these.
         return False
     if "/" in text or "\\" in text or text[0] in "~.$%":
         return True
@@ -172,7 +171,7 @@ def looks_like_path(text: str | bytes, exists: bool = True) -> bool:
 
 
 def _children(new: Any, old: Any, place: str) -> Iterator[tuple[Any, Any, str, Any]]:
-    """Yield each item, what is there in its place, where that is, and the key."""
+    """Yield each item, the present value in its place, the place, and the key."""
     if isinstance(new, dict):
         there = old if isinstance(old, dict) else {}
         for key, child in new.items():
@@ -196,7 +195,7 @@ def _shown_kind(value: Any) -> str:
 
 
 def _names_a_place(name: Any) -> bool:
-    """Return whether a name has a word that means a place.
+    """Return whether a name contains a word for a location.
 
     >>> _names_a_place("logDir"), _names_a_place("best_filepath"), _names_a_place("phase")
     (True, True, False)
@@ -209,16 +208,16 @@ def _names_a_place(name: Any) -> bool:
     return any(word.lower() in _PLACES for word in words)
 
 
-# What a class itself says: the attributes that its methods assign, and its literals.
+# Facts about a class: the attributes that its methods assign, and its literals.
 
 
 @functools.lru_cache(maxsize=256)
 def _assigned_by(kind: type, *, keras_only: bool) -> frozenset[str]:
-    """Return the attributes that the methods of a class assign, its bases included.
+    """Return the attributes that the methods of a class and its bases assign.
 
     Args:
         kind: The class.
-        keras_only: Whether only what Keras' own bases assign counts.
+        keras_only: Whether only Keras' own base classes count.
     """
     names: set[str] = set()
     for base in kind.__mro__:
@@ -226,7 +225,7 @@ def _assigned_by(kind: type, *, keras_only: bool) -> frozenset[str]:
             continue
         names.update(vars(base).get("__annotations__", ()))
         for code in _codes_of(base):
-            # Any target: `self` may have another name.
+            # Any variable: `self` may have another name.
             names |= {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_ATTR"}
     return frozenset(names)
 

@@ -1,10 +1,10 @@
-"""The state of the callbacks of a run: `fit()`'s callbacks -> *states* -> snapshot, and resume.
+"""Save and restore the state of the callbacks of a run.
 
-Keras' callbacks give their state to nobody and set themselves back when training begins, so that
-after a restart `EarlyStopping` has all its patience again and the best model is overwritten by a
-worse one. Here a callback is taken as it is. Training has changed some of its attributes since it
-began: those are the state, and go back when the next process has begun. All others are arguments,
-and stay as the user gave them, also where he gave others than before.
+Keras' callbacks have no method for their state and reset themselves when training starts. So after
+a restart, `EarlyStopping` counts its patience again, and the best model is overwritten by a worse
+one. Here, the attributes that training has changed since its start are the state of a callback, and
+are restored in the next process. All other attributes are arguments and keep the values that the
+user passed, even if they differ from those before.
 """
 
 from __future__ import annotations
@@ -33,22 +33,21 @@ from keras_ckpt_tools.training.stops import Stops
 class CallbackStates:
     """The states of the callbacks of one run.
 
-    A callback that has `get_state()` and `set_state(state)` is asked for its state. Of any other
-    it is the attributes that training has changed: numbers, text, arrays, and lists, tuples, dicts
-    and sets of these; likewise the content of variables, metrics, random generators, and of
-    whatever else was there when training began and takes its state back. A changed attribute that
-    a file cannot hold (a function, an open file, an object of another class) is named once, in a
-    warning.
+    If a callback has `get_state()` and `set_state(state)`, these are used. Otherwise its state is
+    the attributes that training has changed: numbers, text, arrays, and lists, tuples, dicts and
+    sets of these; also the contents of variables, metrics, random generators and other objects that
+    existed when training started and can be filled. A changed attribute that cannot be saved (a
+    function, an open file, an object of another class) is named once, in a warning.
 
     Args:
-        callbacks: The callbacks. Their order is how two of one class are told apart.
+        callbacks: The callbacks. Their order distinguishes those of the same class.
 
     Attributes:
-        stops: Which of them have stopped training.
+        stops: The callbacks that have stopped training.
         names: `"EarlyStopping"`, and `"EarlyStopping_2"` for a second one of that class.
 
     Raises:
-        ArgumentError: something is no Keras callback.
+        ArgumentError: an object is not a Keras callback.
 
     Example:
 
@@ -71,7 +70,7 @@ class CallbackStates:
         for callback in callbacks:
             if not isinstance(callback, keras.callbacks.Callback):
                 raise ArgumentError(
-                    "Only Keras callbacks can be carried as callbacks.",
+                    "`callbacks` accepts only Keras callbacks.",
                     received=f"callbacks=[..., {callback!r}]",
                     remedy="Pass objects of `keras.callbacks.Callback` and its subclasses.",
                 )
@@ -87,46 +86,46 @@ class CallbackStates:
         self.stops = Stops(self._callbacks)
 
     def begin(self) -> None:
-        """Note what the callbacks hold now, after every `on_train_begin` has run."""
+        """Note the present values of the callbacks, after every `on_train_begin` has run."""
         for keeper in self._keepers.values():
             keeper.begin()
 
     def get_state(self) -> dict[str, Any]:
         """Return the state of each callback by its name, for `take_arrays`.
 
-        Call it when all callbacks have seen the event after which is saved. Arrays and variables
-        are those of the callbacks and no copies.
+        Call it when all callbacks have handled the event before the save. Arrays and variables are
+        those of the callbacks, not copies.
         """
         return {name: keeper.get_state() for name, keeper in self._keepers.items()}
 
     def differences(self, state: Mapping[str, Any]) -> list[str]:
-        """Return which states in a checkpoint no callback here takes, as sentences.
+        """Return the states in a checkpoint that no callback here restores, as sentences.
 
-        They are no obstacle to a restart: a program that no longer carries a callback has chosen
-        that. A callback that the checkpoint does not have is no difference: it starts now.
+        They do not prevent a restart: a program may stop carrying a callback. A callback that is
+        not in the checkpoint is not a difference: it starts now.
         """
         lost = [
-            f"the state of the callback {name!r} is left: this call does not carry it"
+            f"the state of the callback {name!r} is not used: this call does not carry it"
             for name in state
             if name not in self.names
         ]
         other = [
-            f"the callback {name!r} begins anew: it gives its state in another way than when it "
-            "was saved, with `get_state` or by its attributes"
+            f"the callback {name!r} starts over: its state was saved in another way than it is "
+            "restored, with `get_state` or from its attributes"
             for name, keeper in self._keepers.items()
             if name in state and not _has(state[name], keeper.KEY)
         ]
         return lost + other
 
     def final_stops(self, names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
-        """Return which of the callbacks that stopped training will not want to go on later.
+        """Return the callbacks that stopped training and will stop it again after a restart.
 
-        A wish to stop goes with the state that it comes from. A callback of the user's without
-        state (a limit on the time, say) has none, and decides anew after a restart.
+        The decision to stop is part of the saved state. A custom callback without state (a time
+        limit, for example) decides again after a restart.
 
         Args:
             names: The callbacks that have stopped training.
-            state: What `get_state` returns now.
+            state: The present result of `get_state`.
         """
         return [
             name
@@ -136,17 +135,17 @@ class CallbackStates:
         ]
 
     def still_stopped(self, run: Mapping[str, Any]) -> list[str]:
-        """Return which callbacks that are carried here had stopped a run that is to go on.
+        """Return the carried callbacks that had stopped the resumed run.
 
         Args:
-            run: What a checkpoint says of the `fit()` or the loop.
+            run: The state of the `fit()` or the loop in a checkpoint.
         """
-        # Older records do not have the names: there, all that were carried count as one.
+        # Older records do not contain the names: all carried callbacks count as one.
         names = run.get("stopped by", list(self.names) if run.get("stopped") else [])
         return [name for name in names if name in self.names]
 
     def fitting(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the part of a state that these callbacks take back; see `differences`."""
+        """Return the part of a state that these callbacks restore; see `differences`."""
         return {
             name: state[name]
             for name, keeper in self._keepers.items()
@@ -154,21 +153,21 @@ class CallbackStates:
         }
 
     def set_state(self, state: Mapping[str, Any], epoch: int, batch: int) -> None:
-        """Let the callbacks go on from what `get_state` returned, all of them or none.
+        """Restore all callbacks from the result of `get_state`, or none.
 
-        What the rules for their state do not allow is left alone and named in one warning.
+        Values that the rules do not allow are skipped and named in one warning.
 
-        Call it after every `on_train_begin`, because there callbacks set themselves back. Where
-        `batch` is not 0, call it after every `on_epoch_begin` of that epoch as well: a callback's
-        state in the middle of an epoch is one that has seen that event.
+        Call it after every `on_train_begin`, because callbacks reset themselves there. If `batch`
+        is not 0, call it also after every `on_epoch_begin` of that epoch, because the state in the
+        middle of an epoch is that of a callback that has handled this event.
 
         Args:
-            state: What `get_state` returned. Callbacks that it does not have stay as they are.
-            epoch: The zero-based epoch that comes next or is under way.
-            batch: The zero-based batch of it that comes next.
+            state: The result of `get_state`. Callbacks that are not in it are not changed.
+            epoch: The zero-based epoch that is next or in progress.
+            batch: The zero-based batch of it that is next.
 
         Raises:
-            ArgumentError: a callback did not take its state back. All are as they were.
+            ArgumentError: a callback could not restore its state. All are unchanged.
         """
         undo: list[Callable[[], None]] = []
         left: list[str] = []
@@ -184,11 +183,11 @@ class CallbackStates:
                 if not isinstance(error, Exception):
                     raise
                 raise ArgumentError(
-                    f"The callback {name!r} did not take its state back for epoch {epoch}, batch "
+                    f"The callback {name!r} could not restore its state for epoch {epoch}, batch "
                     f"{batch}: {error}",
                     received=f"{type(error).__name__}",
-                    remedy="All callbacks are as they were. Make this one as it was made when the "
-                    "run was saved.",
+                    remedy="All callbacks are unchanged. Create this one with the arguments it had "
+                    "when the run was saved.",
                 ) from error
         self._tell_of(left)
 
@@ -197,8 +196,8 @@ class CallbackStates:
         self._told.update(new)
         if new:
             warn(
-                "Parts of the state of callbacks in the checkpoint are not used, and what they "
-                f"would have set begins anew: {'; '.join(new)}.",
+                "Parts of the state of callbacks in the checkpoint are not used, and the values "
+                f"start over: {'; '.join(new)}.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -214,7 +213,7 @@ def restore_history(history: keras.callbacks.History, progress: TrainingProgress
     Args:
         history: The object that `fit()` will return; call this after its `on_train_begin`, which
             empties it.
-        progress: The record of the run. Logs that are not one number each are not in it.
+        progress: The progress of the run. Logs that are not single numbers are not in it.
 
     >>> history = keras.callbacks.History()
     >>> restore_history(
@@ -224,7 +223,7 @@ def restore_history(history: keras.callbacks.History, progress: TrainingProgress
     ([0, 1], {'loss': [0.5, 0.4]})
     """
     history.epoch = sorted({e for epochs in progress.history_epochs.values() for e in epochs})
-    # In place: some programs hold the dictionary.
+    # In place: some programs reference the dictionary.
     history.history.clear()
     history.history.update({name: list(values) for name, values in progress.history.items()})
 
@@ -238,7 +237,7 @@ def _free_name(name: str, taken: list[str]) -> str:
 
 
 def _held_by(callback: Any) -> dict[str, Any]:
-    """Return the attributes of a callback; also a list or dict that its class holds for it."""
+    """Return the attributes of a callback, including a list or dict of its class."""
     of_classes: dict[str, Any] = {}
     for kind in reversed(type(callback).__mro__):
         if not kind.__module__.startswith(("keras.", "builtins")):
@@ -249,7 +248,7 @@ def _held_by(callback: Any) -> dict[str, Any]:
 
 
 def own_access(callback: Any) -> tuple[Callable[[], Any], Callable[[Any], None]] | None:
-    """Return the methods by which a callback gives its state and takes it, or `None`."""
+    """Return the methods of a callback that get and set its state, or `None`."""
     for get, put in (("get_state", "set_state"), ("state_dict", "load_state_dict")):
         if callable(getattr(callback, get, None)) and callable(getattr(callback, put, None)):
             return getattr(callback, get), getattr(callback, put)
@@ -265,7 +264,7 @@ class Asked:
         self._get, self._put = get, put
 
     def begin(self) -> None:
-        """Nothing is compared with what it was."""
+        """Do nothing: the state is not compared."""
 
     def get_state(self) -> dict[str, Any]:
         return {self.KEY: self._get()}
@@ -275,7 +274,7 @@ class Asked:
         return []
 
     def has_changed(self, state: Any) -> bool:
-        """Return whether a state is of something that training has changed: nobody knows here."""
+        """Return whether training has changed the state, which is unknown here."""
         return True
 
     def remember(self, state: Any) -> Callable[[], None]:
@@ -284,7 +283,7 @@ class Asked:
 
 
 class Attributes:
-    """A callback of which we know its attributes, and the file if it is a `CSVLogger`."""
+    """A callback whose attributes are saved, and the file if it is a `CSVLogger`."""
 
     KEY = "attributes"
 
@@ -296,14 +295,14 @@ class Attributes:
         self._file = CsvFile(callback) if is_logger else None
         self._skip = no_state_in(callback)
         self._schema, self._may_have_more = schema_of(callback)
-        # What a checkpoint has had stays in it, also when it is again what it was in the beginning:
-        # the beginning of the next process may be another one.
+        # A saved attribute stays in later checkpoints, even if it has its initial value again: the
+        # initial value of the next process may differ.
         self._carried: set[str] = set()
         self._warned: set[str] = set()
         self.begin()
 
     def begin(self) -> None:
-        """Note what it holds when training begins."""
+        """Note the present values when training starts."""
         self._carried.clear()
         self._fresh = dict(self._views())
 
@@ -324,10 +323,10 @@ class Attributes:
         return {self.KEY: attributes, "file": self._file.get_state()}
 
     def set_state(self, state: Any, epoch: int) -> list[str]:
-        """Put back what the rules allow.
+        """Restore the attributes that the rules allow.
 
         Returns:
-            What was left alone, and why, as sentences without a full stop.
+            What was skipped, and why, as sentences without a full stop.
         """
         elsewhere, left = self._elsewhere(), []
         for name, content in _attributes_in(state).items():
@@ -351,14 +350,14 @@ class Attributes:
         try:
             present = getattr(self.callback, name, None)
             setattr(self.callback, name, fill(present, content, elsewhere))
-        except Exception as error:  # noqa: BLE001 (objects of the user's may raise anything)
+        except Exception as error:  # noqa: BLE001 (custom objects may raise anything)
             undo()
-            return f"it did not take its value back ({type(error).__name__}: {error})"
+            return f"it could not be restored ({type(error).__name__}: {error})"
         self._carried.add(name)
         return None
 
     def has_changed(self, state: Any) -> bool:
-        """Return whether a state is of something that training has changed."""
+        """Return whether a state contains an attribute that training has changed."""
         return bool(_attributes_in(state))
 
     def remember(self, state: Any) -> Callable[[], None]:
@@ -405,13 +404,13 @@ class Attributes:
         self._warned.add(name)
         value = getattr(self.callback, name, None)
         why = why or (
-            f"it is, or holds, something that a file cannot ({type(value).__name__}), or that was "
-            "not there when training began"
+            f"it is or contains an object that cannot be saved ({type(value).__name__}), or that "
+            "did not exist when training started"
         )
         warn(
             f"The attribute {name!r} of the callback {self.name!r} changed in training and cannot "
-            f"be saved: {why}. After a restart it begins anew. Give the callback `get_state()` and "
-            "`set_state(state)`.",
+            f"be saved: {why}. After a restart it starts over. Add `get_state()` and "
+            "`set_state(state)` to the callback.",
             UserWarning,
             stacklevel=2,
         )

@@ -1,10 +1,10 @@
-"""The state of a `fit()` beside its model: event -> *take*, and resume -> *put back*.
+"""Save and restore the extra state of a `fit()`: callbacks, metrics, random generators, data.
 
-What `fit()` does when it begins undoes a resume: callbacks set themselves back in their
-`on_train_begin`, `History` is emptied, metrics are reset at the beginning of each epoch, and in the
-middle of an epoch every `on_epoch_begin` is called a second time. So what was saved is put back in
-two steps, by a callback that is called before all others: when the first epoch begins, and, in the
-middle of one, once more before its first batch.
+When `fit()` starts, it undoes a resume: callbacks reset themselves in `on_train_begin`, `History`
+is emptied, metrics are reset at the start of each epoch, and in the middle of an epoch every
+`on_epoch_begin` is called a second time. So the state is restored in two steps, by a callback that
+is called before all others: when the first epoch starts, and, in the middle of an epoch, again
+before its first batch.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _LOGS = "_get_metrics_result_or_logs"
 
 
 class FitState:
-    """What one `fit()` carries over a restart, beside its model.
+    """The extra state of one `fit()` that a restart restores.
 
     Args:
         callbacks: The callbacks whose state is carried.
-        changes: What of the program is meant to differ from what was saved.
+        changes: Intended changes of the program since the save.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class FitState:
         self._begin_anew()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FitState:
-        # Tuners copy callbacks; what one `fit()` has to do with its data stays with it.
+        # Tuners copy callbacks; the data belong to one `fit()`.
         return FitState(copy.deepcopy(self._given, memo), copy.deepcopy(self._changes, memo))
 
     def __getstate__(self) -> dict[str, Any]:
-        # One `fit()` may have been left by an exception; it stays with this process.
+        # An exception may have ended a `fit()`; its state belongs to this process.
         gone = ("_model", "_data", "_restored", "_undo_epoch_begin")
         return {**vars(self), **dict.fromkeys(gone)}
 
@@ -73,24 +73,24 @@ class FitState:
         self._other_data = False
 
     def train_begins(self, model: Any) -> None:
-        """Look where the running `fit()` has its data from."""
+        """Find the data of the running `fit()`."""
         self._begin_anew()
         self._model = model
         self._data = FitData.of(model)
 
     @property
     def steps(self) -> int | None:
-        """Batches of an epoch, where that is known."""
+        """Batches of an epoch, if known."""
         return self._data.known_steps if self._data else None
 
     # Save.
 
     def take(self, model: Any, *, in_epoch: bool, over: bool = False) -> dict[str, Any]:
-        """Return the state beside a model, now.
+        """Return the present extra state.
 
         Args:
-            model: What is trained.
-            in_epoch: Whether an epoch is under way.
+            model: The trained model.
+            in_epoch: Whether an epoch is in progress.
             over: Whether all batches of that epoch are done.
         """
         states = self._callbacks.get_state()
@@ -103,14 +103,14 @@ class FitState:
                 "first epoch": self._first_epoch or 0,
                 "replayable": self._data is not None and self._data.replay.exact,
                 "over": over,
-                # By callbacks that come back with their reasons; others may have had theirs.
+                # Only callbacks that stop again after a restart; others may have stopped before.
                 "stopped": bool(stopped_by),
                 "stopped by": stopped_by,
             },
         }
         if self._callbacks.names:
             taken[CALLBACKS] = states
-        # At the end of an epoch they are of use only where no epoch follows.
+        # At the end of an epoch they are used only if no epoch follows.
         taken[METRICS] = _metrics_of(model)
         return taken
 
@@ -118,11 +118,11 @@ class FitState:
         return self._callbacks.final_stops(self._callbacks.stops.names, states)
 
     def watched(self, callbacks: Iterable[Any]) -> list[Any]:
-        """Return the callbacks of a `fit()`, with an eye on who of the carried ones stops it."""
+        """Return the callbacks of a `fit()`, with checks for the carried ones that stop it."""
         return self._callbacks.stops.around(list(callbacks), self._model)
 
     def tell_of_lost(self, others: Iterable[Any]) -> None:
-        """Warn of Keras' own callbacks that would begin anew after a restart.
+        """Warn about Keras' own callbacks that start over after a restart.
 
         Args:
             others: The callbacks of the `fit()` that are not carried.
@@ -131,9 +131,9 @@ class FitState:
         if lost and not self._told_of_lost:
             self._told_of_lost = True
             warn(
-                f"After a restart, {', '.join(lost)} would begin anew, and training would go "
-                "another way: Keras does not save the state of callbacks. Pass what `fit()` has to "
-                f"`BackupAndRestore(..., callbacks=[...])` as well: {', '.join(lost)}.",
+                f"After a restart, {', '.join(lost)} would start over, and the result of training "
+                "would differ: Keras does not save the state of callbacks. Pass these callbacks of "
+                f"`fit()` to `BackupAndRestore(..., callbacks=[...])` as well: {', '.join(lost)}.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -165,7 +165,7 @@ class FitState:
         here = self._data.facts() if self._data else {}
         batch = restored.progress.batches_completed
         if self._data is not None and self._data.can_begin_at(batch):
-            here.pop(TOGETHER, None)  # The epoch begins at the same batch with any number.
+            here.pop(TOGETHER, None)  # The epoch starts at the same batch with any number.
         other = [
             f"{name}: expected {_shown(there[name])}, found {_shown(here[name])}"
             for name in there
@@ -179,13 +179,13 @@ class FitState:
             if not changes.may("data"):
                 changes.said.append(f"other data from this epoch on: {found}")
         elif not self._would_go_on_in_epoch(restored) or changes.may("data"):
-            self._anew = f"its data are not those that it began with ({found})"
+            self._anew = f"its data differ from those that it started with ({found})"
         else:
             changes.refused += [
                 *other,
-                "The epoch was interrupted in its middle, and other data cannot go on there. Pass "
-                "`changed='data'` to begin it again from its first batch, with the weights that it "
-                "has: the batches that are done are trained on a second time.",
+                "The epoch was interrupted in the middle, and cannot be continued with other data. "
+                "Pass `changed='data'` to start it over from its first batch, with the saved "
+                "weights: batches that are done are trained on a second time.",
             ]
 
     def _compare_metrics(self, restored: Restored) -> None:
@@ -194,19 +194,19 @@ class FitState:
         if metrics != present and self._metrics_are_built() and not self._changes.may("metrics"):
             self._changes.refused.append(
                 f"metrics: expected {len(metrics)} variables of shapes {metrics}, found "
-                f"{len(present)} of shapes {present}. Pass `changed='metrics'` to go on in the "
-                "middle of the epoch all the same: what it logs is then of its remaining batches."
+                f"{len(present)} of shapes {present}. Pass `changed='metrics'` to resume in the "
+                "middle of the epoch all the same: its logs then cover its remaining batches."
             )
 
     def _metrics_are_built(self) -> bool:
         return all(getattr(metric, "built", True) for metric in self._model.metrics)
 
     def resume(self, restored: Restored) -> tuple[bool, list[str]]:
-        """Go on from what was restored, when the first epoch begins.
+        """Resume from a restored checkpoint when the first epoch starts.
 
         Returns:
-            Whether an epoch that is under way goes on in its middle, and which of the callbacks
-            that are carried here had stopped the run: then there is nothing to go on with.
+            Whether the current epoch resumes in its middle, and which of the carried callbacks had
+            stopped the run: then nothing is left to train.
         """
         self._restored = restored
         fit = restored.beside.get(FIT, {})
@@ -216,13 +216,13 @@ class FitState:
         return self._can_go_on_in_epoch(restored), self._callbacks.still_stopped(fit)
 
     def _would_go_on_in_epoch(self, restored: Restored) -> bool:
-        """Return whether an epoch goes on in its middle if the program is the same."""
+        """Return whether an epoch resumes in its middle if the program is the same."""
         return bool(restored.progress.batches_completed) and self._replay(restored).exact
 
     def _replay(self, restored: Restored) -> Replay:
-        replay = self._data.replay if self._data else Replay("its data are not known")
+        replay = self._data.replay if self._data else Replay("its data are unknown")
         if METRICS not in restored.beside:
-            return Replay("a loop saved it, and its metrics are not those of `fit()`")
+            return Replay("a loop saved it, and its metrics differ from those of `fit()`")
         if replay.exact and not restored.beside.get(FIT, {}).get("replayable", True):
             return Replay("its data could not be replayed when it was saved")
         return replay
@@ -232,20 +232,20 @@ class FitState:
         if not progress.batches_completed:
             return False
         if _is_over(restored):
-            return True  # No batch of it is left, so nothing has to be replayed.
+            return True  # No batch of it is left, so nothing is replayed.
         replay = Replay(self._anew) if self._anew else self._replay(restored)
         if (
             replay.exact
             and "metrics" not in self._changes.applied
             and len(restored.beside[METRICS]) != len(_metrics_of(self._model))
         ):
-            replay = Replay("its metrics have no variables yet that could be restored")
+            replay = Replay("its metrics have no variables yet to restore")
         if replay.exact:
             return True
         remedy = f" {replay.remedy}." if replay.remedy else ""
         warn(
             f"Epoch {epoch_number(progress.epochs_completed)} was interrupted after "
-            f"{progress.batches_completed} batches and begins again from its first one, because "
+            f"{progress.batches_completed} batches and starts over from its first batch, because "
             f"{replay.reason}.{remedy}",
             UserWarning,
             stacklevel=4,
@@ -253,11 +253,11 @@ class FitState:
         return False
 
     def epoch_begins(self, epoch: int, batch: int) -> None:
-        """Note that an epoch begins, before any other callback does.
+        """Note that an epoch starts, before any other callback is called.
 
         Args:
             epoch: Zero-based.
-            batch: Zero-based; where it begins.
+            batch: Zero-based; the batch at which it starts.
         """
         if self._first_epoch is None:
             self._first_epoch = epoch
@@ -282,7 +282,7 @@ class FitState:
         self._put_back(epoch, batch)
 
     def before_batches(self) -> None:
-        """Put back what every `on_epoch_begin` has changed in an epoch that was under way."""
+        """Restore what every `on_epoch_begin` has changed in an epoch in progress."""
         if self._undo_epoch_begin is None or self._restored is None:
             return
         self._undo_epoch_begin()
@@ -291,7 +291,7 @@ class FitState:
         self._put_back(progress.epochs_completed, progress.batches_completed)
 
     def train_ends(self) -> None:
-        """Put back what was not, because there was no epoch left to do."""
+        """Restore the rest, if there was no epoch left to train."""
         if self._restored is not None and not self._begun:
             self._callbacks.begin()
             self._put_back(self._restored.progress.epochs_completed, 0)
@@ -300,7 +300,7 @@ class FitState:
                 self._put_back_metrics()
 
     def forget(self) -> None:
-        """Let go of the model and its data, after the last save."""
+        """Release the model and its data, after the last save."""
         self._begin_anew()
 
     def _put_back(self, epoch: int, batch: int) -> None:
@@ -318,14 +318,14 @@ class FitState:
         assert self._restored is not None
         saved, variables = self._restored.beside[METRICS], _metrics_of(self._model)
         if _is_over(self._restored) and len(saved) != len(variables):
-            return  # They are not built yet, and what they said is in the logs.
+            return  # They are not built yet, and their values are in the logs.
         for variable, value in zip(variables, saved, strict=True):
             variable.assign(value)
 
     def _give_logs_where_no_batch_is_left(self) -> None:
-        """Let the logs of the epoch be those of the save, if all its batches were done by then.
+        """Use the logs of the save for the epoch, if all its batches were done at the save.
 
-        `fit()` has them from its last batch, and there may be none any more.
+        `fit()` takes the logs from its last batch, and there may be none left.
         """
         assert self._restored is not None
         model, saved = self._model, dict(self._restored.progress.logs)
@@ -351,7 +351,7 @@ def _shown(value: Any) -> str:
 
 
 class FirstOfAll(keras.callbacks.Callback):
-    """Is called before all other callbacks, and tells of it.
+    """A callback that is called before all others, and calls functions.
 
     Args:
         epoch_begins: Called with the epoch.

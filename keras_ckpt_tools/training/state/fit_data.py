@@ -1,10 +1,10 @@
-"""Where a running `fit()` is in its data: event -> *position* -> resume.
+"""Record the position of a running `fit()` in its data, and resume there.
 
-An epoch that was interrupted goes on at its next batch: Keras' own enumeration of the epoch's steps
-begins there, so batches that were trained on are neither trained nor counted again, and the data
-begins at the same place. Data of ours is told the place (`start`); of other data, what was given
-out before is passed over, if it would give the same again. If it would not, the epoch begins anew,
-and the message says what would make the resume exact.
+An interrupted epoch resumes at its next batch: Keras' enumeration of the steps starts there, so
+batches that were trained on are neither trained nor counted again, and the data start at the same
+place. Data of this package are set to the position with `start`. For other data, earlier batches
+are skipped if the data would return the same batches again. Otherwise the epoch starts over, and a
+warning explains how to make the resume exact.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class FitData:
 
     @property
     def known_steps(self) -> int | None:
-        """Batches of an epoch; what Keras infers from an epoch that has ended is one too many."""
+        """Batches of an epoch; Keras infers one too many from a complete epoch."""
         return _count(self._iterator.steps_per_epoch) or _count(self._adapter.num_batches)
 
     def can_begin_at(self, batch: int) -> bool:
-        """Return whether an epoch can begin at one of its batches and end where it ends."""
+        """Return whether an epoch can start at one of its batches and keep its end."""
         persists = self._iterator.steps_per_epoch is not None
         return not persists or batch % self._iterator.steps_per_execution == 0
 
     def facts(self) -> dict[str, Any]:
-        """Return what has to be the same where an epoch resumes in its middle."""
+        """Return the facts that must not change if an epoch resumes in its middle."""
         steps, together = self._iterator.steps_per_epoch, self._iterator.steps_per_execution
         taken = None if steps is None else -(-steps // together) * together
         return {
@@ -80,7 +80,7 @@ class FitData:
         }
 
     def _samples(self) -> int | None:
-        """Return how many samples arrays have, where `fit()` was given arrays."""
+        """Return the number of samples, if `fit()` was called with arrays."""
         arrays = keras.tree.flatten(getattr(self._adapter, "_inputs", None))
         shapes = [getattr(array, "shape", None) for array in arrays]
         return int(shapes[0][0]) if shapes and shapes[0] else None
@@ -94,8 +94,8 @@ class FitData:
     def build(self, model: Any) -> None:
         """Build what `fit()` builds in its first batch: metrics of `compile()`, unbuilt layers.
 
-        No batch is read for it: its iterator would count. What cannot be built so is left as it is,
-        which Keras warns of, and marks as built all the same.
+        No batch is read for it, because that would count. What cannot be built in this way is not
+        changed; Keras warns about it and marks it as built all the same.
         """
         metrics = getattr(model, "_compile_metrics", None)
         dataset = getattr(self._iterator, "_distributed_dataset", None)
@@ -114,16 +114,16 @@ class FitData:
     def place(
         self, epoch: int, batch: int, first_epoch: int, *, over: bool = False, other: bool = False
     ) -> None:
-        """Let the epoch that begins now begin at one of its batches, with the data of that place.
+        """Start the current epoch at one of its batches, with the data of that position.
 
-        Call it once, in the first epoch that a `fit()` does; `epoch_begins` in the others.
+        Call it once, in the first epoch of a `fit()`, and `epoch_begins` in the others.
 
         Args:
             epoch: Zero-based.
             batch: Zero-based.
-            first_epoch: The epoch that the run began with.
-            over: Whether the epoch has no batch left, however many that were.
-            other: Whether these are other data than the epoch began with.
+            first_epoch: The first epoch of the run.
+            over: Whether the epoch has no batch left, for any number of batches.
+            other: Whether the data differ from those at the start of the epoch.
         """
         if over and (other or not self.replay.exact):
             self._enumerate_nothing_once()
@@ -140,7 +140,7 @@ class FitData:
             self._positioned.start(number, position)
             position_in_source = 0
         elif not self.replay.exact:
-            return  # What it would give is not what was given: nothing to pass over.
+            return  # The batches would differ, so none are skipped.
         else:
             self._make_earlier_iterators(number - (0 if persists else first_epoch), persists)
             position_in_source = position
@@ -153,13 +153,13 @@ class FitData:
             self._enumerate_once_from(batch)
 
     def epoch_begins(self, epoch: int) -> None:
-        """Give data of ours the epoch that begins now."""
+        """Set data of this package to the epoch that starts now."""
         if self._positioned is not None and self._iterator.steps_per_epoch is None:
             self._positioned.start(epoch)
 
     def _make_earlier_iterators(self, passes: int, persists: bool) -> None:
-        # The order of a seeded `shuffle` depends on how many iterators were made before, and Keras
-        # makes two in each epoch where it knows how many batches there are.
+        # The order of a seeded `shuffle` depends on the number of iterators made before, and Keras
+        # makes two in each epoch if it knows the number of batches.
         unused = not persists and self._adapter.num_batches is not None
         for _ in range(passes if self.replay.counts_iterators else 0):
             used = iter(self._iterator._get_iterator())
@@ -175,7 +175,7 @@ class FitData:
             del iterator._get_iterator
             data = iterator._get_iterator()
             if self.replay.has_to_be_read and position == self.steps:
-                # No step of this epoch will, and the order of the next one depends on it.
+                # No step of this epoch does this, and the order of the next epoch depends on it.
                 used = iter(data)
                 next(used, None)
                 return used
@@ -197,7 +197,7 @@ class FitData:
 
         def enumerate_iterator() -> Iterator[Any]:
             del iterator._enumerate_iterator
-            # As many batches may be executed together now as were not when it was saved.
+            # The number of batches executed together may differ from that at the save.
             late = batch % iterator.steps_per_execution
             for *steps, data in iterator._enumerate_iterator():
                 moved = [step + late for step in steps]
@@ -208,7 +208,7 @@ class FitData:
 
 
 def facts_of(positioned: Any) -> dict[str, int | None]:
-    """Return what data of ours says of itself that has to be the same after a restart."""
+    """Return the facts about data of this package that must not change after a restart."""
     found = {"samples": "num_samples", "seed of the data": "seed"}
     return {
         name: getattr(positioned, attribute)
@@ -235,7 +235,7 @@ def _count(value: Any) -> int | None:
 
 
 def epoch_iterator_of(model: Any) -> Any:
-    """Return what gives the running `fit()` of a model its batches, or `None`."""
+    """Return the iterator of the running `fit()` of a model, or `None`."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
@@ -246,7 +246,7 @@ def epoch_iterator_of(model: Any) -> Any:
 
 
 def callback_list_of(callback: Any) -> keras.callbacks.CallbackList | None:
-    """Return the list through which a callback is being called, or `None`."""
+    """Return the list through which a callback is called, or `None`."""
     frame = sys._getframe(1)
     while frame is not None:
         found = frame.f_locals.get("self")
@@ -257,10 +257,10 @@ def callback_list_of(callback: Any) -> keras.callbacks.CallbackList | None:
 
 
 def call_in_turn(callback: Any) -> None:
-    """Let Keras call a callback between the batches, and not beside them in a thread.
+    """Make Keras call a callback between the batches, not in a parallel thread.
 
-    That is what it does with a callback that is interested in batches, except where `fit()` was
-    given one callback instead of a list: then it does not look.
+    Keras does so for callbacks that use batches, but does not check this if `fit()` was called with
+    a single callback instead of a list.
     """
     called = callback_list_of(callback)
     if called is not None and hasattr(called, "_async_train"):

@@ -1,10 +1,10 @@
-"""What is known of certain callbacks: class -> *its schema, what is no state*; CSV files.
+"""List the state of known callbacks, by class, and save the files of `CSVLogger`.
 
-Keras' callbacks have all they know in attributes, of which training changes some. Those are listed
+Keras' callbacks keep everything in attributes, of which training changes some. These are listed
 here with their types, for all supported versions of Keras; a test trains with each callback and
-compares. Where a subclass could have state in the others, the reason why some of them are none
-stands beside their names: what is derived anew when it is missing, what belongs to the process, and
-what is kept in a file.
+compares. The other attributes are not state, for one of these reasons, which are given with their
+names: they are computed again, belong to the process, or are stored in a file. Subclasses may add
+state of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _flag(value: Any, callback: Any) -> bool:
 
 
 def _weights(value: Any, callback: Any) -> bool:
-    """Weights as `model.get_weights()` returns them, for the model that is there."""
+    """Weights as `model.get_weights()` returns them, for the present model."""
     if value is None:
         return True
     model = getattr(callback, "model", None)
@@ -54,7 +54,7 @@ def _weights(value: Any, callback: Any) -> bool:
 
 
 def _own_state(value: Any, callback: Any) -> bool:
-    """What the object in that attribute looks through by itself."""
+    """State that the object in that attribute checks itself."""
     return isinstance(value, dict)
 
 
@@ -109,35 +109,35 @@ _OF_ORBAX: Mapping[str, Check] = {
 }
 
 _OF_MONITORS = (
-    # `monitor_op` is a function, chosen at the end of the first epoch where it is `None`; and
-    # choosing it turns the sign of `min_delta`, which would be turned a second time.
+    # `monitor_op` is a function, chosen at the end of the first epoch if it is `None`. The choice
+    # changes the sign of `min_delta`, which must not be changed a second time.
     "monitor_op",
     "min_delta",
 )
 
 _NO_STATE: tuple[tuple[type, tuple[str, ...]], ...] = (
-    # What Keras sets before training begins, of whatever the call was.
+    # Set by Keras before training starts, for any call.
     (keras.callbacks.Callback, ("_model", "model", "params")),
     (keras.callbacks.EarlyStopping, _OF_MONITORS),
     (keras.callbacks.ReduceLROnPlateau, _OF_MONITORS),
     (keras.callbacks.ModelCheckpoint, _OF_MONITORS),
-    # The file, which is carried by `CsvFile`.
+    # The file, which `CsvFile` saves.
     (keras.callbacks.CSVLogger, ("csv_file", "writer", "keys", "append_header")),
     (
         keras.callbacks.TensorBoard,
         (
             # Files and contexts of the process.
             *("_writers", "_prev_summary_state", "_summary_module", "_log_write_dir"),
-            # Whether the profiler of the process runs; "yes" would end one that never began.
+            # Whether the profiler of the process runs; `True` would end one that never started.
             *("_is_tracing", "_profiler_started", "_batch_trace_context"),
-            # The clock, and the step that belongs to its time.
+            # The time, and the step at that time.
             *("_epoch_start_time", "_batch_start_time", "_train_accumulated_time"),
             "_previous_epoch_iterations",
         ),
     ),
     (
         ModelCheckpoint,
-        # Recalled from its files and from the run; of it only the cadence goes on from here.
+        # Restored from its files and from the run; only the save schedule is restored here.
         (
             *(
                 "best",
@@ -155,7 +155,7 @@ _NO_STATE: tuple[tuple[type, tuple[str, ...]], ...] = (
 )
 _NO_STATE_OF_ORBAX = (*_OF_MONITORS, "checkpointer", "_async_futures")
 
-# Subclasses of users may hold something, so these are meant exactly.
+# Exact classes, because custom subclasses may have state.
 _WITHOUT_STATE = (
     keras.callbacks.Callback,
     keras.callbacks.LambdaCallback,
@@ -166,16 +166,16 @@ _WITHOUT_STATE = (
 
 
 def has_state(callback: Any) -> bool:
-    """Return whether there can be anything to carry.
+    """Return whether a callback may have state to carry.
 
-    `History` is filled from the record of the run, and a `BackupAndRestore` is what restores.
+    `History` is filled from the progress of the run, and a `BackupAndRestore` restores the others.
     """
     kept_elsewhere = (keras.callbacks.History, keras.callbacks.BackupAndRestore)
     return type(callback) not in _WITHOUT_STATE and not isinstance(callback, kept_elsewhere)
 
 
 def no_state_in(callback: Any) -> frozenset[str]:
-    """Return the attributes of a callback that are no state, whatever training does to them."""
+    """Return the attributes of a callback that are not state, even if training changes them."""
     names = {name for kind, names in _NO_STATE if isinstance(callback, kind) for name in names}
     if _is_orbax(callback):
         names.update(_NO_STATE_OF_ORBAX)
@@ -186,9 +186,9 @@ def schema_of(callback: Any) -> tuple[Mapping[str, Check], bool]:
     """Return the attributes of a callback that training changes, and whether it may have others.
 
     Returns:
-        For each attribute a function that checks a value for it; and `False` for an object of one
-        of Keras' classes, or of this package's, as it is. A subclass may have state of its own, and
-        so may a class that is not known here.
+        For each attribute a function that checks a value for it; and `False` for an object whose
+        class is exactly one of Keras or of this package. Subclasses and unknown classes may have
+        further state.
     """
     known = [(kind, schema) for kind, schema in _SCHEMAS if isinstance(callback, kind)]
     found: dict[str, Check] = {}
@@ -201,7 +201,7 @@ def schema_of(callback: Any) -> tuple[Mapping[str, Check], bool]:
 
 
 def _orbax() -> Any:
-    return getattr(keras.callbacks, "OrbaxCheckpoint", None)  # Keras 3.10 has none.
+    return getattr(keras.callbacks, "OrbaxCheckpoint", None)  # Keras 3.10 does not have it.
 
 
 def _is_orbax(callback: Any) -> bool:
@@ -209,39 +209,39 @@ def _is_orbax(callback: Any) -> bool:
 
 
 def is_lost_unless_carried(callback: Any) -> bool:
-    """Return whether what a callback of Keras forgets decides how training goes on."""
+    """Return whether the result of training depends on state that a Keras callback loses."""
     if isinstance(callback, keras.callbacks.SwapEMAWeights):
-        # It has to know whether the weights that were saved are the averages. Behind the backup
-        # they are not, but exchanging them there and back rounds, and that would not be repeated.
+        # It must know whether the saved weights are the averages. After the backup callback they
+        # are not, but swapping them twice rounds, which would not be repeated.
         return bool(callback.swap_on_epoch)
     if isinstance(callback, keras.callbacks.ModelCheckpoint):
-        # Ours has its best in its files.
+        # The callback of this package stores its best value in its files.
         return bool(callback.save_best_only and not isinstance(callback, ModelCheckpoint))
     stateful = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)
     return isinstance(callback, stateful)
 
 
 def flush(callback: Any) -> None:
-    """Write to disk what a callback has said so far, as a checkpoint will count on it."""
+    """Flush the output of a callback to disk, because a checkpoint depends on it."""
     if isinstance(callback, keras.callbacks.TensorBoard):
-        # They keep events for two minutes; those before the save are not written a second time.
+        # They buffer events for two minutes; those before the save are not written again.
         for writer in getattr(callback, "_writers", {}).values():
             writer.flush()
 
 
 class CsvFile:
-    """The file of a `CSVLogger`, as it was when the state was saved.
+    """The file of a `CSVLogger` at the time of the save.
 
-    Its content is part of the state. With `append=False` the file is emptied when training begins,
-    before anybody could look into it; and with `append=True` it holds the rows of epochs that were
-    lost, and will come a second time.
+    Its contents are part of the state. With `append=False` the file is emptied when training
+    starts, before it can be read. With `append=True` it contains the rows of lost epochs, which
+    will be written a second time.
     """
 
     def __init__(self, logger: Any):
         self._logger = logger
 
     def get_state(self) -> dict[str, Any]:
-        """Return the content, and what the columns are."""
+        """Return the contents, and the columns."""
         logger = self._logger
         return {
             "content": self._read(),
@@ -251,21 +251,21 @@ class CsvFile:
         }
 
     def set_state(self, state: Any, epoch: int) -> str | None:
-        """Give the file the content it had, and go on behind that.
+        """Write the saved contents to the file, so that new rows follow.
 
-        It is always the file of the live logger; a record has no say in which.
+        This is always the file of the present logger; its path is not restored.
 
         Args:
-            state: What `get_state` returned.
-            epoch: The zero-based epoch that comes next, for a file that was edited meanwhile: of
-                that, only the rows at the end go that will be written again.
+            state: The result of `get_state`.
+            epoch: The zero-based epoch that is next. If the file was edited in the meantime, only
+                the rows at its end that will be written again are removed.
 
         Returns:
-            Why the state was not used, if it is none; then file and logger are as they were.
+            Why the state was not used, if it was not; then file and logger are unchanged.
         """
         logger = self._logger
         if not _is_file_state(state):
-            return "its content or its columns are not what a CSVLogger writes"
+            return "the contents or columns are not those of a CSVLogger"
         if logger.csv_file is not None:
             logger.csv_file.close()
         here, saved = self._read() or b"", state["content"] or b""
@@ -278,7 +278,7 @@ class CsvFile:
         return None
 
     def remember(self) -> Callable[[], None]:
-        """Return what gives file and logger back their present state."""
+        """Return a function that restores the present state of file and logger."""
         logger, content = self._logger, self._read()
         names = ("csv_file", "writer", "keys", "append_header")
         before = {name: getattr(logger, name, None) for name in names}
@@ -298,13 +298,13 @@ class CsvFile:
         append, header = logger.append, logger.append_header
         logger.append = True
         try:
-            # Keras' own way of opening, also for paths that are not of this machine.
+            # Keras' function to open files, which supports remote paths.
             keras.callbacks.CSVLogger.on_train_begin(logger)
         finally:
             logger.append = append
         if columns is not None:
-            # As Keras makes it, but for the header, which is in the file already. It is not left
-            # to `append_header`: that would be wrong for a later `fit()` with this logger.
+            # As Keras creates it, but without a header, which is in the file already.
+            # `append_header` would be wrong for a later `fit()` with this logger.
             logger.append_header = header
             logger.writer = csv.DictWriter(
                 logger.csv_file, ["epoch", *columns], delimiter=logger.sep
@@ -328,7 +328,7 @@ class CsvFile:
         if here == content:
             return
         if here.startswith(content) and os.path.exists(self._logger.filename):
-            # At once, so that a kill leaves no less than this.
+            # At once, so that a kill does not lose it.
             os.truncate(self._logger.filename, len(content))
             return
         from tensorflow.io import gfile
@@ -351,14 +351,14 @@ def _is_file_state(state: Any) -> bool:
 
 
 def _before(epoch: int, content: bytes, separator: str) -> bytes:
-    r"""Return the rows of a CSV file but for those at its end that are of `epoch` or later.
+    r"""Return the rows of a CSV file without those at its end that are of `epoch` or later.
 
     >>> _before(2, b"epoch,loss\n1,0.5\n2,0.4\n3,0.", ",")
     b'epoch,loss\n1,0.5\n'
     """
     lines = content.splitlines(keepends=True)
     if lines and not lines[-1].endswith((b"\n", b"\r")):
-        lines.pop()  # The process was killed while it wrote this one.
+        lines.pop()  # The process was killed while writing this row.
     while lines:
         first = lines[-1].split(separator.encode(), 1)[0].strip()
         if not first.isdigit() or int(first) < epoch:

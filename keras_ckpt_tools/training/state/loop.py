@@ -1,11 +1,11 @@
-"""The state of a hand-written loop beside its objects: event -> *take*, and resume -> *put back*.
+"""Save and restore the extra state of a custom loop: callbacks, metrics, random generators, data.
 
-What `fit_state` is for `fit()`, this is for a manager's loop: random generators, metrics, Keras
-callbacks that the loop drives, and how far the data are. Here it is the loop that calls the
-callbacks, so what their `on_train_begin` and `on_epoch_begin` undo is put back right after.
+This does for a manager's loop what `fit` does for `fit()`. Here the loop calls the Keras callbacks,
+so values that their `on_train_begin` and `on_epoch_begin` reset are restored right after.
 
-A loop resets its metrics, and may draw random numbers, where an epoch begins. In one that goes on
-in its middle that was done before the save, so both are put back where its batches go on.
+A loop resets its metrics, and may draw random numbers, at the start of an epoch. If an epoch
+resumes in its middle, that was done before the save, so both are restored where its batches
+continue.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from keras_ckpt_tools.training.state.random_generators import RandomStates
 from keras_ckpt_tools.training.state.replay import Replay, replay_of_pipeline
 from keras_ckpt_tools.training.state.run_state import CALLBACKS, FIT, LOOP, RANDOM
 
-# How many iterators of a pipeline were made in this process. It is forgotten with the pipeline, so
-# a loop that makes its data anew in each epoch has none to make after a restart.
+# Number of iterators of a pipeline made in this process, stored as long as the pipeline exists. So
+# a loop that creates its data in each epoch makes no iterators again after a restart.
 _made: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
@@ -53,16 +53,16 @@ def _nothing() -> None:
 
 
 class LoopState:
-    """What one loop carries over a restart, beside the tracked objects.
+    """The extra state of one loop that a restart restores.
 
     Args:
-        callbacks: Keras callbacks, which the loop drives.
-        model: Whose callbacks they are, or `None`.
-        changes: What of the program is meant to differ from what was saved.
-        tracked: Returns what is tracked, by name.
+        callbacks: Keras callbacks, which the loop calls.
+        model: The model of the callbacks, or `None`.
+        changes: Intended changes of the program since the save.
+        tracked: Returns the tracked objects, by name.
 
     Raises:
-        ArgumentError: there are callbacks and no model.
+        ArgumentError: there are callbacks, but no model.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class LoopState:
     ):
         self._changes = changes or Changes()
         self._tracked = tracked
-        # Metrics with the values that they have where the batches of an epoch go on.
+        # Metrics with the values that they have when the batches of an epoch continue.
         self._inside: list[tuple[Any, Any]] | None = None
         one = isinstance(callbacks, keras.callbacks.Callback)
         given = [callbacks] if one else list(callbacks or ())
         self._states = CallbackStates(given)
         if given and model is None:
             raise ArgumentError(
-                "Callbacks belong to a Keras model, and none is tracked.",
+                "Callbacks need a Keras model, and no model is tracked.",
                 received=f"callbacks={given!r}",
                 remedy="Track the model: `CheckpointManager(directory, model=model, "
                 "callbacks=...)`.",
@@ -103,10 +103,10 @@ class LoopState:
     # Save and restore.
 
     def take(self, *, over: bool = False) -> dict[str, Any]:
-        """Return the state beside the tracked objects, now.
+        """Return the present extra state.
 
         Args:
-            over: Whether the batches of the epoch under way are over.
+            over: Whether the batches of the current epoch are done.
         """
         data = self._data()
         made = 0 if data is None else _made.get(data, 0)
@@ -144,7 +144,7 @@ class LoopState:
         }
 
     def _put_back_metrics(self, saved: Mapping[str, Sequence[Any]]) -> None:
-        """Restore the metrics of models, as far as they have their variables already."""
+        """Restore the metrics of models if their variables exist already."""
         self._unbuilt = []
         for name, metrics in self._metrics().items():
             for metric, values in zip(metrics, saved.get(name, ()), strict=False):
@@ -156,7 +156,7 @@ class LoopState:
                         variable.assign(value)
 
     def _watch_resets(self) -> None:
-        """Notice whether metrics that the first batch builds are reset for it, as by Keras' own."""
+        """Detect whether metrics that the first batch builds are reset for it, as Keras does."""
         for model in self._unbuilt:
 
             def reset(model: Any = model) -> None:
@@ -170,15 +170,15 @@ class LoopState:
         not_reset = [m.name for m in models if vars(m).pop("reset_metrics", None) is not None]
         if not_reset and not self._changes.may("metrics"):
             warn(
-                f"The metrics that {', '.join(not_reset)} was compiled with began anew in the "
-                "middle of the epoch: Keras makes them with the first batch, so they could not be "
-                "restored. What they say of this epoch is of its remaining batches.",
+                f"The metrics that {', '.join(not_reset)} was compiled with started over in the "
+                "middle of the epoch: Keras creates them with the first batch, so they could not "
+                "be restored. Their values for this epoch cover its remaining batches.",
                 UserWarning,
                 stacklevel=6,
             )
 
     def batches_begin(self) -> None:
-        """Put back what an epoch that goes on in its middle has set back at its beginning."""
+        """Restore what the start of an epoch has reset that resumes in its middle."""
         inside, self._inside = self._inside, None
         if inside is None:
             return
@@ -188,7 +188,7 @@ class LoopState:
             self._random.set_state(self._random_inside)
 
     def differences(self, restored: Restored) -> list[str]:
-        """Return in what this loop differs from the one that was saved, as sentences."""
+        """Return the differences between this loop and the saved one, as sentences."""
         changes = self._changes
         changes.look_again()
         changes.compare(_program_of(restored))
@@ -197,7 +197,7 @@ class LoopState:
         return changes.refused
 
     def resume(self, restored: Restored) -> None:
-        """Resume from what was restored."""
+        """Resume from a restored checkpoint."""
         self._restored = restored
         self._changes.resume()
         self._changes.warn()
@@ -207,9 +207,9 @@ class LoopState:
         made = restored.beside.get(LOOP, {}).get("iterators", 0)
         progress = restored.progress
         if progress.batches_completed:
-            made -= 1  # The one under way is made again.
+            made -= 1  # The current one is made again.
         elif made < progress.epochs_completed:
-            made = 0  # The loop makes its data anew in each epoch.
+            made = 0  # The loop creates its data in each epoch.
         self._owed = max(made, 0)
         self._expected = restored.beside.get(LOOP, {}).get("data", {})
         self._put_back_random()
@@ -222,7 +222,7 @@ class LoopState:
             self._random_inside = restored.beside.get(RANDOM)
 
     def ended_before(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Note that what was restored is an epoch whose end callbacks have not seen."""
+        """Note that callbacks have not been called at the end of the restored epoch."""
         self._ended = epoch, logs
 
     def _put_back_random(self) -> None:
@@ -250,9 +250,9 @@ class LoopState:
         return bool(self._callbacks and self._model.stop_training)
 
     def train_begins(self, epochs: int | None) -> None:
-        """Note that the loop begins; what callbacks have set back is put back."""
+        """Note that the loop starts; restore what callbacks have reset."""
         if not self._callbacks:
-            # What was drawn between an earlier `restore` and the loop, the loop had not drawn.
+            # Ignore random numbers drawn between an earlier `restore` and the loop.
             self._put_back_random()
             self._restored = None
             return
@@ -271,8 +271,8 @@ class LoopState:
                 warn(
                     f"{' and '.join(stopped)} had stopped the run after "
                     f"{self._restored.progress.epochs_completed} epochs, so nothing is left to "
-                    "train. To train on, leave it out of `CheckpointManager(callbacks=...)`. To "
-                    "begin the run again, pass `resume='never'`.",
+                    "train. To train more, remove it from `CheckpointManager(callbacks=...)`. To "
+                    "start the run over, pass `resume='never'`.",
                     UserWarning,
                     stacklevel=5,
                 )
@@ -281,7 +281,7 @@ class LoopState:
             self._called.on_epoch_end(ended[0], dict(ended[1]))
 
     def epoch_begins(self, epoch: int, tracked: Sequence[Adapter]) -> None:
-        """Note that an epoch begins, or goes on in its middle.
+        """Note that an epoch starts, or resumes in its middle.
 
         Args:
             epoch: Zero-based.
@@ -293,7 +293,7 @@ class LoopState:
         if restored is None or not restored.progress.batches_completed:
             self._called.on_epoch_begin(epoch)
             return
-        # Callbacks see this epoch begin a second time; what they do then was done already.
+        # Callbacks see this epoch start a second time, but had already handled its start.
         undo = [adapter.remember() for adapter in tracked]
         self._called.on_epoch_begin(epoch)
         for step in undo:
@@ -303,7 +303,7 @@ class LoopState:
         self._restored = None
 
     def batch_begins(self, batch: int) -> None:
-        """Note that a batch begins."""
+        """Note that a batch starts."""
         before, self._has_begun_before = self._has_begun_before, False
         self._batch_has_begun = True
         self._watch_resets()
@@ -332,12 +332,12 @@ class LoopState:
     # Data.
 
     def place(self, dataset: Any, epoch: int, done: int) -> tuple[Any, int]:
-        """Return the data of an epoch, without the batches that are done, and how many those are.
+        """Return the data of an epoch without the completed batches, and the number of these.
 
         Args:
-            dataset: What the loop iterates over.
+            dataset: The data that the loop iterates over.
             epoch: Zero-based.
-            done: How many batches of it are done.
+            done: Number of its completed batches.
         """
         if is_positioned(dataset):
             done = self._compare(dataset, done)
@@ -347,8 +347,8 @@ class LoopState:
         replay = replay_of_pipeline(dataset) if pipeline else Replay()
         if done and not replay.exact:
             warn(
-                f"The first {done} batches of epoch {epoch_number(epoch)} are passed over, and "
-                f"may not be those that are done, because {replay.reason}. {replay.remedy}.",
+                f"The first {done} batches of epoch {epoch_number(epoch)} are skipped, but may "
+                f"differ from those trained on, because {replay.reason}. {replay.remedy}.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -356,7 +356,7 @@ class LoopState:
         return after(dataset, done), done
 
     def _compare(self, dataset: Any, done: int) -> int:
-        """Compare the data with those of the save; return how many batches are done of these."""
+        """Compare the data with those of the save; return the number of completed batches."""
         expected, self._expected = self._expected, {}
         self._facts = {"batch size": getattr(dataset, "batch_size", None), **facts_of(dataset)}
         other = [
@@ -366,26 +366,26 @@ class LoopState:
         ]
         if not other:
             return done
-        what = f"The data are not those of the run that goes on: {'; '.join(other)}."
+        what = f"The data differ from those of the resumed run: {'; '.join(other)}."
         if not done:
             if not self._changes.may("data"):
-                warn(f"{what} Training goes on.", UserWarning, stacklevel=5)
+                warn(f"{what} Training continues.", UserWarning, stacklevel=5)
             return done
         if self._changes.may("data"):
-            warn(f"{what} The epoch begins again from its first batch.", UserWarning, stacklevel=5)
+            warn(f"{what} The epoch starts over from its first batch.", UserWarning, stacklevel=5)
             return 0
         raise ResumeError(
             what,
             received=f"dataset={dataset!r}",
-            remedy="Make them as they were when the run was saved. To begin the epoch again from "
-            "its first batch, with the weights that it has, pass `changed='data'`: the batches "
-            "that are done are trained on a second time. To begin another run, pass "
-            "`resume='never'`, or give it a directory of its own.",
+            remedy="Create them as when the run was saved. To start the epoch over from its first "
+            "batch, with the saved weights, pass `changed='data'`: completed batches are trained "
+            "on a second time. To start a new run, pass `resume='never'`, or use another "
+            "directory.",
             path="",
         )
 
     def _make_earlier_iterators(self, dataset: Any, replay: Replay) -> None:
-        # The order of a seeded `shuffle` depends on how many iterators of it were made before.
+        # The order of a seeded `shuffle` depends on the number of iterators of it made before.
         owed, self._owed = self._owed, 0
         if not replay.counts_iterators:
             return

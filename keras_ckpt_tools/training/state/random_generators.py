@@ -1,13 +1,13 @@
-"""The random generators of the process: *get* -> snapshot, and resume -> *set*.
+"""Save and restore the global random generators of the process.
 
-A run draws from generators that belong to no model: Python's, NumPy's, TensorFlow's and Keras' own
-global ones. If a restart begins them anew, shuffles and augmentations of the first epochs are
-seen again, and nothing after it is as it would have been.
+A run uses generators that belong to no model: those of Python, NumPy, TensorFlow and Keras. If they
+started over at a restart, the shuffles and augmentations of the first epochs would be repeated, and
+all later results would differ.
 
-Looking must not change anything: the global generators of TensorFlow and of Keras come into being
-when they are first asked for, so here they are only looked up. Setting is all or nothing: a state
-of another kind is refused before anything changes, and if a generator refuses after all, those
-before it get back what they had.
+Reading the state has no side effects: the global generators of TensorFlow and Keras are created at
+their first use, so they are only read if they exist. Either all states are restored or none: a
+state of another kind is refused before anything changes, and if a generator raises an error, the
+others get their previous states back.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ class RandomStates:
 
     Keras' part belongs to a thread, so use this in the thread that trains.
 
-    Not restored, because TensorFlow keeps them inside its kernels and shows them to nobody:
+    Not restored, because TensorFlow keeps the counts inside its kernels and gives no access:
 
     * how often a random op *inside a `tf.function`* has drawn (`tf.random.uniform` and the like,
-      also in a `map` of tf.data). After a restart such an op begins with its first number again,
-      and so it does after `set_state` in the same process.
-    * likewise an eager op that was given a seed of its own: `tf.random.uniform([2], seed=5)`.
+      also in a `map` of tf.data). After a restart such an op starts again with its first number,
+      and also after `set_state` in the same process.
+    * the same for an eager op with a seed of its own: `tf.random.uniform([2], seed=5)`.
 
-    What goes on exactly inside a `tf.function` keeps its state in a variable: `keras.random` and
-    Keras' layers (dropout, augmentation), `tf.random.Generator`; and the stateless ops.
+    Inside a `tf.function`, generators that keep their state in a variable resume exactly:
+    `keras.random` and Keras' layers (dropout, augmentation), `tf.random.Generator`; and so do the
+    stateless ops.
 
     Example:
 
@@ -64,7 +65,7 @@ class RandomStates:
     """
 
     def get_state(self) -> dict[str, Any]:
-        """Return the states of all of them, as numbers and arrays; nothing is created or drawn."""
+        """Return all states as numbers and arrays; no generator is created or used."""
         seeds = internals.eager_operation_seeds()
         return {
             "python": _of_python(random),
@@ -81,11 +82,11 @@ class RandomStates:
         } | _of_torch()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Let all of them go on from what `get_state` returned, or none.
+        """Restore all states from the result of `get_state`, or none.
 
         Raises:
-            ArgumentError: a state is of another kind of generator than there is here, or broken.
-                All generators are as they were.
+            ArgumentError: a state is invalid or of another kind of generator than the present one.
+                All generators are unchanged.
         """
         _check(state)
         before = self.get_state()
@@ -96,10 +97,10 @@ class RandomStates:
             if not isinstance(error, Exception):
                 raise
             raise ArgumentError(
-                f"A random generator did not take its state back: {error}",
+                f"A random generator could not restore its state: {error}",
                 received=f"{type(error).__name__}",
-                remedy="All generators are as they were. Check that the state is what `get_state` "
-                "returned.",
+                remedy="All generators are unchanged. Check that the state is the result of "
+                "`get_state`.",
             ) from error
 
 
@@ -107,12 +108,12 @@ def state_access(target: Any) -> Access | None:
     """Return the functions that get and set the state of a random generator of Python or NumPy.
 
     Args:
-        target: A `random.Random`, `np.random.RandomState` or `np.random.Generator`; anything else
-            gives `None`, and so does `random.SystemRandom`, which has no state.
+        target: A `random.Random`, `np.random.RandomState` or `np.random.Generator`. For anything
+            else the result is `None`, also for `random.SystemRandom`, which has no state.
 
     Returns:
-        `get()`, whose result is numbers and arrays, and `set(state)`, which raises `ArgumentError`
-        where the state is one of another kind of generator.
+        `get()`, which returns numbers and arrays, and `set(state)`, which raises `ArgumentError`
+        if the state is one of another kind of generator.
 
     >>> generator = np.random.RandomState(3)
     >>> get, put = state_access(generator)
@@ -144,7 +145,7 @@ def state_access(target: Any) -> Access | None:
     return None
 
 
-# Python and NumPy. `random` the module has the functions of a `random.Random`.
+# Python and NumPy. The module `random` has the functions of a `random.Random`.
 
 
 def _of_python(generator: Any) -> dict[str, Any]:
@@ -174,10 +175,10 @@ def _check_numpy(state: Any, here: Any, name: str) -> None:
 
 def _of_another_kind(name: str, found: Any, expected: Any) -> ArgumentError:
     return ArgumentError(
-        f"The state is one of another kind of random generator than {name} has here; nothing was "
+        f"The state is of another kind of random generator than {name} has here; nothing was "
         "changed.",
         received=f"{found!r}, expected {expected!r}",
-        remedy=f"Make {name} with the kind of generator that it had when the state was saved.",
+        remedy=f"Create {name} with the same kind of generator as when the state was saved.",
     )
 
 
@@ -185,13 +186,13 @@ def _of_another_kind(name: str, found: Any, expected: Any) -> ArgumentError:
 
 
 def program_seed() -> Any:
-    """Return the seed that the program gave to Keras or TensorFlow as a whole, or `None`."""
+    """Return the global seed that the program set with Keras or TensorFlow, or `None`."""
     seed = internals.global_state.get_global_attribute(internals.GLOBAL_SEED)
     return _plain_seed(internals.eager_seed() if seed is None else seed)
 
 
 def _plain_seed(seed: Any) -> Any:
-    # `tf.random.set_seed` takes NumPy's numbers and tensors too.
+    # `tf.random.set_seed` also accepts NumPy numbers and tensors.
     return seed if seed is None else int(np.asarray(seed))
 
 
@@ -212,8 +213,8 @@ def _of_keras() -> dict[str, Any] | None:
     return {"name": generator.name, "state": to_numpy(generator.state)}
 
 
-# PyTorch: where it is the backend, and where the program has imported it for itself (its data come
-# from a `DataLoader`, for example). It is never imported from here.
+# PyTorch: if it is the backend, or if the program has imported it (to use a `DataLoader`, for
+# example). It is never imported here.
 
 
 def _torch() -> Any:
@@ -221,7 +222,7 @@ def _torch() -> Any:
 
 
 def _cuda(torch: Any) -> bool:
-    # What the program has not used yet has drawn nothing, and asking would begin to use it.
+    # An unused device has drawn no numbers, and a query would initialize it.
     return bool(torch.cuda.is_available() and torch.cuda.is_initialized())
 
 
@@ -244,8 +245,8 @@ def _set_torch(state: Mapping[str, Any]) -> None:
         return
     if torch is None:
         warn(
-            "The checkpoint has the state of PyTorch's random generators, and PyTorch is not "
-            "imported here: they begin anew. Import `torch` before training begins.",
+            "The checkpoint contains the state of PyTorch's random generators, but PyTorch is not "
+            "imported here: they start over. Import `torch` before training starts.",
             UserWarning,
             stacklevel=2,
         )
@@ -254,8 +255,8 @@ def _set_torch(state: Mapping[str, Any]) -> None:
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if len(saved["cuda"]) > devices:
         warn(
-            f"The checkpoint has the state of the random generators of {len(saved['cuda'])} CUDA "
-            f"devices, and there are {devices} here: those of the others begin anew.",
+            f"The checkpoint contains the state of the random generators of {len(saved['cuda'])} "
+            f"CUDA devices, but there are {devices} here: those of the others start over.",
             UserWarning,
             stacklevel=2,
         )
@@ -270,10 +271,10 @@ def _check(state: Mapping[str, Any]) -> None:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(
-            "The state of the random generators is not what this package writes; nothing was "
+            "The state of the random generators is not one that this package writes; nothing was "
             "changed.",
             received=f"{type(error).__name__}: {error}",
-            remedy="Pass what `RandomStates().get_state()` returned.",
+            remedy="Pass the result of `RandomStates().get_state()`.",
         ) from error
 
 
@@ -281,9 +282,9 @@ def _check_parts(state: Mapping[str, Any]) -> None:
     lacking = {"python", "numpy", "tensorflow", "keras"} - set(state)
     if lacking:
         raise ArgumentError(
-            "The state of the random generators is not whole.",
-            received=f"it lacks {', '.join(sorted(lacking))}",
-            remedy="Pass what `RandomStates().get_state()` returned.",
+            "The state of the random generators is incomplete.",
+            received=f"missing: {', '.join(sorted(lacking))}",
+            remedy="Pass the result of `RandomStates().get_state()`.",
         )
     _check_python(state["python"], "random")
     _check_numpy(state["numpy"], np.random.get_state(legacy=False), "numpy.random")
@@ -297,10 +298,10 @@ def _check_parts(state: Mapping[str, Any]) -> None:
     for part in ("tensorflow", "keras"):
         seed = state[part]["seed"]
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
-            raise ValueError(f"the seed of {part} is no integer")
+            raise ValueError(f"the seed of {part} is not an integer")
     named = state["keras"]["generator"]
     if named is not None and not isinstance(named["name"], str):
-        raise ValueError("the name of Keras' generator is no text")
+        raise ValueError("the name of Keras' generator is not a string")
 
 
 def _set_all(state: Mapping[str, Any]) -> None:
@@ -308,7 +309,7 @@ def _set_all(state: Mapping[str, Any]) -> None:
     _set_tensorflow(state["tensorflow"])
     _set_torch(state)
     np.random.set_state(state["numpy"])
-    # Last: what was made above may have drawn from it.
+    # Last, because the code above may have used it.
     _to_python(random, state["python"])
 
 
@@ -316,7 +317,7 @@ def _set_tensorflow(state: Mapping[str, Any]) -> None:
     if "tensorflow" not in sys.modules:
         if any(value is not None for value in state.values()):
             warn(
-                "The checkpoint has the state of TensorFlow's random generators, and TensorFlow is "
+                "The checkpoint contains the state of TensorFlow's random generators, but it is "
                 "not imported here: they start over.",
                 UserWarning,
                 stacklevel=2,
@@ -324,14 +325,14 @@ def _set_tensorflow(state: Mapping[str, Any]) -> None:
         return
     import tensorflow as tf
 
-    # Also lets TensorFlow forget its kernels, and with them how often each has drawn.
+    # This also makes TensorFlow discard its kernels and their counts.
     tf.random.set_seed(state["seed"])
     seeds = internals.eager_operation_seeds()
     if state["operation_seeds"] is not None:
         if seeds is None:
             warn(
-                f"TensorFlow {tf.__version__} does not show its seeds of eager random ops: they "
-                "begin anew, and do not go on. Use `tf.random.Generator`, which does.",
+                f"TensorFlow {tf.__version__} does not expose its seeds of eager random ops: they "
+                "start over. Use `tf.random.Generator`, which resumes.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -339,12 +340,12 @@ def _set_tensorflow(state: Mapping[str, Any]) -> None:
             _to_python(seeds, state["operation_seeds"])
     saved, generator = state["generator"], internals.tensorflow_global_generator()
     if saved is None:
-        return  # It would have been made from no seed: whatever is there is as good.
+        return  # It would have been created without a seed, so any state is equivalent.
     if generator is None:
         made = tf.random.Generator.from_state(saved["state"], saved["algorithm"])
         tf.random.set_global_generator(made)
     else:
-        # In place: traced functions hold its variable.
+        # In place: traced functions reference its variable.
         generator.state.assign(saved["state"])
 
 
@@ -353,11 +354,11 @@ def _set_keras(state: Mapping[str, Any]) -> None:
     put(internals.GLOBAL_SEED, state["seed"])
     saved, generator = state["generator"], _keras_generator()
     if saved is None:
-        # Keras makes it with the next number of Python's generator.
+        # Keras creates it with the next number of Python's generator.
         put(internals.GLOBAL_SEED_GENERATOR, None)
         return
     if generator is None:
-        # With its name and a seed, so that neither Keras' count of names nor a draw is used up.
+        # With its name and a seed, so that no name is counted and no generator is used.
         generator = keras.random.SeedGenerator(seed=0, name=saved["name"])
         put(internals.GLOBAL_SEED_GENERATOR, generator)
     generator.state.assign(saved["state"])

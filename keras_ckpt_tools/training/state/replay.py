@@ -1,8 +1,8 @@
-"""Whether data would give the same batches again: `fit()`'s input -> *verdict* -> resume.
+"""Decide whether data would return the same batches again after a restart.
 
-Told by what kind of data it is, and for a tf.data pipeline by its stages. What Python code or a
-random operation within a stage does cannot be seen from outside; `docs/data.md` says what holds for
-each kind, and each line there was tried.
+The decision uses the type of the data, and the stages of a tf.data pipeline. Effects of Python code
+or random operations inside a stage are not visible; `docs/data.md` describes each type of data, and
+each line there is tested.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _OURS = (
 
 @dataclass(frozen=True)
 class Replay:
-    """How far data can be replayed.
+    """Whether data can be replayed.
 
     Attributes:
-        reason: Why an epoch cannot be gone on with in its middle; empty where it can.
-        remedy: What would make it possible.
-        counts_iterators: Whether its order depends on how many iterators were made of it.
-        has_to_be_read: Whether a batch has to be read from each of them, too.
+        reason: Why an epoch cannot resume in its middle; empty if it can.
+        remedy: How to make it possible.
+        counts_iterators: Whether its order depends on the number of iterators made of it.
+        has_to_be_read: Whether a batch must be read from each of them as well.
     """
 
     reason: str = ""
@@ -39,12 +39,12 @@ class Replay:
 
     @property
     def exact(self) -> bool:
-        """Whether an epoch can be gone on with in its middle."""
+        """Whether an epoch can resume in its middle."""
         return not self.reason
 
 
 def replay_of(adapter: Any, positioned: Any) -> Replay:
-    """Return how far the data behind one of Keras' data adapters can be replayed."""
+    """Return whether the data of one of Keras' data adapters can be replayed."""
     if positioned is not None:
         return Replay()
     kind = type(adapter).__name__
@@ -52,39 +52,37 @@ def replay_of(adapter: Any, positioned: Any) -> Replay:
         if not adapter._shuffle:
             return Replay()
         if internals.eager_seed() is not None:
-            return Replay(counts_iterators=True)  # And each gives the same order.
-        return Replay("arrays are shuffled in an order that is never the same again", _OURS)
+            return Replay(counts_iterators=True)  # Each iterator gives the same order.
+        return Replay("shuffled arrays have another order each time", _OURS)
     if kind == "TFDatasetAdapter":
         return replay_of_pipeline(adapter._dataset)
     if kind == "PyDatasetAdapter":
         return _of_py_dataset(adapter)
     if kind == "GrainDatasetAdapter":
-        return Replay()  # Keras begins it anew in each epoch, in the same order.
+        return Replay()  # Keras starts it again in each epoch, in the same order.
     if kind == "GeneratorDataAdapter":
-        return Replay("what a Python generator gave is gone", _OURS)
-    return Replay(f"it is not known how to go on in the middle of this data ({kind})", _OURS)
+        return Replay("the batches of a Python generator cannot be repeated", _OURS)
+    return Replay(f"it is not known how to resume in the middle of this data ({kind})", _OURS)
 
 
 def replay_of_pipeline(dataset: Any) -> Replay:
-    """Return how far a tf.data pipeline can be replayed, by its stages."""
+    """Return whether a tf.data pipeline can be replayed, from its stages."""
     stages = list(_stages(dataset))
     names = [type(stage).__name__ for stage in stages]
     shuffles = [index for index, name in enumerate(names) if "Shuffle" in name]
     if any(_is_unseeded(stages[index]) for index in shuffles):
         return Replay(
             "its `shuffle` has no seed",
-            "Give it one, `shuffle(..., seed=...)`; better still, pass "
+            "Pass a seed, `shuffle(..., seed=...)`, or better, use "
             "`kct.data.resumable(lambda epoch: ...)`",
         )
     for index in shuffles:
         if any("Cache" in name for name in names[:index]):
-            return Replay(
-                "its `cache` comes after a `shuffle`", "Let `cache` come before `shuffle`"
-            )
+            return Replay("its `cache` comes after a `shuffle`", "Put `cache` before `shuffle`")
         if any(map(_repeats_a_few_times, stages[: index + 1])):
             return Replay(
                 "its `repeat` comes after a `shuffle`",
-                "Leave out `repeat`, or let it have no end and pass `steps_per_epoch`",
+                "Omit `repeat`, or make it infinite and pass `steps_per_epoch`",
             )
     return Replay(counts_iterators=bool(shuffles), has_to_be_read=len(shuffles) > 1)
 
@@ -100,14 +98,14 @@ def _of_py_dataset(adapter: Any) -> Replay:
     kind = type(adapter.py_dataset)
     if adapter.shuffle:
         return Replay(
-            "Keras shuffles the batches of a `PyDataset` anew",
-            "Pass `fit(shuffle=False)`, or give it a method `start(epoch, batch)`",
+            "Keras shuffles the batches of a `PyDataset` in another order each time",
+            "Pass `fit(shuffle=False)`, or add a method `start(epoch, batch)` to it",
         )
     own = ("on_epoch_begin", "on_epoch_end")
     if any(getattr(kind, name) is not getattr(keras.utils.PyDataset, name) for name in own):
         return Replay(
-            f"what {kind.__name__} does at the end of each epoch may change its batches",
-            "Give it a method `start(epoch, batch)`",
+            f"`on_epoch_end` of {kind.__name__} may change its batches",
+            "Add a method `start(epoch, batch)` to it",
         )
     return Replay()
 

@@ -1,9 +1,9 @@
-"""What a checkpoint holds beside the tracked objects: snapshot -> *state beside* -> resume.
+"""Store the extra run state in a checkpoint, and read it.
 
-The state of the run itself (random generators, callbacks, metrics in the middle of an epoch) is
-nobody's object and has no name that a user gave. It stands in the same file under names that begin
-with an underscore, which tracked objects cannot have, and a checkpoint with it is restored by
-whoever wants it and by whoever does not: so a run that began in `fit()` goes on in a manager.
+The extra run state (random generators, callbacks, metrics in the middle of an epoch) belongs to no
+tracked object. It is in the same file under names that start with an underscore, which tracked
+objects cannot have. A program that does not use it can still restore the checkpoint, so a run that
+was started with `fit()` can resume in a manager.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOOP = "_loop"
 
 
 def is_beside(name: str) -> bool:
-    """Return whether a name of the record is one of these.
+    """Return whether a name in a record is one of extra run state.
 
     >>> is_beside("_random"), is_beside("model")
     (True, False)
@@ -37,7 +37,7 @@ def is_beside(name: str) -> bool:
 
 
 class Given(StateAdapter):
-    """A state that is given, not asked for. Nobody puts it back but who asked for it."""
+    """A state that is given as a value. It is restored by the code that reads it."""
 
     kind = "run"
 
@@ -49,13 +49,13 @@ class Given(StateAdapter):
 
 
 def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
-    """Return the states beside the tracked objects, by name.
+    """Return the extra run state, by name.
 
-    A record may have been edited, so what is not of the type or the range that this package writes
-    is left out, and named in one warning.
+    A record may have been edited, so values with another type or range than this package writes are
+    ignored, and named in one warning.
 
     Raises:
-        DamagedArtefactError: bytes have changed.
+        DamagedArtefactError: the file is damaged.
     """
     found, left = {}, []
     for name, described in record.tracked.items():
@@ -74,8 +74,8 @@ def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
             found[name] = state
     if left:
         warn(
-            f"The checkpoint has values that this package does not write, in {', '.join(left)}. "
-            "They are not used, as if they had not been saved.",
+            f"The checkpoint contains values that this package does not write, in "
+            f"{', '.join(left)}. They are ignored.",
             UserWarning,
             stacklevel=2,
         )
@@ -83,7 +83,7 @@ def read_beside(source: TensorSource, record: Record) -> dict[str, Any]:
 
 
 def _wrong_in(name: str, state: Any, progress: TrainingProgress) -> list[str]:
-    """Take out of a state what it cannot be, and return the names of that."""
+    """Remove invalid values from a state, and return their names."""
     if name == METRICS:
         return [] if _is_list_of_arrays(state) else [name]
     if name not in (RANDOM, CALLBACKS, FIT, CADENCE, LOOP):
@@ -140,7 +140,7 @@ def _are_arrays(value: Any, progress: TrainingProgress) -> bool:
 
 
 def _is_phase(value: Any, progress: TrainingProgress) -> bool:
-    # Its name and its numbers are looked at where they are read; see `phases`.
+    # Its name and numbers are checked when they are read; see `phases`.
     earlier = value.get("earlier", {}) if isinstance(value, dict) else None
     return isinstance(earlier, dict) and all(map(_is_ended_phase, earlier.values()))
 
@@ -165,8 +165,8 @@ def _is_count_or_none(value: Any, progress: TrainingProgress) -> bool:
     return value is None or _is_count(value)
 
 
-# What a restart does something with before any other check. A loop makes one iterator of its data,
-# or a few, in each epoch; a restart makes them again, so their number is time.
+# Values that a restart uses before any other check. A loop makes one or a few iterators of its data
+# in each epoch; a restart makes them again, so a large number takes time.
 _CHECKS: dict[str, dict[str, Callable[[Any, TrainingProgress], bool]]] = {
     FIT: {
         "data": _are_values,

@@ -1,10 +1,10 @@
-"""The state of an object of the user's, as JSON and arrays: snapshot -> *tree*, and back.
+"""Convert the state of a custom object to JSON and arrays, and back.
 
-What `get_state` or `state_dict` returns is a tree of dicts, lists, numbers and arrays. Its arrays
-become tensors of the file and the rest becomes JSON, with marks for what JSON cannot say (tuples,
-sets, counters, bytes, long integers, infinities, NumPy's own numbers, tensors of PyTorch). A number
-comes back as the type it was: a `float32` that returned as a `float` would be rounded differently
-from there on. No pickle: a file is data, and never code.
+The result of `get_state` or `state_dict` is a tree of dicts, lists, numbers and arrays. Its arrays
+become tensors of the file. The rest becomes JSON, with marks for types that JSON does not have
+(tuples, sets, counters, bytes, long integers, infinities, NumPy numbers, PyTorch tensors). Numbers
+keep their type: a `float32` that came back as a `float` would be rounded differently. Pickle is not
+used, because a file must not contain code.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ def take_arrays(
     Args:
         item: The state: dicts, lists, tuples, sets, numbers, strings, bytes, arrays.
         arrays: Takes the arrays, by their path in the file.
-        name: What the state is of, for messages.
-        above: What the item is in, by `id`.
+        name: Name of the object, for messages.
+        above: The IDs of the containers of the item.
 
     Raises:
-        ArgumentError: there is something else in it, or it contains itself.
+        ArgumentError: it contains an unsupported type, or itself.
 
     >>> take_arrays({"step": 3, "mean": np.zeros(2)}, {}, "scaler")
     {'step': 3, 'mean': {'__array__': 'state/0'}}
     """
     if id(item) in above:
         raise ArgumentError(
-            f"The state of {name!r} holds a {type(item).__name__} that contains itself.",
+            f"The state of {name!r} contains a {type(item).__name__} that contains itself.",
             received=f"{item!r}",
-            remedy="Let its `get_state` return a tree: each dict and list once on the way down.",
+            remedy="Return a tree from `get_state`, without references back to its containers.",
         )
     inside = above | {id(item)} if isinstance(item, (Mapping, list, tuple)) else above
 
@@ -71,14 +71,14 @@ def take_arrays(
         if (len(item) == 1 and set(item) <= set(_READERS)) or not all(
             isinstance(key, str) for key in item
         ):
-            # Keys of JSON objects are strings, and one of ours alone would be taken for a mark.
+            # Keys of JSON objects are strings, and a single reserved key would be read as a mark.
             return {"__items__": [[take(key), take(value)] for key, value in item.items()]}
         return {str(key): take(child) for key, child in item.items()}
     if isinstance(item, (list, tuple)):
         children = [take(child) for child in item]
         return {"__tuple__": children} if isinstance(item, tuple) else children
     if isinstance(item, (set, frozenset)):
-        # The order of a set of strings is another one in each process; files need not be.
+        # The order of a set of strings differs between processes, and files must not.
         mark = "__set__" if isinstance(item, set) else "__frozenset__"
         return {mark: [take(child) for child in sorted(item, key=repr)]}
     if isinstance(item, bytes):
@@ -87,19 +87,19 @@ def take_arrays(
         return {"__complex__": [take(item.real), take(item.imag)]}
     if isinstance(item, bool) or item is None:
         return item
-    # As its own type: JSON writes a member of an enumeration by its name, or not at all.
+    # With its own type: JSON writes a member of an enumeration by its name, or not at all.
     if isinstance(item, int):
-        number = int(item)  # Readers of JSON need not have numbers longer than 64 bits.
+        number = int(item)  # Other JSON readers may not support more than 64 bits.
         return number if -(2**63) <= number < 2**63 else {"__int__": str(number)}
     if isinstance(item, float):
         return float(item) if math.isfinite(item) else {"__float__": str(float(item))}
     if isinstance(item, str):
         return str(item)
     raise ArgumentError(
-        f"The state of {name!r} holds a {type(item).__name__}, which is neither JSON nor an array "
+        f"The state of {name!r} contains a {type(item).__name__}, which is not JSON or an array "
         "of numbers.",
         received=f"{item!r}",
-        remedy="Let its `get_state` return dicts, lists, numbers, strings and arrays of numbers.",
+        remedy="Return dicts, lists, numbers, strings and arrays of numbers from `get_state`.",
     )
 
 
@@ -116,25 +116,25 @@ def _from_torch(tensor: Any) -> np.ndarray[Any, Any]:
 
 
 def _to_torch(name: str, array: np.ndarray[Any, Any]) -> Any:
-    torch = importlib.import_module("torch")  # Its object is tracked, so it is there.
+    torch = importlib.import_module("torch")  # Its object is tracked, so it is installed.
     dtype = getattr(torch, name.removeprefix("torch."), None)
     tensor = torch.from_numpy(np.array(array))
     return tensor.to(dtype) if isinstance(dtype, torch.dtype) else tensor
 
 
 def _is_numeric(item: Any) -> bool:
-    # Of numbers and truth values each file format knows the bytes; of text and dates none does.
+    # All file formats support numbers and booleans, but not arrays of text and dates.
     if isinstance(item, tf_kinds("Tensor", "Variable")):
         return item.dtype.name not in ("string", "resource", "variant")
     return isinstance(item, keras.Variable) or item.dtype.kind in "biufcV"
 
 
 def give_arrays(item: Any, arrays: Mapping[str, Any]) -> Any:
-    """Put a state together again; the inverse of `take_arrays`.
+    """Build a state again; the inverse of `take_arrays`.
 
     Args:
-        item: What `take_arrays` returned.
-        arrays: What it put into `arrays`, as NumPy arrays.
+        item: The result of `take_arrays`.
+        arrays: The contents of its `arrays`, as NumPy arrays.
     """
 
     def give(child: Any) -> Any:
@@ -156,13 +156,13 @@ def _scalar(value: Any, give: Callable[[Any], Any]) -> Any:
     if isinstance(number, np.ndarray):
         return number[()]
     dtype = np.dtype(name)
-    # `void` of a number would be so many bytes.
+    # `void` of a number would be that many bytes.
     if dtype.kind not in "biuf" or isinstance(number, (str, bytes, dict, list)):
-        raise ValueError(f"{name!r} is no dtype of a number")
+        raise ValueError(f"{name!r} is not the dtype of a number")
     return dtype.type(number)
 
 
-# A JSON object with one of these as its only key stands for what JSON cannot say.
+# A JSON object with one of these as its only key represents another type.
 _READERS: dict[str, Callable[[Any, Callable[[Any], Any], Mapping[str, Any]], Any]] = {
     "__array__": lambda path, give, arrays: arrays[path],
     "__bytes__": lambda path, give, arrays: np.asarray(arrays[path], np.uint8).tobytes(),

@@ -338,7 +338,7 @@ def test_callbacks_of_one_class_are_numbered() -> None:
 
 def test_something_else_than_a_callback_is_refused() -> None:
     """A class instead of an object, for example."""
-    with pytest.raises(ArgumentError, match=r"Only Keras callbacks"):
+    with pytest.raises(ArgumentError, match=r"only Keras callbacks"):
         CallbackStates([keras.callbacks.EarlyStopping])
 
 
@@ -347,8 +347,8 @@ def test_what_the_checkpoint_has_and_the_call_lacks_is_named() -> None:
     saved = begun(Plain(), Plain(), Own(), keras.callbacks.TerminateOnNaN())
     here = CallbackStates([Plain(), keras.callbacks.EarlyStopping(), keras.callbacks.History()])
     assert here.differences(saved.get_state()) == [
-        "the state of the callback 'Plain_2' is left: this call does not carry it",
-        "the state of the callback 'Own' is left: this call does not carry it",
+        "the state of the callback 'Plain_2' is not used: this call does not carry it",
+        "the state of the callback 'Own' is not used: this call does not carry it",
     ]
     assert saved.differences(saved.get_state()) == []
 
@@ -359,7 +359,7 @@ def test_a_callback_that_gives_its_state_in_another_way_is_named() -> None:
     other = type("Plain", (Own,), {})
     here = CallbackStates([other()])
     (sentence,) = here.differences(saved)
-    assert "'Plain' begins anew" in sentence
+    assert "'Plain' starts over" in sentence
     assert here.fitting(saved) == {}
 
 

@@ -118,7 +118,7 @@ def test_a_rate_that_decays_at_each_epoch_begin_decays_once(tmp_path: Path) -> N
 
 def test_callbacks_need_a_model(tmp_path: Path) -> None:
     """Keras' callbacks stop it and read its optimizer."""
-    with pytest.raises(kct.errors.ArgumentError, match="none is tracked"):
+    with pytest.raises(kct.errors.ArgumentError, match="no model is tracked"):
         kct.CheckpointManager(
             tmp_path, weight=tf.Variable(1.0), callbacks=[keras.callbacks.TerminateOnNaN()]
         )
@@ -132,7 +132,7 @@ def test_a_callback_that_is_missing_after_a_restart_is_named(tmp_path: Path) -> 
     for _ in manager.epochs(1):
         manager.log(loss=1.0)
     again = kct.CheckpointManager(tmp_path, model=make_model())
-    with pytest.warns(UserWarning, match="'EarlyStopping' is left: this call does not carry it"):
+    with pytest.warns(UserWarning, match="'EarlyStopping' is not used: this call"):
         assert list(again.epochs(2)) == [1]
 
 
@@ -156,7 +156,7 @@ def test_the_generators_of_the_process_go_on(tmp_path: Path) -> None:
     expected = draw()
     keras.utils.set_random_seed(99)
     again = kct.CheckpointManager(tmp_path, weight=tf.Variable(1.0))
-    with pytest.warns(UserWarning, match="the random generators of the checkpoint count"):
+    with pytest.warns(UserWarning, match="random generators of the checkpoint are used"):
         again.restore_or_initialize()
     assert draw() == expected
 
@@ -376,5 +376,5 @@ def test_metrics_that_the_first_batch_builds_are_told_of_where_they_count(
     if resets:
         run()
         return
-    with pytest.warns(UserWarning, match="was compiled with began anew in the middle"):
+    with pytest.warns(UserWarning, match="was compiled with started over in the middle"):
         run()

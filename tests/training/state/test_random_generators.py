@@ -166,9 +166,9 @@ def _not_whole(state: Any) -> None:
         (_of_another_python, "another kind"),
         (_of_another_bit_generator, "PCG64.*MT19937"),
         (_of_another_algorithm, "another kind"),
-        (_too_short, "did not take"),
-        (_of_another_shape, "did not take"),
-        (_not_whole, "lacks keras"),
+        (_too_short, "could not restore"),
+        (_of_another_shape, "could not restore"),
+        (_not_whole, "missing: keras"),
     ],
 )
 def test_if_one_refuses_none_is_changed(spoil: Any, words: str) -> None:
@@ -251,7 +251,7 @@ def test_a_state_without_pytorch_is_taken_and_one_with_it_is_told(
     state = states.get_state()
     assert "torch" not in state
     states.set_state(state)
-    with pytest.warns(UserWarning, match="Import `torch` before training begins"):
+    with pytest.warns(UserWarning, match="Import `torch` before training starts"):
         states.set_state(state | {"torch": {"cpu": np.zeros(3, np.uint8), "cuda": []}})
 
 

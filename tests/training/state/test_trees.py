@@ -169,7 +169,7 @@ def test_files_of_earlier_versions_are_read() -> None:
 )
 def test_what_is_neither_json_nor_numbers_is_refused(item: Any) -> None:
     """With the name of what it is the state of, and no pickle."""
-    with pytest.raises(ArgumentError, match=r"'scaler'.*neither"):
+    with pytest.raises(ArgumentError, match=r"'scaler'.*not JSON"):
         take_arrays(item, {}, "scaler")
 
 
