@@ -238,7 +238,7 @@ class CheckpointManager:
             self._checkpoints.kept.expect_another_run()
         self._run = Run(TrainingProgress())
         model = _one_model(self._checkpoints.objects)
-        # Not by way of the manager: a manager that is no longer used releases its directory at once.
+        # Not through the manager: when it is no longer used, it releases its directory at once.
         self._state = LoopState(callbacks, model, self._changes, lambda: checkpoints.objects)
         self._save_on_signal = bool(save_on_signal)
         self._signals = SignalWatch(save_on_signal, self._save_at_signal)

@@ -32,7 +32,7 @@ def value_of(prefix: str) -> float:
 def _read_checked(prefix: str) -> None:
     """Read the one tensor, having seen that the whole is reported as damaged."""
     with open_source(prefix) as source:
-        assert source.problems()
+        assert source.verify()
         source.read_all(["x/vars/0"])
 
 

@@ -14,6 +14,7 @@ import pytest
 import state_files
 import tensorflow as tf
 from processes import run
+from tensorflow.python.ops import stateful_random_ops
 
 from keras_ckpt_tools import _keras_internals as internals
 from keras_ckpt_tools.errors import ArgumentError
@@ -25,7 +26,7 @@ def global_generator_put_back() -> Any:
     """Give TensorFlow its global generator back, or none."""
     before = internals.tensorflow_global_generator()
     yield
-    internals._stateful_random_ops.global_generator = before
+    stateful_random_ops.global_generator = before
 
 
 @pytest.mark.parametrize("seed", [None, 99], ids=["fresh", "seeded and drawn from"])
@@ -67,7 +68,7 @@ def test_kernels_begin_again_after_a_restore_in_the_same_process() -> None:
 
 def test_looking_makes_no_generator() -> None:
     """TensorFlow's and Keras' global ones come into being when they are asked for."""
-    internals._stateful_random_ops.global_generator = None
+    stateful_random_ops.global_generator = None
     internals.global_state.set_global_attribute(internals.GLOBAL_SEED_GENERATOR, None)
     before = random.getstate()
     state = RandomStates().get_state()
