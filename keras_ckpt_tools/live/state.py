@@ -306,7 +306,7 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     if (handle := handle_of(value)) is not None:
         return np.array(as_array(read(handle)))  # A tenth of the time that `.numpy()` takes.
     value = variable_of(value)
-    if hasattr(value, "numpy") and not hasattr(value, "detach"):
+    if hasattr(value, "numpy") and keras.backend.backend() != "torch":
         return np.asarray(value.numpy())
     return np.array(ops.convert_to_numpy(value))  # JAX returns its own memory, and reuses it.
 

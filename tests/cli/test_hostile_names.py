@@ -241,7 +241,7 @@ def suggested(text: str) -> list[Any]:
             found.append(_names_in(objects))
         elif line.startswith("`import "):
             ast.parse(line.split("`")[1])
-            ast.literal_eval(re.search(r"trusted=(\[.*?\]) where", line)[1])  # type: ignore[index]
+            ast.literal_eval(re.search(r"trusted=(\[.*?\]) if", line)[1])  # type: ignore[index]
         elif line.startswith(("trusted=", "aliases=")):
             found.append(_names_in(f"{line.rpartition(']')[0]}]"))
     calls = re.finditer(r"(?s)call `(kct\.safe_load_model\(.*\))`\.", text)
