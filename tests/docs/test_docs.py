@@ -59,4 +59,4 @@ def test_every_page_with_examples_is_run():
     with_examples = {name for name, text in texts.items() if BLOCK.search(text)}
     assert with_examples == {name for name, _ in PROGRAMS} | set(ELSEWHERE)
     for page, test in ELSEWHERE.items():
-        assert f'"{page}"' in (ROOT / "tests" / test).read_text(encoding="utf-8")
+        assert f'"{page}"' in (ROOT / "tests" / "docs" / test).read_text(encoding="utf-8")
