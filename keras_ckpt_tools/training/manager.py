@@ -36,12 +36,12 @@ from keras_ckpt_tools.training.checkpoints import (
 )
 from keras_ckpt_tools.training.interruption import SaveOnSignal, SignalWatch
 from keras_ckpt_tools.training.manager_view import ManagerView
-from keras_ckpt_tools.training.marks import Marked, Marks
 from keras_ckpt_tools.training.messages import Announcer
 from keras_ckpt_tools.training.run import Run, check_resume, join_run, optimizer_step, plain_logs
 from keras_ckpt_tools.training.save_schedule import Cadence, SaveFreq
 from keras_ckpt_tools.training.state.adapters import adapt
 from keras_ckpt_tools.training.state.loop import LoopState
+from keras_ckpt_tools.training.state.marks import Marked, Marks
 from keras_ckpt_tools.training.state.run_state import CADENCE, FIT, LOOP
 from keras_ckpt_tools.training.untracked import OnUntracked, check_on_untracked
 from keras_ckpt_tools.training.writing import check_directory

@@ -198,7 +198,10 @@ def test_the_best_that_a_new_run_has_carried_on_is_its_best(tmp_path: Path) -> N
     assert kct.training_progress(tmp_path).run_id == "later"
     assert best_by_all(tmp_path) == {str(tmp_path / "best.keras")}
     said = CliRunner().invoke(main, ["ls", str(tmp_path)]).output
-    assert f"of these checkpoints, of an earlier run ({read_run(tmp_path).whole[0].run_id[:8]})" in said
+    assert (
+        f"of these checkpoints, of an earlier run ({read_run(tmp_path).whole[0].run_id[:8]})"
+        in said
+    )
 
 
 def test_within_a_run_its_epochs_count_and_not_the_clock(tmp_path: Path) -> None:

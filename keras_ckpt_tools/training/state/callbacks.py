@@ -27,7 +27,7 @@ from keras_ckpt_tools.training.state.known_callbacks import (
     no_state_in,
     schema_of,
 )
-from keras_ckpt_tools.training.stops import Stops
+from keras_ckpt_tools.training.state.stops import Stops
 
 
 class CallbackStates:
