@@ -173,7 +173,7 @@ def test_a_compile_config_is_a_mapping_of_arguments(value):
     """Keras would make an object of anything else, and compile the model with that."""
     config = node("Sequential", {"layers": []}, "keras", compile_config=value)
     with pytest.raises(
-        MalformedConfigError, match=r"compile config at \$\.compile_config is no map"
+        MalformedConfigError, match=r"compile config at \$\.compile_config is not a map"
     ):
         walk(config)
 
