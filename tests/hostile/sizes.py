@@ -158,7 +158,7 @@ def _backwards(layers: int) -> dict[str, Any]:
 
 _CONSTANT = {"class_name": "__tensor__", "config": {"value": [[1.0]], "dtype": "float32"}}
 _OPS = "keras.src.ops"
-_STEPS = f"{_SAYS}|steps|no tensor|characters|dtype"
+_STEPS = f"{_SAYS}|steps|without a tensor|characters|dtype"
 
 
 def _metric(name: str, **arguments: Any) -> dict[str, Any]:
