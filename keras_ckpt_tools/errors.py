@@ -1,30 +1,30 @@
 """Define every error that the package raises.
 
-CkptError
-├── ArgumentError             (ValueError)   an argument cannot work
-│   ├── FilepathKeyError      (KeyError)     a pattern has a key that is not in the logs
-│   ├── MonitorError                         the metric is missing, or has no direction
-│   └── PathInUseError                       two writers have the same path
-├── ArtefactError
-│   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  there is nothing at the path
-│   ├── ArtefactKindError     (ValueError)   this call does not open files of this kind
-│   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
-│   ├── UnsafeArtefactError   (ValueError)   a link, a device, or a path that leads outside
-│   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built
-│   ├── OverBudgetError       (MemoryError, ValueError)  it would exceed a limit
-│   ├── NewerFormatError      (ValueError)   written by a later version of this package
-│   └── UntranslatableError   (ValueError)   a Keras 2 model that Keras 3 does not support
-├── MissingPackageError       (ImportError)  an extra of this package is not installed
-├── CommitError               (OSError)      a save failed; an existing file is unchanged
-├── RegistryError             (ValueError)
-│   ├── DuplicateNameError                   another object already has that name
-│   └── NotSerializableError  (TypeError)    it could be saved, but not rebuilt
-├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
-├── NotBuiltError             (ValueError)   there are no variables to restore yet
-├── RestoreError              (ValueError)   a checkpoint and an object do not match
-├── MigrationError            (ValueError)   older weights could not be converted
-├── ResumeError               (RuntimeError) a run cannot be resumed
-└── UntrackedStateError       (ValueError)   a save would be incomplete
+    CkptError
+    ├── ArgumentError             (ValueError)   an argument cannot work
+    │   ├── FilepathKeyError      (KeyError)     a pattern has a key that is not in the logs
+    │   ├── MonitorError                         the metric is missing, or has no direction
+    │   └── PathInUseError                       two writers have the same path
+    ├── ArtefactError
+    │   ├── ArtefactNotFoundError (FileNotFoundError, ValueError)  there is nothing at the path
+    │   ├── ArtefactKindError     (ValueError)   this call does not open files of this kind
+    │   ├── DamagedArtefactError  (OSError, ValueError)  empty, truncated, or bytes have changed
+    │   ├── UnsafeArtefactError   (ValueError)   a link, a device, or a path that leads outside
+    │   ├── ConfigError           (ValueError, TypeError)  intact, but its model cannot be built
+    │   ├── OverBudgetError       (MemoryError, ValueError)  it would exceed a limit
+    │   ├── NewerFormatError      (ValueError)   written by a later version of this package
+    │   └── UntranslatableError   (ValueError)   a Keras 2 model that Keras 3 does not support
+    ├── MissingPackageError       (ImportError)  an extra of this package is not installed
+    ├── CommitError               (OSError)      a save failed; an existing file is unchanged
+    ├── RegistryError             (ValueError)
+    │   ├── DuplicateNameError                   another object already has that name
+    │   └── NotSerializableError  (TypeError)    it could be saved, but not rebuilt
+    ├── ObjectsNotFoundError      (ValueError)   objects of a file are missing or not trusted
+    ├── NotBuiltError             (ValueError)   there are no variables to restore yet
+    ├── RestoreError              (ValueError)   a checkpoint and an object do not match
+    ├── MigrationError            (ValueError)   older weights could not be converted
+    ├── ResumeError               (RuntimeError) a run cannot be resumed
+    └── UntrackedStateError       (ValueError)   a save would be incomplete
 
 A message contains what happened, the value received, and what to do. The same facts are attributes,
 so programs need not parse the message. Names from files are escaped in the message, and unchanged

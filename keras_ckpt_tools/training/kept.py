@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_ckpt_tools.errors import CommitError
 from keras_ckpt_tools.formats.kinds import Kind
 from keras_ckpt_tools.formats.tensorflow.recorded import is_prefix
 from keras_ckpt_tools.live import state
@@ -104,13 +105,21 @@ class KeptCheckpoints:
         if (there := self._known) is not None:
             self._known = there[0], there[1] | {name}
         try:
-            known, names = self._look()
+            self._add(path, number, record)
+        except CommitError:
+            raise
         except OSError as error:
             self._known = None  # List the directory again.
             raise refused(Path(path), error, committed=True) from error
+
+    def _add(self, path: str, number: int, record: Record) -> None:
+        known, names = self._look()
         kind = Kind.TF_CHECKPOINT if is_prefix(path) else Kind.CHECKPOINT
         new = CheckpointEntry.of_record(path, record, number, kind=kind)
-        self._known = [*(item for item in known if item.path != path), new], names | {name}
+        self._known = (
+            [*(item for item in known if item.path != path), new],
+            (names | {os.path.basename(path)}),
+        )
         self._added = True
         self._keep()
 

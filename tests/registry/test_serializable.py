@@ -275,7 +275,7 @@ def test_a_part_that_cannot_be_built_again_is_blamed_and_not_the_model():
         error = faults(model)
         assert error.name == "Called"
         assert error.lost == ("depth",)
-        assert "Called cannot be built again from its config: get_config() does not" in error.what
+        assert "Called cannot be rebuilt from its config: get_config() does not" in error.what
         assert error.remedy == faults(Called(3)).remedy
 
 

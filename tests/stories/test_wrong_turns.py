@@ -29,8 +29,20 @@ class Shapeless(keras.Model):
         return None
 
 
+class Late(Shapeless):
+    """A model that makes its layer when it is built."""
+
+    def __init__(self) -> None:
+        keras.Model.__init__(self)
+
+    def build(self, input_shape: Any) -> None:
+        self.dense = keras.layers.Dense(2)
+        self.dense.build(input_shape)
+        super().build(input_shape)
+
+
 def test_restoring_before_the_model_is_built(tmp_path: Path) -> None:
-    """It is built where the shape is known, and refused where it is not."""
+    """It is built where its shape, or those of its parts, are known, and refused where not."""
     known = keras.Sequential([keras.layers.Dense(2)])
     known.build((None, 3))
     kct.CheckpointManager(tmp_path / "known", model=known).save()
@@ -38,14 +50,23 @@ def test_restoring_before_the_model_is_built(tmp_path: Path) -> None:
     kct.CheckpointManager(tmp_path / "known", model=model).restore_or_initialize()
     np.testing.assert_array_equal(np.asarray(model.weights[0]), np.asarray(known.weights[0]))
 
-    unknown = Shapeless()
+    parts = Shapeless()
+    expected = parts(np.ones((1, 3)))
+    path = kct.CheckpointManager(tmp_path / "parts", model=parts).save()
+    again, loaded = Shapeless(), Shapeless()
+    kct.CheckpointManager(tmp_path / "parts", model=again).restore_or_initialize()
+    assert kct.load_weights(loaded, path)
+    for model in (again, loaded):
+        np.testing.assert_array_equal(model(np.ones((1, 3))), expected)
+
+    unknown = Late()
     unknown(np.ones((1, 3)))
     path = kct.CheckpointManager(tmp_path / "unknown", model=unknown).save()
-    manager = kct.CheckpointManager(tmp_path / "unknown", model=Shapeless())
+    manager = kct.CheckpointManager(tmp_path / "unknown", model=Late())
     with pytest.raises(NotBuiltError, match=r"`build\(input_shape\)`"):
         manager.restore_or_initialize()
     with pytest.raises(NotBuiltError, match=r"`build\(input_shape\)`"):
-        kct.load_weights(Shapeless(), path)
+        kct.load_weights(Late(), path)
 
 
 def test_restoring_from_a_path_that_does_not_exist(
