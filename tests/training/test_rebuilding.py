@@ -57,7 +57,7 @@ def fitted(path, *stack, epochs=1, loss="mse", **options):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         model.fit(X, X[:, :2], epochs=epochs, verbose=0, callbacks=[saver])
-    return [str(one.message) for one in told if "built again" in str(one.message)]
+    return [str(one.message) for one in told if "created again" in str(one.message)]
 
 
 @pytest.mark.parametrize("name", ["net.keras", "net.h5"])
