@@ -79,8 +79,8 @@ DIFFERENCES = (
         '"You are loading weights into a model that has not yet been built."',
         '"is not built: it has no variables yet that can be restored"',
     ),
-    _words(LIB, "test_partial_load", '"must match"', '"do not fit"'),
-    _words(LIB, "test_partial_load", '"received 0 variables"', '"do not fit"'),
+    _words(LIB, "test_partial_load", '"must match"', '"do not match"'),
+    _words(LIB, "test_partial_load", '"received 0 variables"', '"do not match"'),
     Edit(
         LIB,
         "test_save_model_exception_raised",
