@@ -545,7 +545,7 @@ def test_a_loop_that_keeps_its_state_to_itself_is_told(background: bool, tmp_pat
             state = [value - 0.1 for value in state]
         manager.wait()
 
-    with pytest.warns(UserWarning, match=r"(?s)No tracked object has changed between two saves.*assign"):
+    with pytest.warns(UserWarning, match=r"(?s)No tracked object has changed.*assign"):
         run()
 
 
